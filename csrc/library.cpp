@@ -1,0 +1,45 @@
+// The private namespace zfkernels_C: the schemas of the native kernels, whatever device they run on, and build_info.
+// Kernels register themselves with STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CPU | CUDA, m) beside their code.
+// The public ops (torch.ops.zfkernels) are defined in Python, so that they exist without this library.
+#include <torch/csrc/stable/library.h>
+
+#include <string>
+
+#include "cpu/isa.h"
+
+#define ZFK_STRINGIZE_(x) #x
+#define ZFK_STRINGIZE(x) ZFK_STRINGIZE_(x)
+
+namespace zfkernels {
+
+// One "key=value" per line: nothing in it changes between two builds of the same source by the same tools.
+std::string build_info() {
+  std::string info;
+#if defined(__clang__)
+  info += "compiler=clang " __clang_version__ "\n";
+#elif defined(__GNUC__)
+  info += "compiler=gcc " __VERSION__ "\n";
+#else
+  info += "compiler=unknown\n";
+#endif
+  info += "cxx_standard=" ZFK_STRINGIZE(__cplusplus) "\n";
+  info += "torch_target_version=" ZFK_STRINGIZE(TORCH_TARGET_VERSION) "\n";
+  info += std::string("cpu_variants=") + cpu::kIsaVariants + "\n";
+  info += std::string("cpu_variant_in_use=") + cpu::isa_name(cpu::best_isa()) + "\n";
+#if defined(__SANITIZE_ADDRESS__)
+  info += "sanitizer=address\n";
+#else
+  info += "sanitizer=none\n";
+#endif
+  return info;
+}
+
+}  // namespace zfkernels
+
+STABLE_TORCH_LIBRARY(zfkernels_C, m) {
+  m.def("build_info() -> str");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CompositeExplicitAutograd, m) {
+  m.impl("build_info", TORCH_BOX(&zfkernels::build_info));
+}

@@ -1,0 +1,131 @@
+"""Builds the native kernels, against LibTorch's stable ABI only; everything else is in pyproject.toml.
+
+Two libraries, each controlled by an environment variable: zfkernels._C (ZFKERNELS_BUILD_CPU) and zfkernels._C_cuda
+(ZFKERNELS_BUILD_CUDA). 1: build it, and fail where that fails. 0: do not. auto (the default): build it where the
+tools are found, else say why not in one sentence and go on; the package then works in pure Python.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from glob import glob
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.errors import BaseError, CCompilerError
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+CPU, CUDA = "zfkernels._C", "zfkernels._C_cuda"
+SWITCH = {CPU: "ZFKERNELS_BUILD_CPU", CUDA: "ZFKERNELS_BUILD_CUDA"}
+SOURCES = {CPU: ["csrc/library.cpp", *sorted(glob("csrc/cpu/*.cpp"))], CUDA: sorted(glob("csrc/cuda/*.cu"))}
+# The oldest torch that the binary runs with: 2.10.0.
+TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
+CXX_FLAGS = ["-O3", "-fvisibility=hidden", "-Wall", TORCH_TARGET]
+NVCC_FLAGS = ["-O3", "-lineinfo", "-Xcompiler=-fvisibility=hidden", "-DUSE_CUDA", TORCH_TARGET]
+BUILD_FAILURES = (BaseError, CCompilerError, RuntimeError, OSError, subprocess.SubprocessError)
+
+
+def find_cuda_home() -> "str | None":
+    """The CUDA toolkit's folder, with its headers; the nvcc on PATH may be a wrapper, so nvcc itself is asked."""
+    places = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")]
+    if shutil.which("nvcc"):
+        dry_run = subprocess.run(["nvcc", "--dryrun", "-c", "none.cu"], capture_output=True, text=True).stderr
+        places += re.findall(r"TOP=(\S+)", dry_run)
+    places.append("/usr/local/cuda")
+    return next((os.path.realpath(p) for p in places if p and Path(p, "include", "cuda_runtime.h").exists()), None)
+
+
+def why_not(name: str) -> "str | None":
+    """The reason why a library cannot be built here, or None."""
+    if not SOURCES[name]:
+        return "there are no sources for it"
+    if torch is None:
+        return (
+            "torch is not in the build environment "
+            "(install torch first, then this package with pip's --no-build-isolation)"
+        )
+    compiler = shlex.split(os.environ.get("CXX", "c++"))[0]
+    if shutil.which(compiler) is None:
+        return f"no C++ compiler was found ({compiler}; the variable CXX names another)"
+    if name == CUDA and torch.version.cuda is None:
+        return "this torch is not a CUDA build"
+    if name == CUDA and find_cuda_home() is None:
+        return "no CUDA toolkit with include/cuda_runtime.h was found (the variable CUDA_HOME names one)"
+    return None
+
+
+def give_up(name: str, reason: object) -> None:
+    """Goes on without a library that nobody asked for; stops for one that was asked for."""
+    if os.environ.get(SWITCH[name]) == "1":
+        sys.exit(f"{SWITCH[name]}=1, but {name} cannot be built: {reason}")
+    print(f"zfkernels: {name} is not built, its kernels fall to other variants: {reason}")
+
+
+def wanted(name: str) -> bool:
+    switch = os.environ.get(SWITCH[name], "auto")
+    if switch not in ("0", "1", "auto"):
+        sys.exit(f"setup.py: expected {SWITCH[name]} to be 0, 1 or auto, got {switch!r}")
+    reason = f"{SWITCH[name]}=0" if switch == "0" else why_not(name)
+    if reason:
+        give_up(name, reason)
+    return reason is None
+
+
+names = [name for name in (CPU, CUDA) if wanted(name)]
+extensions: "list[Extension]" = []
+commands = {}
+
+if names:
+    if CUDA in names:
+        os.environ["CUDA_HOME"] = find_cuda_home()  # before the import below: torch reads it there
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "8.0;9.0;10.0;12.0+PTX")
+    from torch.utils.cpp_extension import BuildExtension, CppExtension, CUDAExtension
+
+    class BuildKernels(BuildExtension):
+        """A library that fails to build stops the build only where it was asked for."""
+
+        def build_extension(self, ext):
+            try:
+                super().build_extension(ext)
+            except BUILD_FAILURES as error:
+                give_up(ext.name, error)
+
+        def build_extensions(self):
+            try:
+                super().build_extensions()
+            except BUILD_FAILURES as error:  # torch found, before building anything, that nvcc does not suit it
+                give_up(CUDA, error)
+                self.extensions = [ext for ext in self.extensions if ext.name != CUDA]
+                super().build_extensions()
+
+    for name in names:
+        kind = CUDAExtension if name == CUDA else CppExtension
+        flags = {"cxx": CXX_FLAGS, "nvcc": NVCC_FLAGS}
+        # optional: setuptools does not miss a library that build_extension gave up
+        extensions.append(kind(name, SOURCES[name], extra_compile_args=flags, py_limited_api=True, optional=True))
+    commands["build_ext"] = BuildKernels
+
+print("zfkernels: build configuration")
+for key, value in {
+    "libraries": ", ".join(names) or "none (pure Python)",
+    "torch": torch and f"{torch.__version__} (CUDA {torch.version.cuda})",
+    "C++ compiler": os.environ.get("CXX", "c++"),
+    "C++ flags": " ".join(CXX_FLAGS),
+    "CUDA_HOME": os.environ.get("CUDA_HOME"),
+    "TORCH_CUDA_ARCH_LIST": os.environ.get("TORCH_CUDA_ARCH_LIST"),
+    "sources": " ".join(source for name in names for source in SOURCES[name]) or None,
+}.items():
+    print(f"  {key}: {value or '-'}")
+
+setup(
+    ext_modules=extensions,
+    cmdclass=commands,
+    options={"bdist_wheel": {"py_limited_api": "cp310"}} if extensions else {},
+)
