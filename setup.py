@@ -23,6 +23,7 @@ except ImportError:
     torch = None
 
 CPU, CUDA = "zfkernels._C", "zfkernels._C_cuda"
+KERNELS = {CPU: "C++", CUDA: "CUDA"}
 SWITCH = {CPU: "ZFKERNELS_BUILD_CPU", CUDA: "ZFKERNELS_BUILD_CUDA"}
 SOURCES = {CPU: ["csrc/library.cpp", *sorted(glob("csrc/cpu/*.cpp"))], CUDA: sorted(glob("csrc/cuda/*.cu"))}
 # The oldest torch that the binary runs with: 2.10.0.
@@ -65,7 +66,7 @@ def give_up(name: str, reason: object) -> None:
     """Goes on without a library that nobody asked for; stops for one that was asked for."""
     if os.environ.get(SWITCH[name]) == "1":
         sys.exit(f"{SWITCH[name]}=1, but {name} cannot be built: {reason}")
-    print(f"zfkernels: {name} is not built, its kernels fall to other variants: {reason}")
+    print(f"zfkernels: installing without the {KERNELS[name]} kernels ({name}): {reason}")
 
 
 def wanted(name: str) -> bool:

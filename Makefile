@@ -1,0 +1,71 @@
+# One environment serves every target; it is made, and the kernels are built, when something they depend on changes.
+#   make demo    the gallery of the shipped network over natural photos, and an occlusion map, in demo_out/
+#   make test    all tests                        (ARGS="-k pool" is handed to pytest)
+#   make lint    ruff, mypy, clang-format
+#   make bench   the benchmarks                   (ARGS as above)
+#   make sanitize  the tests of the C++ kernels under AddressSanitizer and UndefinedBehaviorSanitizer
+#   make clean   removes what was built; make distclean removes the environment too
+VENV ?= .venv
+PYTHON ?= python3
+EXTRAS ?= dev
+DEMO_OUT ?= demo_out
+ARGS ?=
+
+BIN := $(abspath $(VENV))/bin
+NATIVE := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh)
+SANITIZED := build/sanitized
+SANITIZER = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+    LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)"
+
+.PHONY: help demo test lint bench sanitize install clean distclean
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# Two steps, so that torch is there when the kernels are built and is installed once: pip's isolated build would
+# fetch a second one. Building in place afterwards recompiles only what has changed.
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("zfkernels needs Python 3.10 or newer; name one: make PYTHON=python3.x" if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install "setuptools>=77" wheel ninja
+	ZFKERNELS_BUILD_CPU=0 ZFKERNELS_BUILD_CUDA=0 $(BIN)/python -m pip install --no-build-isolation -e '.[$(EXTRAS)]'
+	touch $@
+
+$(VENV)/.built: $(VENV)/.installed setup.py $(NATIVE)
+	PATH="$(BIN):$$PATH" $(BIN)/python setup.py -q build_ext --inplace
+	touch $@
+
+install: $(VENV)/.built
+
+demo: install
+	$(BIN)/zfkernels demo --out $(DEMO_OUT)
+
+test: install
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
+
+bench: install
+	$(BIN)/python -m pytest benchmarks $(ARGS)
+
+# A copy of the package with a sanitised _C, away from the ordinary one; the tests run from inside it, so that it is the
+# one imported. Python itself is not sanitised: the run-time is preloaded, and what the interpreter leaves unfreed is
+# not counted.
+sanitize: install
+	rm -rf $(SANITIZED)
+	CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g" \
+	LDFLAGS="-fsanitize=address,undefined" ZFKERNELS_BUILD_CPU=1 ZFKERNELS_BUILD_CUDA=0 PATH="$(BIN):$$PATH" \
+	    $(BIN)/python setup.py -q build --build-base $(SANITIZED)/work --build-lib $(SANITIZED)/lib
+	cd $(SANITIZED)/lib && $(SANITIZER) $(BIN)/python -c 'import zfkernels.ops._library as l; print(l.build_info())' \
+	    | grep sanitizer=address
+	cd $(SANITIZED)/lib && $(SANITIZER) $(BIN)/python -m pytest -p no:cacheprovider $(ARGS) $(CURDIR)/tests/ops
+
+clean:
+	rm -rf build dist *.egg-info zfkernels/_C*.so $(VENV)/.built $(DEMO_OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find zfkernels tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

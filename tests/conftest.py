@@ -1,0 +1,58 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).parent.parent
+REQUIRABLE = {"data", "nvcc", "browser", "ray"}
+Require = Callable[[str, object, str], None]
+
+
+def _required() -> set[str]:
+    names = {name.strip() for name in os.environ.get("ZFKERNELS_REQUIRE", "").split(",")} - {""}
+    if names - REQUIRABLE:
+        raise pytest.UsageError(f"expected ZFKERNELS_REQUIRE to list {sorted(REQUIRABLE)}, got {sorted(names)}")
+    return names
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    _required()
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def require() -> Require:
+    """``require(name, available, reason)`` skips the test where ``available`` is false.
+
+    Where the environment variable ZFKERNELS_REQUIRE lists ``name`` the test fails instead, so that a machine that has
+    the thing cannot pass by skipping. Names: data, nvcc, browser, ray.
+    """
+
+    def _require(name: str, available: object, reason: str) -> None:
+        if name not in REQUIRABLE:
+            raise ValueError(f"require: expected name one of {sorted(REQUIRABLE)}, got {name!r}")
+        if not available and name in _required():
+            pytest.fail(f"ZFKERNELS_REQUIRE lists {name}, but: {reason}")
+        if not available:
+            pytest.skip(reason)
+
+    return _require
+
+
+@pytest.fixture(scope="session")
+def shared_data(require: Require) -> Path:
+    """The folder of real photos and weights: $ZFKERNELS_DATA, else ../shared/data beside the repository."""
+    folder = Path(os.environ.get("ZFKERNELS_DATA", REPOSITORY.parent / "shared" / "data"))
+    require("data", folder.is_dir(), f"the data folder {folder} does not exist")
+    return folder
