@@ -1,0 +1,124 @@
+"""The import rule: data → trace → methods → ops → kernels, and back out → results → viz; no file above 400 lines."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+PACKAGE = REPOSITORY / "zfkernels"
+LINES = 400
+
+# What each part of the package may import of the others. The command line may import everything and nobody imports it.
+MAY_IMPORT = {
+    "windows": set(),
+    "ops": {"windows"},
+    "data": set(),
+    "models": {"ops"},
+    "trace": {"windows"},
+    "results": {"windows"},
+    "methods": {"trace", "ops", "windows", "results"},
+    "captum_api": {"methods", "trace", "ops", "windows", "results"},
+    "viz": {"results", "windows"},
+    "training": {"data", "models"},
+    "gallery": {"data", "models", "trace", "methods", "ops", "windows", "results", "viz"},
+}
+EVERYWHERE = {"_extras"}
+# Only viz draws; what takes tensors and returns a result neither draws nor opens a file.
+DRAWING = {"matplotlib"}
+FILES = {"PIL", "pyarrow", "pandas", "safetensors"}
+FILE_CALLS = {"open", "torch.save", "torch.load"}
+OPENS_NO_FILE = {"windows", "ops", "trace", "methods", "captum_api"}
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """The dotted names of all modules imported anywhere, by statement or by import_module and require with a name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            yield module if node.level == 0 else f"relative import {'.' * node.level}{module}"
+            if module == "zfkernels":
+                yield from (f"zfkernels.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            function = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if function in ("import_module", "require") and isinstance(node.args[0].value, str):
+                yield node.args[0].value
+
+
+def violations(part: str, source: str) -> list[str]:
+    """What in the source of one module of ``part`` breaks the rule."""
+    found = []
+    tree = ast.parse(source)
+    for module in imported(tree):
+        top, *rest = module.split(".")
+        other = rest[0] if top == "zfkernels" and rest else None
+        refused = (
+            module.startswith("relative import")  # modules are named in full
+            or (other == "cli" and part not in ("cli", "__main__"))
+            or (other and other not in MAY_IMPORT.get(part, {other}) | EVERYWHERE | {part})
+            or (top in DRAWING and part != "viz")
+            or (top in FILES and part in OPENS_NO_FILE)
+        )
+        if refused:
+            found.append(f"imports {module}")
+    if part in OPENS_NO_FILE:
+        calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        found += [f"calls {name}" for name in sorted(calls & FILE_CALLS)]
+    return found
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_import_rule(path: Path) -> None:
+    assert violations(part_of(path), path.read_text()) == []
+
+
+def test_every_part_has_a_rule() -> None:
+    unruled = {part_of(path) for path in MODULES} - set(MAY_IMPORT) - EVERYWHERE - {"__init__", "__main__", "cli"}
+    assert unruled == set()
+
+
+@pytest.mark.parametrize(
+    ("part", "source"),
+    [
+        ("ops", "from zfkernels.methods.deconvnet import DeconvNet"),
+        ("ops", "def f():\n    import zfkernels.trace"),
+        ("ops", "from zfkernels import trace"),
+        ("methods", "from zfkernels.data import open_source"),
+        ("methods", "from ..viz import draw"),
+        ("methods", "import matplotlib.pyplot as plt"),
+        ("methods", "plt = require('matplotlib.pyplot', 'viz')"),
+        ("methods", "importlib.import_module('zfkernels.viz')"),
+        ("methods", "with open('x') as f: pass"),
+        ("methods", "torch.save(x, 'x')"),
+        ("gallery", "import matplotlib"),
+        ("results", "from zfkernels.methods import DeconvNet"),
+        ("gallery", "from zfkernels.cli import main"),
+        ("__init__", "from zfkernels.cli import main"),
+    ],
+)
+def test_a_planted_violation_is_found(part: str, source: str) -> None:
+    assert len(violations(part, source)) >= 1
+
+
+def test_no_long_file() -> None:
+    folders = ("zfkernels", "csrc", "tests", "benchmarks")
+    paths = [path for folder in folders for path in (REPOSITORY / folder).rglob("*")]
+    code = [path for path in (*paths, REPOSITORY / "setup.py") if path.suffix in (".py", ".cpp", ".h", ".cu", ".cuh")]
+    long = {
+        str(path.relative_to(REPOSITORY)): count
+        for path in code
+        if (count := len(path.read_text().splitlines())) > LINES
+    }
+    assert long == {}
