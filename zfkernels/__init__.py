@@ -1,0 +1,46 @@
+"""See what a convolutional network has learned: DeconvNet projections, occlusion maps and galleries, on custom kernels.
+
+`import zfkernels as zf`. Names below are imported when first used, so that the import itself needs torch alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "BackendError": "zfkernels.ops",
+    "use_backend": "zfkernels.ops",
+    "Windows": "zfkernels.windows",
+    "DeconvNet": "zfkernels.methods.deconvnet",
+    "Deconvolution": "zfkernels.captum_api",
+    "Gallery": "zfkernels.gallery",
+    "NeuronDeconvolution": "zfkernels.captum_api",
+    "Occlusion": "zfkernels.captum_api",
+    "build_gallery": "zfkernels.gallery",
+    "explain_plan": "zfkernels.methods.occlusion",
+    "occlusion_sweep": "zfkernels.methods.occlusion",
+    "occlusion_sweeps": "zfkernels.methods.occlusion",
+    "renormalize_filters_": "zfkernels.models",
+    "trace_model": "zfkernels.trace",
+}
+_MODULES = ("ops", "methods", "models", "gallery", "viz", "data")
+
+__all__ = [*_HOME, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"zfkernels.{name}")
+    else:
+        raise AttributeError(f"module 'zfkernels' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

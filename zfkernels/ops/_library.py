@@ -1,0 +1,225 @@
+"""One op = one schema, one fake kernel, one autograd formula, several variants and this router.
+
+An op is defined once, with :func:`define`; its variants are added to the returned :class:`Op`. The registered
+implementation of ``torch.ops.zfkernels.<op>`` is the router: it picks a variant by device, or takes the one that was
+asked for by name. A variant that was asked for and cannot run is an error, never a silent change of plan.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LIBRARY = torch.library.Library("zfkernels", "DEF")
+BACKENDS = ("reference", "cpp", "triton", "cuda")
+PREFERENCE = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
+
+_requested: ContextVar[str | None] = ContextVar("zfkernels_backend", default=None)
+_ops: dict[str, Op] = {}
+
+
+class BackendError(RuntimeError):
+    """A backend that was asked for by name cannot run; the message names the op, the reason and the choices."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One implementation of an op.
+
+    ``load`` returns the callable and is called when the variant first runs, so that importing the package needs
+    neither Triton nor the extension. ``missing`` says why the variant cannot run on this machine at all, ``refuses``
+    why it cannot take these arguments (the op's own, flat); both return None when all is well.
+    """
+
+    name: str
+    load: Callable[[], Callable[..., Any]]
+    missing: Callable[[], str | None]
+    refuses: Callable[..., str | None]
+
+
+@dataclass
+class Op:
+    """A registered op and its variants; see :func:`define`."""
+
+    name: str
+    variants: dict[str, Variant] = field(default_factory=dict)
+
+    def reference(self, function: Callable[..., Any]) -> None:
+        """Adds the pure PyTorch variant: any device, any floating dtype."""
+        self._add("reference", lambda: function, lambda: None, lambda *args: None)
+
+    def native(self, name: str, dtypes: Sequence[torch.dtype], refuses: Callable[..., str | None] | None = None) -> None:
+        """Adds the compiled variant of this op: ``cpp`` (library ``_C``) or ``cuda`` (library ``_C_cuda``)."""
+        device, library = {"cpp": ("cpu", "_C"), "cuda": ("cuda", "_C_cuda")}[name]
+
+        def missing() -> str | None:
+            problem = load_native(library)
+            if problem is None and not _has_kernel(self.name, device):
+                problem = f"the extension zfkernels.{library} was built without this op"
+            return problem
+
+        self._add(name, lambda: _native_kernel(self.name), missing, _takes({device}, dtypes, refuses))
+
+    def triton(self, dtypes: Sequence[torch.dtype], refuses: Callable[..., str | None] | None = None) -> None:
+        """Adds the Triton variant: function ``<op>`` of the module ``zfkernels.ops.<op>.triton_kernel``."""
+
+        def load() -> Callable[..., Any]:
+            return getattr(importlib.import_module(f"zfkernels.ops.{self.name}.triton_kernel"), self.name)
+
+        devices = {"cpu", "cuda"} if os.environ.get("TRITON_INTERPRET") == "1" else {"cuda"}
+        self._add("triton", load, _triton_missing, _takes(devices, dtypes, refuses))
+
+    def _add(self, name: str, load: Any, missing: Any, refuses: Any) -> None:
+        self.variants[name] = Variant(name, cache(load), cache(missing), refuses)
+
+    def why_not(self, backend: str, args: Sequence[Any] | None = None) -> str | None:
+        """Why ``backend`` cannot run this op here (with these arguments, if given), or None if it can."""
+        variant = self.variants.get(backend)
+        if variant is None:
+            return "it has no such variant"
+        return variant.missing() or (variant.refuses(*args) if args is not None else None)
+
+    def route(self, *args: Any, backend: str | None = None) -> Any:
+        """Runs the variant asked for by argument, context manager or environment, else the first that can."""
+        backend = backend or _requested.get() or os.environ.get("ZFKERNELS_BACKEND") or None
+        if backend is None:
+            for name in PREFERENCE.get(_device_of(args), ("reference",)):
+                if self.why_not(name, args) is None:
+                    return self.variants[name].load()(*args)
+        reason = self.why_not(backend or "reference", args)
+        if reason is not None:
+            usable = [name for name in self.variants if self.why_not(name, args) is None]
+            raise BackendError(f"{self.name}: backend {backend!r} cannot run: {reason}; choices here: {usable}")
+        return self.variants[backend or "reference"].load()(*args)
+
+
+def define(schema: str, *, fake: Callable[..., Any], backward: Callable[..., Any], setup_context: Callable | None = None) -> Op:
+    """Registers ``torch.ops.zfkernels.<op>``.
+
+    Args:
+        schema: signature of the op, without the keyword ``backend``, which is added here.
+        fake: shapes and strides of the outputs; takes the op's arguments without ``backend``.
+        backward: autograd formula (or a function that refuses in words).
+        setup_context: saves what ``backward`` needs.
+    """
+    name = schema[: schema.index("(")]
+    op = _ops[name] = Op(name)
+    arguments, returns = schema.rsplit(") -> ", 1)
+    LIBRARY.define(f"{arguments}, *, str? backend=None) -> {returns}", tags=(torch.Tag.pt2_compliant_tag,))
+    LIBRARY.impl(name, op.route, "CompositeExplicitAutograd")
+    qualified = f"zfkernels::{name}"
+    torch.library.register_fake(qualified, lambda *args, backend=None: fake(*args), lib=LIBRARY)
+    torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=LIBRARY)
+    return op
+
+
+def no_gradient(op: str) -> Callable[..., Any]:
+    """The autograd formula of an op that has none: it refuses in words."""
+
+    def refuse(ctx: Any, *grads: Any) -> Any:
+        raise RuntimeError(f"{op}: it has no gradient; expected tensors that do not require grad (or torch.no_grad())")
+
+    return refuse
+
+
+@contextlib.contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """All ops called inside run this variant, or raise :class:`BackendError` where they cannot.
+
+    The environment variable ``ZFKERNELS_BACKEND`` does the same for a whole process; an op's own ``backend=``
+    argument goes before both. Backwards passes follow the setting that is in force when they run.
+
+    Args:
+        name: ``"reference"``, ``"cpp"``, ``"triton"`` or ``"cuda"``.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name not in BACKENDS:
+        raise ValueError(f"use_backend: expected name one of {BACKENDS}, got {name!r}")
+    token = _requested.set(name)
+    try:
+        yield
+    finally:
+        _requested.reset(token)
+
+
+def availability() -> list[tuple[str, str, str | None]]:
+    """The table op x variant: ``(op, variant, reason why it cannot run here, or None)``."""
+    return [(op.name, name, op.why_not(name)) for op in _ops.values() for name in BACKENDS]
+
+
+def registered() -> dict[str, Op]:
+    """All ops by name; tests and benchmarks take their parameters from it."""
+    return dict(_ops)
+
+
+@cache
+def load_native(library: str) -> str | None:
+    """Loads the extension library once; returns why it cannot be loaded, or None."""
+    found = sorted(Path(__file__).parent.parent.glob(f"{library}.*so")) or sorted(
+        Path(__file__).parent.parent.glob(f"{library}.*pyd")
+    )
+    if not found:
+        return f"the extension zfkernels.{library} is not built (pip install zfkernels with a compiler at hand)"
+    if library == "_C_cuda" and torch.version.cuda is None:
+        return "this torch is built without CUDA"
+    if library == "_C_cuda":  # its ops live in the namespace that _C defines
+        problem = load_native("_C")
+        if problem is not None:
+            return problem
+    try:
+        torch.ops.load_library(str(found[0]))
+    except OSError as error:
+        return f"the extension zfkernels.{library} cannot be loaded: {error}"
+    return None
+
+
+def build_info() -> str | None:
+    """What the extension ``_C`` was built with, or None where it is not built."""
+    return torch.ops.zfkernels_C.build_info() if load_native("_C") is None else None
+
+
+def _native_kernel(name: str) -> Callable[..., Any]:
+    return getattr(torch.ops.zfkernels_C, name).default
+
+
+def _has_kernel(name: str, device: str) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(f"zfkernels_C::{name}", device.upper()) if hasattr(
+        torch.ops.zfkernels_C, name
+    ) else False
+
+
+def _triton_missing() -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    if os.environ.get("TRITON_INTERPRET") != "1" and not torch.cuda.is_available():
+        return "no GPU is available to torch (TRITON_INTERPRET=1 runs Triton kernels on the CPU, slowly)"
+    return None
+
+
+def _takes(devices: set[str], dtypes: Sequence[torch.dtype], refuses: Callable[..., str | None] | None) -> Any:
+    def check(*args: Any) -> str | None:
+        for arg in args:
+            if isinstance(arg, Tensor):
+                if arg.device.type not in devices:
+                    return f"it runs on {sorted(devices)}, the tensors are on {arg.device.type}"
+                if arg.is_floating_point() and arg.dtype not in dtypes:
+                    return f"it takes {[str(d).removeprefix('torch.') for d in dtypes]}, got {arg.dtype}"
+        return refuses(*args) if refuses is not None else None
+
+    return check
+
+
+def _device_of(args: Sequence[Any]) -> str:
+    return next(arg.device.type for arg in args if isinstance(arg, Tensor))

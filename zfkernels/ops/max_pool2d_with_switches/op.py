@@ -1,0 +1,171 @@
+"""``max_pool2d_with_switches``: schema, fake kernel, autograd formula, variants and the public function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zfkernels.ops import _checks as check
+from zfkernels.ops._library import define
+from zfkernels.ops.max_pool2d_with_switches import reference
+from zfkernels.windows import Pair, Sliding
+
+NAME = "max_pool2d_with_switches"
+
+
+def pooling(op: str, kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> Sliding:
+    """The checked geometry of a pooling; ``stride=None`` is the kernel's size."""
+    kernel = check.pair(op, "kernel_size", kernel_size, minimum=1)
+    layer = Sliding(
+        kernel,
+        kernel if stride is None else check.pair(op, "stride", stride, minimum=1),
+        check.pair(op, "padding", padding, minimum=0),
+        check.pair(op, "dilation", dilation, minimum=1),
+    )
+    if kernel[0] * kernel[1] > 256:
+        raise ValueError(f"{op}: expected kernel_size of at most 256 cells (a switch is one byte), got {kernel}")
+    if 2 * layer.padding[0] > layer.extent[0] or 2 * layer.padding[1] > layer.extent[1]:
+        raise ValueError(
+            f"{op}: expected padding at most half the window {layer.extent} (kernel with dilation), got {layer.padding}"
+        )
+    return layer
+
+
+def max_pool2d_with_switches(
+    input: Tensor,  # [N, C, H, W]
+    kernel_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    *,
+    ceil_mode: bool = False,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Max-pooling that returns the place of each maximum as one byte, the *switch*.
+
+    ``switch = ky * kernel_width + kx`` of the maximum, counted in the unclipped window (padding included). Values and
+    choice equal ``F.max_pool2d``'s to the bit: the first maximum in row-major order; of several NaNs the last.
+
+    Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 2.1, figure 1.
+
+    Args:
+        input: [N, C, H, W], float16, bfloat16, float32 or float64.
+        kernel_size: window, at most 256 cells.
+        stride: defaults to ``kernel_size``.
+        padding: at most half the window; padding never wins.
+        dilation: distance of neighbouring cells of a window.
+        ceil_mode: windows may hang over the bottom and right border.
+        backend: variant asked for by name; None chooses by device.
+
+    Returns:
+        values [N, C, Hp, Wp] of ``input``'s dtype, switches uint8 [N, C, Hp, Wp]. Differentiable in ``input``.
+
+    Raises:
+        TypeError: wrong type or dtype.
+        ValueError: wrong shape or geometry, more than 256 cells, an empty output.
+        BackendError: ``backend`` cannot run here.
+    """
+    check.tensor(NAME, "input", input, "[N, C, H, W]")
+    layer = pooling(NAME, kernel_size, stride, padding, dilation)
+    size = layer.output_size((input.shape[2], input.shape[3]), ceil_mode)
+    if size[0] < 1 or size[1] < 1:
+        raise ValueError(f"{NAME}: expected input at least as large as the window {layer.extent}, got {input.shape}")
+    return torch.ops.zfkernels.max_pool2d_with_switches(
+        input, layer.kernel, layer.stride, layer.padding, layer.dilation, ceil_mode, backend=backend
+    )
+
+
+def switches_to_indices(
+    switches: Tensor,  # uint8 [N, C, Hp, Wp]
+    kernel_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    *,
+    input_size: Pair,
+) -> Tensor:
+    """Switches as the flat int64 indices of ``F.max_pool2d``: ``row * W + column`` in the layer below.
+
+    Args:
+        switches: uint8 [N, C, Hp, Wp].
+        kernel_size: the pooling's, as are ``stride``, ``padding`` and ``dilation``.
+        stride: defaults to ``kernel_size``.
+        padding: in cells.
+        dilation: in cells.
+        input_size: (H, W) of the layer below.
+
+    Returns:
+        int64 [N, C, Hp, Wp].
+
+    Raises:
+        TypeError, ValueError: a bad argument, named in one sentence.
+    """
+    name = "switches_to_indices"
+    check.tensor(name, "switches", switches, "[N, C, Hp, Wp]", (torch.uint8,))
+    layer = pooling(name, kernel_size, stride, padding, dilation)
+    height, width = check.pair(name, "input_size", input_size, minimum=1)
+    return reference.switches_to_indices(switches, width, layer.kernel, layer.stride, layer.padding, layer.dilation)
+
+
+def indices_to_switches(
+    indices: Tensor,  # int64 [N, C, Hp, Wp]
+    kernel_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    *,
+    input_size: Pair,
+) -> Tensor:
+    """The flat int64 indices of ``F.max_pool2d`` as switches of one byte; the inverse of :func:`switches_to_indices`.
+
+    Args:
+        indices: int64 [N, C, Hp, Wp], each inside its own window.
+        kernel_size: the pooling's, as are ``stride``, ``padding`` and ``dilation``.
+        stride: defaults to ``kernel_size``.
+        padding: in cells.
+        dilation: in cells.
+        input_size: (H, W) of the layer below.
+
+    Returns:
+        uint8 [N, C, Hp, Wp].
+
+    Raises:
+        TypeError, ValueError: a bad argument, named in one sentence.
+    """
+    name = "indices_to_switches"
+    check.tensor(name, "indices", indices, "[N, C, Hp, Wp]", (torch.int64,))
+    layer = pooling(name, kernel_size, stride, padding, dilation)
+    height, width = check.pair(name, "input_size", input_size, minimum=1)
+    return reference.indices_to_switches(indices, width, layer.kernel, layer.stride, layer.padding, layer.dilation)
+
+
+def _fake(input: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Any:
+    size = Sliding(kernel, stride, padding, dilation).output_size((input.shape[2], input.shape[3]), ceil_mode)
+    values = check.empty_like_format(input, (input.shape[0], input.shape[1], *size))
+    return values, torch.empty_like(values, dtype=torch.uint8)
+
+
+def _setup_context(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any) -> None:
+    input, *ctx.geometry, _ = inputs
+    ctx.size, ctx.backend = (input.shape[2], input.shape[3]), keyword_only_inputs["backend"]
+    ctx.save_for_backward(output[1])
+
+
+def _backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
+    (switches,) = ctx.saved_tensors
+    grad_input = torch.ops.zfkernels.max_unpool2d_with_switches(
+        grad, switches, *ctx.geometry, ctx.size, "sum", backend=ctx.backend
+    )
+    return grad_input, *[None] * 5
+
+
+op = define(
+    f"{NAME}(Tensor input, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation, bool ceil_mode)"
+    " -> (Tensor, Tensor)",
+    fake=_fake,
+    backward=_backward,
+    setup_context=_setup_context,
+)
+op.reference(reference.max_pool2d_with_switches)

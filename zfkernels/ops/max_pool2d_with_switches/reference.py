@@ -1,0 +1,49 @@
+"""Max-pooling that remembers the place of each maximum in one byte, in plain PyTorch."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zfkernels.ops._checks import Pair
+
+
+def max_pool2d_with_switches(
+    input: Tensor,  # [N, C, H, W]
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    ceil_mode: bool,
+) -> tuple[Tensor, Tensor]:  # [N, C, Hp, Wp], uint8 [N, C, Hp, Wp]
+    values, indices = F.max_pool2d(
+        input, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode, return_indices=True
+    )
+    return values, indices_to_switches(indices, input.shape[3], kernel_size, stride, padding, dilation)
+
+
+def indices_to_switches(
+    indices: Tensor, width: int, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair
+) -> Tensor:
+    top, left = corners(indices.shape[2:], stride, padding, indices.device)
+    ky = (indices // width - top) // dilation[0]
+    kx = (indices % width - left) // dilation[1]
+    return (ky * kernel_size[1] + kx).to(torch.uint8)
+
+
+def switches_to_indices(
+    switches: Tensor, width: int, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair
+) -> Tensor:
+    top, left = corners(switches.shape[2:], stride, padding, switches.device)
+    cell = switches.long()
+    row = top + cell // kernel_size[1] * dilation[0]
+    column = left + cell % kernel_size[1] * dilation[1]
+    return row * width + column
+
+
+def corners(size: tuple[int, ...], stride: Pair, padding: Pair, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Row [Hp, 1] and column [1, Wp] of the first cell of each pooling window; negative inside the padding."""
+    top = torch.arange(size[0], device=device) * stride[0] - padding[0]
+    left = torch.arange(size[1], device=device) * stride[1] - padding[1]
+    return top[:, None], left[None, :]

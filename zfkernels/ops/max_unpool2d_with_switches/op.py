@@ -1,0 +1,103 @@
+"""``max_unpool2d_with_switches``: schema, fake kernel, autograd formula, variants and the public function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zfkernels.ops import _checks as check
+from zfkernels.ops._library import define
+from zfkernels.ops.max_pool2d_with_switches.op import pooling
+from zfkernels.ops.max_unpool2d_with_switches import reference
+from zfkernels.windows import Pair, Sliding
+
+NAME = "max_unpool2d_with_switches"
+OVERLAP = ("sum", "last")
+
+
+def max_unpool2d_with_switches(
+    values: Tensor,  # [N, C, Hp, Wp]
+    switches: Tensor,  # uint8 [N, C, Hp, Wp]
+    kernel_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    *,
+    output_size: Pair,
+    overlap: str = "sum",
+    backend: str | None = None,
+) -> Tensor:
+    """Puts each pooled value back to where its maximum was; zero elsewhere.
+
+    Where windows overlap, several values can land on one pixel. ``"sum"`` adds them: the exact adjoint (backward) of
+    max-pooling. ``"last"`` keeps that of the last window in row-major order, as ``F.max_unpool2d`` does on a CPU. Both
+    are deterministic on every device.
+
+    Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 2.1, figure 1 (the paper gives no rule for overlaps).
+
+    Args:
+        values: [N, C, Hp, Wp], float16, bfloat16, float32 or float64.
+        switches: uint8 [N, C, Hp, Wp] from :func:`max_pool2d_with_switches`.
+        kernel_size: the pooling's, as are ``stride``, ``padding`` and ``dilation``.
+        stride: defaults to ``kernel_size``.
+        padding: in cells.
+        dilation: in cells.
+        output_size: (H, W) of the pooling's input.
+        overlap: ``"sum"`` or ``"last"``.
+        backend: variant asked for by name; None chooses by device.
+
+    Returns:
+        [N, C, H, W] of ``values``' dtype. Differentiable in ``values``.
+
+    Raises:
+        TypeError: wrong type or dtype.
+        ValueError: wrong shape, device, geometry or overlap.
+        BackendError: ``backend`` cannot run here.
+    """
+    check.tensor(NAME, "values", values, "[N, C, Hp, Wp]")
+    layer = pooling(NAME, kernel_size, stride, padding, dilation)
+    size = check.pair(NAME, "output_size", output_size, minimum=1)
+    check.choice(NAME, "overlap", overlap, OVERLAP)
+    check.tensor(NAME, "switches", switches, "[N, C, Hp, Wp]", (torch.uint8,))
+    check.same(NAME, "switches", switches, "values", values, dtype=False)
+    check.equal(NAME, "switches' shape", tuple(switches.shape), tuple(values.shape))
+    check_unpooled_size(NAME, "output_size", size, (values.shape[2], values.shape[3]), layer)
+    return torch.ops.zfkernels.max_unpool2d_with_switches(
+        values, switches, layer.kernel, layer.stride, layer.padding, layer.dilation, size, overlap, backend=backend
+    )
+
+
+def check_unpooled_size(op: str, argument: str, size: Pair, pooled: Pair, layer: Sliding) -> None:
+    """``size`` is one that the pooling turns into ``pooled``, with or without ``ceil_mode``."""
+    if pooled not in (layer.output_size(size), layer.output_size(size, ceil_mode=True)):
+        raise ValueError(
+            f"{op}: expected {argument} the size of the pooling's input, one that {layer} turns into {pooled}, got {size}"
+        )
+
+
+def _fake(values: Tensor, switches: Tensor, *args: Any) -> Tensor:
+    output_size = args[4]
+    return check.empty_like_format(values, (values.shape[0], values.shape[1], *output_size))
+
+
+def _setup_context(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any) -> None:
+    _, switches, *geometry, _, ctx.overlap = inputs
+    ctx.layer = Sliding(*geometry)
+    ctx.save_for_backward(switches)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    (switches,) = ctx.saved_tensors
+    return reference.gather_at_switches(grad, switches, ctx.layer, ctx.overlap), *[None] * 7
+
+
+op = define(
+    f"{NAME}(Tensor values, Tensor switches, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation,"
+    " SymInt[2] output_size, str overlap) -> Tensor",
+    fake=_fake,
+    backward=_backward,
+    setup_context=_setup_context,
+)
+op.reference(reference.max_unpool2d_with_switches)

@@ -1,0 +1,191 @@
+"""``unpool_relu_conv_transpose2d``: schema, fake kernel, autograd formula, variants and the public function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zfkernels.ops import _checks as check
+from zfkernels.ops._library import define
+from zfkernels.ops.max_pool2d_with_switches.op import pooling
+from zfkernels.ops.max_unpool2d_with_switches.op import OVERLAP, check_unpooled_size
+from zfkernels.ops.max_unpool2d_with_switches.reference import gather_at_switches
+from zfkernels.ops.unpool_relu_conv_transpose2d import reference
+from zfkernels.windows import Pair, Sliding, Windows, pair_tensor, place
+
+NAME = "unpool_relu_conv_transpose2d"
+NO_POOL = Sliding((1, 1))
+
+
+def unpool_relu_conv_transpose2d(
+    values: Tensor | Windows,  # [N, C, Hp, Wp]
+    switches: Tensor | None,  # uint8 [N, C, Hp, Wp]
+    weight: Tensor,  # [C, C_in / groups, kh, kw]
+    *,
+    pool_kernel_size: int | Pair | None = None,
+    pool_stride: int | Pair | None = None,
+    pool_padding: int | Pair = 0,
+    pool_dilation: int | Pair = 1,
+    unpooled_size: Pair | None = None,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+    output_size: Pair | None = None,
+    out_size: Pair | None = None,
+    out_origins: Tensor | None = None,
+    overlap: str = "sum",
+    rectify: bool = True,
+    backend: str | None = None,
+) -> Tensor | Windows:
+    """One stage of a DeconvNet: unpool with switches, rectify, filter with the transposed filters.
+
+    In this order: values that land on one pixel are combined (``"sum"``; or ``"last"``: the last pooling window in
+    row-major order wins, zeros and negatives included, also windows outside a crop), then each unpooled pixel is
+    rectified, then filtered. No bias takes part.
+
+    Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 2.1, figure 1.
+    Differs from the paper: the rule for overlapping pooling windows, on which the paper is silent.
+
+    Args:
+        values: [N, C, Hp, Wp], float16, bfloat16, float32 or float64; or Windows [P, C, h, w] of such maps.
+        switches: uint8 [N, C, Hp, Wp], the full maps of every image also for windows; None: no unpooling.
+        weight: the *forward* convolution's, [C, C_in / groups, kh, kw], C the channels of ``values``.
+        pool_kernel_size: the pooling's geometry, required with ``switches``; so are the three that follow.
+        pool_stride: defaults to ``pool_kernel_size``.
+        pool_padding: in cells.
+        pool_dilation: in cells.
+        unpooled_size: (H, W) of the pooling's input; by default what ``output_size`` implies, else the smallest.
+        stride: the forward convolution's, as are ``padding``, ``dilation`` and ``groups``.
+        padding: in cells.
+        dilation: in cells.
+        groups: number of groups.
+        output_size: (H, W) of the forward convolution's input; the smallest by default.
+        out_size: windows only: (h, w) of the resulting windows, at least what they can reach (the default).
+        out_origins: windows only: int32 [P, 2], where they lie; by default the first cell that they can reach.
+        overlap: ``"sum"`` or ``"last"``.
+        rectify: apply the ReLU.
+        backend: variant asked for by name; None chooses by device.
+
+    Returns:
+        [N, C_in, H, W] of ``values``' dtype, or Windows [P, C_in, h', w'] in the frame ``output_size``. The tensor form
+        is differentiable in ``values`` and ``weight``; windows are not, and say so.
+
+    Raises:
+        TypeError: wrong type or dtype.
+        ValueError: wrong shape, device or geometry.
+        BackendError: ``backend`` cannot run here.
+    """
+    windows = values if isinstance(values, Windows) else None
+    maps = check.tensor(NAME, "values", windows.values if windows else values, "[N, C, Hp, Wp]")
+    check.tensor(NAME, "weight", weight, "[C, C_in / groups, kh, kw]")
+    check.same(NAME, "weight", weight, "values", maps)
+    check.choice(NAME, "overlap", overlap, OVERLAP)
+    check.equal(NAME, "weight's first dimension, the channels of values,", weight.shape[0], maps.shape[1])
+    if groups < 1 or weight.shape[0] % groups:
+        raise ValueError(f"{NAME}: expected groups a divisor of {weight.shape[0]} channels, got {groups}")
+    conv = check.convolution(NAME, weight, stride, padding, dilation)
+    pooled = windows.frame if windows else (maps.shape[2], maps.shape[3])
+
+    if switches is None:
+        if pool_kernel_size is not None:
+            raise ValueError(f"{NAME}: expected switches with pool_kernel_size, got None")
+        pool, unpooled = NO_POOL, pooled
+    else:
+        if pool_kernel_size is None:
+            raise ValueError(f"{NAME}: expected pool_kernel_size with switches, got None")
+        pool = pooling(NAME, pool_kernel_size, pool_stride, pool_padding, pool_dilation)
+        check.tensor(NAME, "switches", switches, "[N, C, Hp, Wp]", (torch.uint8,))
+        check.same(NAME, "switches", switches, "values", maps, dtype=False)
+        images = switches.shape[0] if windows else maps.shape[0]
+        check.equal(NAME, "switches' shape", tuple(switches.shape), (images, maps.shape[1], *pooled))
+        if unpooled_size is not None:
+            unpooled = check.pair(NAME, "unpooled_size", unpooled_size, minimum=1)
+        elif output_size is not None:
+            unpooled = conv.output_size(check.pair(NAME, "output_size", output_size, minimum=1))
+        else:
+            unpooled = _smallest(pool, pooled)
+        check_unpooled_size(NAME, "unpooled_size", unpooled, pooled, pool)
+    frame = _smallest(conv, unpooled)
+    if output_size is not None:
+        frame = check.pair(NAME, "output_size", output_size, minimum=1)
+        if conv.output_size(frame) != unpooled:
+            raise ValueError(
+                f"{NAME}: expected output_size one that the convolution {conv} turns into {unpooled}, got {frame}"
+            )
+    geometry = (pool.kernel, pool.stride, pool.padding, pool.dilation, unpooled)
+    geometry += (conv.stride, conv.padding, conv.dilation, groups)
+    call = torch.ops.zfkernels.unpool_relu_conv_transpose2d
+    if windows is None:
+        return call(maps, switches, weight, None, None, None, *geometry, frame, overlap, rectify, backend=backend)
+
+    reach = conv.span(pool.span(windows.size))
+    size = check.pair(NAME, "out_size", out_size or (min(reach[0], frame[0]), min(reach[1], frame[1])), minimum=1)
+    if out_origins is None:
+        lo = windows.origins
+        for layer in (pool, conv):
+            lo = lo * pair_tensor(lo, layer.stride) - pair_tensor(lo, layer.padding)
+        out_origins = place(lo, size, frame)
+    check.origins(NAME, "out_origins", out_origins, windows)
+    out = call(
+        maps, switches, weight, windows.origins, windows.image, out_origins, *geometry, size, overlap, rectify,
+        backend=backend,
+    )  # fmt: skip
+    return Windows(out, out_origins, windows.image, frame)
+
+
+def _smallest(layer: Sliding, size: Pair) -> Pair:
+    """The smallest input that ``layer`` turns into ``size``."""
+    span = layer.span(size)
+    return span[0] - 2 * layer.padding[0], span[1] - 2 * layer.padding[1]
+
+
+def _fake(values: Tensor, switches: Any, weight: Tensor, origins: Any, *args: Any) -> Tensor:
+    groups, size = args[10], args[11]
+    shape = (values.shape[0], weight.shape[1] * groups, *size)
+    return check.empty_channels_last(values, shape) if origins is not None else check.empty_like_format(values, shape)
+
+
+def _setup_context(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any) -> None:
+    values, switches, weight, origins, _, _, *pool, unpooled, stride, padding, dilation, groups, size, overlap, rect = (
+        inputs
+    )
+    ctx.windowed = origins is not None
+    ctx.pool, ctx.conv = Sliding(*pool), Sliding((weight.shape[2], weight.shape[3]), stride, padding, dilation)
+    ctx.rest = (unpooled, groups, size, overlap, rect)
+    ctx.save_for_backward(values, switches, weight)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    if ctx.windowed:
+        raise RuntimeError(f"{NAME}: windows have no gradient; expected values a tensor of full maps to differentiate")
+    values, switches, weight = ctx.saved_tensors
+    unpooled_size, groups, size, overlap, rectify = ctx.rest
+    conv, grad_values, grad_weight = ctx.conv, None, None
+    unpooled = reference.unpool(values, switches, ctx.pool, unpooled_size, overlap).to(values.dtype)
+    if ctx.needs_input_grad[0]:
+        grad_values = torch.nn.functional.conv2d(grad, weight, None, conv.stride, conv.padding, conv.dilation, groups)
+        if rectify:
+            grad_values = torch.where(unpooled > 0, grad_values, 0)
+        if switches is not None:
+            grad_values = gather_at_switches(grad_values, switches, ctx.pool, overlap)
+    if ctx.needs_input_grad[2]:
+        rectified = reference.rectified(unpooled, rectify)
+        grad_weight = torch.nn.grad.conv2d_weight(
+            grad, weight.shape, rectified, conv.stride, conv.padding, conv.dilation, groups
+        )
+    return grad_values, None, grad_weight, *[None] * 15
+
+
+op = define(
+    f"{NAME}(Tensor values, Tensor? switches, Tensor weight, Tensor? origins, Tensor? image, Tensor? out_origins,"
+    " int[2] pool_kernel_size, int[2] pool_stride, int[2] pool_padding, int[2] pool_dilation, SymInt[2] unpooled_size,"
+    " int[2] stride, int[2] padding, int[2] dilation, int groups, SymInt[2] output_size, str overlap, bool rectify)"
+    " -> Tensor",
+    fake=_fake,
+    backward=_backward,
+    setup_context=_setup_context,
+)
+op.reference(reference.unpool_relu_conv_transpose2d)

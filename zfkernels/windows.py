@@ -1,0 +1,240 @@
+"""Windows: many small crops of one layer, and the geometry that carries them through a network.
+
+A box is a half-open rectangle of cells of a layer, `[top, bottom) x [left, right)`. One changed pixel changes a box of
+each later layer (:func:`outputs_touched`); one activation depends on a box of each earlier layer
+(:func:`inputs_read`). Both functions are exact: they follow every tap of the window, so that gaps left by strides and
+dilation are seen, and clamp at the border of the layer. Everything else in the package builds on these two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Sliding:
+    """Geometry of a convolution or pooling layer; each field is (rows, columns), in cells.
+
+    ``padding`` is the padding before the first row and column; what follows the last one is given by the size of the
+    output.
+    """
+
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+
+    @property
+    def extent(self) -> Pair:
+        """Cells from the first to the last tap, both included."""
+        return (self.kernel[0] - 1) * self.dilation[0] + 1, (self.kernel[1] - 1) * self.dilation[1] + 1
+
+    def output_size(self, size: Pair, ceil_mode: bool = False) -> Pair:
+        """Size of the output for an input of ``size``, as ``F.conv2d`` and ``F.max_pool2d`` have it."""
+        return self._output_length(size[0], 0, ceil_mode), self._output_length(size[1], 1, ceil_mode)
+
+    def _output_length(self, length: int, axis: int, ceil_mode: bool) -> int:
+        stride, padding = self.stride[axis], self.padding[axis]
+        room = length + 2 * padding - self.extent[axis]
+        if not ceil_mode:
+            return room // stride + 1
+        out = -(-room // stride) + 1
+        return out - 1 if (out - 1) * stride >= length + padding else out  # a window must start inside the input
+
+    def span(self, size: Pair) -> Pair:
+        """Cells of the padded input that an output window of ``size`` reads."""
+        return (size[0] - 1) * self.stride[0] + self.extent[0], (size[1] - 1) * self.stride[1] + self.extent[1]
+
+    def most_touched(self, size: Pair) -> Pair:
+        """The largest number of outputs that an input window of ``size`` can touch, borders left aside."""
+        return (
+            (size[0] + self.extent[0] - 2) // self.stride[0] + 1,
+            (size[1] + self.extent[1] - 2) // self.stride[1] + 1,
+        )
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """P boxes of one layer: ``lo`` and ``hi`` are int64 [P, 2] (row, column), half-open; an empty box is all zeros."""
+
+    lo: Tensor
+    hi: Tensor
+
+    @property
+    def size(self) -> Tensor:
+        """int64 [P, 2]: rows and columns."""
+        return self.hi - self.lo
+
+
+def boxes(origins: Tensor, size: Pair, frame: Pair) -> Boxes:
+    """Boxes of ``size`` at ``origins`` [P, 2], clipped to ``frame``."""
+    lo = origins.to(torch.int64)
+    limit = pair_tensor(lo, frame)
+    hi = torch.minimum(lo + pair_tensor(lo, size), limit).clamp(min=0)
+    return _empty_as_zero(lo.clamp(min=0), hi)
+
+
+def outputs_touched(changed: Boxes, layer: Sliding, frame: Pair) -> Boxes:
+    """The outputs of ``layer`` (of size ``frame``) that read at least one cell of each box: the way forwards."""
+    lo, hi = [], []
+    for axis in (0, 1):
+        taps = _taps(layer, axis, changed.lo.device)
+        stride, padding = layer.stride[axis], layer.padding[axis]
+        first = (-((taps - padding - changed.lo[:, axis]) // stride)).clamp(min=0)
+        last = ((changed.hi[:, axis] - 1 + padding - taps) // stride).clamp(max=frame[axis] - 1)
+        a, b = _hull(first, last, first <= last)
+        lo.append(a)
+        hi.append(b)
+    return _empty_as_zero(torch.stack(lo, 1), torch.stack(hi, 1))
+
+
+def inputs_read(outputs: Boxes, layer: Sliding, frame: Pair) -> Boxes:
+    """The inputs (a layer of size ``frame``) that the outputs of each box read: the way backwards."""
+    lo, hi = [], []
+    for axis in (0, 1):
+        taps = _taps(layer, axis, outputs.lo.device)
+        stride, padding = layer.stride[axis], layer.padding[axis]
+        first = torch.maximum(outputs.lo[:, axis], -((taps - padding) // stride))
+        last = torch.minimum(outputs.hi[:, axis] - 1, (frame[axis] - 1 + padding - taps) // stride)
+        a, b = _hull(first * stride - padding + taps, last * stride - padding + taps, first <= last)
+        lo.append(a)
+        hi.append(b)
+    return _empty_as_zero(torch.stack(lo, 1), torch.stack(hi, 1))
+
+
+def union(first: Boxes, *others: Boxes) -> Boxes:
+    """The bounding box of the boxes of each position; an empty box adds nothing."""
+    lo, hi = first.lo, first.hi
+    for other in others:
+        empty, other_empty = (hi <= lo).any(1, keepdim=True), (other.hi <= other.lo).any(1, keepdim=True)
+        lo, hi = (
+            torch.where(empty, other.lo, torch.where(other_empty, lo, torch.minimum(lo, other.lo))),
+            torch.where(empty, other.hi, torch.where(other_empty, hi, torch.maximum(hi, other.hi))),
+        )
+    return Boxes(lo, hi)
+
+
+def place(lo: Tensor, size: Pair, frame: Pair) -> Tensor:
+    """Origins, int32 [P, 2], of windows of ``size`` that start at ``lo``, pushed back into the frame where needed."""
+    limit = pair_tensor(lo, (frame[0] - size[0], frame[1] - size[1]))
+    return torch.minimum(lo, limit).clamp(min=0).to(torch.int32)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """P crops of one layer of a batch of images, all of one size, each inside its frame.
+
+    Attributes:
+        values: [P, C, h, w].
+        origins: int32 [P, 2]: row and column of each crop's first cell in the layer; never outside the frame.
+        image: int64 [P]: the image of the batch that each crop belongs to.
+        frame: (H, W), the size of the whole layer.
+    """
+
+    values: Tensor
+    origins: Tensor
+    image: Tensor
+    frame: Pair
+
+    @property
+    def size(self) -> Pair:
+        """(h, w) of each crop."""
+        return self.values.shape[-2], self.values.shape[-1]
+
+    def paste(self, frames: Tensor | None = None) -> Tensor:
+        """The whole layer for each crop: [P, C, H, W], ``frames`` [N, C, H, W] (zeros if None) outside the crop."""
+        if self.size == self.frame:
+            return self.values
+        origins = torch.zeros_like(self.origins)
+        return crop(frames, origins, self.image, self.frame, windows=self)
+
+
+pytree.register_pytree_node(
+    Windows,
+    lambda windows: ([windows.values, windows.origins, windows.image], windows.frame),
+    lambda leaves, frame: Windows(*leaves, frame=frame),
+    serialized_type_name="zfkernels.Windows",
+)
+
+
+def crop(
+    frames: Tensor | None,
+    origins: Tensor,
+    image: Tensor,
+    size: Pair,
+    *,
+    windows: Windows | None = None,
+    fill: float = 0.0,
+) -> Tensor:
+    """Crops of ``size`` at ``origins`` (which may reach over the border) from frames with windows pasted in.
+
+    Args:
+        frames: [N, C, H, W], the layer of each image; None: every cell is ``fill``.
+        origins: int [P, 2].
+        image: int64 [P], the frame of each crop.
+        size: (h, w) of the crops.
+        windows: one window for each crop, which goes before the frame where they meet.
+        fill: value outside the frame.
+
+    Returns:
+        [P, C, h, w], channels last.
+    """
+    source = frames if frames is not None else windows.values
+    frame = (frames.shape[2], frames.shape[3]) if frames is not None else windows.frame
+    count, channels = origins.shape[0], source.shape[1]
+    rows = origins[:, 0, None].long() + torch.arange(size[0], device=source.device)  # [P, h]
+    columns = origins[:, 1, None].long() + torch.arange(size[1], device=source.device)  # [P, w]
+    if frames is None:
+        cells = source.new_full((count * size[0] * size[1], channels), fill)
+    else:
+        line = image[:, None] * frame[0] + rows.clamp(0, frame[0] - 1)
+        index = line[:, :, None] * frame[1] + columns.clamp(0, frame[1] - 1)[:, None, :]
+        cells = _as_cells(frames).index_select(0, index.flatten())
+        outside = _outside(rows, frame[0])[:, :, None] | _outside(columns, frame[1])[:, None, :]
+        cells[outside.flatten().nonzero()[:, 0]] = fill
+    if windows is not None:
+        height, width = windows.size
+        row = windows.origins[:, 0, None].long() + torch.arange(height, device=source.device) - rows[:, :1]
+        column = windows.origins[:, 1, None].long() + torch.arange(width, device=source.device) - columns[:, :1]
+        line = torch.arange(count, device=source.device)[:, None] * size[0] + row
+        index = (line[:, :, None] * size[1] + column[:, None, :]).flatten()
+        inside = ~(_outside(row, size[0])[:, :, None] | _outside(column, size[1])[:, None, :]).flatten()
+        kept = inside.nonzero()[:, 0]
+        cells[index[kept]] = _as_cells(windows.values).index_select(0, kept)
+    return cells.view(count, size[0], size[1], channels).permute(0, 3, 1, 2)
+
+
+def _as_cells(frames: Tensor) -> Tensor:
+    return frames.permute(0, 2, 3, 1).reshape(-1, frames.shape[1])
+
+
+def _outside(index: Tensor, length: int) -> Tensor:
+    return (index < 0) | (index >= length)
+
+
+def _taps(layer: Sliding, axis: int, device: torch.device) -> Tensor:
+    return (torch.arange(layer.kernel[axis], device=device) * layer.dilation[axis])[:, None]
+
+
+def _hull(first: Tensor, last: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Smallest first and largest last + 1 over the taps [K, P]; (0, 0) where no tap is valid."""
+    none = torch.iinfo(torch.int64).max
+    lo = torch.where(valid, first, none).amin(0)
+    hi = torch.where(valid, last + 1, 0).amax(0)
+    return torch.where(lo == none, 0, lo), hi
+
+
+def _empty_as_zero(lo: Tensor, hi: Tensor) -> Boxes:
+    empty = (hi <= lo).any(1, keepdim=True)
+    return Boxes(torch.where(empty, 0, lo), torch.where(empty, 0, hi))
+
+
+def pair_tensor(like: Tensor, pair: Pair) -> Tensor:
+    """``pair`` as a tensor that broadcasts against origins [P, 2]."""
+    return torch.tensor(pair, dtype=like.dtype, device=like.device)
