@@ -1,0 +1,45 @@
+"""Images in: folders, archives, data sets and the embedded photos, as one stream of tensors with stable ids."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from zfkernels.data.datasets import DatasetSource
+from zfkernels.data.files import ImageFiles
+from zfkernels.data.photos import EmbeddedPhotos, embedded_photos
+from zfkernels.data.source import ImageSource, UnreadableImageError
+from zfkernels.data.stream import Batch, stream
+
+__all__ = [
+    "Batch",
+    "DatasetSource",
+    "EmbeddedPhotos",
+    "ImageFiles",
+    "ImageSource",
+    "UnreadableImageError",
+    "embedded_photos",
+    "open_source",
+    "stream",
+]
+
+
+def open_source(data: Any) -> ImageSource:
+    """The images of ``data``.
+
+    Args:
+        data: A folder, a ``.zip`` or ``.tar`` archive (also compressed), ``"embedded"`` for the photos that ship with
+            scikit-image, a map-style data set, or a source, which is returned as it is.
+
+    Raises:
+        FileNotFoundError: The path does not exist.
+        ValueError: There is no image in it, or the archive cannot be read.
+        TypeError: ``data`` is none of these.
+    """
+    if isinstance(data, ImageSource):
+        return data
+    if isinstance(data, str) and data == "embedded":
+        return embedded_photos()
+    if isinstance(data, (str, os.PathLike)):
+        return ImageFiles(data)
+    return DatasetSource(data)

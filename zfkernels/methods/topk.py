@@ -1,0 +1,172 @@
+"""The strongest activations of every feature map over a stream of images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+EMPTY = torch.iinfo(torch.int64).max  # the image id of a place that is not taken yet; sorts behind every other
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The strongest activations of C feature maps, at most one for each image.
+
+    Attributes:
+        values: float64 [C, k], falling; -inf where fewer than k images were seen.
+        image_ids: int64 [C, k]; -1 where fewer than k images were seen.
+        positions: int64 [C, k, 2]: row and column of the activation in its map.
+        nans: int64 [C]: how many activations of each map were NaN.
+    """
+
+    values: Tensor
+    image_ids: Tensor
+    positions: Tensor
+    nans: Tensor
+
+    @property
+    def taken(self) -> Tensor:
+        """bool [C, k]: whether there is an activation of this rank."""
+        return self.image_ids >= 0
+
+
+class TopK:
+    """Running top-k of every feature map of one layer: each image counts with the largest activation of its map.
+
+    The result does not depend on the order of the images, their batches, or how the stream was split and merged: ties
+    between images go to the lowest id, ties within a map to the first place in row-major order. NaN activations are
+    counted and never ranked. Each image may be fed once. The state lies on the CPU in constant memory.
+
+    Args:
+        channels: Number of feature maps, C.
+        k: Activations to keep for each map, ≥ 1.
+
+    Raises:
+        ValueError: ``channels`` or ``k`` below 1.
+
+    Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 4, figure 2.
+    """
+
+    def __init__(self, channels: int, k: int = 9) -> None:
+        if channels < 1:
+            raise ValueError(f"TopK: expected channels ≥ 1, got {channels}")
+        if k < 1:
+            raise ValueError(f"TopK: expected k ≥ 1, got {k}")
+        self.channels, self.k = channels, k
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything seen so far."""
+        self._values = torch.full((self.channels, self.k), float("-inf"), dtype=torch.float64)
+        self._ids = torch.full((self.channels, self.k), EMPTY)
+        self._positions = torch.zeros(self.channels, self.k, 2, dtype=torch.int64)
+        self._nans = torch.zeros(self.channels, dtype=torch.int64)
+
+    def update(
+        self,
+        activations: Tensor,  # [N, C, h, w] or [N, C], on any device
+        image_ids: Tensor,  # int64 [N], ≥ 0, not fed before
+    ) -> None:
+        """Takes in the activations of N images.
+
+        Raises:
+            TypeError: ``activations`` is not of floating point.
+            ValueError: A shape does not fit, or an id is negative.
+        """
+        activations = self._checked(activations, image_ids)
+        if len(image_ids) == 0:
+            return
+        # The maximum of a map is read once for all; its place is looked up only for the few maps that enter the list.
+        values = activations.amax((2, 3)).double().cpu()
+        if values.isnan().any():
+            nan = activations.isnan()
+            self._nans += nan.sum((0, 2, 3)).cpu()
+            activations = activations.masked_fill(nan, float("-inf"))
+            values = activations.amax((2, 3)).double().cpu()
+        ids = image_ids.cpu()[:, None].expand_as(values)
+        last_value, last_id = self._values[:, -1], self._ids[:, -1]
+        enters = (values > last_value) | ((values == last_value) & (ids < last_id))
+        enters &= values > float("-inf")
+        image, channel = enters.nonzero(as_tuple=True)
+        if len(image) == 0:
+            return
+        width = activations.shape[3]
+        on_device = image.to(activations.device), channel.to(activations.device)
+        place = activations[on_device].flatten(1).argmax(1).cpu()
+        shape = values.shape
+        positions = torch.zeros(*shape, 2, dtype=torch.int64)
+        positions[image, channel] = torch.stack([place // width, place % width], 1)
+        values = values.masked_fill(~enters, float("-inf"))
+        ids = ids.masked_fill(~enters, EMPTY)
+        self._absorb(values.T, ids.T, positions.transpose(0, 1))
+
+    def merge(self, other: TopK) -> None:
+        """Takes in what ``other`` has seen, as if this one had seen it.
+
+        Raises:
+            ValueError: ``other`` has another number of maps or another k.
+        """
+        if (other.channels, other.k) != (self.channels, self.k):
+            raise ValueError(
+                f"TopK.merge: expected other with {self.channels} channels and k = {self.k}, "
+                f"got {other.channels} and {other.k}"
+            )
+        self._nans += other._nans
+        self._absorb(other._values, other._ids, other._positions)
+
+    def compute(self) -> Ranking:
+        """The ranking of what was seen so far."""
+        image_ids = self._ids.masked_fill(self._ids == EMPTY, -1)
+        return Ranking(self._values.clone(), image_ids, self._positions.clone(), self._nans.clone())
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The state as tensors, to be saved; ``load_state_dict`` takes it."""
+        return {
+            "values": self._values.clone(),
+            "image_ids": self._ids.clone(),
+            "positions": self._positions.clone(),
+            "nans": self._nans.clone(),
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Replaces the state by a saved one.
+
+        Raises:
+            ValueError: The state is of another number of maps or another k.
+        """
+        if state["values"].shape != self._values.shape:
+            raise ValueError(
+                f"TopK.load_state_dict: expected state of shape {tuple(self._values.shape)}, "
+                f"got {tuple(state['values'].shape)}"
+            )
+        self._values, self._ids = state["values"].clone(), state["image_ids"].clone()
+        self._positions, self._nans = state["positions"].clone(), state["nans"].clone()
+
+    def _absorb(self, values: Tensor, ids: Tensor, positions: Tensor) -> None:
+        values, ids = torch.cat([self._values, values], 1), torch.cat([self._ids, ids], 1)
+        positions = torch.cat([self._positions, positions], 1)
+        by_id = ids.argsort(1)
+        by_value = values.gather(1, by_id).argsort(dim=1, descending=True, stable=True)
+        best = by_id.gather(1, by_value)[:, : self.k]
+        self._values, self._ids = values.gather(1, best), ids.gather(1, best)
+        self._positions = positions.gather(1, best[..., None].expand(-1, -1, 2))
+
+    def _checked(self, activations: Tensor, image_ids: Tensor) -> Tensor:
+        if not activations.is_floating_point():
+            raise TypeError(f"TopK.update: expected activations of floating point, got {activations.dtype}")
+        if activations.dim() == 2:
+            activations = activations[:, :, None, None]
+        if activations.dim() != 4 or activations.shape[1] != self.channels or 0 in activations.shape[2:]:
+            raise ValueError(
+                f"TopK.update: expected activations of shape [N, {self.channels}, h, w] or [N, {self.channels}], "
+                f"got {list(activations.shape)}"
+            )
+        if image_ids.shape != activations.shape[:1]:
+            raise ValueError(
+                f"TopK.update: expected image_ids of shape [{len(activations)}], got {list(image_ids.shape)}"
+            )
+        if (image_ids < 0).any():
+            raise ValueError(f"TopK.update: expected image_ids ≥ 0, got {int(image_ids.min())}")
+        return activations
