@@ -1,0 +1,159 @@
+"""Networks by name, as the command line has them: the package's own, torchvision's, or anybody's function."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zfkernels.models.alexnet import alexnet2012
+from zfkernels.models.preprocess import Preprocess
+from zfkernels.models.weights_info import Weights
+from zfkernels.models.zfnet import zfnet, zfnet_large
+from zfkernels.models.zfnet64 import zfnet64
+
+_OWN: dict[str, Callable[..., nn.Module]] = {
+    "zfnet": zfnet,
+    "zfnet_large": zfnet_large,
+    "alexnet2012": alexnet2012,
+    "zfnet64": zfnet64,
+}
+_SHIPPED = ("zfnet64",)
+
+
+def get_model(name: str, weights: str | Path | None = "DEFAULT") -> nn.Module:
+    """A network in eval mode.
+
+    Args:
+        name: One of this package's networks (``zfnet64``, ``zfnet``, ``zfnet_large``, ``alexnet2012``), any name of
+            torchvision's, or ``package.module:function``, which is called without arguments.
+        weights: ``"DEFAULT"`` for the weights that come with the network (torchvision downloads them; what a
+            ``package.module:function`` returns is taken as it is); the path of a safetensors file or of a state dict;
+            or None for freshly drawn weights.
+
+    Raises:
+        ValueError: No such network, no such function, no default weights, a file that does not hold weights of this
+            network, or weights with NaN in them.
+        OSError: The file cannot be read, or the default weights cannot be fetched.
+    """
+    if isinstance(weights, Path) or weights not in ("DEFAULT", None):
+        model = _construct(name, None)
+        _load_weights_(model, Path(weights), name)
+    else:
+        model = _construct(name, weights)
+    refuse_nan_weights(model, "get_model")
+    return model.eval()
+
+
+def get_preprocess(name: str) -> Preprocess:
+    """What ``get_model(name)`` takes: torchvision's evaluation transform, the shipped weights' own, or ImageNet's."""
+    if name in _SHIPPED:
+        own = Weights.shipped(name)
+        return Preprocess(own.input_size, own.input_size, own.mean, own.std)
+    if name in _OWN or ":" in name:
+        return Preprocess()
+    import torchvision
+
+    weights = torchvision.models.get_model_weights(name)
+    if not len(weights):
+        return Preprocess()
+    transform = weights.DEFAULT.transforms()
+    return Preprocess(transform.crop_size[0], transform.resize_size[0], tuple(transform.mean), tuple(transform.std))
+
+
+def get_categories(name: str) -> list[str]:
+    """The class names of the default weights of ``get_model(name)``; empty where nobody knows them."""
+    if name in _SHIPPED:
+        return list(Weights.shipped(name).categories)
+    if name in _OWN or ":" in name:
+        return []
+    import torchvision
+
+    weights = torchvision.models.get_model_weights(name)
+    return list(weights.DEFAULT.meta.get("categories", ())) if len(weights) else []
+
+
+def refuse_nan_weights(model: nn.Module, function: str) -> None:
+    """Raises ValueError, in the name of ``function``, if a parameter or buffer of ``model`` holds a NaN."""
+    for key, value in model.state_dict().items():
+        if isinstance(value, Tensor) and value.is_floating_point() and value.isnan().any():
+            raise ValueError(f"{function}: expected model with weights free of NaN, got NaN in {key}")
+
+
+def _construct(name: str, weights: str | None) -> nn.Module:
+    if ":" in name:
+        return _call(name)
+    if name in _OWN:
+        if weights is None:
+            return _OWN[name]()
+        if name in _SHIPPED:
+            return _OWN[name](weights=weights)
+        raise ValueError(f"get_model: expected weights for {name}, which ships without: name a file")
+    import torchvision
+
+    known = [*_OWN, *torchvision.models.list_models(module=torchvision.models)]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3) or list(_OWN)
+        raise ValueError(
+            f"get_model: expected model a name of torchvision's, one of {', '.join(_OWN)}, or package.module:function, "
+            f"got {name!r} (near: {', '.join(near)})"
+        )
+    options: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        options["init_weights"] = False  # slow, and a warning if not said
+    try:
+        return torchvision.models.get_model(name, weights=weights, **options)
+    except OSError as error:
+        raise OSError(f"get_model: the weights of {name} could not be fetched ({error}): name a file") from error
+
+
+def _call(name: str) -> nn.Module:
+    module, _, function = name.partition(":")
+    try:
+        model = getattr(importlib.import_module(module), function)()
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"get_model: expected model package.module:function, got {name!r} ({error})") from error
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"get_model: expected {name} to return a torch.nn.Module, got {type(model).__name__}")
+    return model
+
+
+def _load_weights_(model: nn.Module, path: Path, name: str) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"get_model: expected weights 'DEFAULT' or an existing file, got {path}")
+    state = _read_state(path)
+    expected = model.state_dict()
+    missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in expected]
+    reshaped = [key for key in expected if key in state and state[key].shape != expected[key].shape]
+    for keys, problem in ((missing, "lacks"), (unexpected, "also holds"), (reshaped, "has another shape for")):
+        if keys:
+            others = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise ValueError(f"get_model: expected weights of {name}, got {path}, which {problem} {keys[0]}{others}")
+    model.load_state_dict(state, strict=False)  # the counters of batch normalisation may be missing
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"get_model: expected weights a safetensors file, got {path} ({error})") from error
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(f"get_model: expected weights a state dict that loads safely, got {path}") from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"get_model: expected weights a state dict of tensors, got {path} with something else")
+    return state
