@@ -65,7 +65,7 @@ sanitize: install
 
 clean:
 	rm -rf build dist *.egg-info zfkernels/_C*.so $(VENV)/.built $(DEMO_OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find zfkernels tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find $(wildcard zfkernels tests benchmarks) -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean
 	rm -rf $(VENV)
