@@ -1,0 +1,355 @@
+"""torch.fx graph → :class:`Trace`: the steps of a network in the order in which they run."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from zfkernels.trace.steps import (
+    FRAME_KINDS,
+    MAP_KINDS,
+    SLIDING_KINDS,
+    Role,
+    Step,
+    classify_function,
+    classify_module,
+    layout_after,
+    without_inplace,
+)
+from zfkernels.windows import Pair
+
+
+class UntraceableError(ValueError):
+    """A network that torch.fx cannot trace; the message names the module and the reason."""
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """A row of the table of layers.
+
+    Attributes:
+        name: the layer's name, as ``layer=`` takes it.
+        kind: kind of step, see :mod:`zfkernels.trace.steps`.
+        channels: number of maps (or units of a layer without maps).
+        size: (rows, columns) of a map; None for a layer without maps.
+        stride: (rows, columns): pixels from one cell to the next; None without maps or where branches disagree.
+        receptive_field: (rows, columns) in pixels that one inner cell depends on; None for the whole image.
+    """
+
+    name: str
+    kind: str
+    channels: int
+    size: Pair | None
+    stride: Pair | None
+    receptive_field: Pair | None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A network as a sequence of steps; the module itself is left untouched.
+
+    Attributes:
+        model: the traced module.
+        steps: in the order in which they run; the first is the input.
+        output: name of the step that is the network's output.
+    """
+
+    model: nn.Module
+    steps: tuple[Step, ...]
+    output: str
+
+    @cached_property
+    def by_name(self) -> dict[str, Step]:
+        """The steps by their unique names."""
+        return {step.name: step for step in self.steps}
+
+    @cached_property
+    def users(self) -> dict[str, tuple[str, ...]]:
+        """Names of the steps that read each step."""
+        users: dict[str, list[str]] = {step.name: [] for step in self.steps}
+        for step in self.steps:
+            for name in step.inputs:
+                users[name].append(step.name)
+        return {name: tuple(readers) for name, readers in users.items()}
+
+    @property
+    def input(self) -> Step:
+        return self.steps[0]
+
+    def resolve(self, layer: str) -> str:
+        """The name of the step that ``layer`` means.
+
+        Args:
+            layer: a step's name; or a module's path: its output (of a container: the last step inside it; of a module
+                used several times: its last call, or ``"path:k"``, the k-th, from 0).
+
+        Raises:
+            ValueError: no such layer; the message lists near matches.
+        """
+        if not isinstance(layer, str):
+            raise TypeError(f"trace: expected layer a name, got {layer!r}")
+        if layer in self.by_name:
+            return layer
+        path, _, call = layer.partition(":")
+        if call in ("", *map(str, range(1000))):
+            calls = {f"{path}@{call}" if call not in ("", "0") else path}
+            if not call:
+                calls |= {scope for step in self.steps for scope in step.scope if scope.split("@")[0] == path}
+            inside = [step.name for step in self.steps if calls & set(step.scope)]
+            if inside:
+                return inside[-1]
+        names = list(dict.fromkeys(step.label for step in self.steps if step.layout or step.kind == "linear"))
+        near = difflib.get_close_matches(layer, names, n=4, cutoff=0.4) or names[:6]
+        raise ValueError(f"trace: expected layer one of the network's layers, got {layer!r}; near matches: {near}")
+
+    @torch.no_grad()
+    def run(
+        self, images: Tensor, keep: Iterable[str], *, hook: Callable[[Step, tuple[Tensor, ...]], Any] | None = None
+    ) -> dict[str, Any]:
+        """Runs the network forwards once and returns the values of the steps named in ``keep``.
+
+        Args:
+            images: [N, C, H, W].
+            keep: names of steps (not labels). Steps that none of them needs are not run, other values are freed.
+            hook: called for each step with its inputs' values; a result other than None replaces the step's own.
+        """
+        wanted = set(keep)
+        last = self._last_use(wanted)
+        values: dict[str, Any] = {}
+        for index, step in enumerate(self.steps):
+            if step.name not in last:
+                continue
+            inputs = tuple(values[name] for name in step.inputs)
+            result = hook(step, inputs) if hook is not None and step.kind != "input" else None
+            if result is None:
+                result = images if step.kind == "input" else step.call(*inputs)
+            values[step.name] = result
+            for name in (step.name, *step.inputs):
+                if last[name] <= index and name not in wanted:
+                    values.pop(name, None)
+        return values
+
+    def activations(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """One forward pass; the values [N, C, h, w] (or [N, units]) of ``layers``, under the names given."""
+        names = {layer: self.resolve(layer) for layer in layers}
+        values = self.run(images, names.values())
+        return {layer: values[name] for layer, name in names.items()}
+
+    def shapes(self, input_size: Pair, channels: int = 3, batch: int = 1) -> dict[str, tuple[int, ...]]:
+        """Shapes of all tensor-valued steps for images of ``input_size``, without computing them."""
+        parameter = next(self.model.parameters(), torch.empty(0))
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            images = torch.empty((batch, channels, *input_size), dtype=parameter.dtype, device=parameter.device)
+            values = self.run(images, [step.name for step in self.steps])
+        return {name: tuple(value.shape) for name, value in values.items() if isinstance(value, Tensor)}
+
+    def layer_info(self, input_size: Pair | None = None, channels: int | None = None) -> list[LayerInfo]:
+        """The table of layers for images of ``input_size`` (default: ``model.input_size``, else 224)."""
+        size = input_size or getattr(self.model, "input_size", 224)
+        size = (size, size) if isinstance(size, int) else (size[0], size[1])
+        first = next((step for step in self.steps if step.kind == "conv"), None)
+        if channels is None:
+            channels = first.params.weight.shape[1] * first.params.groups if first else 3
+        shapes = self.shapes(size, channels)
+        fields = self._receptive_fields()
+        table = []
+        for step in self.steps:
+            shape = shapes.get(step.name)
+            if shape is None or step.kind in ("constant", "input"):
+                continue
+            maps = step.layout == "NCHW" and len(shape) == 4
+            field = fields[step.name] if maps else None
+            table.append(
+                LayerInfo(
+                    step.label,
+                    step.kind,
+                    shape[1] if len(shape) > 1 else 1,
+                    (shape[2], shape[3]) if maps else None,
+                    field[0] if field else None,
+                    (min(field[1][0], size[0]), min(field[1][1], size[1])) if field else None,
+                )
+            )
+        return table
+
+    def _receptive_fields(self) -> dict[str, tuple[Pair, Pair] | None]:
+        """(stride, extent) in pixels of one inner cell of each step; None where it is the whole image."""
+        known: dict[str, tuple[tuple[int, int, int], ...] | None] = {}  # per axis: stride, first pixel, last pixel + 1
+        for step in self.steps:
+            sources = [known[name] for name in step.inputs if self.by_name[name].kind != "constant"]
+            if step.kind == "input":
+                known[step.name] = ((1, 0, 1), (1, 0, 1))
+            elif None in sources or not sources or not step.layout or step.kind in FRAME_KINDS:
+                known[step.name] = None
+            elif len({tuple(axis[0] for axis in source) for source in sources if source}) > 1:
+                known[step.name] = None
+            else:
+                axes = []
+                for axis in (0, 1):
+                    parts = [source[axis] for source in sources if source]
+                    stride, first, last = parts[0][0], min(p[1] for p in parts), max(p[2] for p in parts)
+                    if step.kind in SLIDING_KINDS:
+                        s = step.sliding
+                        first -= s.padding[axis] * stride
+                        last += (s.extent[axis] - 1 - s.padding[axis]) * stride
+                        stride *= s.stride[axis]
+                    axes.append((stride, first, last))
+                known[step.name] = tuple(axes)
+        return {
+            name: ((rf[0][0], rf[1][0]), (rf[0][2] - rf[0][1], rf[1][2] - rf[1][1])) if rf else None
+            for name, rf in known.items()
+        }
+
+    def _last_use(self, wanted: set[str]) -> dict[str, int]:
+        """Index of the last step that reads each step needed for ``wanted``."""
+        last: dict[str, int] = {}
+        for index in reversed(range(len(self.steps))):
+            step = self.steps[index]
+            if step.name in wanted or step.name in last:
+                last.setdefault(step.name, index)
+                for name in step.inputs:
+                    last.setdefault(name, index)
+        return last
+
+
+class _Tracer(fx.Tracer):
+    """Keeps torchvision's channel-wise layer norm and channel shuffle whole: on windows they are functions of a cell."""
+
+    def __init__(self) -> None:
+        shuffle = getattr(sys.modules.get("torchvision.models.shufflenetv2"), "channel_shuffle", None)
+        super().__init__(autowrap_functions=(shuffle,) if shuffle else ())
+
+    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
+        return type(module).__name__ == "LayerNorm2d" or super().is_leaf_module(module, qualified_name)
+
+
+def trace_model(model: nn.Module) -> Trace:
+    """Traces an nn.Module in eval mode.
+
+    Functional and in-place rectifiers, modules used several times, additions and concatenations are all seen. The
+    model is left untouched: no hooks, no changed flags.
+
+    Args:
+        model: any module that torch.fx can trace, of one input, images [N, C, H, W].
+
+    Returns:
+        The :class:`Trace`.
+
+    Raises:
+        TypeError: not an nn.Module.
+        UntraceableError: the module cannot be traced; the message names it and the reason.
+        ValueError: dropout or batch normalisation in training mode.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"trace_model: expected model an nn.Module, got {type(model).__name__}")
+    for path, module in model.named_modules():
+        if module.training and isinstance(module, (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)):
+            raise ValueError(
+                f"trace_model: expected model in eval mode, got {path or 'the model'} ({type(module).__name__}) in "
+                "training mode; call model.eval() first"
+            )
+    tracer = _Tracer()
+    try:
+        graph = tracer.trace(model)
+    except Exception as error:  # torch.fx raises whatever the model's code raises on a proxy
+        where = next((name for name, _ in reversed(tracer.module_stack.values())), "") if tracer.module_stack else ""
+        name = f"{type(model).__name__}{'.' + where if where else ''}"
+        raise UntraceableError(f"trace_model: torch.fx cannot trace {name}: {str(error).splitlines()[0]}") from error
+    return _build(model, graph)
+
+
+def _build(model: nn.Module, graph: fx.Graph) -> Trace:
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    required = [node for node in placeholders if not node.args]
+    if len(placeholders) < 1 or len(required) > 1:
+        raise UntraceableError(f"trace_model: expected a model of one input, got {len(required)} in {type(model).__name__}")
+    modules = dict(model.named_modules(remove_duplicate=False))
+    steps: list[Step] = []
+    done: dict[str, Step] = {}
+    output = ""
+    for node in graph.nodes:
+        if node.op == "output":
+            if not isinstance(node.args[0], fx.Node):
+                raise UntraceableError(f"trace_model: expected one tensor as output, got {node.args[0]!r}")
+            output = node.args[0].name
+            continue
+        step = _step(node, model, modules, done, is_input=node is placeholders[0])
+        done[node.name] = step
+        steps.append(step)
+    steps.sort(key=lambda step: step.kind != "input")  # stable: the input goes first
+    return Trace(model, tuple(steps), output)
+
+
+def _step(node: fx.Node, model: nn.Module, modules: dict[str, nn.Module], done: dict[str, Step], is_input: bool) -> Step:
+    stack = node.meta.get("nn_module_stack", {})
+    scope = tuple(stack)
+    label = str(node.target) if node.op == "call_module" else node.name
+    if node.op == "call_module" and scope and "@" in scope[-1]:
+        label = scope[-1].replace("@", ":")
+    if is_input:
+        return Step(node.name, label, "input", (), None, lambda: None, scope, "NCHW")
+    if node.op in ("get_attr", "placeholder"):
+        value = node.args[0] if node.op == "placeholder" and node.args else None
+        if node.op == "get_attr":
+            value = _attribute(model, str(node.target))
+        return Step(node.name, label, "constant", (), None, lambda: value, scope, "")
+    role = Role("other")
+    first = node.all_input_nodes[0] if node.all_input_nodes else None
+    layout = done[first.name].layout if first is not None else ""
+    if node.op == "call_module" and len(node.args) == 1 and not node.kwargs:
+        role = classify_module(modules[str(node.target)], layout)
+    elif node.op != "call_module":
+        role = classify_function(node, layout)
+    sources = role.inputs or tuple(node.all_input_nodes)
+    if all(done[source.name].kind == "constant" for source in sources):
+        role = Role("constant", call=role.call)
+    kind, layout = _settle(role.kind, [done[source.name] for source in sources])
+    call = role.call or _caller(node, modules, [source.name for source in sources])
+    return Step(
+        node.name, label, kind, tuple(source.name for source in sources), role.params, call, scope,
+        layout_after(node, layout, kind),
+    )  # fmt: skip
+
+
+def _settle(kind: str, sources: list[Step]) -> tuple[str, str]:
+    """The kind of a step, given what its inputs turned out to be, and the layout that they share ("" if they do not)."""
+    constants = [source.call() for source in sources if source.kind == "constant"]
+    layouts = [source.layout for source in sources if source.kind != "constant"]
+    layout = next(filter(None, layouts), "")
+    if kind in ("add", "mul", "cat") and constants:
+        spreads = all(isinstance(c, Tensor) and (c.dim() < 2 or c.shape[-2:] == (1, 1)) for c in constants)
+        kind = "pointwise" if kind != "cat" and layout == "NCHW" and spreads else "other"
+    elif kind in ("add", "cat") and len(set(layouts)) > 1:
+        kind = "other"
+    elif kind in MAP_KINDS and not layout:
+        kind = "other"
+    return kind, layout
+
+
+def _caller(node: fx.Node, modules: dict[str, nn.Module], sources: list[str]) -> Callable[..., Any]:
+    """Runs the node on its inputs' values, in the order of ``sources``."""
+    target, kwargs = without_inplace(node)
+    if node.op == "call_module":
+        target = modules[str(node.target)]
+
+    def call(*values: Any) -> Any:
+        by_name = dict(zip(sources, values, strict=True))
+        args = fx.map_arg(node.args, lambda n: by_name[n.name])
+        keywords = fx.map_arg(kwargs, lambda n: by_name[n.name])
+        return getattr(args[0], target)(*args[1:], **keywords) if isinstance(target, str) else target(*args, **keywords)
+
+    return call
+
+
+def _attribute(model: nn.Module, path: str) -> Any:
+    value: Any = model
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value.detach() if isinstance(value, Tensor) else value
