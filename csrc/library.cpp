@@ -38,6 +38,28 @@ std::string build_info() {
 
 STABLE_TORCH_LIBRARY(zfkernels_C, m) {
   m.def("build_info() -> str");
+  m.def(
+      "max_pool2d_with_switches(Tensor input, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation,"
+      " bool ceil_mode) -> (Tensor, Tensor)");
+  m.def(
+      "max_unpool2d_with_switches(Tensor values, Tensor switches, int[2] kernel_size, int[2] stride, int[2] padding,"
+      " int[2] dilation, int[2] output_size, str overlap) -> Tensor");
+  m.def(
+      "unpool_relu_conv_transpose2d(Tensor values, Tensor? switches, Tensor weight, Tensor? origins, Tensor? image,"
+      " Tensor? out_origins, int[2] pool_kernel_size, int[2] pool_stride, int[2] pool_padding, int[2] pool_dilation,"
+      " int[2] unpooled_size, int[2] stride, int[2] padding, int[2] dilation, int groups, int[2] output_size,"
+      " str overlap, bool rectify) -> Tensor");
+  m.def(
+      "occluded_conv2d(Tensor images, Tensor weight, Tensor? bias, Tensor positions, Tensor image, Tensor fill,"
+      " int[2] window, Tensor out_origins, int[2] out_size, int[2] stride, int[2] padding, int[2] dilation, int groups,"
+      " bool relu) -> Tensor");
+  m.def(
+      "window_conv2d(Tensor values, Tensor origins, Tensor image, Tensor frames, Tensor weight, Tensor? bias,"
+      " Tensor out_origins, int[2] out_size, int[2] stride, int[2] padding, int[2] dilation, int groups, bool relu)"
+      " -> Tensor");
+  m.def(
+      "window_max_pool2d(Tensor values, Tensor origins, Tensor image, Tensor frames, int[2] kernel_size,"
+      " Tensor out_origins, int[2] out_size, int[2] stride, int[2] padding, int[2] dilation) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CompositeExplicitAutograd, m) {

@@ -1,0 +1,55 @@
+// Compiles the file ZFK_LOOPS once per instruction set, each time inside its own namespace:
+//
+//     #define ZFK_LOOPS "<op>_loops.h"
+//     #include "for_each_isa.h"
+//     ... ZFK_BEST(function<float>)(arguments);
+//
+// That file holds hot loops only: functions in `namespace zfkernels::cpu::ZFK_ISA`, on the vectors of vectors.h. It
+// includes nothing; what it needs from elsewhere is included before this header. No include guard, on purpose.
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "isa.h"
+
+#define ZFK_ISA baseline
+#define ZFK_VECTOR_BYTES 16
+#include "vectors.h"
+#include ZFK_LOOPS
+#undef ZFK_ISA
+#undef ZFK_VECTOR_BYTES
+
+#if defined(ZFK_X86_VARIANTS)
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#endif
+#define ZFK_ISA avx2
+#define ZFK_VECTOR_BYTES 32
+#include "vectors.h"
+#include ZFK_LOOPS
+#undef ZFK_ISA
+#undef ZFK_VECTOR_BYTES
+#if defined(__clang__)
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))), \
+                             apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")
+#endif
+#define ZFK_ISA avx512
+#define ZFK_VECTOR_BYTES 64
+#include "vectors.h"
+#include ZFK_LOOPS
+#undef ZFK_ISA
+#undef ZFK_VECTOR_BYTES
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif

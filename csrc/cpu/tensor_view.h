@@ -1,0 +1,74 @@
+// What kernels need of tensors: typed views by strides, memory formats, checks that guard memory.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/MemoryFormat.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+namespace zfkernels::cpu {
+
+using torch::stable::Tensor;
+
+// The op's int[2] arguments.
+using Ints = std::vector<int64_t>;
+
+// A 4-dimensional tensor [N, C, H, W] of any strides (in elements).
+template <class T>
+struct View {
+  T* data = nullptr;
+  std::array<int64_t, 4> size{}, stride{};
+
+  T* at(int64_t n, int64_t c, int64_t y, int64_t x) const {
+    return data + n * stride[0] + c * stride[1] + y * stride[2] + x * stride[3];
+  }
+};
+
+template <class T, class Access>
+View<T> view_of(const Tensor& tensor, Access access) {
+  STD_TORCH_CHECK(tensor.dim() == 4, "expected a tensor of 4 dimensions, got ", tensor.dim());
+  View<T> view;
+  view.data = access();
+  for (int i = 0; i < 4; ++i) view.size[i] = tensor.size(i), view.stride[i] = tensor.stride(i);
+  return view;
+}
+
+template <class T>
+View<const T> read(const Tensor& tensor) {
+  return view_of<const T>(tensor, [&] { return tensor.const_data_ptr<T>(); });
+}
+
+template <class T>
+View<T> write(const Tensor& tensor) {
+  return view_of<T>(tensor, [&] { return tensor.mutable_data_ptr<T>(); });
+}
+
+inline bool is_channels_last(const Tensor& tensor) {
+  int64_t expected = 1;
+  for (int i : {1, 3, 2, 0}) {
+    if (tensor.size(i) != 1 && tensor.stride(i) != expected) return false;
+    expected *= tensor.size(i);
+  }
+  return true;
+}
+
+inline Tensor empty(const Tensor& like, std::array<int64_t, 4> size, bool channels_last,
+                    torch::headeronly::ScalarType dtype) {
+  const auto format =
+      channels_last ? torch::headeronly::MemoryFormat::ChannelsLast : torch::headeronly::MemoryFormat::Contiguous;
+  return torch::stable::empty(size, dtype, std::nullopt, like.device(), std::nullopt, format);
+}
+
+// As `empty_like_format` and `empty_channels_last` of zfkernels/ops/_checks.py.
+inline Tensor empty_like_format(const Tensor& like, std::array<int64_t, 4> size) {
+  return empty(like, size, !like.is_contiguous() && is_channels_last(like), like.scalar_type());
+}
+inline Tensor empty_channels_last(const Tensor& like, std::array<int64_t, 4> size) {
+  return empty(like, size, true, like.scalar_type());
+}
+
+}  // namespace zfkernels::cpu
