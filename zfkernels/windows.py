@@ -8,7 +8,9 @@ dilation are seen, and clamp at the border of the layer. Everything else in the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -155,11 +157,18 @@ class Windows:
         return crop(frames, origins, self.image, self.frame, windows=self)
 
 
+def _unflatten(leaves: Iterable[Any], frame: Pair) -> Windows:
+    values, origins, image = leaves
+    return Windows(values, origins, image, frame)
+
+
 pytree.register_pytree_node(
     Windows,
     lambda windows: ([windows.values, windows.origins, windows.image], windows.frame),
-    lambda leaves, frame: Windows(*leaves, frame=frame),
+    _unflatten,
     serialized_type_name="zfkernels.Windows",
+    to_dumpable_context=list,
+    from_dumpable_context=tuple,
 )
 
 
@@ -185,8 +194,12 @@ def crop(
     Returns:
         [P, C, h, w], channels last.
     """
-    source = frames if frames is not None else windows.values
-    frame = (frames.shape[2], frames.shape[3]) if frames is not None else windows.frame
+    if frames is not None:
+        source, frame = frames, (frames.shape[2], frames.shape[3])
+    elif windows is not None:
+        source, frame = windows.values, windows.frame
+    else:
+        raise ValueError("crop: expected frames or windows, got neither")
     count, channels = origins.shape[0], source.shape[1]
     rows = origins[:, 0, None].long() + torch.arange(size[0], device=source.device)  # [P, h]
     columns = origins[:, 1, None].long() + torch.arange(size[1], device=source.device)  # [P, w]

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zfkernels.windows import Boxes, Pair, Sliding, Windows, outputs_touched, place
-
+from zfkernels.windows import Pair, Sliding, Windows, boxes, outputs_touched, place
 
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -35,6 +34,10 @@ def tensor(op: str, argument: str, value: Any, shape: str, dtypes: Sequence[torc
         raise TypeError(f"{op}: expected {argument} of dtype {names}, got {value.dtype}")
     if value.dim() != shape.count(",") + 1:
         raise ValueError(f"{op}: expected {argument} of shape {shape}, got {tuple(value.shape)}")
+    if 0 in value.shape[1:]:
+        raise ValueError(
+            f"{op}: expected {argument} {shape} with nothing but the first empty, got {tuple(value.shape)}"
+        )
     return value
 
 
@@ -58,11 +61,21 @@ def choice(op: str, argument: str, value: Any, choices: Sequence[str]) -> None:
         raise ValueError(f"{op}: expected {argument} one of {tuple(choices)}, got {value!r}")
 
 
-def empty_like_format(like: Tensor, size: Sequence[int]) -> Tensor:
-    """An empty tensor of ``size`` in the memory format of ``like``: channels last if only that fits, else contiguous."""
+def flag(op: str, argument: str, value: Any) -> None:
+    """A bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{op}: expected {argument} a bool, got {value!r}")
+
+
+def memory_format(like: Tensor) -> torch.memory_format:
+    """The format of a result that follows ``like``: channels last if only that fits, else contiguous."""
     last = not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
-    format = torch.channels_last if last else torch.contiguous_format
-    return torch.empty(tuple(size), dtype=like.dtype, device=like.device, memory_format=format)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def empty_like_format(like: Tensor, size: Sequence[int]) -> Tensor:
+    """An empty tensor of ``size`` in the memory format of ``like``."""
+    return torch.empty(tuple(size), dtype=like.dtype, device=like.device, memory_format=memory_format(like))
 
 
 def empty_channels_last(like: Tensor, size: Sequence[int]) -> Tensor:
@@ -80,21 +93,25 @@ def convolution(op: str, weight: Tensor, stride: Any, padding: Any, dilation: An
     )
 
 
-def origins(op: str, argument: str, value: Any, windows: Windows) -> None:
-    """int32 [P, 2], one row for each window."""
-    tensor(op, argument, value, "[P, 2]", (torch.int32,))
-    same(op, argument, value, "the windows", windows.values, dtype=False)
-    equal(op, f"{argument}' shape", tuple(value.shape), (windows.values.shape[0], 2))
+def per_window(
+    op: str, argument: str, value: Any, shape: str, dtypes: Sequence[torch.dtype], other_argument: str, other: Tensor
+) -> None:
+    """[P] or [P, 2], one row for each of ``other``."""
+    tensor(op, argument, value, shape, dtypes)
+    same(op, argument, value, other_argument, other, dtype=False)
+    equal(op, f"the shape of {argument}", tuple(value.shape), (other.shape[0], 2)[: value.dim()])
 
 
-def windows(op: str, value: Any) -> None:
+def windows(op: str, argument: str, value: Any) -> None:
     """A :class:`Windows` whose fields fit together."""
     if not isinstance(value, Windows):
-        raise TypeError(f"{op}: expected windows a zfkernels.Windows, got {type(value).__name__}")
-    tensor(op, "windows.values", value.values, "[P, C, h, w]")
-    origins(op, "windows.origins", value.origins, value)
-    tensor(op, "windows.image", value.image, "[P]", (torch.int64,))
-    equal(op, "windows.image's shape", tuple(value.image.shape), (value.values.shape[0],))
+        raise TypeError(f"{op}: expected {argument} a zfkernels.Windows, got {type(value).__name__}")
+    name, values = f"{argument}.values", tensor(op, f"{argument}.values", value.values, "[P, C, h, w]")
+    per_window(op, f"{argument}.origins", value.origins, "[P, 2]", (torch.int32,), name, values)
+    per_window(op, f"{argument}.image", value.image, "[P]", (torch.int64,), name, values)
+    frame = pair(op, f"{argument}.frame", value.frame, minimum=1)
+    if value.size[0] > frame[0] or value.size[1] > frame[1]:
+        raise ValueError(f"{op}: expected {argument} no larger than their frame {frame}, got {value.size}")
 
 
 def frames(op: str, value: Any, windows: Windows) -> None:
@@ -104,12 +121,21 @@ def frames(op: str, value: Any, windows: Windows) -> None:
     equal(op, "frames' channels and size", tuple(value.shape[1:]), (windows.values.shape[1], *windows.frame))
 
 
+def divisor(op: str, groups: Any, *channels: int) -> None:
+    """``groups`` divides the numbers of channels."""
+    if not isinstance(groups, int) or isinstance(groups, bool):
+        raise TypeError(f"{op}: expected groups an int, got {groups!r}")
+    if groups < 1 or any(c < 1 or c % groups for c in channels):
+        raise ValueError(
+            f"{op}: expected groups a divisor of {' and '.join(map(str, channels))} channels, got {groups}"
+        )
+
+
 def filters(op: str, weight: Any, bias: Any, input_name: str, input: Tensor, groups: int) -> None:
     """weight [C_out, C / groups, kh, kw] and bias [C_out] that fit ``input`` [N, C, H, W]."""
     tensor(op, "weight", weight, "[C_out, C / groups, kh, kw]")
     same(op, "weight", weight, input_name, input)
-    if groups < 1 or weight.shape[0] % groups or input.shape[1] % groups:
-        raise ValueError(f"{op}: expected groups to divide {input.shape[1]} and {weight.shape[0]} channels, got {groups}")
+    divisor(op, groups, input.shape[1], weight.shape[0])
     equal(op, "weight's second dimension, channels / groups,", weight.shape[1], input.shape[1] // groups)
     if bias is not None:
         tensor(op, "bias", bias, "[C_out]")
@@ -117,28 +143,41 @@ def filters(op: str, weight: Any, bias: Any, input_name: str, input: Tensor, gro
         equal(op, "bias's shape", tuple(bias.shape), (weight.shape[0],))
 
 
-def layer_output(op: str, layer: Sliding, frame: Pair, ceil_mode: bool = False) -> Pair:
+def layer_output(op: str, argument: str, layer: Sliding, frame: Pair, ceil_mode: bool = False) -> Pair:
     """Size of the layer's output, at least one cell."""
     size = layer.output_size(frame, ceil_mode)
     if size[0] < 1 or size[1] < 1:
-        raise ValueError(f"{op}: expected a frame at least as large as the layer's extent {layer.extent}, got {frame}")
+        raise ValueError(f"{op}: expected {argument} large enough for one output of {layer}, got {frame}")
+    return size
+
+
+def window_size(op: str, out_size: Any, most: Pair, frame: Pair) -> Pair:
+    """The size of the output windows, no larger than their frame; by default ``most``, as far as the frame goes."""
+    if out_size is None:
+        return min(most[0], frame[0]), min(most[1], frame[1])
+    size = pair(op, "out_size", out_size, minimum=1)
+    if size[0] > frame[0] or size[1] > frame[1]:
+        raise ValueError(f"{op}: expected out_size no larger than the output {frame}, got {size}")
     return size
 
 
 def output_windows(
-    op: str, windows: Windows, layer: Sliding, frame: Pair, out_size: Any, out_origins: Tensor | None
+    op: str,
+    origins: Tensor,
+    size: Pair,
+    frame: Pair,
+    layer: Sliding,
+    out_frame: Pair,
+    out_size: Any,
+    out_origins: Any,
 ) -> tuple[Tensor, Pair]:
-    """Origins and size of the output windows; by default all that the windows can touch."""
-    most = layer.most_touched(windows.size)
-    size = pair(op, "out_size", out_size or (min(most[0], frame[0]), min(most[1], frame[1])), minimum=1)
-    if size[0] > frame[0] or size[1] > frame[1]:
-        raise ValueError(f"{op}: expected out_size no larger than the output {frame}, got {size}")
+    """Origins and size of the output windows; by default all outputs that boxes of ``size`` at ``origins`` touch."""
+    chosen = window_size(op, out_size, layer.most_touched(size), out_frame)
     if out_origins is None:
-        lo = windows.origins.long()
-        hi = lo + torch.tensor(windows.size, device=lo.device)
-        out_origins = place(outputs_touched(Boxes(lo, hi), layer, frame).lo, size, frame)
-    origins(op, "out_origins", out_origins, windows)
-    return out_origins, size
+        touched = outputs_touched(boxes(origins, size, frame), layer, out_frame)
+        return place(touched.lo, chosen, out_frame), chosen
+    per_window(op, "out_origins", out_origins, "[P, 2]", (torch.int32,), "the windows", origins)
+    return out_origins, chosen
 
 
 def fill(op: str, value: Any, images: Tensor) -> Tensor:

@@ -58,7 +58,9 @@ class Op:
         """Adds the pure PyTorch variant: any device, any floating dtype."""
         self._add("reference", lambda: function, lambda: None, lambda *args: None)
 
-    def native(self, name: str, dtypes: Sequence[torch.dtype], refuses: Callable[..., str | None] | None = None) -> None:
+    def native(
+        self, name: str, dtypes: Sequence[torch.dtype], refuses: Callable[..., str | None] | None = None
+    ) -> None:
         """Adds the compiled variant of this op: ``cpp`` (library ``_C``) or ``cuda`` (library ``_C_cuda``)."""
         device, library = {"cpp": ("cpu", "_C"), "cuda": ("cuda", "_C_cuda")}[name]
 
@@ -103,7 +105,9 @@ class Op:
         return self.variants[backend or "reference"].load()(*args)
 
 
-def define(schema: str, *, fake: Callable[..., Any], backward: Callable[..., Any], setup_context: Callable | None = None) -> Op:
+def define(
+    schema: str, *, fake: Callable[..., Any], backward: Callable[..., Any], setup_context: Callable | None = None
+) -> Op:
     """Registers ``torch.ops.zfkernels.<op>``.
 
     Args:
@@ -137,7 +141,7 @@ def use_backend(name: str) -> Iterator[None]:
     """All ops called inside run this variant, or raise :class:`BackendError` where they cannot.
 
     The environment variable ``ZFKERNELS_BACKEND`` does the same for a whole process; an op's own ``backend=``
-    argument goes before both. Backwards passes follow the setting that is in force when they run.
+    argument goes before both, for its forward pass. Backward passes follow the setting in force when they run.
 
     Args:
         name: ``"reference"``, ``"cpp"``, ``"triton"`` or ``"cuda"``.
@@ -195,9 +199,9 @@ def _native_kernel(name: str) -> Callable[..., Any]:
 
 
 def _has_kernel(name: str, device: str) -> bool:
-    return torch._C._dispatch_has_kernel_for_dispatch_key(f"zfkernels_C::{name}", device.upper()) if hasattr(
-        torch.ops.zfkernels_C, name
-    ) else False
+    return hasattr(torch.ops.zfkernels_C, name) and torch._C._dispatch_has_kernel_for_dispatch_key(
+        f"zfkernels_C::{name}", device.upper()
+    )
 
 
 def _triton_missing() -> str | None:

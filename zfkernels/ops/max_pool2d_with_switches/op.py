@@ -33,6 +33,12 @@ def pooling(op: str, kernel_size: Any, stride: Any, padding: Any, dilation: Any)
     return layer
 
 
+def check_unpooled_size(op: str, argument: str, size: Pair, pooled: Pair, layer: Sliding) -> None:
+    """``size`` is one that the pooling turns into ``pooled``, with or without ``ceil_mode``."""
+    if min(size) < 1 or pooled not in (layer.output_size(size), layer.output_size(size, ceil_mode=True)):
+        raise ValueError(f"{op}: expected {argument} a size that the pooling {layer} turns into {pooled}, got {size}")
+
+
 def max_pool2d_with_switches(
     input: Tensor,  # [N, C, H, W]
     kernel_size: int | Pair,
@@ -69,9 +75,8 @@ def max_pool2d_with_switches(
     """
     check.tensor(NAME, "input", input, "[N, C, H, W]")
     layer = pooling(NAME, kernel_size, stride, padding, dilation)
-    size = layer.output_size((input.shape[2], input.shape[3]), ceil_mode)
-    if size[0] < 1 or size[1] < 1:
-        raise ValueError(f"{NAME}: expected input at least as large as the window {layer.extent}, got {input.shape}")
+    check.flag(NAME, "ceil_mode", ceil_mode)
+    check.layer_output(NAME, "input", layer, (input.shape[2], input.shape[3]), ceil_mode)
     return torch.ops.zfkernels.max_pool2d_with_switches(
         input, layer.kernel, layer.stride, layer.padding, layer.dilation, ceil_mode, backend=backend
     )
@@ -105,8 +110,9 @@ def switches_to_indices(
     name = "switches_to_indices"
     check.tensor(name, "switches", switches, "[N, C, Hp, Wp]", (torch.uint8,))
     layer = pooling(name, kernel_size, stride, padding, dilation)
-    height, width = check.pair(name, "input_size", input_size, minimum=1)
-    return reference.switches_to_indices(switches, width, layer.kernel, layer.stride, layer.padding, layer.dilation)
+    size = check.pair(name, "input_size", input_size, minimum=1)
+    check_unpooled_size(name, "input_size", size, (switches.shape[2], switches.shape[3]), layer)
+    return reference.switches_to_indices(switches, size[1], layer.kernel, layer.stride, layer.padding, layer.dilation)
 
 
 def indices_to_switches(
@@ -137,8 +143,9 @@ def indices_to_switches(
     name = "indices_to_switches"
     check.tensor(name, "indices", indices, "[N, C, Hp, Wp]", (torch.int64,))
     layer = pooling(name, kernel_size, stride, padding, dilation)
-    height, width = check.pair(name, "input_size", input_size, minimum=1)
-    return reference.indices_to_switches(indices, width, layer.kernel, layer.stride, layer.padding, layer.dilation)
+    size = check.pair(name, "input_size", input_size, minimum=1)
+    check_unpooled_size(name, "input_size", size, (indices.shape[2], indices.shape[3]), layer)
+    return reference.indices_to_switches(indices, size[1], layer.kernel, layer.stride, layer.padding, layer.dilation)
 
 
 def _fake(input: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Any:
@@ -149,16 +156,13 @@ def _fake(input: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, 
 
 def _setup_context(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any) -> None:
     input, *ctx.geometry, _ = inputs
-    ctx.size, ctx.backend = (input.shape[2], input.shape[3]), keyword_only_inputs["backend"]
+    ctx.size = (input.shape[2], input.shape[3])
     ctx.save_for_backward(output[1])
 
 
 def _backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
     (switches,) = ctx.saved_tensors
-    grad_input = torch.ops.zfkernels.max_unpool2d_with_switches(
-        grad, switches, *ctx.geometry, ctx.size, "sum", backend=ctx.backend
-    )
-    return grad_input, *[None] * 5
+    return torch.ops.zfkernels.max_unpool2d_with_switches(grad, switches, *ctx.geometry, ctx.size, "sum"), *[None] * 5
 
 
 op = define(

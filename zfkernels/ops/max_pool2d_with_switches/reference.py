@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zfkernels.ops._checks import Pair
+from zfkernels.ops._checks import Pair, memory_format
 
 
 def max_pool2d_with_switches(
@@ -20,7 +20,9 @@ def max_pool2d_with_switches(
     values, indices = F.max_pool2d(
         input, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode, return_indices=True
     )
-    return values, indices_to_switches(indices, input.shape[3], kernel_size, stride, padding, dilation)
+    switches = indices_to_switches(indices, input.shape[3], kernel_size, stride, padding, dilation)
+    format = memory_format(input)  # max_pool2d goes by the strides of slices too
+    return values.contiguous(memory_format=format), switches.contiguous(memory_format=format)
 
 
 def indices_to_switches(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zfkernels.ops import _checks as check
 from zfkernels.ops._library import define
-from zfkernels.ops.max_pool2d_with_switches.op import pooling
+from zfkernels.ops.max_pool2d_with_switches.op import check_unpooled_size, pooling
 from zfkernels.ops.max_unpool2d_with_switches import reference
 from zfkernels.windows import Pair, Sliding
 
@@ -39,7 +39,8 @@ def max_unpool2d_with_switches(
 
     Args:
         values: [N, C, Hp, Wp], float16, bfloat16, float32 or float64.
-        switches: uint8 [N, C, Hp, Wp] from :func:`max_pool2d_with_switches`.
+        switches: uint8 [N, C, Hp, Wp] from :func:`max_pool2d_with_switches`. One that points outside the output or
+            its own pooling window is ignored.
         kernel_size: the pooling's, as are ``stride``, ``padding`` and ``dilation``.
         stride: defaults to ``kernel_size``.
         padding: in cells.
@@ -67,14 +68,6 @@ def max_unpool2d_with_switches(
     return torch.ops.zfkernels.max_unpool2d_with_switches(
         values, switches, layer.kernel, layer.stride, layer.padding, layer.dilation, size, overlap, backend=backend
     )
-
-
-def check_unpooled_size(op: str, argument: str, size: Pair, pooled: Pair, layer: Sliding) -> None:
-    """``size`` is one that the pooling turns into ``pooled``, with or without ``ceil_mode``."""
-    if pooled not in (layer.output_size(size), layer.output_size(size, ceil_mode=True)):
-        raise ValueError(
-            f"{op}: expected {argument} the size of the pooling's input, one that {layer} turns into {pooled}, got {size}"
-        )
 
 
 def _fake(values: Tensor, switches: Tensor, *args: Any) -> Tensor:

@@ -70,9 +70,7 @@ def _under(padded: Tensor, cell: int, layer: Sliding, pooled: Pair) -> Tensor:
     return padded[:, :, top : bottom : layer.stride[0], left : right : layer.stride[1]]
 
 
-def unpool_padded(
-    values: Tensor, switches: Tensor, layer: Sliding, size: Pair, overlap: str
-) -> Tensor:
+def unpool_padded(values: Tensor, switches: Tensor, layer: Sliding, size: Pair, overlap: str) -> Tensor:
     """Unpools into a frame that holds the padding too; float16 and bfloat16 are summed in float32."""
     dtype = torch.promote_types(values.dtype, torch.float32)
     pooled = (values.shape[2], values.shape[3])

@@ -10,7 +10,7 @@ from torch import Tensor
 from zfkernels.ops import _checks as check
 from zfkernels.ops._library import define, no_gradient
 from zfkernels.ops.occluded_conv2d import reference
-from zfkernels.windows import Pair, Windows, boxes, outputs_touched, place
+from zfkernels.windows import Pair, Windows
 
 NAME = "occluded_conv2d"
 
@@ -79,16 +79,13 @@ def occluded_conv2d(
     positions = positions.to(torch.int32)
     fill = check.fill(NAME, fill, images)
     if image is None:
-        check.equal(NAME, "images of one image when image is None, but N", images.shape[0], 1)
+        if images.shape[0] != 1:
+            raise ValueError(f"{NAME}: expected image [P] with {images.shape[0]} images, got None")
         image = torch.zeros(positions.shape[0], dtype=torch.int64, device=images.device)
-    check.tensor(NAME, "image", image, "[P]", (torch.int64,))
-    check.equal(NAME, "image's shape", tuple(image.shape), (positions.shape[0],))
-    out_frame = check.layer_output(NAME, layer, frame)
-    most = layer.most_touched(square)
-    size = check.pair(NAME, "out_size", out_size or (min(most[0], out_frame[0]), min(most[1], out_frame[1])), minimum=1)
-    if out_origins is None:
-        out_origins = place(outputs_touched(boxes(positions, square, frame), layer, out_frame).lo, size, out_frame)
-    check.tensor(NAME, "out_origins", out_origins, "[P, 2]", (torch.int32,))
+    check.per_window(NAME, "image", image, "[P]", (torch.int64,), "positions", positions)
+    check.flag(NAME, "relu", relu)
+    out_frame = check.layer_output(NAME, "images", layer, frame)
+    out_origins, size = check.output_windows(NAME, positions, square, frame, layer, out_frame, out_size, out_origins)
     out = torch.ops.zfkernels.occluded_conv2d(
         images, weight, bias, positions, image, fill, square, out_origins, size,
         layer.stride, layer.padding, layer.dilation, groups, relu, backend=backend,

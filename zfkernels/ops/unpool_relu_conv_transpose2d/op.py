@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.grad import conv2d_weight
 
 from zfkernels.ops import _checks as check
 from zfkernels.ops._library import define
-from zfkernels.ops.max_pool2d_with_switches.op import pooling
-from zfkernels.ops.max_unpool2d_with_switches.op import OVERLAP, check_unpooled_size
+from zfkernels.ops.max_pool2d_with_switches.op import check_unpooled_size, pooling
+from zfkernels.ops.max_unpool2d_with_switches.op import OVERLAP
 from zfkernels.ops.max_unpool2d_with_switches.reference import gather_at_switches
 from zfkernels.ops.unpool_relu_conv_transpose2d import reference
 from zfkernels.windows import Pair, Sliding, Windows, pair_tensor, place
@@ -51,7 +52,8 @@ def unpool_relu_conv_transpose2d(
 
     Args:
         values: [N, C, Hp, Wp], float16, bfloat16, float32 or float64; or Windows [P, C, h, w] of such maps.
-        switches: uint8 [N, C, Hp, Wp], the full maps of every image also for windows; None: no unpooling.
+        switches: uint8 [N, C, Hp, Wp], the full maps of every image also for windows; None: no unpooling. A switch
+            that points outside the unpooled map or its own pooling window is ignored.
         weight: the *forward* convolution's, [C, C_in / groups, kh, kw], C the channels of ``values``.
         pool_kernel_size: the pooling's geometry, required with ``switches``; so are the three that follow.
         pool_stride: defaults to ``pool_kernel_size``.
@@ -79,19 +81,23 @@ def unpool_relu_conv_transpose2d(
         BackendError: ``backend`` cannot run here.
     """
     windows = values if isinstance(values, Windows) else None
-    maps = check.tensor(NAME, "values", windows.values if windows else values, "[N, C, Hp, Wp]")
+    if windows:
+        check.windows(NAME, "values", windows)
+    elif out_size is not None or out_origins is not None:
+        raise ValueError(f"{NAME}: expected out_size and out_origins with Windows only, got values [N, C, Hp, Wp]")
+    maps = windows.values if windows else check.tensor(NAME, "values", values, "[N, C, Hp, Wp]")
     check.tensor(NAME, "weight", weight, "[C, C_in / groups, kh, kw]")
     check.same(NAME, "weight", weight, "values", maps)
     check.choice(NAME, "overlap", overlap, OVERLAP)
     check.equal(NAME, "weight's first dimension, the channels of values,", weight.shape[0], maps.shape[1])
-    if groups < 1 or weight.shape[0] % groups:
-        raise ValueError(f"{NAME}: expected groups a divisor of {weight.shape[0]} channels, got {groups}")
+    check.divisor(NAME, groups, weight.shape[0])
+    check.flag(NAME, "rectify", rectify)
     conv = check.convolution(NAME, weight, stride, padding, dilation)
     pooled = windows.frame if windows else (maps.shape[2], maps.shape[3])
 
     if switches is None:
-        if pool_kernel_size is not None:
-            raise ValueError(f"{NAME}: expected switches with pool_kernel_size, got None")
+        if pool_kernel_size is not None or unpooled_size is not None:
+            raise ValueError(f"{NAME}: expected switches with pool_kernel_size and unpooled_size, got None")
         pool, unpooled = NO_POOL, pooled
     else:
         if pool_kernel_size is None:
@@ -108,27 +114,31 @@ def unpool_relu_conv_transpose2d(
         else:
             unpooled = _smallest(pool, pooled)
         check_unpooled_size(NAME, "unpooled_size", unpooled, pooled, pool)
-    frame = _smallest(conv, unpooled)
     if output_size is not None:
         frame = check.pair(NAME, "output_size", output_size, minimum=1)
-        if conv.output_size(frame) != unpooled:
-            raise ValueError(
-                f"{NAME}: expected output_size one that the convolution {conv} turns into {unpooled}, got {frame}"
-            )
-    geometry = (pool.kernel, pool.stride, pool.padding, pool.dilation, unpooled)
-    geometry += (conv.stride, conv.padding, conv.dilation, groups)
+    else:
+        frame = _smallest(conv, unpooled)
+    if min(frame) < 1 or conv.output_size(frame) != unpooled:
+        raise ValueError(
+            f"{NAME}: expected output_size one that the convolution {conv} turns into {unpooled}, got {frame}"
+        )
+    geometry = (
+        pool.kernel, pool.stride, pool.padding, pool.dilation, unpooled,
+        conv.stride, conv.padding, conv.dilation, groups,
+    )  # fmt: skip
     call = torch.ops.zfkernels.unpool_relu_conv_transpose2d
     if windows is None:
         return call(maps, switches, weight, None, None, None, *geometry, frame, overlap, rectify, backend=backend)
 
     reach = conv.span(pool.span(windows.size))
-    size = check.pair(NAME, "out_size", out_size or (min(reach[0], frame[0]), min(reach[1], frame[1])), minimum=1)
+    size = check.window_size(NAME, out_size, reach, frame)
     if out_origins is None:
         lo = windows.origins
         for layer in (pool, conv):
             lo = lo * pair_tensor(lo, layer.stride) - pair_tensor(lo, layer.padding)
         out_origins = place(lo, size, frame)
-    check.origins(NAME, "out_origins", out_origins, windows)
+    else:
+        check.per_window(NAME, "out_origins", out_origins, "[P, 2]", (torch.int32,), "the windows", windows.origins)
     out = call(
         maps, switches, weight, windows.origins, windows.image, out_origins, *geometry, size, overlap, rectify,
         backend=backend,
@@ -149,12 +159,12 @@ def _fake(values: Tensor, switches: Any, weight: Tensor, origins: Any, *args: An
 
 
 def _setup_context(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any) -> None:
-    values, switches, weight, origins, _, _, *pool, unpooled, stride, padding, dilation, groups, size, overlap, rect = (
+    values, switches, weight, origins, _, _, *pool, unpooled, stride, padding, dilation, groups, _, overlap, rect = (
         inputs
     )
     ctx.windowed = origins is not None
     ctx.pool, ctx.conv = Sliding(*pool), Sliding((weight.shape[2], weight.shape[3]), stride, padding, dilation)
-    ctx.rest = (unpooled, groups, size, overlap, rect)
+    ctx.rest = (unpooled, groups, overlap, rect)
     ctx.save_for_backward(values, switches, weight)
 
 
@@ -162,7 +172,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     if ctx.windowed:
         raise RuntimeError(f"{NAME}: windows have no gradient; expected values a tensor of full maps to differentiate")
     values, switches, weight = ctx.saved_tensors
-    unpooled_size, groups, size, overlap, rectify = ctx.rest
+    unpooled_size, groups, overlap, rectify = ctx.rest
     conv, grad_values, grad_weight = ctx.conv, None, None
     unpooled = reference.unpool(values, switches, ctx.pool, unpooled_size, overlap).to(values.dtype)
     if ctx.needs_input_grad[0]:
@@ -173,9 +183,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
             grad_values = gather_at_switches(grad_values, switches, ctx.pool, overlap)
     if ctx.needs_input_grad[2]:
         rectified = reference.rectified(unpooled, rectify)
-        grad_weight = torch.nn.grad.conv2d_weight(
-            grad, weight.shape, rectified, conv.stride, conv.padding, conv.dilation, groups
-        )
+        grad_weight = conv2d_weight(grad, weight.shape, rectified, conv.stride, conv.padding, conv.dilation, groups)
     return grad_values, None, grad_weight, *[None] * 15
 
 

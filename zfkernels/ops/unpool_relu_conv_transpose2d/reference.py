@@ -47,7 +47,7 @@ def unpool_relu_conv_transpose2d(
     start = origins
     windows = values.to(dtype)
     if switches is not None:
-        windows, start = _unpool_windows(windows, switches, origins, image, pool, overlap)
+        windows, start = _unpool_windows(windows, switches, origins, image, pool, unpooled_size, overlap)
     spread = F.conv_transpose2d(
         rectified(windows, rectify), weight.to(dtype), None, stride, 0, 0, groups, dilation
     )  # every pixel that the crop can reach, those outside the frame too
@@ -76,18 +76,21 @@ def transposed(values: Tensor, weight: Tensor, conv: Sliding, groups: int, size:
 
 
 def _unpool_windows(
-    values: Tensor, switches: Tensor, origins: Tensor, image: Tensor, pool: Sliding, overlap: str
+    values: Tensor, switches: Tensor, origins: Tensor, image: Tensor, pool: Sliding, frame: Pair, overlap: str
 ) -> tuple[Tensor, Tensor]:
     """Unpools crops; the second result is the origin of the unpooled crop, which may lie in the padding."""
     size = (values.shape[2], values.shape[3])
     if overlap == "last":  # pooling windows around the crop hold zeros, and those win too
-        margin = tuple((e - 1) // s for e, s in zip(pool.extent, pool.stride, strict=True))
+        margin = (pool.extent[0] - 1) // pool.stride[0], (pool.extent[1] - 1) // pool.stride[1]
         size = (size[0] + 2 * margin[0], size[1] + 2 * margin[1])
-        frame = (switches.shape[2], switches.shape[3])
         around = origins - pair_tensor(origins, margin)
-        values = crop(None, around, image, size, windows=Windows(values, origins, image, frame))
+        values = crop(None, around, image, size, windows=Windows(values, origins, image, (0, 0)))
         origins = around
     codes = crop(switches.to(torch.int16), origins, image, size, fill=-1)
     unpooled = unpool_padded(values, codes, pool, (0, 0), overlap)
-    return unpooled, origins * pair_tensor(origins, pool.stride) - pair_tensor(origins, pool.padding)
-
+    start = origins * pair_tensor(origins, pool.stride) - pair_tensor(origins, pool.padding)
+    for axis in (0, 1):  # a switch may point outside the frame
+        cell = start[:, axis, None] + torch.arange(unpooled.shape[2 + axis], device=start.device)
+        outside = (cell < 0) | (cell >= frame[axis])
+        unpooled = unpooled.masked_fill_(outside[:, None, :, None] if axis == 0 else outside[:, None, None, :], 0)
+    return unpooled, start

@@ -56,12 +56,15 @@ def window_conv2d(
         ValueError: wrong shape, device or geometry.
         BackendError: ``backend`` cannot run here.
     """
-    check.windows(NAME, windows)
+    check.windows(NAME, "windows", windows)
     check.frames(NAME, frames, windows)
     check.filters(NAME, weight, bias, "windows", windows.values, groups)
     layer = check.convolution(NAME, weight, stride, padding, dilation)
-    frame = check.layer_output(NAME, layer, windows.frame)
-    out_origins, size = check.output_windows(NAME, windows, layer, frame, out_size, out_origins)
+    check.flag(NAME, "relu", relu)
+    frame = check.layer_output(NAME, "frames", layer, windows.frame)
+    out_origins, size = check.output_windows(
+        NAME, windows.origins, windows.size, windows.frame, layer, frame, out_size, out_origins
+    )
     out = torch.ops.zfkernels.window_conv2d(
         windows.values, windows.origins, windows.image, frames, weight, bias, out_origins, size,
         layer.stride, layer.padding, layer.dilation, groups, relu, backend=backend,

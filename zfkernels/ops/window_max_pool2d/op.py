@@ -51,11 +51,14 @@ def window_max_pool2d(
         ValueError: wrong shape, device or geometry.
         BackendError: ``backend`` cannot run here.
     """
-    check.windows(NAME, windows)
+    check.windows(NAME, "windows", windows)
     check.frames(NAME, frames, windows)
     layer = pooling(NAME, kernel_size, stride, padding, dilation)
-    frame = check.layer_output(NAME, layer, windows.frame, ceil_mode)
-    out_origins, size = check.output_windows(NAME, windows, layer, frame, out_size, out_origins)
+    check.flag(NAME, "ceil_mode", ceil_mode)
+    frame = check.layer_output(NAME, "frames", layer, windows.frame, ceil_mode)
+    out_origins, size = check.output_windows(
+        NAME, windows.origins, windows.size, windows.frame, layer, frame, out_size, out_origins
+    )
     out = torch.ops.zfkernels.window_max_pool2d(
         windows.values, windows.origins, windows.image, frames, layer.kernel, out_origins, size,
         layer.stride, layer.padding, layer.dilation, backend=backend,
