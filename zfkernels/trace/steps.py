@@ -11,13 +11,15 @@ Kinds:
     identity     does nothing in eval mode: dropout, stochastic depth, contiguous, Identity
     add, cat     addition of two maps (or vectors), concatenation of maps along channels
     mul          product of two maps, one of which may be a gate of one cell (squeeze-excitation)
-    pointwise    any other function of one cell, all channels or each: activations, layer norm over channels, permutes
+    shift, scale a constant added to, or multiplied with, each map
+    channels     a choice or another order of the channels
+    permute      between [N, C, H, W] and [N, H, W, C]
+    pointwise    any other function of one cell: other non-linearities, layer norm over channels, linear over channels
     global_pool  mean over the whole frame
     adaptive_pool  adaptive average pooling to a size other than one cell
     flatten      [N, C, H, W] -> [N, C * H * W]
     linear       a fully-connected layer on vectors
     other        anything else; runs on whole frames only
-    constant     does not depend on the images
 """
 
 from __future__ import annotations
@@ -91,7 +93,7 @@ class Step:
 
 
 SLIDING_KINDS = ("conv", "max_pool", "avg_pool")
-LOCAL_KINDS = ("relu", "lrn", "batch_norm", "identity", "pointwise")
+LOCAL_KINDS = ("relu", "lrn", "batch_norm", "identity", "shift", "scale", "channels", "permute", "pointwise")
 # Kinds that need maps [N, C, H, W], and kinds that spread a change over the whole frame.
 MAP_KINDS = (*SLIDING_KINDS, "lrn", "batch_norm", "cat", "global_pool", "adaptive_pool")
 FRAME_KINDS = ("global_pool", "adaptive_pool", "flatten", "linear", "other")
@@ -109,8 +111,10 @@ _POINTWISE_FUNCTIONS = {
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.Identity)
 _ADD = {operator.add, operator.iadd, torch.add}
 _MUL = {operator.mul, operator.imul, torch.mul}
-_SCALAR_ARITHMETIC = _ADD | _MUL | {operator.sub, torch.sub, operator.truediv, torch.div}
+_SUB = {operator.sub, operator.isub, torch.sub}
+_DIV = {operator.truediv, torch.div}
 _IDENTITY_METHODS = {"contiguous", "clone", "detach", "float"}
+_PERMUTED = {(0, 2, 3, 1): "NHWC", (0, 3, 1, 2): "NCHW"}
 _NO_INPLACE = {operator.iadd: operator.add, operator.imul: operator.mul, operator.isub: operator.sub}
 
 
@@ -184,42 +188,46 @@ def classify_function(node: fx.Node, layout: str) -> Role:
     elif target is torch.cat and layout == "NCHW" and _bound(("tensors", "dim"), args, kwargs).get("dim", 0) in (1, -3):
         tensors = list(args[0])
         role = Role("cat", call=lambda *maps: torch.cat(maps, 1), inputs=tuple(tensors))
+    elif len(set(tensors)) < len(tensors):
+        role = Role("other")  # x + x: a step names each input once
     elif target in _ADD and len(tensors) == 2 and not dims:
         role = Role("add")
     elif target in _MUL and len(tensors) == 2:
         role = Role("mul")
-    elif target in _SCALAR_ARITHMETIC and len(tensors) == 1 and not dims:
-        role = Role("pointwise")
+    elif target in _ADD or target in _SUB and args[0] in tensors:
+        role = Role("shift" if len(tensors) == 1 and not dims else "other")
+    elif target in _MUL or target in _DIV and args[0] in tensors:
+        role = Role("scale" if len(tensors) == 1 and not dims else "other")
     elif target is F.adaptive_avg_pool2d:
         role = _adaptive_pool(_bound(("output_size",), args[1:], kwargs)["output_size"])
     elif (method == "mean" or target is torch.mean) and layout == "NCHW":
         axes = sorted(d % 4 for d in _bound(("dim", "keepdim"), args[1:], kwargs).get("dim", (0,)))
         role = Role("global_pool") if axes == [2, 3] else role
     elif method == "permute" or target is torch.permute:
-        role = Role("pointwise") if _permutation(node) in ((0, 2, 3, 1), (0, 3, 1, 2)) and layout else role
+        role = Role("permute") if _PERMUTED.get(_permutation(node), layout) != layout and layout else role
     elif method == "flatten" or target is torch.flatten:
         role = Role("flatten") if args[1:] in ((1,), (1, -1)) or kwargs.get("start_dim") == 1 else role
     elif getattr(target, "__name__", "") == "channel_shuffle" and layout == "NCHW":
-        role = Role("pointwise")
+        role = Role("channels")
     elif target is F.layer_norm and layout == "NHWC" and len(args[1]) == 1:
         role = Role("pointwise")
     elif target is operator.getitem and _is_channel_chunk(args[0]) and isinstance(args[1], int):
         source, pieces = args[0].args[0], args[0].args[1]
-        return Role("pointwise", call=lambda x: x.chunk(pieces, 1)[args[1]], inputs=(source,))
+        return Role("channels", call=lambda x: x.chunk(pieces, 1)[args[1]], inputs=(source,))
     elif target is torch.unsqueeze and args[1:] == (1,) and _is_one_channel(args[0]):
         channel = args[0].args[1][1]
-        return Role("pointwise", call=lambda x: x[:, channel : channel + 1], inputs=(args[0].args[0],))
+        return Role("channels", call=lambda x: x[:, channel : channel + 1], inputs=(args[0].args[0],))
     return Role(role.kind, role.params, role.call, role.inputs)
 
 
 def layout_after(node: fx.Node, layout: str, kind: str) -> str:
     """Layout of a node's output, from that of its first input."""
-    if kind in ("flatten", "linear", "other", "constant"):
+    if kind in ("flatten", "linear", "other"):
         return ""
     if kind in ("global_pool", "adaptive_pool") and node.kwargs.get("keepdim") is not True and _is_mean(node):
         return ""  # x.mean((2, 3)) leaves vectors
-    if node.target in ("permute", torch.permute):
-        return "NHWC" if _permutation(node) == (0, 2, 3, 1) else "NCHW"
+    if kind == "permute":
+        return _PERMUTED[_permutation(node)]
     return layout
 
 

@@ -163,7 +163,7 @@ class Trace:
         table = []
         for step in self.steps:
             shape = shapes.get(step.name)
-            if shape is None or step.kind in ("constant", "input"):
+            if shape is None or step.kind == "input":
                 continue
             maps = step.layout == "NCHW" and len(shape) == 4
             field = fields[step.name] if maps else None
@@ -183,7 +183,7 @@ class Trace:
         """(stride, extent) in pixels of one inner cell of each step; None where it is the whole image."""
         known: dict[str, tuple[tuple[int, int, int], ...] | None] = {}  # per axis: stride, first pixel, last pixel + 1
         for step in self.steps:
-            sources = [known[name] for name in step.inputs if self.by_name[name].kind != "constant"]
+            sources = [known[name] for name in step.inputs]
             if step.kind == "input":
                 known[step.name] = ((1, 0, 1), (1, 0, 1))
             elif None in sources or not sources or not step.layout or step.kind in FRAME_KINDS:
@@ -271,76 +271,70 @@ def _build(model: nn.Module, graph: fx.Graph) -> Trace:
     if len(placeholders) < 1 or len(required) > 1:
         raise UntraceableError(f"trace_model: expected a model of one input, got {len(required)} in {type(model).__name__}")
     modules = dict(model.named_modules(remove_duplicate=False))
-    steps: list[Step] = []
-    done: dict[str, Step] = {}
+    steps: dict[str, Step] = {}
+    constants: dict[str, Any] = {}  # values of nodes that do not depend on the images
     output = ""
     for node in graph.nodes:
         if node.op == "output":
-            if not isinstance(node.args[0], fx.Node):
+            if not isinstance(node.args[0], fx.Node) or node.args[0].name not in steps:
                 raise UntraceableError(f"trace_model: expected one tensor as output, got {node.args[0]!r}")
             output = node.args[0].name
-            continue
-        step = _step(node, model, modules, done, is_input=node is placeholders[0])
-        done[node.name] = step
-        steps.append(step)
-    steps.sort(key=lambda step: step.kind != "input")  # stable: the input goes first
-    return Trace(model, tuple(steps), output)
+        elif node is placeholders[0]:
+            steps[node.name] = Step(node.name, node.name, "input", (), None, lambda: None, (), "NCHW")
+        elif node.op == "placeholder":
+            constants[node.name] = node.args[0]
+        elif node.op == "get_attr":
+            constants[node.name] = _attribute(model, str(node.target))
+        elif all(source.name in constants for source in node.all_input_nodes):
+            constants[node.name] = _caller(node, modules, [], constants)()
+        else:
+            steps[node.name] = _step(node, modules, steps, constants)
+    return Trace(model, tuple(sorted(steps.values(), key=lambda step: step.kind != "input")), output)
 
 
-def _step(node: fx.Node, model: nn.Module, modules: dict[str, nn.Module], done: dict[str, Step], is_input: bool) -> Step:
-    stack = node.meta.get("nn_module_stack", {})
-    scope = tuple(stack)
+def _step(node: fx.Node, modules: dict[str, nn.Module], steps: dict[str, Step], constants: dict[str, Any]) -> Step:
+    scope = tuple(node.meta.get("nn_module_stack", {}))
     label = str(node.target) if node.op == "call_module" else node.name
     if node.op == "call_module" and scope and "@" in scope[-1]:
         label = scope[-1].replace("@", ":")
-    if is_input:
-        return Step(node.name, label, "input", (), None, lambda: None, scope, "NCHW")
-    if node.op in ("get_attr", "placeholder"):
-        value = node.args[0] if node.op == "placeholder" and node.args else None
-        if node.op == "get_attr":
-            value = _attribute(model, str(node.target))
-        return Step(node.name, label, "constant", (), None, lambda: value, scope, "")
+    first = next(source for source in node.all_input_nodes if source.name in steps)
     role = Role("other")
-    first = node.all_input_nodes[0] if node.all_input_nodes else None
-    layout = done[first.name].layout if first is not None else ""
     if node.op == "call_module" and len(node.args) == 1 and not node.kwargs:
-        role = classify_module(modules[str(node.target)], layout)
+        role = classify_module(modules[str(node.target)], steps[first.name].layout)
     elif node.op != "call_module":
-        role = classify_function(node, layout)
-    sources = role.inputs or tuple(node.all_input_nodes)
-    if all(done[source.name].kind == "constant" for source in sources):
-        role = Role("constant", call=role.call)
-    kind, layout = _settle(role.kind, [done[source.name] for source in sources])
-    call = role.call or _caller(node, modules, [source.name for source in sources])
-    return Step(
-        node.name, label, kind, tuple(source.name for source in sources), role.params, call, scope,
-        layout_after(node, layout, kind),
-    )  # fmt: skip
-
-
-def _settle(kind: str, sources: list[Step]) -> tuple[str, str]:
-    """The kind of a step, given what its inputs turned out to be, and the layout that they share ("" if they do not)."""
-    constants = [source.call() for source in sources if source.kind == "constant"]
-    layouts = [source.layout for source in sources if source.kind != "constant"]
+        role = classify_function(node, steps[first.name].layout)
+    sources = [source.name for source in role.inputs or node.all_input_nodes]
+    moving = tuple(name for name in sources if name in steps)
+    layouts = [steps[name].layout for name in moving]
     layout = next(filter(None, layouts), "")
-    if kind in ("add", "mul", "cat") and constants:
-        spreads = all(isinstance(c, Tensor) and (c.dim() < 2 or c.shape[-2:] == (1, 1)) for c in constants)
-        kind = "pointwise" if kind != "cat" and layout == "NCHW" and spreads else "other"
-    elif kind in ("add", "cat") and len(set(layouts)) > 1:
+    kind = role.kind
+    if len(moving) < len(sources):
+        kind = _with_constants(kind, [constants[name] for name in sources if name in constants], layout)
+    elif (kind in ("add", "cat") and len(set(layouts)) > 1) or (kind in MAP_KINDS and not layout):
         kind = "other"
-    elif kind in MAP_KINDS and not layout:
-        kind = "other"
-    return kind, layout
+    call = role.call or _caller(node, modules, moving, constants)
+    return Step(node.name, label, kind, moving, role.params, call, scope, layout_after(node, layout, kind))
 
 
-def _caller(node: fx.Node, modules: dict[str, nn.Module], sources: list[str]) -> Callable[..., Any]:
-    """Runs the node on its inputs' values, in the order of ``sources``."""
+def _with_constants(kind: str, constants: list[Any], layout: str) -> str:
+    """The kind of a step that also reads constants: one of a cell only if they are the same everywhere on the frame."""
+    everywhere = all(isinstance(c, Tensor) and (c.dim() < 2 or c.shape[-2:] == (1, 1)) for c in constants)
+    if kind in ("add", "mul") and everywhere and layout in ("NCHW", ""):
+        return "shift" if kind == "add" else "scale"
+    return "other"
+
+
+def _caller(
+    node: fx.Node, modules: dict[str, nn.Module], moving: Sequence[str], constants: dict[str, Any]
+) -> Callable[..., Any]:
+    """Runs the node on the values of its inputs ``moving``, in that order."""
     target, kwargs = without_inplace(node)
     if node.op == "call_module":
         target = modules[str(node.target)]
+    fixed = {source.name: constants[source.name] for source in node.all_input_nodes if source.name in constants}
 
     def call(*values: Any) -> Any:
-        by_name = dict(zip(sources, values, strict=True))
+        by_name = {**fixed, **dict(zip(moving, values, strict=True))}
         args = fx.map_arg(node.args, lambda n: by_name[n.name])
         keywords = fx.map_arg(kwargs, lambda n: by_name[n.name])
         return getattr(args[0], target)(*args[1:], **keywords) if isinstance(target, str) else target(*args, **keywords)

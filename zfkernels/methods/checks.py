@@ -1,0 +1,36 @@
+"""Checks of images that the methods share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zfkernels.trace import Trace
+
+
+def check_images(method: str, images: Any, trace: Trace) -> None:
+    """Images [N, C, H, W] of the model's dtype, device and number of channels.
+
+    Raises:
+        TypeError: wrong type or dtype.
+        ValueError: wrong shape or device.
+    """
+    parameter = next(trace.model.parameters(), None)
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        got = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"{method}: expected images a floating-point tensor [N, C, H, W], got {got}")
+    if images.dim() != 4:
+        raise ValueError(f"{method}: expected images of shape [N, C, H, W], got {tuple(images.shape)}")
+    if parameter is not None and images.dtype != parameter.dtype:
+        raise TypeError(f"{method}: expected images of the model's dtype {parameter.dtype}, got {images.dtype}")
+    if parameter is not None and images.device != parameter.device:
+        raise ValueError(f"{method}: expected images on the model's device {parameter.device}, got {images.device}")
+    if images.device.type == "cpu" and images.dtype == torch.float16:
+        raise TypeError(f"{method}: expected images of float32 or float64 on a CPU, got {images.dtype}")
+    first = next((step for step in trace.steps if step.kind == "conv"), None)
+    if first is not None and first.inputs == (trace.input.name,):
+        channels = first.params.weight.shape[1] * first.params.groups
+        if images.shape[1] != channels:
+            raise ValueError(f"{method}: expected images of {channels} channels, got {images.shape[1]}")

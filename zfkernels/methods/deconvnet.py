@@ -1,0 +1,208 @@
+"""DeconvNet: project an activation down to the pixels that it answers to.
+
+An activation is sent down layer by layer, as its value and zeros elsewhere: unpool with the switches of its own image,
+rectify, filter with the transposed filters. Only cells that can be other than zero are computed: the signal is a
+window that grows from one cell to the activation's receptive field, and thousands of them travel in one batch.
+
+Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 2.1, figure 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zfkernels.methods.checks import check_images
+from zfkernels.methods.descent import Clean, Descent
+from zfkernels.methods.progress import progress_bar
+from zfkernels.ops import max_pool2d_with_switches
+from zfkernels.plan import Placement, frame_of, needed_boxes, one_placement
+from zfkernels.results import Projections
+from zfkernels.trace import LayerInfo, Step, Trace, trace_model
+from zfkernels.windows import Boxes, Windows
+
+SAVED_KINDS = ("pointwise", "mul", "channels", "adaptive_pool", "other")  # their rule needs the clean inputs
+
+
+class DeconvNet:
+    """A network, ready to be looked at.
+
+    Args:
+        model: any nn.Module in eval mode that torch.fx can trace; it is left untouched. The trace keeps the weights
+            that the model had at this moment.
+        overlap: what happens where pooling windows overlap and select the same pixel: ``"sum"``, the exact adjoint of
+            max-pooling, or ``"last"``, the last window in row-major order wins (as ``F.max_unpool2d``).
+        backend: variant of the ops, asked for by name; None chooses by device.
+
+    Raises:
+        UntraceableError: torch.fx cannot trace the model.
+        ValueError: the model is in training mode.
+    """
+
+    def __init__(self, model: nn.Module, *, overlap: str = "sum", backend: str | None = None) -> None:
+        if overlap not in ("sum", "last"):
+            raise ValueError(f"DeconvNet: expected overlap one of ('sum', 'last'), got {overlap!r}")
+        self.trace: Trace = trace_model(model)
+        self.overlap = overlap
+        self.backend = backend
+
+    @cached_property
+    def layers(self) -> list[LayerInfo]:
+        """The table of layers: name, kind, channels, size, stride, receptive field (at ``model.input_size`` or 224)."""
+        return self.trace.layer_info()
+
+    def receptive_field(self, layer: str, positions: Tensor, image_size: tuple[int, int]) -> Tensor:
+        """Receptive fields of cells at ``positions`` int [P, 2] of a layer, for images of ``image_size``.
+
+        Returns:
+            int64 [P, 4]: top, left, bottom, right in pixels, half-open, clipped to the image.
+        """
+        name = self.trace.resolve(layer)
+        boxes = needed_boxes(self.trace, self.trace.shapes(image_size), name, positions)[self.trace.input.name]
+        return torch.cat([boxes.lo, boxes.hi], 1).expand(len(positions), 4)
+
+    @torch.no_grad()
+    def project(
+        self,
+        images: Tensor,  # [N, C, H, W]
+        layer: str,
+        channels: int | Sequence[int] | None = None,
+        position: str | tuple[int, int] = "max",
+        units: Tensor | None = None,  # int [P, 4]
+        batch_size: int = 256,
+        progress: bool = False,
+    ) -> Projections:
+        """Projects activations of one layer down to pixels.
+
+        The activation's value is injected, a negative one included (rectification happens below it); a zero one gives
+        a zero projection. Going down: rectifiers pass max(signal, 0); contrast normalisation passes everything;
+        batch normalisation multiplies with its scale; average pooling, addition and concatenation pass their adjoint;
+        other non-linearities their gradient. Biases do not take part, and the pixels are not rectified.
+
+        Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 2.1.
+
+        Args:
+            images: [N, C, H, W], in the model's input units, of its dtype.
+            layer: a module's path (a container: its output; used several times: its last call, or ``"path:k"``), or
+                the name of a traced step.
+            channels: maps: None (all), one, or several.
+            position: ``"max"``, the strongest place of each map in each image (ties: the first in row-major order), or
+                (row, column).
+            units: int [P, 4] (image, channel, row, column), in any order, instead of ``channels`` and ``position``.
+            batch_size: projections that travel together; memory grows with it.
+            progress: show a progress bar.
+
+        Returns:
+            :class:`Projections`, one for each image and channel (image-major), or for each unit.
+
+        Raises:
+            TypeError: images that are no tensor of the model's dtype.
+            ValueError: unknown layer, channel or position outside the layer, images of a wrong shape.
+        """
+        target = self.trace.by_name[self.trace.resolve(layer)]
+        check_images("project", images, self.trace)
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"project: expected batch_size a positive int, got {batch_size!r}")
+        clean, activations = self._forward(images, target)
+        maps = _as_maps(activations, target)
+        chosen = _units(maps, layer, channels, position, units)
+        value = maps[chosen[:, 0], chosen[:, 1], chosen[:, 2], chosen[:, 3]]
+        boxes = needed_boxes(self.trace, clean.shapes, target.name, chosen[:, 2:].cpu() if target.layout else None)
+        placements = self._place(boxes, clean.shapes, len(chosen), images.device)
+        pixels = []
+        with progress_bar(len(chosen), "projections", progress) as advance:
+            for start in range(0, len(chosen), batch_size):
+                stop = min(start + batch_size, len(chosen))
+                here = {name: placement.rows(start, stop) for name, placement in placements.items()}
+                descent = Descent(self.trace, target, clean, here, self.overlap, self.backend)
+                pixels.append(descent.run(chosen[start:stop], value[start:stop]).values)
+                advance(stop - start)
+        ground = placements[self.trace.input.name]
+        field = boxes[self.trace.input.name]
+        values = torch.cat(pixels) if pixels else images.new_zeros((0, images.shape[1], *ground.size))
+        return Projections(
+            layer, Windows(values, ground.origins, chosen[:, 0], ground.frame), chosen[:, 0], chosen[:, 1],
+            chosen[:, 2:], value, torch.cat([field.lo, field.hi], 1).expand(len(chosen), 4),
+        )  # fmt: skip
+
+    def _forward(self, images: Tensor, target: Step) -> tuple[Clean, Tensor]:
+        """One forward pass up to ``target``; keeps switches, and inputs where a derivative will need them."""
+        clean = Clean({self.trace.input.name: tuple(images.shape)}, {}, {})
+
+        def watch(step: Step, inputs: tuple[Any, ...]) -> Any:
+            result = None
+            if step.kind == "max_pool":
+                s = step.sliding
+                result, clean.switches[step.name] = max_pool2d_with_switches(
+                    inputs[0], s.kernel, s.stride, s.padding, s.dilation,
+                    ceil_mode=step.params.ceil_mode, backend=self.backend,
+                )  # fmt: skip
+            elif step.kind in SAVED_KINDS:
+                clean.values[step.name] = inputs
+            for name, value in zip(step.inputs, inputs, strict=True):
+                if isinstance(value, Tensor):
+                    clean.shapes[name] = tuple(value.shape)
+            return result
+
+        value = self.trace.run(images, [target.name], hook=watch)[target.name]
+        clean.shapes[target.name] = tuple(value.shape)
+        return clean, value
+
+    def _place(
+        self, boxes: dict[str, Boxes], shapes: dict[str, tuple[int, ...]], count: int, device: torch.device
+    ) -> dict[str, Placement]:
+        placements = {}
+        for name, box in boxes.items():
+            frame = frame_of(self.trace.by_name[name], shapes[name])
+            assert frame is not None  # boxes exist for maps only
+            one = one_placement(box, frame)
+            placements[name] = Placement(one.origins.expand(count, 2).to(device), one.size, frame)
+        return placements
+
+
+def _as_maps(value: Tensor, step: Step) -> Tensor:
+    """A layer's value as maps [N, C, h, w]; a layer without maps has one cell for each unit."""
+    if step.layout == "NHWC" and value.dim() == 4:
+        return value.permute(0, 3, 1, 2)
+    return value if step.layout and value.dim() == 4 else value.flatten(1)[:, :, None, None]
+
+
+def _units(
+    maps: Tensor, layer: str, channels: int | Sequence[int] | None, position: str | tuple[int, int], units: Tensor | None
+) -> Tensor:
+    """The units to project: int64 [P, 4] (image, channel, row, column)."""
+    count, depth, height, width = maps.shape
+    if units is not None:
+        if not isinstance(units, Tensor) or units.is_floating_point():
+            raise TypeError(f"project: expected units an int tensor [P, 4], got {type(units).__name__}")
+        if units.dim() != 2 or units.shape[1] != 4:
+            raise ValueError(f"project: expected units of shape [P, 4], got {tuple(units.shape)}")
+        units = units.to(maps.device, torch.int64)
+    else:
+        wanted = range(depth) if channels is None else [channels] if isinstance(channels, int) else list(channels)
+        image, channel = (
+            t.flatten() for t in torch.meshgrid(torch.arange(count), torch.tensor(list(wanted), dtype=torch.int64), indexing="ij")
+        )
+        _check_range(channel, depth, "channel", layer)
+        image, channel = image.to(maps.device), channel.to(maps.device)
+        if position == "max":
+            place = maps.flatten(2).argmax(2)[image, channel]
+            row, column = place // width, place % width
+        elif isinstance(position, tuple) and len(position) == 2:
+            row, column = (torch.full_like(image, index) for index in position)
+        else:
+            raise ValueError(f"project: expected position 'max' or (row, column), got {position!r}")
+        units = torch.stack([image, channel, row, column], 1)
+    for index, (limit, what) in enumerate(zip((count, depth, height, width), ("image", "channel", "row", "column"), strict=True)):
+        _check_range(units[:, index], limit, what, layer)
+    return units
+
+
+def _check_range(index: Tensor, limit: int, what: str, layer: str) -> None:
+    wrong = index[(index < 0) | (index >= limit)]
+    if len(wrong):
+        raise ValueError(f"project: expected {what} from 0 to {limit - 1} of layer {layer!r}, got {int(wrong[0])}")

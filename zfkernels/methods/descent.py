@@ -1,0 +1,234 @@
+"""The way down of a DeconvNet: a batch of signals, from their layer to the pixels.
+
+Each step passes its signal to the steps that it reads (rules: :mod:`zfkernels.methods.pullback`); where branches meet,
+signals add up. Convolution, rectifier and pooling go through one fused op.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zfkernels.methods import pullback
+from zfkernels.ops import unpool_relu_conv_transpose2d
+from zfkernels.plan import Placement, frame_of
+from zfkernels.trace import Step, Trace
+from zfkernels.trace.steps import LOCAL_KINDS
+from zfkernels.windows import Windows, crop, pair_tensor
+
+Signal = Windows | Tensor  # windows at steps with maps, [P, ...] at others
+
+
+@dataclass(frozen=True)
+class Clean:
+    """What one forward pass leaves for the ways down: shapes, switches, and values that derivatives are taken at."""
+
+    shapes: dict[str, tuple[int, ...]]
+    switches: dict[str, Tensor]
+    values: dict[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A convolution with what follows it, undone in one op: unpool → rectify → (scale →) filter."""
+
+    conv: Step
+    weight: Tensor
+    rectify: bool
+    pool: Step | None
+
+
+class Descent:
+    """Takes signals down from ``target``; ``placements`` says where the windows of each step lie."""
+
+    def __init__(
+        self, trace: Trace, target: Step, clean: Clean, placements: Mapping[str, Placement], overlap: str, backend: str | None
+    ) -> None:
+        self.trace, self.target, self.clean, self.placements = trace, target, clean, placements
+        self.overlap, self.backend = overlap, backend
+        self.stages = {step.name: stage for step, stage in _stages(trace, clean)}
+
+    def run(self, units: Tensor, value: Tensor) -> Windows:
+        """Sends ``value`` [P] at ``units`` [P, 4] (image, channel, row, column) down to the pixels."""
+        self.image = units[:, 0]
+        self.signals: dict[str, Signal] = {self.target.name: self._inject(units, value)}
+        for step in reversed(self.trace.steps):
+            if step.kind != "input" and step.name in self.signals:
+                for name, below in self._below(step, self.signals.pop(step.name)):
+                    self._add(name, below)
+        pixels = self.signals.get(self.trace.input.name)
+        if not isinstance(pixels, Windows):
+            raise ValueError(f"project: expected a layer that depends on the images, got {self.target.label!r}")
+        return pixels
+
+    def _inject(self, units: Tensor, value: Tensor) -> Signal:
+        shape = self.clean.shapes[self.target.name]
+        rows = torch.arange(len(units), device=value.device)
+        if self.target.name in self.placements:
+            channels = shape[1] if self.target.layout == "NCHW" else shape[3]
+            values = value.new_zeros((len(units), channels, 1, 1))
+            values[rows, units[:, 1], 0, 0] = value
+            return self._windows(self.target.name, values)
+        signal = value.new_zeros((len(units), *shape[1:]))
+        signal.view(len(units), -1)[rows, units[:, 1]] = value
+        return signal
+
+    def _windows(self, name: str, values: Tensor) -> Windows:
+        place = self.placements[name]
+        return Windows(values, place.origins, self.image, place.frame)
+
+    def _whole(self, name: str, values: Tensor) -> Windows:
+        """Windows that are the whole frame of a step."""
+        place = self.placements[name]
+        return Windows(values, torch.zeros_like(place.origins), self.image, place.frame)
+
+    def _add(self, name: str, signal: Signal) -> None:
+        """Adds a signal to what already waits at a step; windows of other sizes are moved to the step's own."""
+        if isinstance(signal, Tensor):
+            waiting = self.signals.get(name)
+            self.signals[name] = signal if waiting is None else waiting + signal
+            return
+        place = self.placements[name]
+        values = signal.values
+        if signal.origins is not place.origins or signal.size != place.size:
+            values = crop(None, place.origins, self.image, place.size, windows=signal)
+        if name in self.signals:
+            values = values + self.signals[name].values
+        self.signals[name] = self._windows(name, values)
+
+    def _below(self, step: Step, signal: Signal) -> Iterator[tuple[str, Signal]]:
+        """The signals at the inputs of a step."""
+        if step.kind in ("global_pool", "adaptive_pool", "flatten"):
+            yield step.inputs[0], self._frame(step, signal)
+        elif isinstance(signal, Tensor) or step.kind == "other":
+            dense = signal if isinstance(signal, Tensor) else pullback.as_layout(signal.paste(), step.layout)
+            inputs = self.clean.values.get(step.name, (None,) * len(step.inputs))
+            for name, below in zip(step.inputs, pullback.vector(step, dense, inputs, self.image), strict=True):
+                if below is not None:
+                    yield name, self._as_signal(name, below)
+        elif step.name in self.stages:
+            stage = self.stages[step.name]
+            yield stage.conv.inputs[0], self._stage(stage, signal)
+        elif step.kind == "max_pool":
+            yield step.inputs[0], self._unpool(step, signal)
+        elif step.kind == "avg_pool":
+            yield step.inputs[0], self._avg_pool(step, signal)
+        elif step.kind == "add":
+            yield from ((name, signal) for name in step.inputs)
+        elif step.kind == "cat":
+            sizes = [self.clean.shapes[name][1 if step.layout == "NCHW" else 3] for name in step.inputs]
+            for name, part in zip(step.inputs, signal.values.split(sizes, 1), strict=True):
+                yield name, Windows(part, signal.origins, self.image, signal.frame)
+        elif step.kind == "mul":
+            yield from self._mul(step, signal)
+        else:
+            assert step.kind in LOCAL_KINDS, step.kind
+            yield step.inputs[0], pullback.local(step, signal, self.clean.values.get(step.name, (None,))[0])
+
+    def _stage(self, stage: Stage, signal: Windows) -> Windows:
+        conv = stage.conv.sliding
+        place = self.placements[stage.conv.inputs[0]]
+        unpooled = self.placements[stage.conv.name].frame
+        out = unpool_relu_conv_transpose2d(
+            signal, self.clean.switches[stage.pool.name] if stage.pool else None, stage.weight,
+            stride=conv.stride, padding=conv.padding, dilation=conv.dilation, groups=stage.conv.params.groups,
+            output_size=place.frame, out_size=place.size, out_origins=place.origins, rectify=stage.rectify,
+            overlap=self.overlap, backend=self.backend, **_pooling(stage.pool, unpooled),
+        )  # fmt: skip
+        assert isinstance(out, Windows)
+        return out
+
+    def _unpool(self, step: Step, signal: Windows) -> Windows:
+        """Unpooling alone: the fused op with filters of one tap that pass each map."""
+        place = self.placements[step.inputs[0]]
+        channels = signal.values.shape[1]
+        out = unpool_relu_conv_transpose2d(
+            signal, self.clean.switches[step.name], signal.values.new_ones((channels, 1, 1, 1)), groups=channels,
+            rectify=False, output_size=place.frame, out_size=place.size, out_origins=place.origins,
+            overlap=self.overlap, backend=self.backend, **_pooling(step, place.frame),
+        )  # fmt: skip
+        assert isinstance(out, Windows)
+        return out
+
+    def _avg_pool(self, step: Step, signal: Windows) -> Windows:
+        name = step.inputs[0]
+        place, sliding = self.placements[name], step.sliding
+        share = pullback.divisor_map(step.params, place.frame, signal.frame, signal.values)
+        values = signal.values * crop(share, signal.origins, torch.zeros_like(self.image), signal.size)
+        ones = values.new_ones((values.shape[1], 1, *sliding.kernel))
+        spread = F.conv_transpose2d(values, ones, None, sliding.stride, groups=values.shape[1])
+        origins = signal.origins * pair_tensor(signal.origins, sliding.stride)
+        origins = origins - pair_tensor(origins, sliding.padding)
+        reach = Windows(spread, origins, self.image, place.frame)
+        return self._windows(name, crop(None, place.origins, self.image, place.size, windows=reach))
+
+    def _mul(self, step: Step, signal: Windows) -> Iterator[tuple[str, Signal]]:
+        inputs = self.clean.values[step.name]
+        for this, other in ((0, 1), (1, 0)):
+            if frame_of(self.trace.by_name[step.inputs[other]], tuple(inputs[other].shape)) == signal.frame:
+                factor = crop(inputs[other], signal.origins, self.image, signal.size)
+            else:
+                factor = inputs[other].index_select(0, self.image)
+            product, name = signal.values * factor, step.inputs[this]
+            if self.placements[name].frame == signal.frame:
+                yield name, Windows(product, signal.origins, self.image, signal.frame)
+            else:  # a gate of one cell
+                yield name, self._windows(name, product.sum((2, 3), keepdim=True))
+
+    def _frame(self, step: Step, signal: Signal) -> Windows:
+        """Below a step that reads the whole frame."""
+        name = step.inputs[0]
+        shape = self.clean.shapes[name]
+        values = signal.paste() if isinstance(signal, Windows) else signal
+        if step.kind == "flatten":
+            values = values.reshape(len(values), *shape[1:])
+        elif step.kind == "global_pool":
+            values = (values.reshape(len(values), shape[1], 1, 1) / (shape[2] * shape[3])).expand(-1, -1, *shape[2:])
+        else:
+            like = self.clean.values[step.name][0].index_select(0, self.image)
+            values = torch.ops.aten._adaptive_avg_pool2d_backward(values, like)
+        return self._whole(name, values)
+
+    def _as_signal(self, name: str, values: Tensor) -> Signal:
+        """A tensor [P, ...] at a step, as windows if the step has maps."""
+        if name not in self.placements:
+            return values
+        return self._whole(name, values if self.trace.by_name[name].layout == "NCHW" else values.permute(0, 3, 1, 2))
+
+
+def _pooling(pool: Step | None, unpooled: tuple[int, int]) -> dict[str, Any]:
+    if pool is None:
+        return {}
+    s = pool.sliding
+    return {
+        "pool_kernel_size": s.kernel, "pool_stride": s.stride, "pool_padding": s.padding, "pool_dilation": s.dilation,
+        "unpooled_size": unpooled,
+    }  # fmt: skip
+
+
+def _stages(trace: Trace, clean: Clean) -> Iterator[tuple[Step, Stage]]:
+    """Each convolution that ran, and the last step of the chain conv → (batch norm) → (ReLU) → (max-pool) above it."""
+    for conv in trace.steps:
+        if conv.kind != "conv" or conv.name not in clean.shapes:
+            continue
+        head, weight, rectify, pool = conv, conv.params.weight, False, None
+        while pool is None:
+            readers = [name for name in trace.users[head.name] if name in clean.shapes]
+            reader = trace.by_name[readers[0]] if len(readers) == 1 else None
+            if reader is None:
+                break
+            if reader.kind == "batch_norm" and not rectify:
+                weight = weight * pullback.batch_norm_scale(reader.params)[:, None, None, None]
+            elif reader.kind == "relu" and not rectify:
+                rectify = True
+            elif reader.kind == "max_pool":
+                pool = reader
+            else:
+                break
+            head = reader
+        yield head, Stage(conv, weight, rectify, pool)

@@ -1,0 +1,146 @@
+"""One step of a network, downwards: from the signal at its output to the signal at its inputs.
+
+The DeconvNet's rules: rectifiers pass max(signal, 0), contrast normalisation passes everything, batch normalisation
+its scale, pooling and sums their adjoint, other functions their derivative at the clean activations. Signals are
+windows (P crops, zero outside) or, for layers without maps, tensors [P, ...]. No autograd takes part, but for steps of
+kind "other".
+
+Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 2.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zfkernels.trace import AvgPool, Step
+from zfkernels.windows import Pair, Windows, crop
+
+# Derivative of a function of one number: (signal, input) -> signal times f'(input).
+_aten = torch.ops.aten
+_DERIVATIVES: dict[str, Callable[..., Tensor]] = {
+    "silu": lambda g, x: _aten.silu_backward(g, x),
+    "hardswish": lambda g, x: _aten.hardswish_backward(g, x),
+    "hardsigmoid": lambda g, x: _aten.hardsigmoid_backward(g, x),
+    "sigmoid": lambda g, x: _aten.sigmoid_backward(g, x.sigmoid()),
+    "tanh": lambda g, x: _aten.tanh_backward(g, x.tanh()),
+    "mish": lambda g, x: _aten.mish_backward(g, x),
+    "exp": lambda g, x: g * x.exp(),
+    "abs": lambda g, x: g * x.sign(),
+    "neg": lambda g, x: -g,
+}
+
+
+def batch_norm_scale(module: nn.BatchNorm2d) -> Tensor:
+    """[C]: what batch normalisation in eval mode multiplies each map with."""
+    scale = torch.rsqrt(module.running_var + module.eps)
+    return scale if module.weight is None else scale * module.weight.detach()
+
+
+def gelu_derivative(approximate: str) -> Callable[..., Tensor]:
+    return lambda g, x: _aten.gelu_backward(g, x, approximate=approximate)
+
+
+def derivative_of(step: Step) -> Callable[..., Tensor] | None:
+    """(signal, input) -> signal through a pointwise step's derivative, or None where only autograd knows it."""
+    module = step.params
+    if isinstance(module, nn.GELU):
+        return gelu_derivative(module.approximate)
+    if isinstance(module, nn.LayerNorm) or type(module).__name__ == "LayerNorm2d":
+        return lambda g, x: _layer_norm(g, x, module, step.layout)
+    if isinstance(module, nn.Linear):
+        return lambda g, x: g @ module.weight.detach()
+    name = type(module).__name__.lower() if module is not None else step.name.rstrip("_0123456789")
+    return _DERIVATIVES.get(name)
+
+
+def divisor_map(pool: AvgPool, frame: Pair, out_frame: Pair, like: Tensor) -> Tensor:
+    """[1, 1, Ho, Wo]: the reciprocal of the count that each average is divided by."""
+    if pool.divisor is not None:
+        return like.new_full((1, 1, *out_frame), 1.0 / pool.divisor)
+    counts = []
+    for axis in (0, 1):
+        s = pool.sliding
+        start = torch.arange(out_frame[axis], device=like.device) * s.stride[axis] - s.padding[axis]
+        end = start + s.kernel[axis]
+        if pool.count_include_pad:
+            counts.append(end.clamp(max=frame[axis] + s.padding[axis]) - start)
+        else:
+            counts.append(end.clamp(max=frame[axis]) - start.clamp(min=0))
+    return (1.0 / (counts[0][:, None] * counts[1][None, :]).to(like.dtype))[None, None]
+
+
+def local(step: Step, signal: Windows, x: Tensor) -> Windows:
+    """The signal below a function of one cell; ``x`` is the clean value [N, ...] of the step's input."""
+    values = signal.values
+    if step.kind == "relu":
+        values = values.relu()
+    elif step.kind == "batch_norm":
+        values = values * batch_norm_scale(step.params)[:, None, None]
+    elif step.kind == "scale":
+        values = values * step.call(torch.ones_like(values))
+    elif step.kind == "channels":
+        values = _other_way_round(step, values, x.shape[1])
+    elif step.kind == "pointwise":
+        frames = x if step.layout == "NCHW" else x.permute(0, 3, 1, 2)
+        here = as_layout(crop(frames, signal.origins, signal.image, signal.size), step.layout)
+        derivative = derivative_of(step)
+        grad = as_layout(values, step.layout)
+        grad = derivative(grad, here) if derivative is not None else through_autograd(step, grad, [here])[0]
+        values = grad.permute(0, 3, 1, 2) if step.layout == "NHWC" else grad
+    return Windows(values, signal.origins, signal.image, signal.frame)
+
+
+def _other_way_round(step: Step, values: Tensor, channels: int) -> Tensor:
+    """The adjoint of a choice of channels, found by sending the channels' numbers through it."""
+    numbers = torch.arange(channels, device=values.device)[None, :, None, None]
+    index = step.call(numbers).flatten()
+    return values.new_zeros((values.shape[0], channels, *values.shape[2:])).index_add_(1, index, values)
+
+
+def vector(step: Step, signal: Tensor, inputs: Sequence[Any], image: Tensor) -> list[Tensor | None]:
+    """The signal [P, ...] below a step without maps; ``inputs`` are the clean values of its inputs."""
+    if step.kind == "relu":
+        return [signal.relu()]
+    if step.kind in ("identity", "add", "shift"):
+        return [signal] * len(inputs)
+    if step.kind == "scale":
+        return [signal * step.call(torch.ones_like(signal))]
+    if step.kind == "linear":
+        return [signal @ step.params.weight.detach()]
+    derivative = derivative_of(step) if step.kind == "pointwise" else None
+    clean = [x.index_select(0, image) if isinstance(x, Tensor) and x.dim() else x for x in inputs]
+    return [derivative(signal, clean[0])] if derivative is not None else through_autograd(step, signal, clean)
+
+
+def through_autograd(step: Step, signal: Tensor, inputs: Sequence[Any]) -> list[Tensor | None]:
+    """The gradient of a step that has no rule of its own, at ``inputs`` [P, ...]."""
+    moving = [i 
+        for i, x in enumerate(inputs)
+        if isinstance(x, Tensor) and x.is_floating_point()
+    ]
+    with torch.enable_grad():
+        leaves = {i: inputs[i].detach().requires_grad_() for i in moving}
+        out = step.call(*(leaves.get(i, x) for i, x in enumerate(inputs)))
+        grads = torch.autograd.grad(out, list(leaves.values()), signal, allow_unused=True)
+    found = dict(zip(leaves, grads, strict=True))
+    return [found.get(i) for i in range(len(inputs))]
+
+
+def as_layout(values: Tensor, layout: str) -> Tensor:
+    """Windows' values [P, C, h, w] as a step of ``layout`` takes them."""
+    return values.permute(0, 2, 3, 1) if layout == "NHWC" else values
+
+
+def _layer_norm(signal: Tensor, x: Tensor, module: nn.LayerNorm, layout: str) -> Tensor:
+    if layout == "NCHW":  # torchvision's LayerNorm2d
+        return _layer_norm(signal.permute(0, 2, 3, 1), x.permute(0, 2, 3, 1), module, "NHWC").permute(0, 3, 1, 2)
+    scaled = signal if module.weight is None else signal * module.weight.detach()
+    mean = x.mean(-1, keepdim=True)
+    inverse = torch.rsqrt(x.var(-1, unbiased=False, keepdim=True) + module.eps)
+    normal = (x - mean) * inverse
+    return inverse * (scaled - scaled.mean(-1, keepdim=True) - normal * (scaled * normal).mean(-1, keepdim=True))
