@@ -32,7 +32,6 @@ class DatasetSource(ImageSource):
         self.name = type(dataset).__name__
         self.keys = [str(index) for index in range(len(dataset))]
         self.order = range(len(dataset))
-        self._shape: tuple[int, ...] | None = None
         first = self._item(0)[0]
         if isinstance(first, Tensor):
             if first.dim() != 3 or first.shape[0] != 3 or not first.is_floating_point():
@@ -40,15 +39,15 @@ class DatasetSource(ImageSource):
                     "open_source: expected data whose items are pictures or float tensors of shape (3, H, W), "
                     f"got {first.dtype} of shape {tuple(first.shape)}"
                 )
-            self._shape = tuple(first.shape)
+            self.tensor_size = (first.shape[1], first.shape[2])
 
     def load(self, image_id: int) -> tuple[Image.Image | Tensor, str | None]:
         try:
             image, label = self._item(image_id)
         except DECODING_ERRORS as error:
             raise UnreadableImageError(str(error) or type(error).__name__) from error
-        if isinstance(image, Tensor) and tuple(image.shape) != self._shape:
-            raise UnreadableImageError(f"shape {tuple(image.shape)} instead of {self._shape}")
+        if isinstance(image, Tensor) and image.shape != (3, *(self.tensor_size or ())):
+            raise UnreadableImageError(f"shape {tuple(image.shape)} instead of {(3, *(self.tensor_size or ()))}")
         return image, label
 
     def _item(self, index: int) -> tuple[Image.Image | Tensor, str | None]:

@@ -29,7 +29,7 @@ DECODING_ERRORS = (
     EOFError,
     LookupError,
     ArithmeticError,
-    NotImplementedError,
+    RuntimeError,
     struct.error,
     *BROKEN_ARCHIVE,
     Image.DecompressionBombError,
@@ -53,7 +53,7 @@ class ImageFiles(ImageSource):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         path = Path(path)
-        self.name = str(path)
+        self.name = path.resolve().name
         self._store = open_store(path)
         images, ignored = {}, []
         for key, place in self._store.entries():
@@ -80,8 +80,6 @@ class ImageFiles(ImageSource):
             image = _decode(data)
         except UnreadableImageError:
             raise
-        except RuntimeError as error:  # how zipfile refuses an encrypted member
-            raise UnreadableImageError(str(error)) from error
         except DECODING_ERRORS as error:
             raise UnreadableImageError(str(error) or type(error).__name__) from error
         return image, PurePosixPath(self.keys[image_id]).parent.name or None

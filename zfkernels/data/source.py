@@ -24,12 +24,14 @@ class ImageSource(ABC):
         keys: Path or key of each image, printable, unique.
         order: The ids in the order in which they are cheapest to read.
         ignored: (key, reason) of what the source holds beside images.
+        tensor_size: Height and width of the images of a source of tensors; None for a source of pictures.
     """
 
     name: str
     keys: Sequence[str]
     order: Sequence[int]
     ignored: Sequence[tuple[str, str]] = ()
+    tensor_size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
