@@ -1,0 +1,25 @@
+"""Networks: the paper's, the one it starts from, and a small one that ships with trained weights."""
+
+from zfkernels.models.alexnet import alexnet2012
+from zfkernels.models.loading import get_categories, get_model, get_preprocess, refuse_nan_weights
+from zfkernels.models.network import ConvNet, inference_form, renormalize_filters_
+from zfkernels.models.preprocess import Preprocess
+from zfkernels.models.weights_info import Weights
+from zfkernels.models.zfnet import zfnet, zfnet_large
+from zfkernels.models.zfnet64 import zfnet64
+
+__all__ = [
+    "ConvNet",
+    "Preprocess",
+    "Weights",
+    "alexnet2012",
+    "get_categories",
+    "get_model",
+    "get_preprocess",
+    "inference_form",
+    "refuse_nan_weights",
+    "renormalize_filters_",
+    "zfnet",
+    "zfnet64",
+    "zfnet_large",
+]

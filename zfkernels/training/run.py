@@ -1,0 +1,131 @@
+"""One training run from a data set to weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
+
+from zfkernels.training.callbacks import EpochWeights, LearningCurve, RenormalizeFilters
+from zfkernels.training.data import ImageClasses
+from zfkernels.training.export import save_weights
+from zfkernels.training.module import Classifier, Diverged
+from zfkernels.training.recipe import Recipe, default_recipe, input_size_of
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+EVOLUTION_EPOCHS = (0, 1, 2, 5, 10, 20, 30, 40, 64)
+"""The epochs of the paper's figure 4, and the network before training."""
+
+
+def train(
+    model: nn.Module,
+    data: str | Path,
+    out: str | Path,
+    *,
+    recipe: Recipe | None = None,
+    cache: str | Path | None = None,
+    workers: int = 0,
+    seed: int = 0,
+    precision: Precision | None = None,
+    devices: int | str = "auto",
+    nodes: int = 1,
+    keep_epochs: tuple[int, ...] = EVOLUTION_EPOCHS,
+    resume: bool = True,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Trains a network on the ``train`` split of a data set and measures it on ``val`` after each epoch.
+
+    Writes into ``out``: ``checkpoints/last.ckpt`` and ``best.ckpt``, ``evolution/epoch-NNN.safetensors``,
+    ``weights.safetensors`` (float32), ``summary.json``, ``learning_curve.csv`` and TensorBoard events.
+
+    Args:
+        model: A network with an ``input_size``, such as ``zfkernels.models.zfnet()``; trained in place.
+        data: A folder or zip archive laid out as ``<split>/<class>/<image>`` with splits ``train`` and ``val``.
+        out: Folder of the run, created if missing.
+        recipe: None: ``PAPER`` for a network for 224x224 images and more, ``SMALL`` for a smaller one.
+        cache: Folder for a decoded copy of the images; for data sets that are small enough, it saves most of the
+            loading time.
+        workers: Processes that load batches.
+        seed: Determines the order of images, crops and dropout.
+        precision: As Lightning's; None: bfloat16 autocast where the device computes in it, otherwise float32.
+        devices, nodes: As Lightning's; several devices train with DistributedDataParallel.
+        keep_epochs: Epochs whose weights are kept for a figure of their evolution.
+        resume: Whether to go on from ``checkpoints/last.ckpt`` where ``out`` has one.
+        progress: Whether to show progress bars.
+
+    Returns:
+        The last line of the learning curve: ``{"epoch", "learning_rate", "train_loss", "val_loss", "val_top1",
+        "val_top5", "seconds"}``, accuracies in [0, 1].
+
+    Raises:
+        FileNotFoundError: ``data`` does not exist.
+        ValueError: It has no images in a split, one class only, or different classes in its splits.
+        Diverged: The loss became infinite or NaN; the last good checkpoint is kept.
+    """
+    out = Path(out)
+    recipe = recipe or default_recipe(model)
+    images = ImageClasses(
+        data, recipe, input_size=input_size_of(model), cache=cache, workers=workers, seed=seed, progress=progress
+    )
+    checkpoints = out / "checkpoints"
+    curve = LearningCurve(out / "learning_curve.csv")
+    callbacks: list[pl.Callback] = [
+        EpochWeights(model, out / "evolution", keep_epochs),
+        curve,
+        ModelCheckpoint(
+            checkpoints,
+            "best",
+            monitor="val_top1",
+            mode="max",
+            save_last=True,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
+    ]
+    if recipe.max_rms is not None:
+        callbacks.insert(0, RenormalizeFilters(recipe.max_rms))
+    trainer = pl.Trainer(
+        max_epochs=recipe.epochs,
+        precision=precision or ("bf16-mixed" if computes_in_bfloat16() else "32-true"),
+        devices=devices,
+        num_nodes=nodes,
+        callbacks=callbacks,
+        logger=TensorBoardLogger(out, name="", version="tensorboard"),
+        num_sanity_val_steps=0,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    last = checkpoints / "last.ckpt"
+    classifier = Classifier(model.to(memory_format=torch.channels_last), recipe, classes=len(images.classes), seed=seed)
+    try:
+        trainer.fit(
+            classifier, datamodule=images, ckpt_path=last if resume and last.exists() else None, weights_only=True
+        )
+    except Diverged as error:
+        kept = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
+        raise Diverged(f"{error}; {kept}") from None
+    summary = dict(zip(curve.COLUMNS, curve.rows[-1], strict=True))
+    if trainer.is_global_zero:
+        save_weights(model, out / "weights.safetensors", dtype=torch.float32)
+        record = {"seed": seed, "recipe": dataclasses.asdict(recipe), "classes": images.classes, **summary}
+        partial = out / "summary.json.partial"
+        partial.write_text(json.dumps(record, indent=2), encoding="utf-8")
+        os.replace(partial, out / "summary.json")
+    return summary
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether the device that Lightning would pick has instructions for bfloat16."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
