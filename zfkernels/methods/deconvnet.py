@@ -172,7 +172,11 @@ def _as_maps(value: Tensor, step: Step) -> Tensor:
 
 
 def _units(
-    maps: Tensor, layer: str, channels: int | Sequence[int] | None, position: str | tuple[int, int], units: Tensor | None
+    maps: Tensor,
+    layer: str,
+    channels: int | Sequence[int] | None,
+    position: str | tuple[int, int],
+    units: Tensor | None,
 ) -> Tensor:
     """The units to project: int64 [P, 4] (image, channel, row, column)."""
     count, depth, height, width = maps.shape
@@ -185,7 +189,8 @@ def _units(
     else:
         wanted = range(depth) if channels is None else [channels] if isinstance(channels, int) else list(channels)
         image, channel = (
-            t.flatten() for t in torch.meshgrid(torch.arange(count), torch.tensor(list(wanted), dtype=torch.int64), indexing="ij")
+            t.flatten()
+            for t in torch.meshgrid(torch.arange(count), torch.tensor(list(wanted), dtype=torch.int64), indexing="ij")
         )
         _check_range(channel, depth, "channel", layer)
         image, channel = image.to(maps.device), channel.to(maps.device)
@@ -197,7 +202,9 @@ def _units(
         else:
             raise ValueError(f"project: expected position 'max' or (row, column), got {position!r}")
         units = torch.stack([image, channel, row, column], 1)
-    for index, (limit, what) in enumerate(zip((count, depth, height, width), ("image", "channel", "row", "column"), strict=True)):
+    for index, (limit, what) in enumerate(
+        zip((count, depth, height, width), ("image", "channel", "row", "column"), strict=True)
+    ):
         _check_range(units[:, index], limit, what, layer)
     return units
 

@@ -47,7 +47,13 @@ class Descent:
     """Takes signals down from ``target``; ``placements`` says where the windows of each step lie."""
 
     def __init__(
-        self, trace: Trace, target: Step, clean: Clean, placements: Mapping[str, Placement], overlap: str, backend: str | None
+        self,
+        trace: Trace,
+        target: Step,
+        clean: Clean,
+        placements: Mapping[str, Placement],
+        overlap: str,
+        backend: str | None,
     ) -> None:
         self.trace, self.target, self.clean, self.placements = trace, target, clean, placements
         self.overlap, self.backend = overlap, backend

@@ -119,10 +119,7 @@ def vector(step: Step, signal: Tensor, inputs: Sequence[Any], image: Tensor) -> 
 
 def through_autograd(step: Step, signal: Tensor, inputs: Sequence[Any]) -> list[Tensor | None]:
     """The gradient of a step that has no rule of its own, at ``inputs`` [P, ...]."""
-    moving = [i 
-        for i, x in enumerate(inputs)
-        if isinstance(x, Tensor) and x.is_floating_point()
-    ]
+    moving = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.is_floating_point()]
     with torch.enable_grad():
         leaves = {i: inputs[i].detach().requires_grad_() for i in moving}
         out = step.call(*(leaves.get(i, x) for i, x in enumerate(inputs)))

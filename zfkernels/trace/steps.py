@@ -71,7 +71,7 @@ class Step:
         label: what a person calls it: the module's path, with ":k" for its k-th call if there are several.
         kind: see the module's docstring.
         inputs: names of the steps that it reads.
-        params: Conv, MaxPool, AvgPool, the nn.Module, or None.
+        params: Conv, MaxPool, AvgPool, the nn.Module, "plain" (a relu step that is max(x, 0)), or None.
         call: runs it on its inputs' tensors, in order; changes none of them.
         scope: the modules that it was called in, outermost first, with "@k" for their k-th call.
         layout: "NCHW", "NHWC" (inside a permuted block) or "" (no maps).
@@ -87,6 +87,11 @@ class Step:
     layout: str
 
     @property
+    def rectifies(self) -> bool:
+        """Whether a relu step is the plain max(x, 0), not ReLU6 or LeakyReLU."""
+        return self.params == "plain"
+
+    @property
     def sliding(self) -> Sliding:
         """Geometry of a conv, max_pool or avg_pool step."""
         return self.params.sliding
@@ -100,6 +105,7 @@ FRAME_KINDS = ("global_pool", "adaptive_pool", "flatten", "linear", "other")
 
 _RELU_MODULES = (nn.ReLU, nn.ReLU6, nn.LeakyReLU)
 _RELU_FUNCTIONS = {F.relu, F.relu6, F.leaky_relu, torch.relu, torch.relu_, F.relu_, F.leaky_relu_}
+_PLAIN_RELU = {F.relu, torch.relu, torch.relu_, F.relu_}
 _POINTWISE_MODULES = (
     nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.GELU, nn.ELU, nn.SELU, nn.CELU, nn.Softplus,
     nn.Mish, nn.Hardtanh, nn.LogSigmoid, nn.Softsign, nn.Tanhshrink,
@@ -142,7 +148,7 @@ def classify_module(module: nn.Module, layout: str) -> Role:
             module.divisor_override,
         )  # fmt: skip
     elif isinstance(module, _RELU_MODULES):
-        role = Role("relu")
+        role = Role("relu", "plain" if type(module) is nn.ReLU else None)
     elif isinstance(module, nn.LocalResponseNorm):
         role = Role("lrn", module)
     elif isinstance(module, nn.BatchNorm2d) and layout == "NCHW" and module.running_var is not None:
@@ -175,7 +181,7 @@ def classify_function(node: fx.Node, layout: str) -> Role:
     dims = {k: v for k, v in kwargs.items() if k != "inplace"}
     role = Role("other")
     if target in _RELU_FUNCTIONS or method in ("relu", "leaky_relu"):
-        role = Role("relu")
+        role = Role("relu", "plain" if target in _PLAIN_RELU or method == "relu" else None)
     elif target in _POINTWISE_FUNCTIONS or method in ("sigmoid", "tanh", "neg", "exp", "abs"):
         role = Role("pointwise")
     elif target in (F.max_pool2d, torch.max_pool2d) and not kwargs.get("return_indices"):
@@ -263,7 +269,9 @@ def _conv(module: nn.Conv2d) -> Role:
     return Role("conv", Conv(module.weight.detach(), _detached(module.bias), sliding, module.groups))
 
 
-def _max_pool(kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> Role:
+def _max_pool(
+    kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+) -> Role:
     kernel = _pair(kernel_size)
     sliding = Sliding(kernel, _pair(stride) if stride else kernel, _pair(padding), _pair(dilation))
     return Role("max_pool" if kernel[0] * kernel[1] <= 256 else "other", MaxPool(sliding, ceil_mode))
@@ -305,9 +313,14 @@ def _permutation(node: fx.Node) -> tuple[int, ...]:
 
 
 def _is_channel_chunk(node: Any) -> bool:
-    return isinstance(node, fx.Node) and node.target == "chunk" and (*node.args[2:], node.kwargs.get("dim")) in (
-        (1, None),
-        (1,),
+    return (
+        isinstance(node, fx.Node)
+        and node.target == "chunk"
+        and (*node.args[2:], node.kwargs.get("dim"))
+        in (
+            (1, None),
+            (1,),
+        )
     )
 
 

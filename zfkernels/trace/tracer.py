@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -122,20 +122,27 @@ class Trace:
             hook: called for each step with its inputs' values; a result other than None replaces the step's own.
         """
         wanted = set(keep)
-        last = self._last_use(wanted)
+        steps = self.needed_for(wanted)
+        last = {name: index for index, step in enumerate(steps) for name in (step.name, *step.inputs)}
         values: dict[str, Any] = {}
-        for index, step in enumerate(self.steps):
-            if step.name not in last:
-                continue
+        for index, step in enumerate(steps):
             inputs = tuple(values[name] for name in step.inputs)
             result = hook(step, inputs) if hook is not None and step.kind != "input" else None
             if result is None:
                 result = images if step.kind == "input" else step.call(*inputs)
             values[step.name] = result
-            for name in (step.name, *step.inputs):
+            for name in step.inputs:
                 if last[name] <= index and name not in wanted:
                     values.pop(name, None)
         return values
+
+    def needed_for(self, wanted: Collection[str]) -> tuple[Step, ...]:
+        """The steps that the steps named in ``wanted`` depend on, themselves included, in order."""
+        needed = set(wanted)
+        for step in reversed(self.steps):
+            if step.name in needed:
+                needed.update(step.inputs)
+        return tuple(step for step in self.steps if step.name in needed)
 
     def activations(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """One forward pass; the values [N, C, h, w] (or [N, units]) of ``layers``, under the names given."""
@@ -207,17 +214,6 @@ class Trace:
             for name, rf in known.items()
         }
 
-    def _last_use(self, wanted: set[str]) -> dict[str, int]:
-        """Index of the last step that reads each step needed for ``wanted``."""
-        last: dict[str, int] = {}
-        for index in reversed(range(len(self.steps))):
-            step = self.steps[index]
-            if step.name in wanted or step.name in last:
-                last.setdefault(step.name, index)
-                for name in step.inputs:
-                    last.setdefault(name, index)
-        return last
-
 
 class _Tracer(fx.Tracer):
     """Keeps torchvision's channel-wise layer norm and channel shuffle whole: on windows they are functions of a cell."""
@@ -269,7 +265,9 @@ def _build(model: nn.Module, graph: fx.Graph) -> Trace:
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     required = [node for node in placeholders if not node.args]
     if len(placeholders) < 1 or len(required) > 1:
-        raise UntraceableError(f"trace_model: expected a model of one input, got {len(required)} in {type(model).__name__}")
+        raise UntraceableError(
+            f"trace_model: expected a model of one input, got {len(required)} in {type(model).__name__}"
+        )
     modules = dict(model.named_modules(remove_duplicate=False))
     steps: dict[str, Step] = {}
     constants: dict[str, Any] = {}  # values of nodes that do not depend on the images

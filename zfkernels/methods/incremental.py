@@ -1,0 +1,210 @@
+"""Drives a sweep: clean pass, groups of positions in chunks, and the network's tail on whole batches.
+
+The head of the network, all that works on maps, runs group by group on windows. From the first step that no later step
+looks behind, vectors of many groups are collected and go through the tail together, so that fully-connected layers
+read their weights once for hundreds of positions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zfkernels.methods.sweep import Square, Sweep
+from zfkernels.ops.occluded_conv2d.reference import occluded_crop
+from zfkernels.plan import Group, SweepPlan, frame_of, plan_sweep
+from zfkernels.trace import Step, Trace, fold
+from zfkernels.trace.steps import FRAME_KINDS
+from zfkernels.windows import Pair, Windows, crop
+
+TAIL_BATCH = 256
+Advance = Callable[[int], object]
+
+
+class Incremental:
+    """The sweep of one network, image size and set of positions; call it with batches of images.
+
+    Args:
+        trace: the network.
+        size: (H, W) of the images.
+        positions: int64 [P, 2].
+        window: (height, width) of the square.
+        layer: layer to watch, or None.
+        backend: variant of the ops; None chooses by device.
+    """
+
+    def __init__(
+        self,
+        trace: Trace,
+        size: Pair,
+        positions: Tensor,
+        window: Pair,
+        layer: str | None = None,
+        backend: str | None = None,
+    ) -> None:
+        self.watched = None if layer is None else trace.resolve(layer)
+        self.trace = fold(trace, {self.watched} if self.watched else ())
+        self.size, self.positions, self.window, self.backend = size, positions, window, backend
+        self.cut = _cut(self.trace, self.watched)
+        self.plan: SweepPlan | None = None
+
+    def __call__(
+        self, images: Tensor, fill: Tensor, targets: Tensor | None, batch_size: int | None, advance: Advance
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Clean outputs [N, classes], outputs [N, P, classes], and with a layer its map [N] and activity [N, P]."""
+        trace = _as_dtype(self.trace, images.dtype)
+        last_format = images.contiguous(memory_format=torch.channels_last)
+        clean = trace.run(last_format, [step.name for step in trace.steps if _is_kept(step)] + [trace.output])
+        outputs = check_outputs(clean[trace.output], len(images))
+        shapes = {name: tuple(value.shape) for name, value in clean.items() if isinstance(value, Tensor)}
+        plan = self.plan = self.plan or plan_sweep(trace, shapes, self.positions, self.window)
+        result = outputs.new_empty(
+            (len(images), len(self.positions), len(targets) if targets is not None else outputs.shape[1])
+        )
+        channel = activity = None
+        if self.watched is not None:
+            maps = clean[self.watched]
+            sums = maps.flatten(2).sum(2) if maps.dim() == 4 else maps.flatten(1)
+            channel = sums.argmax(1)
+            activity = sums.gather(1, channel[:, None]).repeat(1, len(self.positions))
+        sweep = Sweep(trace, self.cut, last_format, clean, Square(self.window, fill), self.backend)
+        tail = _Tail(trace, self.cut, result, targets)
+        for group, chunk, image in _chunks(plan, len(images), batch_size or self._automatic(trace, shapes, images)):
+            member = group.members[chunk]
+            places = self.positions[member].to(images.device, torch.int32)
+            image = image.to(images.device)
+            value, watched = sweep.run(group, chunk, places, image, self.watched)
+            tail.add(image, member, value)
+            if activity is not None and channel is not None and watched is not None:
+                now = _map_sum(watched, clean[self.watched], image, channel, activity[:, 0])
+                activity[image, member.to(image.device)] = now
+            advance(len(member))
+        tail.flush()
+        return outputs, result, channel, activity
+
+    def _automatic(self, trace: Trace, shapes: dict[str, tuple[int, ...]], images: Tensor) -> int:
+        """As many windows as an eighth of the free memory holds, at most 128."""
+        assert self.plan is not None
+        largest = 1
+        for group in self.plan.groups:
+            for name, shape in shapes.items():
+                frame = frame_of(trace.by_name[name], shape)
+                if frame is not None:
+                    size = group.windows[name].size if name in group.windows else frame
+                    channels = shape[1] if trace.by_name[name].layout == "NCHW" else shape[3]
+                    largest = max(largest, size[0] * size[1] * channels)
+        room = _free_memory(images.device) // 8
+        return max(1, min(128, room // (6 * largest * images.element_size())))
+
+
+class _Tail:
+    """Collects the head's vectors and runs the rest of the network on whole batches of them."""
+
+    def __init__(self, trace: Trace, cut: str, result: Tensor, targets: Tensor | None) -> None:
+        names = [step.name for step in trace.steps]
+        self.steps = [step for step in trace.needed_for({trace.output}) if names.index(step.name) > names.index(cut)]
+        self.output, self.cut, self.result, self.targets = trace.output, cut, result, targets
+        self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, image: Tensor, position: Tensor, value: Tensor) -> None:
+        self.waiting.append((image, position.to(image.device), value))
+        if sum(len(entry[0]) for entry in self.waiting) >= TAIL_BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self.waiting:
+            return
+        image, position, value = (torch.cat(parts) for parts in zip(*self.waiting, strict=True))
+        self.waiting = []
+        values: dict[str, Any] = {self.cut: value}
+        for step in self.steps:
+            values[step.name] = step.call(*(values[name] for name in step.inputs))
+        out = values[self.output]
+        self.result[image, position] = out if self.targets is None else out[:, self.targets]
+
+
+def dense_sweep(
+    model: Callable[[Tensor], Tensor], images: Tensor, positions: Tensor, window: Pair, fill: Tensor,
+    targets: Tensor | None, batch_size: int, advance: Advance,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Runs any callable on whole occluded images: clean outputs [N, classes], outputs [N, P, classes]."""
+    clean = check_outputs(model(images), len(images))
+    result = clean.new_empty((len(images), len(positions), clean.shape[1] if targets is None else len(targets)))
+    size = (images.shape[2], images.shape[3])
+    everything = torch.arange(len(images) * len(positions), device=images.device)
+    for chunk in everything.split(batch_size):
+        image, position = chunk // len(positions), chunk % len(positions)
+        places = positions[position.cpu()].to(images.device, torch.int32)
+        occluded = occluded_crop(images, places, image, fill, window, torch.zeros_like(places), size)
+        out = model(occluded.contiguous())
+        result[image, position] = out if targets is None else out[:, targets]
+        advance(len(chunk))
+    return clean, result
+
+
+def check_outputs(value: Any, count: int) -> Tensor:
+    """The model's output, refused unless it is [N, classes]."""
+    if not isinstance(value, Tensor) or value.dim() != 2 or len(value) != count:
+        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"occlusion_sweep: expected a model whose output is one tensor [N, classes], got {got}")
+    return value
+
+
+def _cut(trace: Trace, watched: str | None) -> str:
+    """The first step without maps that no later step looks behind, after all that works on maps."""
+    steps = trace.needed_for({trace.output})
+    order = {step.name: index for index, step in enumerate(steps)}
+    start = 0 if watched is None or watched not in order else order[watched]
+    for index, step in enumerate(steps):
+        later = steps[index + 1 :]
+        if index < start or step.kind not in FRAME_KINDS or step.kind == "other":
+            continue
+        if all(order[name] >= index for after in later for name in after.inputs) and not any(
+            a.kind == "conv" for a in later
+        ):
+            return step.name
+    return trace.output
+
+
+def _is_kept(step: Step) -> bool:
+    """Steps whose clean value the sweep may need: all with maps, and global pooling."""
+    return bool(step.layout) or step.kind in ("global_pool", "input")
+
+
+def _chunks(plan: SweepPlan, images: int, batch_size: int):  # type: ignore[no-untyped-def]
+    """(group, members of it, image of each) in chunks of at most ``batch_size``."""
+    for group in plan.groups:
+        count = len(group.members)
+        everything = torch.arange(images * count)
+        for chunk in everything.split(batch_size):
+            yield group, chunk % count, chunk // count
+
+
+def _map_sum(value: Any, clean: Tensor, image: Tensor, channel: Tensor, total: Tensor) -> Tensor:
+    """Spatial sum of each position's map at the watched layer."""
+    rows = torch.arange(len(image), device=image.device)
+    chosen = channel[image]
+    if isinstance(value, Windows):
+        before = crop(clean, value.origins, image, value.size)[rows, chosen]
+        clean_sum = clean[image, chosen].flatten(1).sum(1)
+        return clean_sum + (value.values[rows, chosen] - before).flatten(1).sum(1)
+    return value[rows, chosen].flatten(1).sum(1) if value.dim() == 4 else value.flatten(1)[rows, chosen]
+
+
+def _as_dtype(trace: Trace, dtype: torch.dtype) -> Trace:
+    """The network with its convolutions' weights in ``dtype``."""
+    if all(step.params.weight.dtype == dtype for step in trace.steps if step.kind == "conv"):
+        return trace
+    raise ValueError(f"occlusion_sweep: expected precision the dtype of the model's weights, got {dtype}")
+
+
+def _free_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
