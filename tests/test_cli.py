@@ -1,0 +1,176 @@
+"""The command line: what it writes, and that a failure is one sentence and exit code 1."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+from torch import nn
+
+from zfkernels.cli.app import app
+
+
+def tiny() -> nn.Module:
+    """What ``--model test_cli:tiny`` names."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 4, 3, 2), nn.ReLU())
+    return model.eval()
+
+
+def grey() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()).eval()
+
+
+def no_module() -> str:
+    return "no network"
+
+
+MODEL = ("--model", f"{__name__}:tiny")
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for n in range(5):
+        Image.fromarray(generator.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(folder / f"{n}.jpg")
+    return folder
+
+
+def test_gallery(photos: Path, tmp_path: Path) -> None:
+    (photos / "cut.jpg").write_bytes((photos / "0.jpg").read_bytes()[:700])
+    (photos / "text.png").write_text("no picture")
+    result = run("gallery", *MODEL, "--data", photos, "--out", tmp_path / "out", "--top-k", 4, "--workers", 0)
+    assert result.exit_code == 0, result.output
+    assert f"open {tmp_path / 'out' / 'index.html'}" in result.stdout
+    assert "2 files left out" in result.stdout
+    skipped = json.loads((tmp_path / "out" / "gallery.json").read_text())["data"]["skipped"]
+    assert [entry["image"] for entry in skipped] == ["cut.jpg", "text.png"]
+    assert all(entry["reason"] for entry in skipped)
+
+
+def test_gallery_as_json(photos: Path, tmp_path: Path) -> None:
+    result = run("gallery", *MODEL, "--data", photos, "--out", tmp_path / "out", "--layers", "1, 3", "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert list(answer["layers"]) == ["1", "3"]
+    assert answer["images"] == 5
+    assert Path(answer["page"]).is_file()
+    assert result.stderr == ""
+
+
+def test_project(photos: Path, tmp_path: Path) -> None:
+    result = run(
+        "project", *MODEL, "--data", photos / "1.jpg", "--layer", "3", "--channels", "2,0", "--out", tmp_path / "out"
+    )
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "out" / "projections.json").read_text())
+    (image,) = record["images"]
+    assert image["image"] == "1.jpg"
+    assert [row["channel"] for row in image["activations"]] == [2, 0]
+    with Image.open(tmp_path / "out" / image["figure"]) as figure:
+        assert figure.format == "PNG"
+
+
+def test_info() -> None:
+    result = run("info", "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert answer["versions"]["torch"] == torch.__version__
+    assert answer["ops"]["max_pool2d_with_switches"]["reference"] is None
+    assert "max_pool2d_with_switches" in run("info").stdout
+
+
+def nan_weights(path: Path) -> Path:
+    state = tiny().state_dict()
+    state["2.weight"][0] = torch.nan
+    torch.save(state, path / "nan.pt")
+    return path / "nan.pt"
+
+
+def other_weights(path: Path) -> Path:
+    torch.save({"fc.weight": torch.ones(2)}, path / "other.pt")
+    return path / "other.pt"
+
+
+def code(path: Path) -> Path:
+    torch.save(tiny(), path / "code.pt")  # a pickled module, which would run code when loaded
+    return path / "code.pt"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (lambda p: ["--data", p / "nowhere"], "expected data an existing folder, archive or image, got"),
+        (lambda p: ["--data", p / "empty"], "expected data with at least one image file, got"),
+        (lambda p: ["--data", p / "broken"], "images that can be read, got none: x.jpg: not an image file"),
+        (lambda p: ["--data", p / "broken.zip"], "expected data an archive that can be read, got"),
+        (lambda p: ["--layers", "convolution1"], "got 'convolution1'; near matches: ["),
+        (lambda p: ["--model", f"{__name__}:grey"], "expected model that takes images of 3 channels"),
+        (lambda p: ["--model", f"{__name__}:no_module"], "to return a torch.nn.Module, got str"),
+        (lambda p: ["--model", f"{__name__}:missing"], "expected model package.module:function, got"),
+        (lambda p: ["--model", "vgg61"], "got 'vgg61' (near: "),
+        (lambda p: ["--weights", nan_weights(p)], "expected model with weights free of NaN, got NaN in 2.weight"),
+        (lambda p: ["--weights", other_weights(p)], "which lacks 0.weight and 3 more"),
+        (lambda p: ["--weights", code(p)], "expected weights a state dict that loads safely, got"),
+        (lambda p: ["--weights", p / "nowhere.pt"], "expected weights 'DEFAULT' or an existing file, got"),
+        (lambda p: ["--out", p / "file" / "out"], "expected out a folder that can be written, got"),
+        (lambda p: ["--device", "quantum"], "expected --device a device of torch's, got 'quantum'"),
+        (lambda p: ["--backend", "abacus"], "got 'abacus'"),
+    ],
+)
+def test_a_failure_is_one_sentence_and_exit_code_1(photos: Path, tmp_path: Path, arguments, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "x.jpg").write_text("no picture")
+    (tmp_path / "broken.zip").write_text("PK no archive")
+    (tmp_path / "file").write_text("in the way")
+    given = [str(argument) for argument in arguments(tmp_path)]
+    before = set(tmp_path.rglob("*"))
+    defaults = [*MODEL, "--data", photos, "--out", tmp_path / "out", "--workers", 0]
+    result = run("gallery", *defaults, *given)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    last = [line for line in result.stderr.splitlines() if "it/s" not in line and "image/s" not in line][-1]
+    assert last.startswith("Error: ")
+    assert "Traceback" not in result.stderr
+    assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["gallery"],
+        ["gallery", "--out", "x", "--top-k", "0"],
+        ["gallery", "--out", "x", "--batch-size", "many"],
+        ["project", "--out", "x"],
+        ["project", *MODEL, "--out", "x", "--layer", "1", "--channels", "one", "--data", "embedded"],
+        ["paint"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Usage: " in result.stderr
+
+
+def test_project_refuses_a_channel_that_does_not_exist(photos: Path, tmp_path: Path) -> None:
+    result = run("project", *MODEL, "--data", photos, "--layer", "3", "--channels", "4", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert result.stderr == "Error: project: expected --channels from 0 to 3, got 4\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_names_every_command() -> None:
+    text = run("--help").stdout
+    assert all(name in text for name in ("demo", "gallery", "project", "info"))

@@ -1,0 +1,396 @@
+"""The gallery: its table against a brute force over all activations, its page, and what stays when a run fails."""
+
+from __future__ import annotations
+
+import json
+import math
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import zfkernels as zf
+from zfkernels.data import open_source, stream
+from zfkernels.gallery import Gallery, build, build_gallery, default_layers
+from zfkernels.models import Preprocess
+
+SIZE = 20
+SMALL = Preprocess(size=SIZE, resize=SIZE)
+LAYERS = ("0", "1", "4")
+DEAD = 2  # a map of layer "1" that never fires
+OPTIONS = {"layers": LAYERS, "preprocess": SMALL, "workers": 0, "progress": False, "top_k": 4}
+
+
+def small_network() -> nn.Sequential:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Conv2d(5, 6, 3, padding=1), nn.ReLU()
+    )
+    with torch.no_grad():
+        model[0].bias[DEAD] = -100
+        model[3].weight[1:] *= (torch.rand(5, 5, 3, 3) > 0.5).float()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """13 pictures in folders, two of them alike (ties), one broken, one file that is none."""
+    root = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    for n in range(13):
+        path = root / ("cats" if n % 2 else "dogs") / f"{n:02d}.png"
+        path.parent.mkdir(exist_ok=True)
+        blocks = generator.integers(0, 256, (5, 5, 3), dtype=np.uint8).repeat(5, 0).repeat(5, 1)
+        Image.fromarray(blocks).save(path)
+    (root / "dogs" / "04.png").write_bytes((root / "dogs" / "00.png").read_bytes())
+    (root / "cats" / "bad.jpg").write_bytes(b"no picture")
+    (root / "notes.txt").write_text("no picture either")
+    return root
+
+
+@pytest.fixture(scope="module")
+def gallery(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Gallery:
+    return build_gallery(small_network(), photos, out=tmp_path_factory.mktemp("gallery") / "out", **OPTIONS)
+
+
+def all_activations(photos: Path) -> tuple[dict[str, Tensor], list[int], Tensor]:
+    """Every activation of every layer, the image ids, and the images."""
+    batches = list(stream(open_source(photos), SMALL, batch_size=5, workers=0))
+    images = torch.cat([batch.images for batch in batches])
+    values, model = {}, small_network()
+    model[1].inplace = False
+    for name, module in model.named_children():
+        module.register_forward_hook(
+            lambda module, inputs, output, name=name: values.__setitem__(name, output.detach())
+        )
+    model(images)
+    return values, torch.cat([batch.ids for batch in batches]).tolist(), images
+
+
+def test_table_equals_brute_force(gallery: Gallery, photos: Path) -> None:
+    values, ids, _ = all_activations(photos)
+    source = open_source(photos)
+    expected = []
+    for layer in LAYERS:
+        for channel in range(values[layer].shape[1]):
+            found = []
+            for maps, image_id in zip(values[layer][:, channel], ids, strict=True):
+                row, col = divmod(maps.flatten().tolist().index(maps.max().item()), maps.shape[1])
+                found.append((-maps.max().item(), image_id, row, col))
+            for rank, (value, image_id, row, col) in enumerate(sorted(found)[:4]):
+                key = source.keys[image_id]
+                expected.append((layer, channel, rank, image_id, key, key.split("/")[0], row, col, -value))
+    rows = gallery.table.to_pylist()
+    names = ("layer", "channel", "rank", "image_id", "image", "label", "row", "col")
+    assert [tuple(row[name] for name in names) for row in rows] == [row[:-1] for row in expected]
+    # The network runs in other batches than here: the values agree up to the order of summation.
+    assert [row["value"] for row in rows] == pytest.approx([row[-1] for row in expected], rel=1e-5, abs=1e-6)
+
+
+def test_columns_of_the_table(gallery: Gallery) -> None:
+    schema = parquet.read_schema(gallery.path / "topk.parquet")
+    assert schema.names == (
+        [
+            "layer",
+            "channel",
+            "rank",
+            "value",
+            "image_id",
+            "image",
+            "label",
+            "row",
+            "col",
+            "top",
+            "left",
+            "bottom",
+            "right",
+        ]
+    )
+    assert str(schema.field("image_id").type) == "int64"
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_table_does_not_depend_on_batches_or_workers(
+    gallery: Gallery, photos: Path, tmp_path: Path, batch_size: int, workers: int
+) -> None:
+    options = {**OPTIONS, "batch_size": batch_size, "workers": workers}
+    other = build_gallery(small_network(), photos, out=tmp_path, **options)
+    exact, close = (other.table, gallery.table)
+    assert exact.drop_columns("value").equals(close.drop_columns("value"))
+
+
+def test_receptive_fields_are_exact(gallery: Gallery, photos: Path) -> None:
+    """Every pixel outside the field can change without a change of the activation; its border pixels cannot."""
+    images = {}
+    for batch in stream(open_source(photos), SMALL, workers=0):
+        images.update(zip(batch.ids.tolist(), batch.images, strict=True))
+    model = small_network().double()
+    for row in gallery.table.to_pylist()[::7]:
+        image = images[row["image_id"]].double()[None].requires_grad_()
+        part = nn.Sequential(*(module for module in model[: int(row["layer"]) + 1] if not isinstance(module, nn.ReLU)))
+        part(image)[0, row["channel"], row["row"], row["col"]].backward()
+        touched = image.grad[0].abs().sum(0).nonzero()
+        low, high = touched.amin(0).tolist(), (touched.amax(0) + 1).tolist()
+        assert row["top"] <= low[0] < high[0] <= row["bottom"]
+        assert row["left"] <= low[1] < high[1] <= row["right"]
+
+
+def test_dead_maps_are_listed_and_not_drawn(gallery: Gallery) -> None:
+    dead = {layer["name"]: layer["dead"] for layer in gallery.info["layers"]}
+    assert dead["0"] == []  # before the rectifier a negative maximum is nothing special
+    assert DEAD in dead["1"]
+    assert DEAD not in gallery.maps("1")
+    with pytest.raises(ValueError, match="that fired, got 2"):
+        gallery.picture("1", DEAD)
+    page = (gallery.path / "index.html").read_text()
+    assert f'map-1-{DEAD}"' not in page
+    assert "dead map" in page
+    drawn = len(list((gallery.path / "maps").rglob("*.webp")))
+    assert drawn == sum(layer["maps"] - len(layer["dead"]) for layer in gallery.info["layers"])
+
+
+def test_record(gallery: Gallery) -> None:
+    info = gallery.info
+    assert info["data"]["images"] == 13
+    assert info["data"]["skipped"] == [
+        {"image": "cats/bad.jpg", "reason": "not an image file"},
+        {"image": "notes.txt", "reason": "not an image by its suffix"},
+    ]
+    assert len(info["model"]["weights_sha256"]) == 64
+    assert [layer["name"] for layer in info["layers"]] == list(LAYERS)
+    assert [layer["rectified"] for layer in info["layers"]] == [False, True, True]
+    assert set(info["seconds"]) == {"sweep", "project", "write"}
+
+
+def test_other_weights_have_another_hash(gallery: Gallery, photos: Path, tmp_path: Path) -> None:
+    model = small_network()
+    with torch.no_grad():
+        model[3].bias[0] += 1e-3
+    other = build_gallery(model, photos, out=tmp_path, **OPTIONS)
+    assert other.info["model"]["weights_sha256"] != gallery.info["model"]["weights_sha256"]
+
+
+def test_patches_show_the_image_at_the_receptive_field(gallery: Gallery, photos: Path) -> None:
+    row = next(row for row in gallery.table.to_pylist() if row["layer"] == "4" and row["rank"] == 1)
+    picture = np.asarray(gallery.picture("4", row["channel"]).convert("RGB")).astype(float)
+    tile = picture.shape[0] // 2  # 4 activations: a square of 2 by 2
+    right = picture[:tile, -tile:]
+    image = np.asarray(Image.open(photos / row["image"]).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+    height = gallery.info["layers"][2]["receptive_field"][0]
+    top, left = (min(row[side], SIZE - height) for side in ("top", "left"))
+    crop = Image.fromarray(image[top : top + height, left : left + height])
+    expected = np.asarray(crop.resize((tile, tile), Image.Resampling.BICUBIC)).astype(float)
+    assert np.abs(right - expected).mean() < 12  # the pictures are compressed
+    assert np.abs(np.roll(right, tile // 3, 1) - expected).mean() > 20
+
+
+def test_projections_are_those_of_the_deconvnet(gallery: Gallery, photos: Path) -> None:
+    row = next(row for row in gallery.table.to_pylist() if row["layer"] == "4" and row["rank"] == 0)
+    source = open_source(photos)
+    image = SMALL(source.load(row["image_id"])[0])[None]
+    units = torch.tensor([[0, row["channel"], row["row"], row["col"]]])
+    dense = zf.DeconvNet(small_network()).project(image, layer="4", units=units).dense()[0]
+    height = gallery.info["layers"][2]["receptive_field"][0]
+    top, left = (min(row[side], SIZE - height) for side in ("top", "left"))
+    expected = dense[:, top : top + height, left : left + height].permute(1, 2, 0).numpy()
+    picture = np.asarray(gallery.picture("4", row["channel"]).convert("RGB")).astype(float)
+    tile = picture.shape[0] // 2
+    shown = np.asarray(Image.fromarray(picture[:tile, :tile].astype(np.uint8)).resize((height, height))) - 127.5
+    assert np.corrcoef(shown.flatten(), expected.flatten())[0, 1] > 0.9
+
+
+def test_patches_alone(photos: Path, tmp_path: Path) -> None:
+    gallery = build_gallery(small_network(), photos, out=tmp_path, projections=False, **OPTIONS)
+    assert gallery.info["blocks"] == ["patches"]
+    picture = gallery.picture("4", gallery.maps("4")[0])
+    assert picture.width == picture.height
+
+
+def test_figure_holds_the_pictures_of_its_maps(gallery: Gallery) -> None:
+    some = gallery.maps("4")[:3]
+    page = gallery.figure({"4": some}, columns=2)
+    picture = gallery.picture("4", some[0]).convert("RGB")
+    assert page.width >= 2 * picture.width
+    assert page.height >= 2 * picture.height
+    wanted, there = np.asarray(picture), np.asarray(page)
+    tile = wanted.shape[0]
+    assert any(
+        np.array_equal(there[y : y + tile, x : x + tile], wanted[:, :tile]) for y in range(60) for x in range(40)
+    )
+    assert gallery.figure(2).height > page.height  # every layer
+
+
+class Tags(HTMLParser):
+    """Collects the start tags of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_names_from_data_and_model_are_escaped(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script><!--\u2028"
+    folder = tmp_path / "photos"
+    (folder / "</script><img src=x onerror=alert(2)>").mkdir(parents=True)
+    for n, name in enumerate(('a"onload="alert(3)', "b'<b>&amp;", "c</title>")):
+        Image.new("RGB", (SIZE, SIZE), (n * 90, 200 - n * 70, 30)).save(
+            folder / "</script><img src=x onerror=alert(2)>" / f"{name.replace('/', '')}.png"
+        )
+    (folder / f"{evil.replace('/', '')}.png").write_bytes(next(folder.rglob("a*.png")).read_bytes())
+    gallery = build_gallery(small_network(), folder, out=tmp_path / "out", title=evil, **OPTIONS)
+    text = (gallery.path / "index.html").read_text()
+    tags = Tags()
+    tags.feed(text)
+    assert [attributes.get("type") for tag, attributes in tags.found if tag == "script"] == ["application/json", None]
+    assert not any(name.startswith("on") for _, attributes in tags.found for name in attributes)
+    assert all(attributes["src"].startswith("maps/") for tag, attributes in tags.found if tag == "img")
+    data = text.split('<script type="application/json" id="data">')[1].split("</script>")[0]
+    images = json.loads(data)["images"]
+    assert {key for key, _ in images} == {row["image"] for row in gallery.table.to_pylist()}
+    assert any("<script>" in key for key, _ in images)
+
+
+def test_page_is_whole_and_every_picture_exists(gallery: Gallery) -> None:
+    tags = Tags()
+    tags.feed((gallery.path / "index.html").read_text())
+    sources = [attributes["src"] for tag, attributes in tags.found if tag == "img"]
+    assert len(sources) == len(set(sources)) == len(list((gallery.path / "maps").rglob("*.webp")))
+    for tag, attributes in tags.found:
+        if tag == "img":
+            with Image.open(gallery.path / str(attributes["src"])) as picture:
+                assert (str(picture.width), str(picture.height)) == (attributes["width"], attributes["height"])
+            assert attributes["loading"] == "lazy"
+            assert attributes["alt"]
+        for name in ("src", "href"):
+            assert not str(attributes.get(name, "")).startswith(("http", "//", "/"))
+
+
+def entries(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+COMPLETE = {"index.html", "topk.parquet", "gallery.json", "maps"}
+
+
+@pytest.mark.parametrize("stage", ["sweep", "draw_winners", "_write_sprites", "write_table", "write_page"])
+def test_nothing_half_written_stays_when_a_run_fails(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("the lights went out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, stage, fail)
+        with pytest.raises(RuntimeError, match="lights"):
+            build_gallery(small_network(), photos, out=tmp_path / "new" / "out", **OPTIONS)
+    assert entries(tmp_path) == set()
+    gallery = build_gallery(small_network(), photos, out=tmp_path / "out", **OPTIONS)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    (tmp_path / "out" / "mine.txt").write_text("the user's")
+    with monkeypatch.context() as patch:
+        patch.setattr(build, stage, fail)
+        with pytest.raises(RuntimeError, match="lights"):
+            build_gallery(small_network(), photos, out=tmp_path / "out", **OPTIONS)
+    assert {path: path.read_bytes() for path in before} == before
+    assert entries(tmp_path / "out") == COMPLETE | {"mine.txt"}
+    assert Gallery.open(tmp_path / "out").table.equals(gallery.table)
+
+
+def test_a_second_run_replaces_the_first(photos: Path, tmp_path: Path) -> None:
+    build_gallery(small_network(), photos, out=tmp_path, **OPTIONS)
+    (tmp_path / "mine.txt").write_text("the user's")
+    gallery = build_gallery(small_network(), photos, out=tmp_path, **{**OPTIONS, "layers": "4"})
+    assert entries(tmp_path) == COMPLETE | {"mine.txt"}
+    assert gallery.layers == ["4"]
+    assert entries(tmp_path / "maps") == {"000"}
+
+
+def test_nan_activations_are_counted_and_never_ranked(tmp_path: Path) -> None:
+    class Fragile(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return (images - 0.5).sqrt()  # NaN below 0.5
+
+    images = torch.rand(6, 3, 5, 5)
+    images[0, 0] = 0.1
+    gallery = build_gallery(
+        nn.Sequential(nn.Conv2d(3, 3, 1), Fragile()).eval(), list(images), out=tmp_path, layers="1", workers=0,
+        progress=False, projections=False,
+    )  # fmt: skip
+    assert sum(gallery.info["layers"][0]["nan_activations"].values()) > 0
+    assert not any(math.isnan(row["value"]) for row in gallery.table.to_pylist())
+
+
+def test_layers_without_maps(photos: Path, tmp_path: Path) -> None:
+    model = nn.Sequential(small_network(), nn.Flatten(), nn.Linear(6 * (SIZE // 2) ** 2, 3)).eval()
+    gallery = build_gallery(model, photos, out=tmp_path, **{**OPTIONS, "layers": "2"})
+    row = gallery.table.to_pylist()[0]
+    assert (row["row"], row["col"]) == (0, 0)
+    assert (row["top"], row["left"], row["bottom"], row["right"]) == (0, 0, SIZE, SIZE)
+
+
+def test_default_layers_are_the_rectifiers() -> None:
+    trace = zf.trace_model(small_network())
+    assert default_layers(trace, (SIZE, SIZE)) == ["1", "4"]
+    assert default_layers(zf.trace_model(nn.Sequential(nn.Conv2d(3, 2, 3)).eval()), (SIZE, SIZE)) == ["0"]
+
+
+def with_nan() -> nn.Module:
+    model = small_network()
+    with torch.no_grad():
+        model[3].weight[0, 0, 0, 0] = torch.nan
+    return model
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"layers": "conv7"}, ValueError, "got 'conv7'.*near"),
+        ({"layers": ()}, ValueError, "expected layers at least one name"),
+        ({"layers": ("1", "1")}, ValueError, "expected layers different names"),
+        ({"top_k": 0}, ValueError, "expected top_k ≥ 1, got 0"),
+        ({"batch_size": 0}, ValueError, "expected batch_size ≥ 1, got 0"),
+        ({"engine": "slurm"}, ValueError, "expected engine 'local', got 'slurm'"),
+        ({"dataset": "/nowhere"}, FileNotFoundError, "got /nowhere"),
+        ({"dataset": [torch.rand(1, SIZE, SIZE)]}, ValueError, r"shape \(3, H, W\), got .*\(1, 20, 20\)"),
+        (
+            {"model": nn.Sequential(nn.Conv2d(1, 2, 3)).eval(), "layers": "0"},
+            ValueError,
+            "images of 3 channels.*got .* with 1",
+        ),
+        ({"model": with_nan()}, ValueError, "free of NaN, got NaN in 3.weight"),
+        ({"model": "vgg16"}, TypeError, "expected model an nn.Module, got str"),
+        ({"model": nn.Sequential(nn.Conv2d(3, 2, 25)).eval(), "layers": "0"}, ValueError, "images that fit the model"),
+    ],
+)
+def test_bad_input(photos: Path, tmp_path: Path, options: dict, error: type[Exception], message: str) -> None:
+    arguments = {"model": small_network(), "dataset": photos, **OPTIONS, **options}
+    with pytest.raises(error, match=message) as caught:
+        build_gallery(arguments.pop("model"), arguments.pop("dataset"), out=tmp_path / "out", **arguments)
+    assert "\n" not in str(caught.value)
+    assert entries(tmp_path) == set()
+
+
+def test_out_that_cannot_be_written(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OSError, match=r"build_gallery: expected out a folder that can be written, got .*file"):
+        build_gallery(small_network(), photos, out=tmp_path / "file" / "out", **OPTIONS)
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_no_gallery_to_open(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="expected path the folder of a gallery"):
+        Gallery.open(tmp_path)
+
+
+def test_a_layer_that_the_gallery_does_not_have(gallery: Gallery) -> None:
+    with pytest.raises(ValueError, match=r"expected layer one of \['0', '1', '4'\], got '9'"):
+        gallery.maps("9")

@@ -1,0 +1,5 @@
+"""``python -m zfkernels``."""
+
+from zfkernels.cli import main
+
+main()

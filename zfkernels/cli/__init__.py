@@ -1,0 +1,18 @@
+"""The command line: parses, calls the package, saves. Imported by nobody."""
+
+from __future__ import annotations
+
+import sys
+
+from zfkernels._extras import require
+
+
+def main() -> None:
+    """Runs ``zfkernels``; exit codes: 0, 1 (the run failed, one sentence on stderr), 2 (usage)."""
+    try:
+        require("click", "viz")
+    except ImportError as error:
+        sys.exit(f"Error: {error}")
+    from zfkernels.cli.app import app
+
+    app()

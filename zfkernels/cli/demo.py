@@ -1,0 +1,69 @@
+"""zfkernels demo"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zfkernels.cli import options
+from zfkernels.cli.gallery import describe, summary
+
+MODEL = "zfnet64"
+PHOTO = "chelsea/256/0-128"
+WINDOW, STRIDE = 12, 2
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("demo_out"), help="Folder of the results.")
+@options.workers_option
+@options.json_option
+def demo(out: Path, workers: int | None, as_json: bool) -> None:
+    """The main job on the shipped network and photos: a feature gallery and an occlusion map. No network, no GPU."""
+    from zfkernels.gallery import build_gallery, default_layers
+    from zfkernels.models import get_model, get_preprocess
+    from zfkernels.trace import trace_model
+
+    model, preprocess = get_model(MODEL), get_preprocess(MODEL)
+    gallery = build_gallery(
+        model,
+        "embedded",
+        layers=default_layers(trace_model(model), (preprocess.size, preprocess.size)),
+        out=out / "gallery",
+        workers=workers,
+        progress=not as_json,
+        preprocess=preprocess,
+        title=MODEL,
+    )
+    gallery.figure(6, columns=3).save(out / "gallery.png")
+    occlusion = _occlusion_map(model, preprocess, out / "occlusion.png")
+    result = {**summary(gallery.info, gallery.path), "figure": str(out / "gallery.png"), "occlusion": occlusion}
+    text = "\n".join(
+        (
+            describe(gallery.info, gallery.path),
+            f"a page of it: {out / 'gallery.png'}",
+            f"an occlusion map: {out / 'occlusion.png'}",
+        )
+    )
+    options.report(result, text, as_json)
+
+
+def _occlusion_map(model: Any, preprocess: Any, path: Path) -> dict[str, Any]:
+    """Draws how the probability of the network's answer falls where a square hides the photo."""
+    import zfkernels
+    from zfkernels.data import embedded_photos
+    from zfkernels.models import get_categories
+    from zfkernels.viz import occlusion_figure
+
+    source = embedded_photos()
+    image = preprocess(source.load(source.keys.index(PHOTO))[0])[None]
+    sweep = zfkernels.occlusion_sweep(model, image, window=WINDOW, stride=STRIDE, fill="mean")
+    answer = int(sweep.clean.argmax())
+    probability = sweep.probability(answer)[0]
+    name = get_categories(MODEL)[answer]
+    figure = occlusion_figure(
+        preprocess.to_pixels(image)[0], probability, sweep.positions, window=WINDOW, title=f"probability of “{name}”"
+    )
+    figure.savefig(path, dpi=150)
+    return {"figure": str(path), "class": name, "probability": float(sweep.clean.softmax(1)[0, answer])}

@@ -1,0 +1,98 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from zfkernels.models import Preprocess
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def model_options(default: str | None) -> Callable[[Command], Command]:
+    """--model, --weights, --device and --backend."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(
+            (
+                click.option(
+                    "--model",
+                    default=default,
+                    required=default is None,
+                    help="zfnet64, zfnet, zfnet_large, alexnet2012, any torchvision name, or package.module:function.",
+                ),
+                click.option(
+                    "--weights",
+                    default="DEFAULT",
+                    help="DEFAULT, none (freshly drawn), or a file: safetensors, or a state dict without code.",
+                ),
+                click.option("--device", default="cpu", help="cpu, cuda, cuda:1, …"),
+                click.option("--backend", help="Variant of the kernels; chosen by device if not given."),
+            )
+        ):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+data_option = click.option(
+    "--data",
+    default="embedded",
+    help="Folder, .zip or .tar archive, image file, torchvision data set as NAME:FOLDER, or embedded.",
+)
+out_option = click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the results.")
+batch_size_option = click.option("--batch-size", type=click.IntRange(min=1), default=64, help="Images at a time.")
+workers_option = click.option(
+    "--workers", type=click.IntRange(min=0), help="Processes that decode images; one for each core if not given."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def load_model(name: str, weights: str, device: str) -> tuple[nn.Module, Preprocess]:
+    """The network of --model, --weights and --device, and what it takes."""
+    import torch
+
+    from zfkernels.models import get_model, get_preprocess
+
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"expected --device a device of torch's, got {device!r}") from error
+    model = get_model(name, None if weights == "none" else weights)
+    return model.to(place), get_preprocess(name)
+
+
+def open_data(text: str) -> Any:
+    """What --data names, as ``zfkernels.data.open_source`` takes it."""
+    name, _, folder = text.partition(":")
+    if not Path(text).exists() and name.isidentifier() and name != "embedded":
+        from torchvision import datasets
+
+        kind = getattr(datasets, name, None)
+        if isinstance(kind, type) and folder:
+            return kind(folder)
+    return text
+
+
+def use_backend(backend: str | None) -> AbstractContextManager[Any]:
+    """The variant of --backend, inside a with statement."""
+    if backend is None:
+        return nullcontext()
+    import zfkernels
+
+    return zfkernels.use_backend(backend)
+
+
+def report(result: dict[str, Any], text: str, as_json: bool) -> None:
+    """Prints the result of a command, for people or for programs."""
+    click.echo(json.dumps(result, ensure_ascii=False) if as_json else text)

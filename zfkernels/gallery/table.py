@@ -1,0 +1,98 @@
+"""topk.parquet: one row for each of the strongest activations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from zfkernels._extras import require
+from zfkernels.gallery.layers import Layer
+from zfkernels.methods.topk import Ranking
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+@dataclass(frozen=True)
+class Winners:
+    """The strongest activations of one layer, by channel and rank; P of them.
+
+    Attributes:
+        channel, rank, image_id: int64 [P].
+        value: float64 [P].
+        position: int64 [P, 2], row and column in the map.
+        field: int64 [P, 4], the part of the image that the activation depends on: top, left, bottom, right; half-open,
+            clipped to the image.
+        drawn: bool [P]; False where a rectified map did not fire, so that there is nothing to show.
+    """
+
+    channel: Tensor
+    rank: Tensor
+    image_id: Tensor
+    value: Tensor
+    position: Tensor
+    field: Tensor
+    drawn: Tensor
+
+    @classmethod
+    def of(cls, layer: Layer, ranking: Ranking, field: Tensor) -> Winners:
+        """``field`` [P, 4] belongs to the taken places of ``ranking`` in row-major order."""
+        channel, rank = ranking.taken.nonzero(as_tuple=True)
+        value = ranking.values[channel, rank]
+        drawn = value > 0 if layer.rectified else torch.ones_like(value, dtype=torch.bool)
+        image_id, position = ranking.image_ids[channel, rank], ranking.positions[channel, rank]
+        return cls(channel, rank, image_id, value, position, field, drawn)
+
+    @property
+    def dead(self) -> list[int]:
+        """The maps that never fired."""
+        return self.channel[(self.rank == 0) & ~self.drawn].tolist()
+
+
+def write_table(
+    path: Path,
+    layers: Sequence[Layer],
+    winners: Sequence[Winners],
+    keys: Sequence[str],
+    labels: Mapping[int, str | None],
+) -> None:
+    """Writes the table; the same rows give the same bytes."""
+    pa, parquet = require("pyarrow", "viz"), require("pyarrow.parquet", "viz")
+    schema = pa.schema(
+        [
+            ("layer", pa.string()),
+            ("channel", pa.int32()),
+            ("rank", pa.int32()),
+            ("value", pa.float32()),
+            ("image_id", pa.int64()),
+            ("image", pa.string()),
+            ("label", pa.string()),
+            *((name, pa.int32()) for name in ("row", "col", "top", "left", "bottom", "right")),
+        ]
+    )
+    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        for layer, found in zip(layers, winners, strict=True):
+            ids = found.image_id.tolist()
+            columns = [
+                [layer.name] * len(ids),
+                found.channel.numpy(),
+                found.rank.numpy(),
+                found.value.numpy(),
+                ids,
+                [keys[n] for n in ids],
+                [labels.get(n) for n in ids],
+                *found.position.T.numpy(),
+                *found.field.T.numpy(),
+            ]
+            arrays = [pa.array(column).cast(kind) for column, kind in zip(columns, schema.types, strict=True)]
+            writer.write_table(pa.table(arrays, schema=schema))
+
+
+def read_table(path: Path) -> pyarrow.Table:
+    """The table of a gallery."""
+    return require("pyarrow.parquet", "viz").read_table(path)

@@ -1,0 +1,168 @@
+"""Drawing: the only place that turns tensors into pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zfkernels._extras import require
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+INK, MUTED, PAPER = (24, 24, 27), (113, 113, 122), (255, 255, 255)
+
+
+def stretch_projections(
+    projections: Tensor,  # [P, 3, h, w], any scale
+    quantile: float = 0.995,
+) -> Tensor:  # uint8 [P, 3, h, w]
+    """Projections as pixels: zero is mid-grey, and each projection is stretched by itself, alike on both sides of it.
+
+    The rule: pixel = 127.5 + 127.5 * p / s, clamped, where s is the ``quantile`` of |p| over the cells of this
+    projection, or its largest |p| where that quantile is zero. A few extreme cells so do not turn the rest grey, and
+    the colours of a projection keep their balance; the strengths of two projections cannot be compared by eye.
+    """
+    magnitude = projections.abs().flatten(1)
+    scale = magnitude.kthvalue(max(1, round(quantile * magnitude.shape[1])), 1).values
+    scale = torch.where(scale > 0, scale, magnitude.amax(1))
+    scale = torch.where(scale > 0, scale, 1.0).view(-1, 1, 1, 1)
+    return (projections / scale * 127.5 + 127.5).clamp_(0, 255).round_().to(torch.uint8)
+
+
+def resize_tiles(
+    tiles: Tensor,  # floating point [P, 3, h, w]
+    size: tuple[int, int],
+) -> Tensor:  # [P, 3, *size]
+    """Tiles at the size in which they are shown, bicubic."""
+    return F.interpolate(tiles, size, mode="bicubic", antialias=True)
+
+
+def map_sprite(
+    blocks: np.ndarray,  # uint8 [blocks, k, h, w, 3], such as projections and patches
+    drawn: Sequence[bool],  # [k]
+) -> Image:
+    """One feature map: the tiles of each block in a square grid, the blocks side by side, what is not drawn empty.
+
+    Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 2.
+    """
+    image = require("PIL.Image", "viz")
+    _, count, height, width, _ = blocks.shape
+    side = grid_side(count)
+    gap = block_gap(width)
+    sprite = image.new("RGBA", ((side * width + gap) * len(blocks) - gap, side * height))
+    for index, block in enumerate(blocks):
+        for n in np.flatnonzero(drawn):
+            left = index * (side * width + gap) + n % side * width
+            sprite.paste(image.fromarray(block[n]), (int(left), int(n // side * height)))
+    return sprite
+
+
+def grid_side(count: int) -> int:
+    """Tiles in a row of the smallest square grid that holds ``count``."""
+    return int(np.ceil(np.sqrt(count)))
+
+
+def block_gap(tile_width: int) -> int:
+    """Pixels between the blocks of a map whose tiles are ``tile_width`` wide."""
+    return max(2, tile_width // 10)
+
+
+def feature_sheet(
+    rows: Sequence[tuple[str, Sequence[tuple[str, Image]]]],
+    *,
+    columns: int,
+    margin: int = 18,
+) -> Image:
+    """Maps of several layers on one page, as in the paper's figure 2.
+
+    Args:
+        rows: For each layer its title, and (caption, sprite) of each map.
+        columns: Maps beside each other.
+        margin: Pixels around the page and between maps.
+
+    Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 2.
+    """
+    image, draw_on = require("PIL.Image", "viz"), require("PIL.ImageDraw", "viz")
+    load_font = require("PIL.ImageFont", "viz").load_default
+    title_font, caption_font = load_font(22), load_font(13)
+    width = max(
+        sum(sprite.width + margin for _, sprite in maps[start : start + columns])
+        for _, maps in rows
+        for start in range(0, max(len(maps), 1), columns)
+    )
+    height = margin
+    for _, maps in rows:
+        height += 34 + sum(
+            max(sprite.height for _, sprite in maps[start : start + columns]) + 18 + margin
+            for start in range(0, len(maps), columns)
+        )
+    page = image.new("RGB", (width + margin, height), PAPER)
+    draw = draw_on.Draw(page)
+    y = margin
+    for title, maps in rows:
+        draw.text((margin, y), title, INK, font=title_font)
+        y += 34
+        for start in range(0, len(maps), columns):
+            x, line = margin, maps[start : start + columns]
+            for caption, sprite in line:
+                page.paste(sprite, (x, y), sprite)
+                draw.text((x, y + sprite.height + 2), caption, MUTED, font=caption_font)
+                x += sprite.width + margin
+            y += max(sprite.height for _, sprite in line) + 18 + margin
+    return page
+
+
+def as_picture(
+    pixels: Tensor,  # uint8 [3, H, W]
+) -> Image:
+    """Pixels as an RGBA picture."""
+    image = require("PIL.Image", "viz").fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+    return image.convert("RGBA")
+
+
+def occlusion_figure(
+    pixels: Tensor,  # uint8 [3, H, W]
+    values: Tensor,  # [rows, cols], one for each place of the square
+    positions: Tensor,  # int [rows, cols, 2], row and column of the square's first pixel
+    *,
+    window: int,
+    title: str,
+) -> Figure:
+    """The image beside a map of what the network says while a square hides each place.
+
+    Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 7.
+    """
+    figure_type = require("matplotlib.figure", "viz").Figure
+    figure = figure_type(figsize=(7.2, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    height, width = pixels.shape[1:]
+    picture = pixels.permute(1, 2, 0).cpu().numpy()
+    for axes in (left, right):
+        axes.imshow(picture, interpolation="bicubic", extent=(0, width, height, 0))
+        axes.set_axis_off()
+    top, bottom = positions[0, 0, 0].item(), positions[-1, 0, 0].item()
+    first, last = positions[0, 0, 1].item(), positions[0, -1, 1].item()
+    half_step = (bottom - top) / max(1, len(positions) - 1) / 2
+    heat = right.imshow(
+        values.cpu().numpy(),
+        cmap="viridis",
+        alpha=0.75,
+        interpolation="bicubic",
+        extent=(
+            first + window / 2 - half_step,
+            last + window / 2 + half_step,
+            bottom + window / 2 + half_step,
+            top + window / 2 - half_step,
+        ),
+    )
+    right.set(xlim=(0, width), ylim=(height, 0), title=title)
+    left.set(title=f"image; the square is {window} pixels wide")
+    figure.colorbar(heat, ax=right, shrink=0.85)
+    return figure
