@@ -10,14 +10,14 @@ from torch import Tensor
 from zfkernels.trace import Trace
 
 
-def check_images(method: str, images: Any, trace: Trace) -> None:
-    """Images [N, C, H, W] of the model's dtype, device and number of channels.
+def check_images(method: str, images: Any, trace: Trace | None) -> None:
+    """Images [N, C, H, W] of the model's dtype, device and number of channels (``trace`` None: any model).
 
     Raises:
         TypeError: wrong type or dtype.
         ValueError: wrong shape or device.
     """
-    parameter = next(trace.model.parameters(), None)
+    parameter = None if trace is None else next(trace.model.parameters(), None)
     if not isinstance(images, Tensor) or not images.is_floating_point():
         got = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"{method}: expected images a floating-point tensor [N, C, H, W], got {got}")
@@ -29,8 +29,8 @@ def check_images(method: str, images: Any, trace: Trace) -> None:
         raise ValueError(f"{method}: expected images on the model's device {parameter.device}, got {images.device}")
     if images.device.type == "cpu" and images.dtype == torch.float16:
         raise TypeError(f"{method}: expected images of float32 or float64 on a CPU, got {images.dtype}")
-    first = next((step for step in trace.steps if step.kind == "conv"), None)
-    if first is not None and first.inputs == (trace.input.name,):
+    first = None if trace is None else next((step for step in trace.steps if step.kind == "conv"), None)
+    if trace is not None and first is not None and first.inputs == (trace.input.name,):
         channels = first.params.weight.shape[1] * first.params.groups
         if images.shape[1] != channels:
             raise ValueError(f"{method}: expected images of {channels} channels, got {images.shape[1]}")

@@ -8,12 +8,10 @@ read their weights once for hundreds of positions.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from zfkernels.methods.sweep import Square, Sweep
@@ -58,7 +56,7 @@ class Incremental:
         self, images: Tensor, fill: Tensor, targets: Tensor | None, batch_size: int | None, advance: Advance
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Clean outputs [N, classes], outputs [N, P, classes], and with a layer its map [N] and activity [N, P]."""
-        trace = _as_dtype(self.trace, images.dtype)
+        trace = self.trace
         last_format = images.contiguous(memory_format=torch.channels_last)
         clean = trace.run(last_format, [step.name for step in trace.steps if _is_kept(step)] + [trace.output])
         outputs = check_outputs(clean[trace.output], len(images))
@@ -177,7 +175,7 @@ def _is_kept(step: Step) -> bool:
     return bool(step.layout) or step.kind in ("global_pool", "input")
 
 
-def _chunks(plan: SweepPlan, images: int, batch_size: int):  # type: ignore[no-untyped-def]
+def _chunks(plan: SweepPlan, images: int, batch_size: int) -> Iterator[tuple[Group, Tensor, Tensor]]:
     """(group, members of it, image of each) in chunks of at most ``batch_size``."""
     for group in plan.groups:
         count = len(group.members)
@@ -195,13 +193,6 @@ def _map_sum(value: Any, clean: Tensor, image: Tensor, channel: Tensor, total: T
         clean_sum = clean[image, chosen].flatten(1).sum(1)
         return clean_sum + (value.values[rows, chosen] - before).flatten(1).sum(1)
     return value[rows, chosen].flatten(1).sum(1) if value.dim() == 4 else value.flatten(1)[rows, chosen]
-
-
-def _as_dtype(trace: Trace, dtype: torch.dtype) -> Trace:
-    """The network with its convolutions' weights in ``dtype``."""
-    if all(step.params.weight.dtype == dtype for step in trace.steps if step.kind == "conv"):
-        return trace
-    raise ValueError(f"occlusion_sweep: expected precision the dtype of the model's weights, got {dtype}")
 
 
 def _free_memory(device: torch.device) -> int:

@@ -6,7 +6,9 @@ its stride nor its grey.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,8 +18,11 @@ from zfkernels.methods.checks import check_images
 from zfkernels.methods.incremental import Incremental, dense_sweep
 from zfkernels.methods.progress import progress_bar
 from zfkernels.results import OcclusionMap
-from zfkernels.trace import UntraceableError, trace_model
+from zfkernels.trace import Trace, UntraceableError, trace_model
 from zfkernels.windows import Pair
+
+NAME = "occlusion_sweep"
+DENSE_BATCH = 32
 
 
 def grid(image: Pair, window: Pair, stride: Pair) -> Tensor:
@@ -70,48 +75,127 @@ def occlusion_sweep(
         ValueError: a window larger than the image, a stride of 0, no positions, a model in training mode with dropout
             or batch normalisation, a model whose output is not [N, classes].
     """
-    name = "occlusion_sweep"
-    try:
-        trace = trace_model(model) if isinstance(model, nn.Module) else None
-    except UntraceableError:
-        if layer is not None:
-            raise
-        trace = None
-    check_images(name, images, trace)
-    images = images.detach()
-    size = (images.shape[2], images.shape[3])
-    square = _pair(name, "window", window)
-    if square[0] > size[0] or square[1] > size[1]:
-        raise ValueError(f"{name}: expected window no larger than the images {size}, got {square}")
-    if positions is None:
-        places = grid(size, square, square if stride is None else _pair(name, "stride", stride))
+    sweeper = Sweeper(model, window, stride, positions, layer, precision, backend)
+    return sweeper.sweep(images, fill, targets, batch_size, progress)
+
+
+@torch.no_grad()
+def occlusion_sweeps(
+    model: nn.Module | Callable[[Tensor], Tensor],
+    dataset: Iterable[Any],
+    *,
+    window: int | Pair,
+    stride: int | Pair | None = None,
+    positions: Tensor | None = None,
+    fill: float | str | Tensor = 0.0,
+    layer: str | None = None,
+    targets: Sequence[int] | None = None,
+    batch_size: int | None = None,
+    precision: torch.dtype | str | None = None,
+    start: int = 0,
+    backend: str | None = None,
+) -> Iterator[OcclusionMap]:
+    """:func:`occlusion_sweep` over a whole data set: one map for each image, one image in memory at a time.
+
+    The network is traced once, and a sweep planned once for each size of image. To resume, pass as ``start`` how many
+    maps are already there: a data set with ``__getitem__`` and ``__len__`` is entered there, another one is skipped to.
+
+    Args:
+        dataset: yields images [C, H, W], or tuples that start with one.
+        start: number of images to leave out at the beginning.
+
+    The other arguments are :func:`occlusion_sweep`'s.
+
+    Yields:
+        :class:`OcclusionMap` of one image each, in the data set's order.
+    """
+    if not isinstance(start, int) or start < 0:
+        raise ValueError(f"occlusion_sweeps: expected start a number of images, got {start!r}")
+    sweeper = Sweeper(model, window, stride, positions, layer, precision, backend)
+    indexed = isinstance(dataset, Sequence) or (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"))
+    if indexed:
+        items: Iterator[Any] = (dataset[i] for i in range(start, len(dataset)))  # type: ignore[index,arg-type]
     else:
-        places = _positions(name, positions, size)
-        if stride is not None:
-            raise ValueError(f"{name}: expected stride or positions, got both")
-    shown = _fill(name, fill, images)
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise ValueError(f"{name}: expected batch_size a positive int or None, got {batch_size!r}")
-    if layer is not None and trace is None:
-        raise ValueError(f"{name}: expected layer=None for a model that is not an nn.Module, got {layer!r}")
-    flat = places.reshape(-1, 2)
-    wanted = None if targets is None else torch.as_tensor(list(targets), dtype=torch.int64, device=images.device)
-    dtype = _dtype(name, precision, images)
-    with progress_bar(len(images) * len(flat), "positions", progress) as advance:
-        if trace is None:
-            clean, outputs = dense_sweep(model, images, flat, square, shown, wanted, batch_size or 32, advance)
-            channel = activity = None
-        else:
-            run = Incremental(trace, size, flat, square, layer, backend)
-            clean, outputs, channel, activity = run(images.to(dtype), shown.to(dtype), wanted, batch_size, advance)
-    shape = (len(images), *places.shape[:-1])
-    return OcclusionMap(
-        places, square, outputs.view(*shape, -1), clean, wanted, channel,
-        None if activity is None else activity.view(shape),
-    )  # fmt: skip
+        items = itertools.islice(iter(dataset), start, None)
+    for item in items:
+        image = item[0] if isinstance(item, (tuple, list)) else item
+        yield sweeper.sweep(image[None], fill, targets, batch_size)
 
 
-def _pair(name: str, argument: str, value: Any) -> Pair:
+class Sweeper:
+    """A network made ready for sweeps: traced once, planned once for each size of image."""
+
+    def __init__(
+        self,
+        model: nn.Module | Callable[[Tensor], Tensor],
+        window: int | Pair,
+        stride: int | Pair | None,
+        positions: Tensor | None,
+        layer: str | None,
+        precision: torch.dtype | str | None,
+        backend: str | None,
+    ) -> None:
+        self.precision = None if precision is None else _dtype(precision)
+        if self.precision is not None and isinstance(model, nn.Module):
+            model = copy.deepcopy(model).to(self.precision)
+        self.model, self.layer, self.backend = model, layer, backend
+        self.window = to_pair(NAME, "window", window)
+        self.stride = self.window if stride is None else to_pair(NAME, "stride", stride)
+        if positions is not None and stride is not None:
+            raise ValueError(f"{NAME}: expected stride or positions, got both")
+        self.positions = positions
+        self.trace = self._traced()
+        self.runs: dict[Pair, Incremental] = {}
+
+    def _traced(self) -> Trace | None:
+        """None for a model that can only run on whole images."""
+        if not isinstance(self.model, nn.Module):
+            if self.layer is not None:
+                raise ValueError(
+                    f"{NAME}: expected layer=None for a model that is not an nn.Module, got {self.layer!r}"
+                )
+            return None
+        try:
+            return trace_model(self.model)
+        except UntraceableError:
+            if self.layer is not None:
+                raise
+            return None
+
+    def sweep(
+        self, images: Tensor, fill: Any, targets: Sequence[int] | None, batch_size: int | None, progress: bool = False
+    ) -> OcclusionMap:
+        """The map of a batch of images; arguments as :func:`occlusion_sweep`'s."""
+        if self.precision is not None and isinstance(images, Tensor) and images.is_floating_point():
+            images = images.to(self.precision)
+        check_images(NAME, images, self.trace)
+        images = images.detach()
+        size = (images.shape[2], images.shape[3])
+        if self.window[0] > size[0] or self.window[1] > size[1]:
+            raise ValueError(f"{NAME}: expected window no larger than the images {size}, got {self.window}")
+        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+            raise ValueError(f"{NAME}: expected batch_size a positive int or None, got {batch_size!r}")
+        places = grid(size, self.window, self.stride) if self.positions is None else _positions(self.positions, size)
+        shown = _fill(fill, images)
+        flat = places.reshape(-1, 2)
+        wanted = None if targets is None else torch.as_tensor(list(targets), dtype=torch.int64, device=images.device)
+        channel = activity = None
+        with progress_bar(len(images) * len(flat), "positions", progress) as advance:
+            if self.trace is None:
+                batch = batch_size or DENSE_BATCH
+                clean, outputs = dense_sweep(self.model, images, flat, self.window, shown, wanted, batch, advance)
+            else:
+                if size not in self.runs:
+                    self.runs[size] = Incremental(self.trace, size, flat, self.window, self.layer, self.backend)
+                run = self.runs[size]
+                clean, outputs, channel, activity = run(images, shown, wanted, batch_size, advance)
+        shape = (len(images), *places.shape[:-1])
+        watched = None if activity is None else activity.view(shape)
+        return OcclusionMap(places, self.window, outputs.view(*shape, -1), clean, wanted, channel, watched)
+
+
+def to_pair(name: str, argument: str, value: Any) -> Pair:
+    """An int or a pair of ints of at least 1, as (rows, columns)."""
     pair = (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(v, int) for v in pair):
         raise TypeError(f"{name}: expected {argument} an int or a pair of ints, got {value!r}")
@@ -120,37 +204,35 @@ def _pair(name: str, argument: str, value: Any) -> Pair:
     return pair[0], pair[1]
 
 
-def _positions(name: str, positions: Any, size: Pair) -> Tensor:
+def _positions(positions: Any, size: Pair) -> Tensor:
     if not isinstance(positions, Tensor) or positions.is_floating_point():
-        raise TypeError(f"{name}: expected positions an int tensor [P, 2], got {type(positions).__name__}")
+        raise TypeError(f"{NAME}: expected positions an int tensor [P, 2], got {type(positions).__name__}")
     if positions.dim() != 2 or positions.shape[1] != 2 or len(positions) == 0:
-        raise ValueError(f"{name}: expected positions of shape [P, 2], at least one, got {tuple(positions.shape)}")
+        raise ValueError(f"{NAME}: expected positions of shape [P, 2], at least one, got {tuple(positions.shape)}")
     outside = (positions < 0).any() or (positions >= torch.tensor(size, device=positions.device)).any()
     if outside:
-        raise ValueError(f"{name}: expected positions inside the images {size}, got some outside")
+        raise ValueError(f"{NAME}: expected positions inside the images {size}, got some outside")
     return positions.to("cpu", torch.int64)
 
 
-def _fill(name: str, fill: Any, images: Tensor) -> Tensor:
+def _fill(fill: Any, images: Tensor) -> Tensor:
     if isinstance(fill, str):
         if fill != "mean":
-            raise ValueError(f"{name}: expected fill a number, a tensor or 'mean', got {fill!r}")
+            raise ValueError(f"{NAME}: expected fill a number, a tensor or 'mean', got {fill!r}")
         return images.mean((2, 3), keepdim=True).expand_as(images)
     if isinstance(fill, (int, float)) and not isinstance(fill, bool):
         return images.new_full((images.shape[1],), fill)
     if not isinstance(fill, Tensor):
-        raise TypeError(f"{name}: expected fill a number, a tensor or 'mean', got {type(fill).__name__}")
+        raise TypeError(f"{NAME}: expected fill a number, a tensor or 'mean', got {type(fill).__name__}")
     if fill.shape not in (images.shape, images.shape[1:2]):
         raise ValueError(
-            f"{name}: expected fill of shape [{images.shape[1]}] or {tuple(images.shape)}, got {tuple(fill.shape)}"
+            f"{NAME}: expected fill of shape [{images.shape[1]}] or {tuple(images.shape)}, got {tuple(fill.shape)}"
         )
     return fill.detach().to(images)
 
 
-def _dtype(name: str, precision: Any, images: Tensor) -> torch.dtype:
-    if precision is None:
-        return images.dtype
+def _dtype(precision: torch.dtype | str) -> torch.dtype:
     dtype = getattr(torch, precision, None) if isinstance(precision, str) else precision
     if dtype not in (torch.bfloat16, torch.float16, torch.float32, torch.float64):
-        raise ValueError(f"{name}: expected precision None or a floating dtype such as 'bfloat16', got {precision!r}")
+        raise ValueError(f"{NAME}: expected precision None or a floating dtype such as 'bfloat16', got {precision!r}")
     return dtype

@@ -82,7 +82,7 @@ def needed_boxes(
             below = frame_of(trace.by_name[name], shapes.get(name, ()))
             if below is None:
                 continue
-            if here is None or step.kind in FRAME_KINDS or below != frame and step.kind not in SLIDING_KINDS:
+            if here is None or step.kind in FRAME_KINDS or (below != frame and step.kind not in SLIDING_KINDS):
                 box = whole(unit, below)
             elif step.kind in SLIDING_KINDS:
                 box = inputs_read(here, step.sliding, below)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from zfkernels.plan.reach import Placement, changed_boxes, frame_of
 from zfkernels.trace import Step, Trace
 from zfkernels.trace.steps import FRAME_KINDS, LOCAL_KINDS, SLIDING_KINDS
-from zfkernels.windows import Boxes, Pair, boxes, place
+from zfkernels.windows import Pair, boxes
 
 DENSE_FROM = 0.8  # share of the frame from which a window is not worth its context
 FEW = 8  # positions below which a group may be padded more freely
@@ -57,7 +58,7 @@ def plan_sweep(trace: Trace, shapes: Mapping[str, tuple[int, ...]], positions: T
     image = shapes[trace.input.name]
     changed = changed_boxes(trace, shapes, boxes(positions, window, (image[2], image[3])))
     frames = {name: frame for name in changed if (frame := frame_of(trace.by_name[name], shapes[name])) is not None}
-    costs = {step.name: cell_cost(step, shapes) for step in trace.steps}
+    costs = {step.name: cell_cost(step) for step in trace.steps}
     names = list(changed)
     sizes = torch.stack([changed[name].size for name in names], 1)  # [P, L, 2]
     frame = torch.tensor([frames[name] for name in names])
@@ -65,11 +66,15 @@ def plan_sweep(trace: Trace, shapes: Mapping[str, tuple[int, ...]], positions: T
     signatures, label = torch.unique(sizes.flatten(1), dim=0, return_inverse=True)
     signatures = signatures.view(-1, len(names), 2)
     home, merged = _merge(signatures, torch.bincount(label, minlength=len(signatures)), cost)
+    label = home[label]
+    lo = torch.stack([changed[name].lo for name in names], 1)
+    origins = torch.minimum(lo, frame - merged[label]).clamp(min=0).to(torch.int32)  # [P, L, 2]
     groups, planned = [], 0
     rest = sum(c for name, c in costs.items() if name not in frames)  # layers without maps
-    for index, size in enumerate(merged):
-        members = (home[label] == index).nonzero()[:, 0]
-        group = _group(trace, changed, frames, names, size, members)
+    for members, size in zip(_members(label, len(merged)), merged.tolist(), strict=True):
+        here = origins[members].permute(1, 0, 2).contiguous()
+        places = {name: Placement(here[i], tuple(size[i]), frames[name]) for i, name in enumerate(names)}
+        group = _group(trace, places, members)
         groups.append(group)
         cells = {name: _cells(group, name, frames[name]) for name in names}
         planned += len(members) * (sum(costs[name] * cells[name] for name in names) + rest)
@@ -78,7 +83,7 @@ def plan_sweep(trace: Trace, shapes: Mapping[str, tuple[int, ...]], positions: T
     return SweepPlan(positions, tuple(groups), exact, planned, whole * len(positions))
 
 
-def cell_cost(step: Step, shapes: Mapping[str, tuple[int, ...]]) -> int:
+def cell_cost(step: Step) -> int:
     """Multiply-adds for one output cell of all maps (of a layer without maps: for the whole layer)."""
     if step.kind == "conv":
         return step.params.weight.numel()
@@ -88,7 +93,7 @@ def cell_cost(step: Step, shapes: Mapping[str, tuple[int, ...]]) -> int:
     return 0
 
 
-def runs_on_windows(trace: Trace, step: Step, group: Mapping[str, Placement], unchanged: frozenset[str]) -> bool:
+def runs_on_windows(step: Step, group: Mapping[str, Placement], unchanged: frozenset[str]) -> bool:
     """Whether a step can run on windows, given how its inputs come."""
     if step.kind in FRAME_KINDS:
         return False
@@ -97,27 +102,24 @@ def runs_on_windows(trace: Trace, step: Step, group: Mapping[str, Placement], un
     return step.kind in ("add", "cat", "mul") and all(name in group or name in unchanged for name in step.inputs)
 
 
-def _group(
-    trace: Trace,
-    changed: Mapping[str, Boxes],
-    frames: Mapping[str, Pair],
-    names: list[str],
-    sizes: Tensor,
-    members: Tensor,
-) -> Group:
+def _group(trace: Trace, places: Mapping[str, Placement], members: Tensor) -> Group:
+    """Chooses, step by step, between windows and whole frames."""
     windows: dict[str, Placement] = {}
-    unchanged = frozenset(name for name, size in zip(names, sizes.tolist(), strict=True) if 0 in size)
-    wanted = dict(zip(names, sizes.tolist(), strict=True))
+    unchanged = frozenset(name for name, place in places.items() if 0 in place.size)
     for step in trace.steps:
-        if step.name not in changed or step.name in unchanged:
+        place = places.get(step.name)
+        if place is None or step.name in unchanged:
             continue
-        frame = frames[step.name]
-        height, width = wanted[step.name]
-        small = height * width < DENSE_FROM * frame[0] * frame[1]
-        if step.kind == "input" or (small and runs_on_windows(trace, step, windows, unchanged)):
-            origins = place(changed[step.name].lo[members], (height, width), frame)
-            windows[step.name] = Placement(origins, (height, width), frame)
+        small = place.size[0] * place.size[1] < DENSE_FROM * place.frame[0] * place.frame[1]
+        if step.kind == "input" or (small and runs_on_windows(step, windows, unchanged)):
+            windows[step.name] = place
     return Group(members, windows, unchanged)
+
+
+def _members(label: Tensor, groups: int) -> tuple[Tensor, ...]:
+    """The positions of each group, in order."""
+    order = torch.argsort(label, stable=True)
+    return order.split(torch.bincount(label, minlength=groups).tolist())
 
 
 def _cells(group: Group, name: str, frame: Pair) -> int:
@@ -127,27 +129,24 @@ def _cells(group: Group, name: str, frame: Pair) -> int:
     return size[0] * size[1]
 
 
-def _merge(signatures: Tensor, counts: Tensor, cost: Tensor) -> tuple[Tensor, list[Tensor]]:
+def _merge(signatures: Tensor, counts: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
     """Joins signatures [U, L, 2] that differ by at most one cell in each layer where the padding is cheap.
 
     Returns:
-        the group of each signature, and the sizes [L, 2] of each group.
+        the group of each signature, and the sizes [G, L, 2] of the groups.
     """
-    total = signatures.prod(2).to(torch.float64) @ cost
-    home = torch.zeros(len(signatures), dtype=torch.int64)
+    total = (signatures.prod(2).to(torch.float64) @ cost).numpy()
+    size = signatures.flatten(1).to(torch.int16).numpy()
+    home = np.zeros(len(size), dtype=np.int64)
     merged: list[int] = []
-    for index in torch.argsort(total, descending=True, stable=True).tolist():
-        best = None
-        if merged:
-            spare = signatures[merged] - signatures[index]
-            fits = ((spare >= 0) & (spare <= 1)).flatten(1).all(1)
-            limit = PADDING_OF_FEW if counts[index] < FEW else PADDING
-            fits &= total[merged] <= limit * total[index]
-            fits &= ((signatures[merged] == 0) == (signatures[index] == 0)).flatten(1).all(1)
-            if fits.any():
-                best = int(torch.where(fits, total[merged], torch.inf).argmin())
-        if best is None:
-            best = len(merged)
-            merged.append(index)
-        home[index] = best
-    return home, [signatures[index] for index in merged]
+    for index in np.argsort(-total, kind="stable"):
+        limit = PADDING_OF_FEW if counts[index] < FEW else PADDING
+        near = [group for group, first in enumerate(merged) if total[first] <= limit * total[index]]
+        spare = size[[merged[group] for group in near]] - size[index] if near else size[:0]
+        fits = ((spare >= 0) & (spare <= (size[index] > 0))).all(1)  # what is out of reach stays so
+        if fits.any():
+            home[index] = near[int(np.flatnonzero(fits)[-1])]  # they are sorted: the last is the cheapest
+        else:
+            home[index] = len(merged)
+            merged.append(int(index))
+    return torch.from_numpy(home), signatures[merged]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import torch
@@ -54,7 +54,7 @@ def _absorb(conv: Conv, step: Step) -> Conv | None:
     return replace(conv, weight=conv.weight * scale[:, None, None, None], bias=bias)
 
 
-def _caller(conv: Conv):  # type: ignore[no-untyped-def]
+def _caller(conv: Conv) -> Callable[[Tensor], Tensor]:
     def call(x: Tensor) -> Tensor:
         s = conv.sliding
         out = F.conv2d(x, conv.weight, conv.bias, s.stride, s.padding, s.dilation, conv.groups)

@@ -159,9 +159,9 @@ def classify_module(module: nn.Module, layout: str) -> Role:
         role = Role("pointwise", module)
     elif isinstance(module, nn.AdaptiveAvgPool2d):
         role = _adaptive_pool(module.output_size)
-    elif isinstance(module, nn.LayerNorm) and layout == "NHWC" and len(module.normalized_shape) == 1:
-        role = Role("pointwise", module)
-    elif type(module).__name__ == "LayerNorm2d" and layout == "NCHW":
+    elif (isinstance(module, nn.LayerNorm) and layout == "NHWC" and len(module.normalized_shape) == 1) or (
+        type(module).__name__ == "LayerNorm2d" and layout == "NCHW"
+    ):
         role = Role("pointwise", module)
     elif isinstance(module, nn.Linear) and layout != "NCHW":
         role = Role("pointwise" if layout == "NHWC" else "linear", module)
@@ -200,9 +200,9 @@ def classify_function(node: fx.Node, layout: str) -> Role:
         role = Role("add")
     elif target in _MUL and len(tensors) == 2:
         role = Role("mul")
-    elif target in _ADD or target in _SUB and args[0] in tensors:
+    elif target in _ADD or (target in _SUB and args[0] in tensors):
         role = Role("shift" if len(tensors) == 1 and not dims else "other")
-    elif target in _MUL or target in _DIV and args[0] in tensors:
+    elif target in _MUL or (target in _DIV and args[0] in tensors):
         role = Role("scale" if len(tensors) == 1 and not dims else "other")
     elif target is F.adaptive_avg_pool2d:
         role = _adaptive_pool(_bound(("output_size",), args[1:], kwargs)["output_size"])

@@ -193,9 +193,13 @@ class Trace:
             sources = [known[name] for name in step.inputs]
             if step.kind == "input":
                 known[step.name] = ((1, 0, 1), (1, 0, 1))
-            elif None in sources or not sources or not step.layout or step.kind in FRAME_KINDS:
-                known[step.name] = None
-            elif len({tuple(axis[0] for axis in source) for source in sources if source}) > 1:
+            elif (
+                None in sources
+                or not sources
+                or not step.layout
+                or step.kind in FRAME_KINDS
+                or len({tuple(axis[0] for axis in source) for source in sources if source}) > 1
+            ):
                 known[step.name] = None
             else:
                 axes = []

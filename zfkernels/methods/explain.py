@@ -1,0 +1,130 @@
+"""What an occlusion sweep will do, layer by layer: window and frame, windowed or dense and why, multiply-adds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from zfkernels.methods.incremental import Incremental
+from zfkernels.methods.occlusion import grid, to_pair
+from zfkernels.plan import Group, SweepPlan, cell_cost, frame_of, plan_sweep
+from zfkernels.plan.sweep import DENSE_FROM
+from zfkernels.trace import Step, Trace, trace_model
+from zfkernels.trace.steps import FRAME_KINDS
+from zfkernels.windows import Pair
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One layer of the plan, for the largest group of positions.
+
+    Attributes:
+        layer: its name.
+        kind: its kind of step.
+        frame: (rows, columns) of the whole layer, None without maps.
+        window: (rows, columns) that are computed for each position, None without maps.
+        mode: "windows", "dense" or "unchanged".
+        why: what decided the mode.
+        multiply_adds: for one position of the group.
+        dense_multiply_adds: for the whole layer.
+    """
+
+    layer: str
+    kind: str
+    frame: Pair | None
+    window: Pair | None
+    mode: str
+    why: str
+    multiply_adds: int
+    dense_multiply_adds: int
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """The plan of a sweep; ``str()`` is the table."""
+
+    plan: SweepPlan
+    rows: tuple[PlanRow, ...]
+    window: Pair
+
+    def __str__(self) -> str:
+        plan, count = self.plan, len(self.plan.positions)
+        lines = [f"{'layer':34} {'kind':12} {'frame':>9} {'window':>9} {'mode':10} {'M-adds':>9} {'of dense':>9}  why"]
+        for row in self.rows:
+            share = f"{row.multiply_adds / row.dense_multiply_adds:.1%}" if row.dense_multiply_adds else ""
+            adds = f"{row.multiply_adds / 1e6:.2f}M" if row.multiply_adds else ""
+            lines.append(
+                f"{row.layer[-34:]:34} {row.kind:12} {_size(row.frame):>9} {_size(row.window):>9} {row.mode:10} "
+                f"{adds:>9} {share:>9}  {row.why}"
+            )
+        lines.append(
+            f"square {_size(self.window)}, {count} positions in {len(plan.groups)} groups; the table shows the largest, "
+            f"{max(len(group.members) for group in plan.groups)} positions"
+        )
+        lines.append(
+            f"multiply-adds per position: dense {plan.dense / count / 1e6:.1f}M, exact boxes {plan.exact / count / 1e6:.1f}M"
+            f" ({plan.dense / plan.exact:.2f}x fewer), as planned {plan.planned / count / 1e6:.1f}M"
+            f" ({plan.dense / plan.planned:.2f}x fewer)"
+        )
+        return "\n".join(lines)
+
+
+def explain_plan(
+    model: nn.Module, size: int | Pair, window: int | Pair, stride: int | Pair | None = None, *, channels: int = 3
+) -> PlanReport:
+    """The plan of an occlusion sweep, without running it; printing the result shows the table.
+
+    Args:
+        model: an nn.Module in eval mode that torch.fx can trace.
+        size: (H, W) of the images.
+        window: (height, width) of the square.
+        stride: of the grid of positions; the window's size by default.
+        channels: of the images.
+
+    Raises:
+        UntraceableError: torch.fx cannot trace the model (its sweep would run on whole images).
+        ValueError: a bad size, window or stride.
+    """
+    image, square = to_pair("explain_plan", "size", size), to_pair("explain_plan", "window", window)
+    if square[0] > image[0] or square[1] > image[1]:
+        raise ValueError(f"explain_plan: expected window no larger than the images {image}, got {square}")
+    step = square if stride is None else to_pair("explain_plan", "stride", stride)
+    positions = grid(image, square, step).reshape(-1, 2)
+    trace = Incremental(trace_model(model), image, positions, square).trace
+    shapes = trace.shapes(image, channels)
+    plan = plan_sweep(trace, shapes, positions, square)
+    group = max(plan.groups, key=lambda group: len(group.members))
+    rows = tuple(
+        _row(trace, shapes, group, step) for step in trace.steps if step.name in shapes and step.kind != "input"
+    )
+    return PlanReport(plan, rows, square)
+
+
+def _row(trace: Trace, shapes: Mapping[str, tuple[int, ...]], group: Group, step: Step) -> PlanRow:
+    frame = frame_of(step, shapes[step.name])
+    cost = cell_cost(step)
+    if frame is None:
+        return PlanRow(step.label, step.kind, None, None, "dense", "no maps", cost, cost)
+    cells = frame[0] * frame[1]
+    if step.name in group.unchanged:
+        return PlanRow(step.label, step.kind, frame, (0, 0), "unchanged", "out of reach", 0, cost * cells)
+    if step.name in group.windows:
+        window = group.windows[step.name].size
+        return PlanRow(
+            step.label, step.kind, frame, window, "windows", f"{window[0] * window[1] / cells:.0%} of the frame",
+            cost * window[0] * window[1], cost * cells,
+        )  # fmt: skip
+    dense = [name for name in step.inputs if name not in group.windows and name not in group.unchanged]
+    if step.kind in FRAME_KINDS:
+        why = "spreads over the frame"
+    elif dense:
+        why = f"{trace.by_name[dense[0]].label} is dense"
+    else:
+        why = f"the window is {DENSE_FROM:.0%} of the frame or more"
+    return PlanRow(step.label, step.kind, frame, frame, "dense", why, cost * cells, cost * cells)
+
+
+def _size(pair: Pair | None) -> str:
+    return "" if pair is None else f"{pair[0]}x{pair[1]}"
