@@ -6,8 +6,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 _FOLDER = Path(__file__).parent / "weights"
 
 
@@ -52,11 +50,3 @@ class Weights:
             categories=tuple(entry["name"] for entry in meta["classes"]),
             metrics=meta["metrics"],
         )
-
-    def normalize(
-        self,
-        images: Tensor,  # [N, 3, H, W] in [0, 1]
-    ) -> Tensor:  # [N, 3, H, W]
-        """Images as the network takes them: ``(images - mean) / std``."""
-        mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
-        return (images - mean) / std

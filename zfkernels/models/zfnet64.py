@@ -39,7 +39,7 @@ def zfnet64(
             one; the shipped weights are of that form.
 
     Returns:
-        A network that takes normalised [N, 3, 64, 64] images (``Weights.shipped("zfnet64")`` knows how) and returns
+        A network that takes normalised [N, 3, 64, 64] images (``get_preprocess("zfnet64")`` makes them) and returns
         [N, num_classes] before the softmax.
 
     Raises:
