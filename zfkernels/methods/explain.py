@@ -60,13 +60,13 @@ class PlanReport:
                 f"{adds:>9} {share:>9}  {row.why}"
             )
         lines.append(
-            f"square {_size(self.window)}, {count} positions in {len(plan.groups)} groups; the table shows the largest, "
-            f"{max(len(group.members) for group in plan.groups)} positions"
+            f"square {_size(self.window)}, {count} positions in {len(plan.groups)} groups; the table shows the "
+            f"largest, {max(len(group.members) for group in plan.groups)} positions"
         )
+        each = [adds / count / 1e6 for adds in (plan.dense, plan.exact, plan.planned)]
         lines.append(
-            f"multiply-adds per position: dense {plan.dense / count / 1e6:.1f}M, exact boxes {plan.exact / count / 1e6:.1f}M"
-            f" ({plan.dense / plan.exact:.2f}x fewer), as planned {plan.planned / count / 1e6:.1f}M"
-            f" ({plan.dense / plan.planned:.2f}x fewer)"
+            f"multiply-adds per position: dense {each[0]:.1f}M, exact boxes {each[1]:.1f}M ({each[0] / each[1]:.2f}x fewer),"
+            f" as planned {each[2]:.1f}M ({each[0] / each[2]:.2f}x fewer)"
         )
         return "\n".join(lines)
 

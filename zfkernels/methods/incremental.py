@@ -79,7 +79,7 @@ class Incremental:
             image = image.to(images.device)
             value, watched = sweep.run(group, chunk, places, image, self.watched)
             tail.add(image, member, value)
-            if activity is not None and channel is not None and watched is not None:
+            if self.watched and activity is not None and channel is not None and watched is not None:
                 now = _map_sum(watched, clean[self.watched], image, channel, activity[:, 0])
                 activity[image, member.to(image.device)] = now
             advance(len(member))

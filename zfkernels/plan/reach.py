@@ -15,7 +15,7 @@ from torch import Tensor
 
 from zfkernels.trace import Step, Trace
 from zfkernels.trace.steps import FRAME_KINDS, SLIDING_KINDS
-from zfkernels.windows import Boxes, Pair, inputs_read, outputs_touched, place, union
+from zfkernels.windows import Boxes, Pair, inputs_read, outputs_touched, pair_tensor, place, union
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ def changed_boxes(trace: Trace, shapes: Mapping[str, tuple[int, ...]], start: Bo
 
 
 def needed_boxes(
-    trace: Trace, shapes: Mapping[str, tuple[int, ...]], target: str, position: Tensor | None
+    trace: Trace, shapes: Mapping[str, tuple[int, ...]], target: str, position: Tensor | None, size: Pair = (1, 1)
 ) -> dict[str, Boxes]:
-    """For each step with maps below ``target``, the box that cells at ``position`` [P, 2] of it depend on.
+    """For each step with maps below ``target``, the box that boxes of ``size`` at ``position`` [P, 2] of it depend on.
 
     ``position`` None: the target has no maps; one row, the whole frame everywhere.
     """
     lo = torch.zeros((1, 2), dtype=torch.int64) if position is None else position.to(torch.int64)
-    unit = Boxes(lo, lo + 1)
+    unit = Boxes(lo, lo + pair_tensor(lo, size))
     known: dict[str, Boxes] = {}
     reached = {target}
     for step in reversed(trace.steps):

@@ -1,4 +1,4 @@
-"""The plan of an occlusion sweep: which positions travel together, in windows of which size, and where they go dense."""
+"""The plan of an occlusion sweep: which positions travel together, in windows of which size, and what goes dense."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zfkernels.plan.reach import Placement, changed_boxes, frame_of
 from zfkernels.trace import Step, Trace
@@ -61,14 +61,14 @@ def plan_sweep(trace: Trace, shapes: Mapping[str, tuple[int, ...]], positions: T
     costs = {step.name: cell_cost(step) for step in trace.steps}
     names = list(changed)
     sizes = torch.stack([changed[name].size for name in names], 1)  # [P, L, 2]
-    frame = torch.tensor([frames[name] for name in names])
+    limit = torch.tensor([frames[name] for name in names])
     cost = torch.tensor([costs[name] for name in names], dtype=torch.float64)
     signatures, label = torch.unique(sizes.flatten(1), dim=0, return_inverse=True)
     signatures = signatures.view(-1, len(names), 2)
     home, merged = _merge(signatures, torch.bincount(label, minlength=len(signatures)), cost)
     label = home[label]
     lo = torch.stack([changed[name].lo for name in names], 1)
-    origins = torch.minimum(lo, frame - merged[label]).clamp(min=0).to(torch.int32)  # [P, L, 2]
+    origins = torch.minimum(lo, limit - merged[label]).clamp(min=0).to(torch.int32)  # [P, L, 2]
     groups, planned = [], 0
     rest = sum(c for name, c in costs.items() if name not in frames)  # layers without maps
     for members, size in zip(_members(label, len(merged)), merged.tolist(), strict=True):
@@ -79,7 +79,7 @@ def plan_sweep(trace: Trace, shapes: Mapping[str, tuple[int, ...]], positions: T
         cells = {name: _cells(group, name, frames[name]) for name in names}
         planned += len(members) * (sum(costs[name] * cells[name] for name in names) + rest)
     exact = int((sizes.prod(2).to(torch.float64) @ cost).sum()) + len(positions) * rest
-    whole = int(frame.prod(1).to(torch.float64) @ cost) + rest
+    whole = int(limit.prod(1).to(torch.float64) @ cost) + rest
     return SweepPlan(positions, tuple(groups), exact, planned, whole * len(positions))
 
 
@@ -87,10 +87,7 @@ def cell_cost(step: Step) -> int:
     """Multiply-adds for one output cell of all maps (of a layer without maps: for the whole layer)."""
     if step.kind == "conv":
         return step.params.weight.numel()
-    weight = getattr(step.params, "weight", None)
-    if step.kind == "linear" or (step.kind == "pointwise" and weight is not None and weight.dim() == 2):
-        return weight.numel()
-    return 0
+    return step.params.weight.numel() if isinstance(step.params, nn.Linear) else 0
 
 
 def runs_on_windows(step: Step, group: Mapping[str, Placement], unchanged: frozenset[str]) -> bool:

@@ -1,4 +1,4 @@
-"""The steps of a traced network: one for each operation, of a few kinds that the methods know how to carry windows through.
+"""The steps of a traced network, one for each operation, of the kinds that the methods carry windows through.
 
 Kinds:
     input        the images
@@ -120,7 +120,7 @@ _MUL = {operator.mul, operator.imul, torch.mul}
 _SUB = {operator.sub, operator.isub, torch.sub}
 _DIV = {operator.truediv, torch.div}
 _IDENTITY_METHODS = {"contiguous", "clone", "detach", "float"}
-_PERMUTED = {(0, 2, 3, 1): "NHWC", (0, 3, 1, 2): "NCHW"}
+_PERMUTED: dict[tuple[int, ...], str] = {(0, 2, 3, 1): "NHWC", (0, 3, 1, 2): "NCHW"}
 _NO_INPLACE = {operator.iadd: operator.add, operator.imul: operator.mul, operator.isub: operator.sub}
 
 
@@ -169,14 +169,16 @@ def classify_module(module: nn.Module, layout: str) -> Role:
         role = Role("flatten")
     if getattr(module, "inplace", False):
         module = copy.copy(module)  # shares the parameters; only the flag differs
-        module.inplace = False
+        module.__dict__["inplace"] = False
     return Role(role.kind, role.params, module)
 
 
 def classify_function(node: fx.Node, layout: str) -> Role:
     """The role of a call of a function or method on tensors."""
     tensors = [a for a in node.args if isinstance(a, fx.Node)]
-    target, args, kwargs = node.target, node.args, dict(node.kwargs)
+    target: Any = node.target
+    args: Any = node.args
+    kwargs: Any = dict(node.kwargs)
     method = target.rstrip("_") if isinstance(target, str) else None
     dims = {k: v for k, v in kwargs.items() if k != "inplace"}
     role = Role("other")
@@ -308,7 +310,8 @@ def _bound(names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 def _permutation(node: fx.Node) -> tuple[int, ...]:
-    dims = node.args[1:] if len(node.args) > 2 else node.args[1] if len(node.args) == 2 else node.kwargs["dims"]
+    args: Any = node.args
+    dims: Any = args[1:] if len(args) > 2 else args[1] if len(args) == 2 else node.kwargs["dims"]
     return tuple(d % 4 for d in dims) if all(isinstance(d, int) for d in dims) else ()
 
 

@@ -160,8 +160,8 @@ class Trace:
 
     def layer_info(self, input_size: Pair | None = None, channels: int | None = None) -> list[LayerInfo]:
         """The table of layers for images of ``input_size`` (default: ``model.input_size``, else 224)."""
-        size = input_size or getattr(self.model, "input_size", 224)
-        size = (size, size) if isinstance(size, int) else (size[0], size[1])
+        known: Any = input_size or getattr(self.model, "input_size", 224)
+        size = (known, known) if isinstance(known, int) else (known[0], known[1])
         first = next((step for step in self.steps if step.kind == "conv"), None)
         if channels is None:
             channels = first.params.weight.shape[1] * first.params.groups if first else 3
@@ -220,7 +220,7 @@ class Trace:
 
 
 class _Tracer(fx.Tracer):
-    """Keeps torchvision's channel-wise layer norm and channel shuffle whole: on windows they are functions of a cell."""
+    """Keeps torchvision's channel-wise layer norm and channel shuffle whole: both are functions of one cell."""
 
     def __init__(self) -> None:
         shuffle = getattr(sys.modules.get("torchvision.models.shufflenetv2"), "channel_shuffle", None)
