@@ -9,7 +9,7 @@ Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 2.1, figure 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from zfkernels.methods.checks import check_images
 from zfkernels.methods.descent import Clean, Descent
 from zfkernels.methods.progress import progress_bar
+from zfkernels.methods.pullback import DECONVNET, Rules
 from zfkernels.ops import max_pool2d_with_switches
 from zfkernels.plan import Placement, frame_of, needed_boxes, one_placement
 from zfkernels.results import Projections
@@ -36,6 +37,7 @@ class DeconvNet:
             that the model had at this moment.
         overlap: what happens where pooling windows overlap and select the same pixel: ``"sum"``, the exact adjoint of
             max-pooling, or ``"last"``, the last window in row-major order wins (as ``F.max_unpool2d``).
+        rules: which steps follow the paper's rules and which their derivative.
         backend: variant of the ops, asked for by name; None chooses by device.
 
     Raises:
@@ -43,12 +45,13 @@ class DeconvNet:
         ValueError: the model is in training mode.
     """
 
-    def __init__(self, model: nn.Module, *, overlap: str = "sum", backend: str | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, *, overlap: str = "sum", rules: Rules = DECONVNET, backend: str | None = None
+    ) -> None:
         if overlap not in ("sum", "last"):
             raise ValueError(f"DeconvNet: expected overlap one of ('sum', 'last'), got {overlap!r}")
         self.trace: Trace = trace_model(model)
-        self.overlap = overlap
-        self.backend = backend
+        self.overlap, self.rules, self.backend = overlap, rules, backend
 
     @cached_property
     def layers(self) -> list[LayerInfo]:
@@ -118,8 +121,8 @@ class DeconvNet:
             for start in range(0, len(chosen), batch_size):
                 stop = min(start + batch_size, len(chosen))
                 here = {name: placement.rows(start, stop) for name, placement in placements.items()}
-                descent = Descent(self.trace, target, clean, here, self.overlap, self.backend)
-                pixels.append(descent.run(chosen[start:stop], value[start:stop]).values)
+                descent = Descent(self.trace, target, clean, here, self.rules, self.overlap, self.backend)
+                pixels.append(descent.project(chosen[start:stop], value[start:stop]).values)
                 advance(stop - start)
         ground = placements[self.trace.input.name]
         field = boxes[self.trace.input.name]
@@ -128,6 +131,52 @@ class DeconvNet:
             layer, Windows(values, ground.origins, chosen[:, 0], ground.frame), chosen[:, 0], chosen[:, 1],
             chosen[:, 2:], value, torch.cat([field.lo, field.hi], 1).expand(len(chosen), 4),
         )  # fmt: skip
+
+    @torch.no_grad()
+    def pull_back(
+        self,
+        images: Tensor,  # [N, C, H, W]
+        layer: str,
+        signal: Callable[[Tensor], Tensor],
+    ) -> Tensor:  # [N, C, H, W]
+        """Sends a signal at a whole layer down to the pixels, all of its cells together.
+
+        :meth:`project` sends activations down one by one; here they meet on their way, and a rectifier sees their sum.
+        Only the windows that the signal's cells other than zero can reach are computed.
+
+        Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 2.1.
+
+        Args:
+            images: [N, C, H, W], in the model's input units, of its dtype.
+            layer: as for :meth:`project`.
+            signal: from the layer's value [N, ...] to what is injected, of the same shape.
+
+        Returns:
+            [N, C, H, W], of ``images``' dtype.
+
+        Raises:
+            TypeError: images that are no tensor of the model's dtype.
+            ValueError: unknown layer, images or a signal of a wrong shape.
+        """
+        target = self.trace.by_name[self.trace.resolve(layer)]
+        check_images("pull_back", images, self.trace)
+        clean, value = self._forward(images, target)
+        injected = signal(value)
+        if injected.shape != value.shape:
+            raise ValueError(
+                f"pull_back: expected signal of the layer's shape {tuple(value.shape)}, got {tuple(injected.shape)}"
+            )
+        if frame_of(target, tuple(value.shape)) is None:
+            boxes = needed_boxes(self.trace, clean.shapes, target.name, None)
+        else:
+            injected = injected if target.layout == "NCHW" else injected.permute(0, 3, 1, 2)
+            (top, bottom), (left, right) = (_extent(injected, axis) for axis in (2, 3))
+            injected = injected[:, :, top:bottom, left:right]
+            corner = torch.tensor([[top, left]])
+            boxes = needed_boxes(self.trace, clean.shapes, target.name, corner, (bottom - top, right - left))
+        placements = self._place(boxes, clean.shapes, len(images), images.device)
+        descent = Descent(self.trace, target, clean, placements, self.rules, self.overlap, self.backend)
+        return descent.run(torch.arange(len(images), device=images.device), injected).paste()
 
     def _forward(self, images: Tensor, target: Step) -> tuple[Clean, Tensor]:
         """One forward pass up to ``target``; keeps switches, and inputs where a derivative will need them."""
@@ -141,7 +190,7 @@ class DeconvNet:
                     inputs[0], s.kernel, s.stride, s.padding, s.dilation,
                     ceil_mode=step.params.ceil_mode, backend=self.backend,
                 )  # fmt: skip
-            elif step.kind in SAVED_KINDS:
+            elif step.kind in SAVED_KINDS or self.rules.by_derivative(step):
                 clean.values[step.name] = inputs
             for name, value in zip(step.inputs, inputs, strict=True):
                 if isinstance(value, Tensor):
@@ -169,6 +218,12 @@ def _as_maps(value: Tensor, step: Step) -> Tensor:
     if step.layout == "NHWC" and value.dim() == 4:
         return value.permute(0, 3, 1, 2)
     return value if step.layout and value.dim() == 4 else value.flatten(1)[:, :, None, None]
+
+
+def _extent(maps: Tensor, axis: int) -> tuple[int, int]:
+    """First and last + 1 of the cells along ``axis`` that are not zero on every map; (0, 1) if all are."""
+    used = (maps != 0).movedim(axis, 0).flatten(1).any(1).nonzero().flatten().tolist()
+    return (used[0], used[-1] + 1) if used else (0, 1)
 
 
 def _units(

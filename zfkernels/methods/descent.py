@@ -44,7 +44,7 @@ class Stage:
 
 
 class Descent:
-    """Takes signals down from ``target``; ``placements`` says where the windows of each step lie."""
+    """Takes signals down from ``target``; ``placements`` says where the windows of each step lie, ``rules`` how."""
 
     def __init__(
         self,
@@ -52,34 +52,42 @@ class Descent:
         target: Step,
         clean: Clean,
         placements: Mapping[str, Placement],
+        rules: pullback.Rules,
         overlap: str,
         backend: str | None,
     ) -> None:
         self.trace, self.target, self.clean, self.placements = trace, target, clean, placements
-        self.overlap, self.backend = overlap, backend
-        self.stages = {step.name: stage for step, stage in _stages(trace, clean)}
+        self.rules, self.overlap, self.backend = rules, overlap, backend
+        self.stages = {step.name: stage for step, stage in _stages(trace, clean, rules)}
 
-    def run(self, units: Tensor, value: Tensor) -> Windows:
+    def project(self, units: Tensor, value: Tensor) -> Windows:
         """Sends ``value`` [P] at ``units`` [P, 4] (image, channel, row, column) down to the pixels."""
-        self.image = units[:, 0]
-        self.signals: dict[str, Signal] = {self.target.name: self._inject(units, value)}
+        return self.run(units[:, 0], self._inject(units, value))
+
+    def run(self, image: Tensor, signal: Tensor) -> Windows:
+        """Sends signals down: at a layer with maps windows [P, C, h, w] where its placement says, else [P, ...]."""
+        self.image = image
+        has_maps = self.target.name in self.placements
+        self.signals: dict[str, Signal] = {
+            self.target.name: self._windows(self.target.name, signal) if has_maps else signal
+        }
         for step in reversed(self.trace.steps):
             if step.kind != "input" and step.name in self.signals:
                 for name, below in self._below(step, self.signals.pop(step.name)):
                     self._add(name, below)
         pixels = self.signals.get(self.trace.input.name)
         if not isinstance(pixels, Windows):
-            raise ValueError(f"project: expected a layer that depends on the images, got {self.target.label!r}")
+            raise ValueError(f"DeconvNet: expected a layer that depends on the images, got {self.target.label!r}")
         return pixels
 
-    def _inject(self, units: Tensor, value: Tensor) -> Signal:
+    def _inject(self, units: Tensor, value: Tensor) -> Tensor:
         shape = self.clean.shapes[self.target.name]
         rows = torch.arange(len(units), device=value.device)
         if self.target.name in self.placements:
             channels = shape[1] if self.target.layout == "NCHW" else shape[3]
             values = value.new_zeros((len(units), channels, 1, 1))
             values[rows, units[:, 1], 0, 0] = value
-            return self._windows(self.target.name, values)
+            return values
         signal = value.new_zeros((len(units), *shape[1:]))
         signal.view(len(units), -1)[rows, units[:, 1]] = value
         return signal
@@ -97,14 +105,15 @@ class Descent:
         """Adds a signal to what already waits at a step; windows of other sizes are moved to the step's own."""
         if isinstance(signal, Tensor):
             waiting = self.signals.get(name)
-            self.signals[name] = signal if waiting is None else waiting + signal
+            self.signals[name] = signal + waiting if isinstance(waiting, Tensor) else signal
             return
         place = self.placements[name]
         values = signal.values
         if signal.origins is not place.origins or signal.size != place.size:
             values = crop(None, place.origins, self.image, place.size, windows=signal)
-        if name in self.signals:
-            values = values + self.signals[name].values
+        waiting = self.signals.get(name)
+        if isinstance(waiting, Windows):
+            values = values + waiting.values
         self.signals[name] = self._windows(name, values)
 
     def _below(self, step: Step, signal: Signal) -> Iterator[tuple[str, Signal]]:
@@ -114,7 +123,8 @@ class Descent:
         elif isinstance(signal, Tensor) or step.kind == "other":
             dense = signal if isinstance(signal, Tensor) else pullback.as_layout(signal.paste(), step.layout)
             inputs = self.clean.values.get(step.name, (None,) * len(step.inputs))
-            for name, below in zip(step.inputs, pullback.vector(step, dense, inputs, self.image), strict=True):
+            belows = pullback.vector(step, dense, inputs, self.image, self.rules)
+            for name, below in zip(step.inputs, belows, strict=True):
                 if below is not None:
                     yield name, self._as_signal(name, below)
         elif step.name in self.stages:
@@ -134,7 +144,8 @@ class Descent:
             yield from self._mul(step, signal)
         else:
             assert step.kind in LOCAL_KINDS, step.kind
-            yield step.inputs[0], pullback.local(step, signal, self.clean.values.get(step.name, (None,))[0])
+            (x,) = self.clean.values.get(step.name, (None,))
+            yield step.inputs[0], pullback.local(step, signal, x, self.rules)
 
     def _stage(self, stage: Stage, signal: Windows) -> Windows:
         conv = stage.conv.sliding
@@ -217,7 +228,7 @@ def _pooling(pool: Step | None, unpooled: tuple[int, int]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _stages(trace: Trace, clean: Clean) -> Iterator[tuple[Step, Stage]]:
+def _stages(trace: Trace, clean: Clean, rules: pullback.Rules) -> Iterator[tuple[Step, Stage]]:
     """Each convolution that ran, and the last step of the chain conv → (batch norm) → (ReLU) → (max-pool) above it."""
     for conv in trace.steps:
         if conv.kind != "conv" or conv.name not in clean.shapes:
@@ -230,7 +241,7 @@ def _stages(trace: Trace, clean: Clean) -> Iterator[tuple[Step, Stage]]:
                 break
             if reader.kind == "batch_norm" and not rectify:
                 weight = weight * pullback.batch_norm_scale(reader.params)[:, None, None, None]
-            elif reader.kind == "relu" and not rectify:
+            elif reader.kind == "relu" and not rectify and not rules.by_derivative(reader):
                 rectify = True
             elif reader.kind == "max_pool":
                 pool = reader

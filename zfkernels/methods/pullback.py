@@ -1,9 +1,9 @@
 """One step of a network, downwards: from the signal at its output to the signal at its inputs.
 
 The DeconvNet's rules: rectifiers pass max(signal, 0), contrast normalisation passes everything, batch normalisation
-its scale, pooling and sums their adjoint, other functions their derivative at the clean activations. Signals are
-windows (P crops, zero outside) or, for layers without maps, tensors [P, ...]. No autograd takes part, but for steps of
-kind "other".
+its scale, pooling and sums their adjoint, other functions their derivative at the clean activations. :class:`Rules` has
+the choices that others make. Signals are windows (P crops, zero outside) or, for layers without maps, tensors [P, ...].
+No autograd takes part, but for functions whose derivative is not written down here.
 
 Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 2.1.
 """
@@ -11,6 +11,7 @@ Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 2.1.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,8 +35,30 @@ _DERIVATIVES: dict[str, Callable[..., Tensor]] = {
 }
 
 
+@dataclass(frozen=True)
+class Rules:
+    """Which steps have a rule of their own; without it they pass the signal times their derivative.
+
+    Attributes:
+        soft_rectifiers: ReLU6 and LeakyReLU pass max(signal, 0), as ReLU does.
+        contrast_normalization: LocalResponseNorm passes everything.
+    """
+
+    soft_rectifiers: bool = True
+    contrast_normalization: bool = True
+
+    def by_derivative(self, step: Step) -> bool:
+        """Whether a step that could have a rule goes by its derivative."""
+        soft = step.kind == "relu" and not step.rectifies
+        return (soft and not self.soft_rectifiers) or (step.kind == "lrn" and not self.contrast_normalization)
+
+
+DECONVNET = Rules()
+
+
 def batch_norm_scale(module: nn.BatchNorm2d) -> Tensor:
     """[C]: what batch normalisation in eval mode multiplies each map with."""
+    assert module.running_var is not None  # the trace sees to it
     scale = torch.rsqrt(module.running_var + module.eps)
     return scale if module.weight is None else scale * module.weight.detach()
 
@@ -73,10 +96,15 @@ def divisor_map(pool: AvgPool, frame: Pair, out_frame: Pair, like: Tensor) -> Te
     return (1.0 / (counts[0][:, None] * counts[1][None, :]).to(like.dtype))[None, None]
 
 
-def local(step: Step, signal: Windows, x: Tensor) -> Windows:
+def local(step: Step, signal: Windows, x: Tensor, rules: Rules) -> Windows:
     """The signal below a function of one cell; ``x`` is the clean value [N, ...] of the step's input."""
     values = signal.values
-    if step.kind == "relu":
+    if step.kind == "pointwise" or rules.by_derivative(step):
+        frames = x if step.layout == "NCHW" else x.permute(0, 3, 1, 2)
+        here = as_layout(crop(frames, signal.origins, signal.image, signal.size), step.layout)
+        grad = _through(step, as_layout(values, step.layout), here)
+        values = grad.permute(0, 3, 1, 2) if step.layout == "NHWC" else grad
+    elif step.kind == "relu":
         values = values.relu()
     elif step.kind == "batch_norm":
         values = values * batch_norm_scale(step.params)[:, None, None]
@@ -84,13 +112,6 @@ def local(step: Step, signal: Windows, x: Tensor) -> Windows:
         values = values * step.call(torch.ones_like(values))
     elif step.kind == "channels":
         values = _other_way_round(step, values, x.shape[1])
-    elif step.kind == "pointwise":
-        frames = x if step.layout == "NCHW" else x.permute(0, 3, 1, 2)
-        here = as_layout(crop(frames, signal.origins, signal.image, signal.size), step.layout)
-        derivative = derivative_of(step)
-        grad = as_layout(values, step.layout)
-        grad = derivative(grad, here) if derivative is not None else through_autograd(step, grad, [here])[0]
-        values = grad.permute(0, 3, 1, 2) if step.layout == "NHWC" else grad
     return Windows(values, signal.origins, signal.image, signal.frame)
 
 
@@ -101,9 +122,9 @@ def _other_way_round(step: Step, values: Tensor, channels: int) -> Tensor:
     return values.new_zeros((values.shape[0], channels, *values.shape[2:])).index_add_(1, index, values)
 
 
-def vector(step: Step, signal: Tensor, inputs: Sequence[Any], image: Tensor) -> list[Tensor | None]:
+def vector(step: Step, signal: Tensor, inputs: Sequence[Any], image: Tensor, rules: Rules) -> list[Tensor | None]:
     """The signal [P, ...] below a step without maps; ``inputs`` are the clean values of its inputs."""
-    if step.kind == "relu":
+    if step.kind == "relu" and not rules.by_derivative(step):
         return [signal.relu()]
     if step.kind in ("identity", "add", "shift"):
         return [signal] * len(inputs)
@@ -111,9 +132,18 @@ def vector(step: Step, signal: Tensor, inputs: Sequence[Any], image: Tensor) -> 
         return [signal * step.call(torch.ones_like(signal))]
     if step.kind == "linear":
         return [signal @ step.params.weight.detach()]
-    derivative = derivative_of(step) if step.kind == "pointwise" else None
     clean = [x.index_select(0, image) if isinstance(x, Tensor) and x.dim() else x for x in inputs]
-    return [derivative(signal, clean[0])] if derivative is not None else through_autograd(step, signal, clean)
+    return [_through(step, signal, clean[0])] if step.kind == "pointwise" else through_autograd(step, signal, clean)
+
+
+def _through(step: Step, signal: Tensor, x: Tensor) -> Tensor:
+    """The signal through the derivative of a step of one input, at ``x``, of the signal's shape."""
+    derivative = derivative_of(step) if step.kind == "pointwise" else None
+    if derivative is not None:
+        return derivative(signal, x)
+    (grad,) = through_autograd(step, signal, [x])
+    assert grad is not None
+    return grad
 
 
 def through_autograd(step: Step, signal: Tensor, inputs: Sequence[Any]) -> list[Tensor | None]:
