@@ -65,8 +65,9 @@ class PlanReport:
         )
         each = [adds / count / 1e6 for adds in (plan.dense, plan.exact, plan.planned)]
         lines.append(
-            f"multiply-adds per position: dense {each[0]:.1f}M, exact boxes {each[1]:.1f}M ({each[0] / each[1]:.2f}x fewer),"
-            f" as planned {each[2]:.1f}M ({each[0] / each[2]:.2f}x fewer)"
+            f"multiply-adds per position: dense {each[0]:.1f}M, "
+            f"exact boxes {each[1]:.1f}M ({each[0] / each[1]:.2f}x fewer), "
+            f"as planned {each[2]:.1f}M ({each[0] / each[2]:.2f}x fewer)"
         )
         return "\n".join(lines)
 
