@@ -37,11 +37,17 @@ def indices_to_switches(
 def switches_to_indices(
     switches: Tensor, width: int, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair
 ) -> Tensor:
+    row, column = switched_cells(switches, kernel_size, stride, padding, dilation)
+    return row * width + column
+
+
+def switched_cells(
+    switches: Tensor, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair
+) -> tuple[Tensor, Tensor]:
+    """Row and column, each int64 [N, C, Hp, Wp], of the cells below that the switches point at."""
     top, left = corners(switches.shape[2:], stride, padding, switches.device)
     cell = switches.long()
-    row = top + cell // kernel_size[1] * dilation[0]
-    column = left + cell % kernel_size[1] * dilation[1]
-    return row * width + column
+    return top + cell // kernel_size[1] * dilation[0], left + cell % kernel_size[1] * dilation[1]
 
 
 def corners(size: tuple[int, ...], stride: Pair, padding: Pair, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from zfkernels.ops import _checks as check
 from zfkernels.ops._library import define
 from zfkernels.ops.max_pool2d_with_switches.op import check_unpooled_size, pooling
+from zfkernels.ops.max_pool2d_with_switches.reference import switched_cells
 from zfkernels.ops.max_unpool2d_with_switches import reference
 from zfkernels.windows import Pair, Sliding
 
@@ -81,9 +82,34 @@ def _setup_context(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any)
     ctx.save_for_backward(switches)
 
 
+def gather_at_switches(
+    input: Tensor,  # [N, C, H, W]
+    switches: Tensor,  # uint8 [N, C, Hp, Wp]
+    layer: Sliding,
+    overlap: str,
+) -> Tensor:  # [N, C, Hp, Wp]
+    """The adjoint of the unpooling; with ``overlap="last"`` windows that lost their pixel get zero."""
+    geometry = (layer.kernel, layer.stride, layer.padding, layer.dilation)
+    height, width = input.shape[2], input.shape[3]
+    row, column = switched_cells(switches, *geometry)
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    inside &= switches.long() < layer.kernel[0] * layer.kernel[1]
+    index = torch.where(inside, row * width + column, 0).flatten(2)
+
+    def gather(maps: Tensor) -> Tensor:
+        return torch.where(inside, maps.flatten(2).gather(2, index).view(switches.shape), 0)
+
+    if overlap == "sum":
+        return gather(input)
+    window = torch.arange(switches.shape[2] * switches.shape[3], dtype=torch.float64, device=switches.device)
+    window = window.view(switches.shape[2:]).expand(switches.shape)
+    last = torch.ops.zfkernels.max_unpool2d_with_switches(window, switches, *geometry, (height, width), "last")
+    return torch.where(gather(last) == window, gather(input), 0)
+
+
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     (switches,) = ctx.saved_tensors
-    return reference.gather_at_switches(grad, switches, ctx.layer, ctx.overlap), *[None] * 7
+    return gather_at_switches(grad, switches, ctx.layer, ctx.overlap), *[None] * 7
 
 
 op = define(

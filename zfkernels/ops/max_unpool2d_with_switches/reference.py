@@ -7,7 +7,6 @@ collision, no atomics, and a fixed order of summation on every device.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from zfkernels.ops._checks import Pair, empty_like_format
@@ -27,33 +26,6 @@ def max_unpool2d_with_switches(
     padded = unpool_padded(values, switches, Sliding(kernel_size, stride, padding, dilation), output_size, overlap)
     inner = padded[:, :, padding[0] : padding[0] + output_size[0], padding[1] : padding[1] + output_size[1]]
     return empty_like_format(values, inner.shape).copy_(inner)
-
-
-def gather_at_switches(
-    input: Tensor,  # [N, C, H, W]
-    switches: Tensor,  # uint8 [N, C, Hp, Wp]
-    layer: Sliding,
-    overlap: str,
-) -> Tensor:  # [N, C, Hp, Wp]
-    """The adjoint of the unpooling; with ``overlap="last"`` windows that lost their pixel get zero."""
-    pooled = (switches.shape[2], switches.shape[3])
-    size = (input.shape[2], input.shape[3])
-    frame = _padded_frame(pooled, layer, size)
-    top, left = layer.padding
-    padded = F.pad(input, (left, frame[1] - size[1] - left, top, frame[0] - size[0] - top))
-    gathered = _gather_padded(padded, switches, layer)
-    if overlap == "sum":
-        return gathered
-    window = torch.arange(pooled[0] * pooled[1], dtype=torch.float64, device=switches.device).view(pooled)
-    last = unpool_padded(window.expand(switches.shape), switches, layer, size, "last")
-    return torch.where(_gather_padded(last, switches, layer) == window, gathered, 0)
-
-
-def _gather_padded(padded: Tensor, switches: Tensor, layer: Sliding) -> Tensor:
-    out = padded.new_zeros(switches.shape)
-    for cell in range(layer.kernel[0] * layer.kernel[1]):
-        out = torch.where(switches == cell, _under(padded, cell, layer, (switches.shape[2], switches.shape[3])), out)
-    return out
 
 
 def _padded_frame(pooled: Pair, layer: Sliding, size: Pair) -> Pair:

@@ -11,8 +11,7 @@ from torch.nn.grad import conv2d_weight
 from zfkernels.ops import _checks as check
 from zfkernels.ops._library import define
 from zfkernels.ops.max_pool2d_with_switches.op import check_unpooled_size, pooling
-from zfkernels.ops.max_unpool2d_with_switches.op import OVERLAP
-from zfkernels.ops.max_unpool2d_with_switches.reference import gather_at_switches
+from zfkernels.ops.max_unpool2d_with_switches.op import OVERLAP, gather_at_switches
 from zfkernels.ops.unpool_relu_conv_transpose2d import reference
 from zfkernels.windows import Pair, Sliding, Windows, pair_tensor, place
 
@@ -174,7 +173,10 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     values, switches, weight = ctx.saved_tensors
     unpooled_size, groups, overlap, rectify = ctx.rest
     conv, grad_values, grad_weight = ctx.conv, None, None
-    unpooled = reference.unpool(values, switches, ctx.pool, unpooled_size, overlap).to(values.dtype)
+    unpooled = values
+    if switches is not None:
+        pool = (ctx.pool.kernel, ctx.pool.stride, ctx.pool.padding, ctx.pool.dilation)
+        unpooled = torch.ops.zfkernels.max_unpool2d_with_switches(values, switches, *pool, unpooled_size, overlap)
     if ctx.needs_input_grad[0]:
         grad_values = torch.nn.functional.conv2d(grad, weight, None, conv.stride, conv.padding, conv.dilation, groups)
         if rectify:

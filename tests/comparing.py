@@ -1,0 +1,72 @@
+"""How close two results of an op have to be, derived from the arithmetic and not chosen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from zfkernels import ops
+
+# Copies and selections have no rounding: their results are equal to the bit. Sums of overlapping values do.
+SELECTIONS = {"max_pool2d_with_switches", "max_unpool2d_with_switches", "window_max_pool2d"}
+
+
+def selects(op: str, arguments: dict[str, Any]) -> bool:
+    return op in SELECTIONS and arguments.get("overlap") != "sum"
+
+
+def call(op: str, arguments: dict[str, Any], backend: str | None = None) -> list[Tensor]:
+    """All tensors that the op returns: for windows, the values, origins and images."""
+    return pytree.tree_leaves(getattr(ops, op)(**arguments, backend=backend))
+
+
+def converted(arguments: dict[str, Any], function: Any) -> dict[str, Any]:
+    """``function`` of every floating tensor among the arguments, in their place."""
+    return pytree.tree_map_only(Tensor, lambda t: function(t) if t.is_floating_point() else t, arguments)
+
+
+def exact(op: str, arguments: dict[str, Any]) -> list[Tensor]:
+    """The reference on the same numbers in float64."""
+    return call(op, converted(arguments, Tensor.double), "reference")
+
+
+def magnitude(op: str, arguments: dict[str, Any]) -> list[Tensor]:
+    """The sum of the absolute values of all terms of each number of the result: what rounding errors scale with."""
+    arguments = converted(arguments, lambda t: t.double().abs().nan_to_num(0, 0, 0))
+    if isinstance(arguments.get("fill"), float):
+        arguments["fill"] = abs(arguments["fill"])
+    return call(op, arguments, "reference")
+
+
+def assert_bits_equal(actual: list[Tensor], expected: list[Tensor]) -> None:
+    """The same dtypes, shapes and numbers; one NaN is as good as another."""
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, e, rtol=0, atol=0, equal_nan=True)
+
+
+def rounding(dtype: torch.dtype, size: Tensor) -> Tensor:
+    """The band of one rounding of numbers that are sums of terms of this size, below the normal numbers too."""
+    info = torch.finfo(dtype)
+    return info.eps * size + info.eps * info.smallest_normal
+
+
+def assert_within_budget(op: str, arguments: dict[str, Any], actual: list[Tensor]) -> None:
+    """No further from float64 than twice the reference in the same dtype, give or take one rounding."""
+    truths, sizes, references = exact(op, arguments), magnitude(op, arguments), call(op, arguments, "reference")
+    for a, truth, size, reference in zip(actual, truths, sizes, references, strict=True):
+        assert (a.shape, a.dtype) == (reference.shape, reference.dtype)
+        if not a.is_floating_point():
+            assert torch.equal(a, reference)
+            continue
+        finite = truth.isfinite() & reference.isfinite()
+        torch.testing.assert_close(a[~finite], reference[~finite], rtol=0, atol=0, equal_nan=True)
+        error = (reference.double() - truth)[finite].abs().amax() if finite.any() else 0.0
+        budget = 2 * (error + rounding(a.dtype, size))
+        wrong = finite & ~((a.double() - truth).abs() <= budget)
+        assert not wrong.any(), (
+            f"{op}: {int(wrong.sum())} of {wrong.numel()} numbers are outside the budget, the first at "
+            f"{wrong.nonzero()[0].tolist()}: {a[wrong][0]} for {truth[wrong][0]} ± {budget[wrong][0]:.1e}"
+        )

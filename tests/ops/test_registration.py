@@ -1,0 +1,137 @@
+"""``torch.ops.zfkernels``: schemas, fake tensors, gradients and compilation, for every variant over the samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from comparing import assert_bits_equal, call
+from samples import SAMPLES, Sample
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+from torch.utils import _pytree as pytree
+from variants import flat_arguments, samples, skip_unless_possible, variants
+
+from zfkernels import ops
+from zfkernels.windows import Windows
+
+# What can be differentiated, and samples that meet each branch of the formulas.
+GRADIENTS = {
+    "max_pool2d_with_switches": ("input",),
+    "max_unpool2d_with_switches": ("values",),
+    "unpool_relu_conv_transpose2d": ("values", "weight"),
+}
+DIFFERENTIATED = {
+    "contiguous", "sliced channels_last", "empty batch", "non-square", "overlapping", "overlapping last", "dilation",
+    "padding ceil", "padding ceil last", "not rectified", "no switches", "groups", "any switches", "any switches last",
+}  # fmt: skip
+TRACED = {"contiguous", "channels_last", "empty batch", "overlapping last", "groups", "no switches", "windows, default",
+          "windows, none", "several images", "no positions", "no windows"}  # fmt: skip
+COMPILED = {"contiguous", "windows, last"}
+
+
+def registered(op: str) -> Any:
+    return getattr(torch.ops.zfkernels, op).default
+
+
+def differentiable(op: str, arguments: dict[str, Any]) -> tuple[dict[str, Any], list[Tensor]]:
+    """The arguments, and those of their tensors that now require a gradient."""
+    names = () if isinstance(arguments.get("values"), Windows) else GRADIENTS.get(op, ())
+    fresh = {name: arguments[name].detach().clone().requires_grad_() for name in names}
+    return {**arguments, **fresh}, list(fresh.values())
+
+
+def significant_strides(tensor: Tensor) -> list[int]:
+    """The strides that say where something lies: not those of dimensions of size one or of empty tensors."""
+    return [s for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n > 1 and tensor.numel() > 0]
+
+
+@pytest.mark.parametrize(("op", "sample", "variant", "device"), variants(reference=True, large=False))
+def test_schema_and_fake_kernel_tell_the_truth(op: str, sample: Sample, variant: str, device: str) -> None:
+    arguments = sample.arguments(torch.float32, device)
+    skip_unless_possible(op, variant, arguments)
+    flat = flat_arguments(op, arguments)
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(registered(op), flat, {"backend": variant}, test_utils=checks)
+    real = pytree.tree_leaves(registered(op)(*flat, backend=variant))
+    meta = pytree.tree_leaves(registered(op)(*pytree.tree_map_only(Tensor, on_meta, flat)))
+    for r, m in zip(real, meta, strict=True):
+        assert (r.shape, r.dtype, significant_strides(r)) == (m.shape, m.dtype, significant_strides(m))
+
+
+def on_meta(tensor: Tensor) -> Tensor:
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+@pytest.mark.parametrize(("op", "sample"), samples(names=TRACED))
+def test_traces_with_dynamic_shapes(op: str, sample: Sample) -> None:
+    flat = flat_arguments(op, sample.arguments(torch.float32))
+    if op in GRADIENTS and "windows" not in sample.name:
+        flat = pytree.tree_map_only(Tensor, lambda t: t.clone().requires_grad_() if t.is_floating_point() else t, flat)
+    torch.library.opcheck(registered(op), flat, {"backend": "reference"}, test_utils="test_aot_dispatch_dynamic")
+
+
+@pytest.mark.parametrize(("op", "sample", "variant", "device"), variants(SAMPLES, COMPILED, reference=True))
+def test_compiles_in_one_graph(op: str, sample: Sample, variant: str, device: str) -> None:
+    arguments, leaves = differentiable(op, sample.arguments(torch.float32, device))
+    skip_unless_possible(op, variant, arguments)
+    compiled = torch.compile(getattr(ops, op), fullgraph=True, backend="aot_eager")
+    actual = pytree.tree_leaves(compiled(**arguments, backend=variant))
+    assert_bits_equal(actual, call(op, arguments, variant))
+    if leaves:
+        loss, expected = actual[0].sum(), call(op, arguments, variant)[0].sum()
+        assert_bits_equal(list(torch.autograd.grad(loss, leaves)), list(torch.autograd.grad(expected, leaves)))
+
+
+def scalar(op: str, variant: str, arguments: dict[str, Any], leaves: list[Tensor]) -> Any:
+    """The op as a function of the tensors that require a gradient, for gradcheck."""
+    names = GRADIENTS[op]
+    return lambda *values: call(op, {**arguments, **dict(zip(names, values, strict=True))}, variant)[0]
+
+
+@pytest.mark.parametrize(("op", "sample", "variant", "device"), variants(GRADIENTS, DIFFERENTIATED, reference=True))
+def test_gradients_are_those_of_finite_differences(op: str, sample: Sample, variant: str, device: str) -> None:
+    arguments, leaves = differentiable(op, sample.arguments(torch.float64, device))
+    skip_unless_possible(op, variant, arguments)
+    function = scalar(op, variant, arguments, leaves)
+    assert gradcheck(function, leaves, fast_mode=True)
+    assert gradgradcheck(function, leaves, fast_mode=True)
+
+
+@pytest.mark.parametrize(("op", "sample", "variant", "device"), variants(GRADIENTS, DIFFERENTIATED, reference=False))
+def test_gradients_are_those_of_the_reference(op: str, sample: Sample, variant: str, device: str) -> None:
+    arguments, leaves = differentiable(op, sample.arguments(torch.float32, device))
+    skip_unless_possible(op, variant, arguments)
+    gradients = [
+        torch.autograd.grad((call(op, arguments, name)[0] ** 2).sum(), leaves) for name in (variant, "reference")
+    ]
+    for actual, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+REFUSED = {
+    "occluded_conv2d": ("images", "weight", "bias"),
+    "window_conv2d": ("windows", "frames", "weight", "bias"),
+    "window_max_pool2d": ("windows", "frames"),
+}
+
+
+@pytest.mark.parametrize(("op", "argument"), [(op, name) for op, names in REFUSED.items() for name in names])
+def test_window_ops_refuse_a_gradient_in_words(op: str, argument: str) -> None:
+    arguments = SAMPLES[op][0].arguments(torch.float32)
+    arguments[argument] = pytree.tree_map_only(
+        Tensor, lambda t: t.requires_grad_() if t.is_floating_point() else t, arguments[argument]
+    )
+    result = getattr(ops, op)(**arguments).values
+    with pytest.raises(RuntimeError, match=f"^{op}: it has no gradient; expected tensors that do not require grad"):
+        result.sum().backward()
+
+
+@pytest.mark.parametrize("argument", ["values", "weight"])
+def test_windows_of_the_transposed_convolution_refuse_a_gradient_in_words(argument: str) -> None:
+    op = "unpool_relu_conv_transpose2d"
+    arguments = next(s for s in SAMPLES[op] if s.name == "windows, default").arguments(torch.float32)
+    pytree.tree_map_only(Tensor, lambda t: t.requires_grad_() if t.is_floating_point() else t, arguments[argument])
+    with pytest.raises(RuntimeError, match=f"^{op}: windows have no gradient; expected values a tensor of full maps"):
+        getattr(ops, op)(**arguments).values.sum().backward()

@@ -1,0 +1,345 @@
+"""One table of sample inputs per op: correctness, gradients, opcheck and compilation of every variant run over it.
+
+``SAMPLES[op]`` lists the samples of an op; ``sample.arguments(dtype, device)`` builds the arguments of its public
+function by name. The same sample holds the same numbers in every dtype, up to rounding, and on every device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from maker import LAYOUTS, Maker, Pool
+
+from zfkernels.windows import Pair, Sliding
+
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+Arguments = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Arguments of one op; ``pattern`` and ``layout`` are those of its maps, ``large`` is too slow for scalar loops."""
+
+    name: str
+    build: Callable[..., Arguments]
+    options: Arguments = field(default_factory=dict)
+    pattern: str = "normal"
+    layout: str = "contiguous"
+    large: bool = False
+
+    def arguments(self, dtype: torch.dtype, device: str = "cpu") -> Arguments:
+        return self.build(Maker(dtype, device, self.pattern, self.layout), **self.options)
+
+
+def _samples(build: Callable[..., Arguments], *rows: tuple[Any, ...], plain: Arguments) -> list[Sample]:
+    """Rows ``(name, options)`` or ``(name, options, pattern)``, and ``plain`` in all layouts and patterned."""
+    listed = [Sample(row[0], build, row[1], *row[2:], large=row[0].startswith("blocks")) for row in rows]
+    layouts = [Sample(layout, build, plain, layout=layout) for layout in LAYOUTS]
+    return [*layouts, *(Sample(pattern, build, plain, pattern) for pattern in ("ones", "arange")), *listed]
+
+
+# Geometries of poolings: name, size of the maps, (kernel, stride, padding, dilation, ceil_mode).
+POOLS: list[tuple[str, Pair, Pool]] = [
+    ("disjoint", (8, 6), (2, None, 0, 1, False)),
+    ("overlapping", (31, 33), (3, 2, 0, 1, False)),
+    ("overlapping ceil", (8, 10), (3, 2, 0, 1, True)),
+    ("overlapping dense", (7, 6), (3, 1, 1, 1, False)),
+    ("non-square", (9, 7), ((3, 2), (2, 1), (1, 0), 1, False)),
+    ("padding ceil", (7, 8), (3, 2, 1, 1, True)),
+    ("dilation", (11, 9), (2, 1, 1, (3, 2), False)),
+    ("stride above kernel", (9, 11), (2, (3, 4), 0, 1, False)),
+    ("stride above kernel ceil", (9, 11), (2, (3, 5), 1, 1, True)),
+    ("one cell", (1, 1), (1, 1, 0, 1, False)),
+    ("one row", (1, 9), ((1, 3), 2, 0, 1, False)),
+    ("256 cells", (18, 17), (16, 1, 8, 1, False)),
+]
+
+
+def pooling(kernel: Any, stride: Any, padding: Any, dilation: Any, prefix: str = "") -> Arguments:
+    names = ("kernel_size", "stride", "padding", "dilation")
+    return {prefix + name: value for name, value in zip(names, (kernel, stride, padding, dilation), strict=True)}
+
+
+def sliding(kernel: Any, stride: Any, padding: Any, dilation: Any) -> Sliding:
+    def pair(value: Any) -> Pair:
+        return value if isinstance(value, tuple) else (value, value)
+
+    return Sliding(pair(kernel), pair(kernel if stride is None else stride), pair(padding), pair(dilation))
+
+
+def _max_pool(make: Maker, size: Pair, pool: Pool, images: int = 2, channels: int = 3) -> Arguments:
+    return {"input": make.maps(images, channels, *size), **pooling(*pool[:4]), "ceil_mode": pool[4]}
+
+
+def _max_unpool(
+    make: Maker, size: Pair, pool: Pool, overlap: str = "sum", images: int = 2, channels: int = 3
+) -> Arguments:
+    switches = make.switches(images, channels, size, pool)
+    values = make.maps(*switches.shape)
+    return {
+        "values": values, "switches": switches, **pooling(*pool[:4]), "output_size": size, "overlap": overlap
+    }  # fmt: skip
+
+
+def _pooled(build: Callable[..., Arguments], **options: Any) -> Iterator[tuple[Any, ...]]:
+    for name, size, pool in POOLS:
+        yield name, {"size": size, "pool": pool, **options}
+    _, size, pool = POOLS[2]
+    yield "empty batch", {"size": size, "pool": pool, "images": 0, **options}
+    yield "blocks", {"size": (40, 37), "pool": pool, "channels": 67, **options}
+
+
+def _conv_transpose(
+    make: Maker,
+    size: Pair,  # of the result: the input of the forward convolution
+    kernel: Pair,
+    pool: Pool | None = (2, None, 0, 1, False),
+    channels: tuple[int, int] = (4, 3),  # of the values, of the result
+    images: int = 2,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+    window: Pair | None = None,
+    count: int = 11,
+    out: str = "default",
+    **options: Any,
+) -> Arguments:
+    pooled = unpooled = sliding(kernel, stride, padding, dilation).output_size(size)
+    switches, geometry = None, {}
+    if pool is not None:
+        switches = make.switches(images, channels[0], unpooled, pool)
+        pooled, geometry = (switches.shape[2], switches.shape[3]), pooling(*pool[:4], prefix="pool_")
+    if window is None:
+        values = make.maps(images, channels[0], *pooled)
+    else:
+        values = make.windows(count, channels[0], window, pooled, images)
+        options |= _outputs(make, out, count, size)
+    return {
+        "values": values, "switches": switches, "weight": make.normal(channels[0], channels[1] // groups, *kernel),
+        "stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "output_size": size,
+        **geometry, **options,
+    }  # fmt: skip
+
+
+def _outputs(make: Maker, out: str, count: int, frame: Pair) -> Arguments:
+    """Arguments that place the output windows: where the op puts them, the whole frame, or somewhere."""
+    if out == "default":
+        return {}
+    if out == "whole frame":
+        return {"out_size": frame}
+    size = (min(3, frame[0]), min(4, frame[1]))
+    return {"out_size": size, "out_origins": make.origins(count, size, frame)}
+
+
+def _occluded(
+    make: Maker,
+    size: Pair = (9, 8),
+    kernel: Pair = (3, 3),
+    window: int | Pair = (3, 2),
+    channels: tuple[int, int] = (3, 4),
+    images: int = 1,
+    count: int = 11,
+    groups: int = 1,
+    fill: str = "number",
+    out: str = "default",
+    bias: bool = True,
+    **options: Any,
+) -> Arguments:
+    layer = sliding(kernel, *(options.get(name, d) for name, d in (("stride", 1), ("padding", 0), ("dilation", 1))))
+    fills = {"number": 0.25, "channels": make.normal(channels[0]), "image": make.normal(images, channels[0], *size)}
+    many = {} if images == 1 else {"image": torch.arange(count, device=make.device) % images}
+    return {
+        "images": make.maps(images, channels[0], *size),
+        "weight": make.normal(channels[1], channels[0] // groups, *kernel),
+        "bias": make.normal(channels[1]) if bias else None,
+        "positions": make.origins(count, (1, 1), size),  # the square may hang over the border
+        "window": window, "fill": fills[fill], "groups": groups,
+        **many, **options, **_outputs(make, out, count, layer.output_size(size)),
+    }  # fmt: skip
+
+
+def _window_conv(
+    make: Maker,
+    size: Pair = (9, 8),
+    kernel: Pair = (3, 3),
+    window: Pair = (3, 2),
+    channels: tuple[int, int] = (3, 4),
+    images: int = 2,
+    count: int = 11,
+    groups: int = 1,
+    out: str = "default",
+    bias: bool = True,
+    **options: Any,
+) -> Arguments:
+    layer = sliding(kernel, *(options.get(name, d) for name, d in (("stride", 1), ("padding", 0), ("dilation", 1))))
+    return {
+        "windows": make.windows(count, channels[0], window, size, images),
+        "frames": make.maps(images, channels[0], *size),
+        "weight": make.normal(channels[1], channels[0] // groups, *kernel),
+        "bias": make.normal(channels[1]) if bias else None, "groups": groups,
+        **options, **_outputs(make, out, count, layer.output_size(size)),
+    }  # fmt: skip
+
+
+def _window_pool(
+    make: Maker,
+    size: Pair,
+    pool: Pool,
+    window: Pair | None = None,
+    channels: int = 3,
+    images: int = 2,
+    count: int = 11,
+    out: str = "default",
+) -> Arguments:
+    kernel, stride, padding, dilation, ceil_mode = pool
+    frame = sliding(kernel, stride, padding, dilation).output_size(size, ceil_mode)
+    return {
+        "windows": make.windows(count, channels, window or (min(3, size[0]), min(2, size[1])), size, images),
+        "frames": make.maps(images, channels, *size),
+        **pooling(*pool[:4]), "ceil_mode": ceil_mode, **_outputs(make, out, count, frame),
+    }  # fmt: skip
+
+
+STRIDED = {"kernel": (3, 3), "stride": 2, "padding": 1}
+OVERLAPPING = (3, 2, 0, 1, False)
+
+SAMPLES: dict[str, list[Sample]] = {
+    "max_pool2d_with_switches": _samples(
+        _max_pool,
+        *_pooled(_max_pool),
+        ("ties", {"size": (9, 9), "pool": OVERLAPPING}, "ties"),
+        ("NaN and infinity", {"size": (9, 9), "pool": (3, 2, 1, 1, True)}, "nonfinite"),
+        ("minus infinity", {"size": (5, 5), "pool": (3, 2, 1, 1, True)}, "minus infinity"),
+        plain={"size": (8, 10), "pool": OVERLAPPING},
+    ),
+    "max_unpool2d_with_switches": _samples(
+        _max_unpool,
+        *_pooled(_max_unpool),
+        *((f"{row[0]} last", *row[1:]) for row in _pooled(_max_unpool, overlap="last")),
+        ("any switches", {"size": (7, 8), "pool": (3, 2, 1, 1, True)}, "junk"),
+        ("any switches last", {"size": (7, 8), "pool": (3, 2, 1, 1, True), "overlap": "last"}, "junk"),
+        ("NaN and infinity", {"size": (9, 9), "pool": (3, 2, 1, 1, True)}, "nonfinite"),
+        plain={"size": (8, 10), "pool": OVERLAPPING},
+    ),
+    "unpool_relu_conv_transpose2d": _samples(
+        _conv_transpose,
+        ("odd size", {"size": (31, 33), **STRIDED}),
+        ("zfnet 1", {"size": (25, 27), "kernel": (7, 7), "stride": 2, "padding": 1, "pool": (3, 2, 0, 1, True)}),
+        ("overlapping", {"size": (12, 11), "kernel": (3, 3), "padding": 1, "pool": OVERLAPPING}),
+        ("overlapping last", {"size": (12, 11), "kernel": (3, 3), "pool": OVERLAPPING, "overlap": "last"}),
+        ("dense overlap last", {"size": (9, 9), "kernel": (2, 2), "pool": (3, 1, 1, 1, False), "overlap": "last"}),
+        ("not rectified", {"size": (12, 11), "kernel": (3, 3), "pool": OVERLAPPING, "rectify": False}),
+        ("no switches", {"size": (9, 8), "pool": None, **STRIDED}),
+        ("no switches, not rectified", {"size": (9, 8), "pool": None, "rectify": False, **STRIDED}),
+        ("groups", {"size": (9, 8), "kernel": (3, 3), "channels": (6, 4), "groups": 2}),
+        ("depthwise", {"size": (9, 8), "kernel": (3, 3), "channels": (4, 4), "groups": 4}),
+        ("non-square", {"size": (13, 11), "kernel": (3, 2), "stride": (2, 1), "padding": (0, 1), "dilation": (1, 2)}),
+        ("pool with padding", {"size": (14, 13), "pool": (3, 2, 1, 1, True), **STRIDED}),
+        ("pool with dilation", {"size": (12, 11), "kernel": (3, 3), "pool": (2, 2, 1, 2, False)}),
+        ("stride above kernel", {"size": (14, 15), "kernel": (2, 2), "stride": (3, 4), "pool": (2, 1, 0, 1, False)}),
+        ("one cell", {"size": (1, 1), "kernel": (1, 1), "pool": (1, 1, 0, 1, False), "channels": (1, 1)}),
+        ("empty batch", {"size": (12, 11), "kernel": (3, 3), "images": 0}),
+        ("ties", {"size": (12, 11), "kernel": (3, 3), "pool": OVERLAPPING}, "ties"),
+        ("NaN and infinity", {"size": (12, 11), "kernel": (3, 3), "pool": OVERLAPPING}, "nonfinite"),
+        ("any switches", {"size": (14, 13), "pool": (3, 2, 1, 1, True), **STRIDED}, "junk"),
+        ("blocks", {"size": (37, 41), "kernel": (3, 3), "channels": (70, 35), "padding": 1, "pool": OVERLAPPING}),
+        *(
+            (f"windows, {name}", {"size": (19, 18), "window": (2, 3), "pool": (3, 2, 0, 1, True), **STRIDED, **options})
+            for name, options in {
+                "default": {},
+                "last": {"overlap": "last"},
+                "whole frame": {"out": "whole frame"},
+                "somewhere": {"out": "somewhere"},
+                "somewhere last": {"out": "somewhere", "overlap": "last"},
+                "one cell": {"window": (1, 1), "images": 3},
+                "as large as the frame": {"window": (5, 4)},
+                "no switches": {"pool": None},
+                "not rectified": {"rectify": False},
+                "groups": {"channels": (6, 4), "groups": 2},
+                "disjoint pool": {"pool": (2, None, 0, 1, False)},
+                "pool with padding": {"pool": (3, 2, 1, 1, True)},
+                "dilation": {"dilation": 2, "kernel": (2, 3), "pool": (2, 2, 1, 2, False)},
+                "stride above kernel": {"stride": 4, "size": (30, 31)},
+                "none": {"count": 0},
+            }.items()
+        ),
+        ("windows, ties last", {"size": (12, 11), "kernel": (3, 3), "window": (3, 3), "pool": (3, 1, 1, 1, False),
+                                "overlap": "last"}, "ties"),
+        ("windows, NaN and infinity", {"size": (12, 11), "kernel": (3, 3), "window": (2, 2)}, "nonfinite"),
+        ("windows, any switches", {"size": (14, 13), "pool": (3, 2, 1, 1, True), "window": (3, 2), **STRIDED}, "junk"),
+        ("blocks of windows", {"size": (38, 37), "kernel": (5, 5), "channels": (70, 35), "window": (3, 4), "count": 70,
+                               "pool": OVERLAPPING, "stride": 2}),
+        plain={"size": (12, 11), "kernel": (3, 3), "pool": OVERLAPPING},
+    ),
+    "occluded_conv2d": _samples(
+        _occluded,
+        ("odd size", {"size": (31, 33), "window": (7, 5), "stride": 2}),
+        ("fill by channel", {"fill": "channels", "padding": 1}),
+        ("fill by image", {"fill": "image", "padding": 1}),
+        ("several images", {"images": 3, "relu": True}),
+        ("several images, fill by image", {"images": 3, "fill": "image", "window": 4, "stride": 2}),
+        ("without bias", {"bias": False, "relu": True}),
+        ("inside of the square", {"size": (14, 15), "window": (9, 8), "count": 60, "padding": 1}),
+        ("one pixel", {"window": 1, "stride": 2, "padding": 1}),
+        ("whole image", {"window": (9, 8), "count": 5}),
+        ("whole frame", {"out": "whole frame", "padding": 1}),
+        ("somewhere", {"out": "somewhere"}),
+        ("non-square", {"kernel": (3, 2), "stride": (2, 1), "padding": (0, 1), "dilation": (1, 2)}),
+        ("dilation", {"dilation": 3, "padding": 3}),
+        ("stride above kernel", {"kernel": (2, 2), "stride": (4, 3)}),
+        ("padding above kernel", {"kernel": (1, 2), "padding": 2}),
+        ("groups", {"channels": (6, 4), "groups": 2}),
+        ("depthwise", {"channels": (4, 8), "groups": 4, "fill": "channels"}),
+        ("one cell", {"size": (1, 1), "kernel": (1, 1), "window": 1, "channels": (1, 1)}),
+        ("no positions", {"count": 0}),
+        ("no images", {"count": 0, "images": 0}),
+        ("NaN and infinity", {"size": (12, 11)}, "nonfinite"),
+        ("blocks", {"size": (45, 41), "kernel": (7, 7), "stride": 2, "padding": 1, "window": 12, "count": 70,
+                    "channels": (3, 70), "relu": True}),
+        plain={"padding": 1},
+    ),
+    "window_conv2d": _samples(
+        _window_conv,
+        ("odd size", {"size": (31, 33), "window": (7, 5), "stride": 2}),
+        ("one image", {"images": 1, "relu": True}),
+        ("several images", {"images": 4, "relu": True, "padding": 1}),
+        ("without bias", {"bias": False, "relu": True}),
+        ("one cell of the frame", {"window": (1, 1), "stride": 2, "padding": 1}),
+        ("as large as the frame", {"window": (9, 8)}),
+        ("as tall as the frame", {"window": (9, 2), "padding": 1}),
+        ("whole frame", {"out": "whole frame", "padding": 1}),
+        ("somewhere", {"out": "somewhere"}),
+        ("non-square", {"kernel": (3, 2), "stride": (2, 1), "padding": (0, 1), "dilation": (1, 2)}),
+        ("dilation", {"dilation": 3, "padding": 3}),
+        ("stride above kernel", {"kernel": (2, 2), "stride": (4, 3)}),
+        ("padding above kernel", {"kernel": (1, 2), "padding": 2}),
+        ("1x1", {"kernel": (1, 1), "channels": (5, 2)}),
+        ("groups", {"channels": (6, 4), "groups": 2}),
+        ("depthwise", {"channels": (4, 8), "groups": 4}),
+        ("one cell", {"size": (1, 1), "kernel": (1, 1), "window": (1, 1), "channels": (1, 1)}),
+        ("no windows", {"count": 0}),
+        ("no images", {"count": 0, "images": 0}),
+        ("NaN and infinity", {"size": (12, 11), "padding": 1, "relu": True}, "nonfinite"),
+        ("blocks", {"size": (29, 28), "window": (9, 8), "count": 70, "channels": (40, 70), "padding": 1}),
+        plain={"padding": 1},
+    ),
+    "window_max_pool2d": _samples(
+        _window_pool,
+        *((name, {"size": size, "pool": pool}) for name, size, pool in POOLS),
+        ("as large as the frame", {"size": (9, 8), "pool": OVERLAPPING, "window": (9, 8)}),
+        ("whole frame", {"size": (9, 8), "pool": (3, 2, 1, 1, True), "out": "whole frame"}),
+        ("somewhere", {"size": (9, 8), "pool": (3, 2, 1, 1, True), "out": "somewhere"}),
+        ("several images", {"size": (9, 8), "pool": (3, 1, 1, 1, False), "images": 4}),
+        ("no windows", {"size": (9, 8), "pool": OVERLAPPING, "count": 0}),
+        ("no images", {"size": (9, 8), "pool": OVERLAPPING, "count": 0, "images": 0}),
+        ("ties", {"size": (9, 8), "pool": (3, 2, 1, 1, True)}, "ties"),
+        ("NaN and infinity", {"size": (9, 8), "pool": (3, 2, 1, 1, True)}, "nonfinite"),
+        ("minus infinity", {"size": (9, 8), "pool": (3, 2, 1, 1, True)}, "minus infinity"),
+        ("blocks", {"size": (29, 28), "pool": OVERLAPPING, "window": (9, 8), "count": 70, "channels": 70}),
+        plain={"size": (9, 8), "pool": OVERLAPPING},
+    ),
+}  # fmt: skip
