@@ -53,9 +53,19 @@ class Incremental:
         self.plan: SweepPlan | None = None
 
     def __call__(
-        self, images: Tensor, fill: Tensor, targets: Tensor | None, batch_size: int | None, advance: Advance
+        self,
+        images: Tensor,
+        fill: Tensor,
+        targets: Tensor | None,
+        batch_size: int | None,
+        advance: Advance,
+        whole_images: int | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Clean outputs [N, classes], outputs [N, P, classes], and with a layer its map [N] and activity [N, P]."""
+        """Clean outputs [N, classes], outputs [N, P, classes], and with a layer its map [N] and activity [N, P].
+
+        Windows travel together by ``batch_size``, or as many as the free memory holds, and in no more room than so
+        many ``whole_images`` would take.
+        """
         trace = self.trace
         last_format = images.contiguous(memory_format=torch.channels_last)
         clean = trace.run(last_format, [step.name for step in trace.steps if _is_kept(step)] + [trace.output])
@@ -73,7 +83,8 @@ class Incremental:
             activity = sums.gather(1, channel[:, None]).repeat(1, len(self.positions))
         sweep = Sweep(trace, self.cut, last_format, clean, Square(self.window, fill), self.backend)
         tail = _Tail(trace, self.cut, result, targets)
-        for group, chunk, image in _chunks(plan, len(images), batch_size or self._automatic(trace, shapes, images)):
+        batch_size = batch_size or self._automatic(trace, shapes, images, whole_images)
+        for group, chunk, image in _chunks(plan, len(images), batch_size):
             member = group.members[chunk]
             places = self.positions[member].to(images.device, torch.int32)
             image = image.to(images.device)
@@ -86,19 +97,22 @@ class Incremental:
         tail.flush()
         return outputs, result, channel, activity
 
-    def _automatic(self, trace: Trace, shapes: dict[str, tuple[int, ...]], images: Tensor) -> int:
-        """As many windows as an eighth of the free memory holds, at most 128."""
+    def _automatic(
+        self, trace: Trace, shapes: dict[str, tuple[int, ...]], images: Tensor, whole_images: int | None
+    ) -> int:
+        """As many windows as an eighth of the free memory holds, at most 128, in the room of ``whole_images``."""
         assert self.plan is not None
-        largest = 1
-        for group in self.plan.groups:
-            for name, shape in shapes.items():
-                frame = frame_of(trace.by_name[name], shape)
-                if frame is not None:
-                    size = group.windows[name].size if name in group.windows else frame
-                    channels = shape[1] if trace.by_name[name].layout == "NCHW" else shape[3]
-                    largest = max(largest, size[0] * size[1] * channels)
-        room = _free_memory(images.device) // 8
-        return max(1, min(128, room // (6 * largest * images.element_size())))
+        largest, whole = 1, 1
+        for name, shape in shapes.items():
+            frame = frame_of(trace.by_name[name], shape)
+            if frame is not None:
+                channels = shape[1] if trace.by_name[name].layout == "NCHW" else shape[3]
+                reached = [group for group in self.plan.groups if name not in group.unchanged]
+                sizes = [group.windows[name].size if name in group.windows else frame for group in reached]
+                largest = max([largest, *(channels * height * width for height, width in sizes)])
+                whole = max(whole, channels * frame[0] * frame[1])
+        count = min(128, _free_memory(images.device) // 8 // (6 * largest * images.element_size()))
+        return max(1, count if whole_images is None else min(count, whole_images * whole // largest))
 
 
 class _Tail:

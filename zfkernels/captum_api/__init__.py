@@ -1,0 +1,7 @@
+"""Drop-ins for Captum: the same classes, arguments, refusals and numbers; one changed import line."""
+
+from zfkernels.captum_api.arguments import RefusedType, RefusedValue
+from zfkernels.captum_api.deconvolution import Deconvolution, NeuronDeconvolution
+from zfkernels.captum_api.occlusion import Occlusion
+
+__all__ = ["Deconvolution", "NeuronDeconvolution", "Occlusion", "RefusedType", "RefusedValue"]

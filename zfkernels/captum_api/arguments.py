@@ -1,0 +1,128 @@
+"""Captum's forms of arguments: tensors or tuples of them, and the many ways to name an output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zfkernels.trace import Trace, UntraceableError, trace_model
+
+Inputs = Tensor | tuple[Tensor, ...]
+Forward = Callable[..., Any]
+Index = int | slice
+
+
+class RefusedValue(AssertionError, ValueError):
+    """An argument that Captum refuses by assertion; a ValueError as everywhere else in this package."""
+
+
+class RefusedType(AssertionError, TypeError):
+    """An argument of a type that Captum refuses by assertion; a TypeError as everywhere else in this package."""
+
+
+def as_tensors(name: str, inputs: Any) -> tuple[Tensor, ...]:
+    """One or several inputs as a tuple, cut off from autograd."""
+    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor):
+            raise RefusedType(f"{name}: expected inputs a tensor or a tuple of tensors, got {type(tensor).__name__}")
+    return tuple(tensor.detach() for tensor in tensors)
+
+
+def as_arguments(additional: Any) -> tuple[Any, ...]:
+    """``additional_forward_args`` as a tuple."""
+    return () if additional is None else additional if isinstance(additional, tuple) else (additional,)
+
+
+def as_inputs(inputs: Any, results: tuple[Tensor, ...]) -> Any:
+    """One result for each input, in the form of the inputs."""
+    return results if isinstance(inputs, tuple) else results[0]
+
+
+def as_trace(model: Any) -> Trace | None:
+    """The trace of a module; None for what has to be run as it is: other callables, modules that cannot be traced or
+    carry hooks.
+
+    Raises:
+        ValueError: a module with dropout or batch normalisation in training mode.
+    """
+    if not isinstance(model, nn.Module):
+        return None
+    try:
+        trace = trace_model(model)
+    except UntraceableError:
+        return None
+    return None if has_hooks(model) else trace
+
+
+def has_hooks(model: nn.Module) -> bool:
+    """Whether a forward hook may change what a trace, which does not see it, takes for the network."""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def without_wrapper(model: Any) -> Any:
+    """The module inside a DataParallel wrapper: everything runs on the inputs' own device."""
+    return model.module if isinstance(model, nn.DataParallel) else model
+
+
+def select(name: str, output: Tensor, target: Any) -> Tensor:
+    """The elements of ``output`` [N, ...] that ``target`` names, N first where it names them for each example.
+
+    Args:
+        name: who asks, for messages.
+        output: [N, ...].
+        target: None (all); an int or a tensor of one int (an index of axis 1); a tuple (of axes 1, 2, …); an int tensor
+            [N] or a list of N ints (each example's index of axis 1, for [N, classes] only); a list of N tuples.
+    """
+    if target is None:
+        return output
+    if isinstance(target, Tensor):
+        fits = target.numel() == 1 or (target.dim() == 1 and len(target) == _length(output))
+        if target.is_floating_point() or not fits:
+            raise RefusedValue(
+                f"{name}: expected target an int tensor of 1 or {_length(output)} elements, got {target.dtype} of "
+                f"shape {tuple(target.shape)}"
+            )
+        target = target.item() if target.numel() == 1 else target.tolist()
+    if isinstance(target, (int, tuple)):
+        return columns(name, "target", output, target)
+    if not isinstance(target, list):
+        raise RefusedType(f"{name}: expected target an int, tuple, tensor or list, got {type(target).__name__}")
+    if len(target) != _length(output):
+        raise RefusedValue(f"{name}: expected target a list of {_length(output)} entries, got {len(target)}")
+    if all(isinstance(entry, int) for entry in target) and output.dim() != 2:
+        raise RefusedValue(
+            f"{name}: expected an output [N, classes] for a target of one int for each example, got "
+            f"{tuple(output.shape)}"
+        )
+    if not all(isinstance(entry, (int, tuple)) for entry in target):
+        raise RefusedType(f"{name}: expected target a list of ints or tuples, got {target!r}")
+    rows = [columns(name, "target", output[i : i + 1], entry) for i, entry in enumerate(target)]
+    return torch.cat(rows) if rows else output[:, 0]
+
+
+def columns(name: str, argument: str, output: Tensor, index: Any) -> Tensor:
+    """``output[:, *index]``.
+
+    Raises:
+        IndexError: ``index`` lies outside of the output.
+    """
+    index = index if isinstance(index, tuple) else (index,)
+    shape = tuple(output.shape[1:])
+    if len(index) > len(shape) or not all(isinstance(entry, Index) for entry in index):
+        raise RefusedValue(
+            f"{name}: expected {argument} at most {len(shape)} ints or slices for an output of shape "
+            f"{tuple(output.shape)}, got {index}"
+        )
+    for entry, length in zip(index, shape, strict=False):
+        if isinstance(entry, int) and not -length <= entry < length:
+            raise IndexError(f"{name}: expected {argument} from 0 to {length - 1}, got {entry}")
+    everywhere: tuple[Index, ...] = (slice(None), *index)
+    return output[everywhere]
+
+
+def _length(output: Tensor) -> int:
+    return output.shape[0] if output.dim() else 0
