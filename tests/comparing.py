@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -70,3 +72,10 @@ def assert_within_budget(op: str, arguments: dict[str, Any], actual: list[Tensor
             f"{op}: {int(wrong.sum())} of {wrong.numel()} numbers are outside the budget, the first at "
             f"{wrong.nonzero()[0].tolist()}: {a[wrong][0]} for {truth[wrong][0]} ± {budget[wrong][0]:.1e}"
         )
+
+
+def assert_refused(function: Callable[..., Any], arguments: dict[str, Any], error: type, message: str) -> None:
+    """The call raises ``error`` with ``<function>: expected <message>``, word for word."""
+    with pytest.raises(error) as caught:
+        function(**arguments)
+    assert str(caught.value) == f"{function.__name__}: expected {message}"

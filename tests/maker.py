@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -90,3 +91,14 @@ def laid_out(maps: Tensor, layout: str) -> Tensor:
     larger = torch.full((n, c + 2, 2 * h + 1, w + 3), 7, dtype=maps.dtype, device=maps.device)
     view = larger.contiguous(memory_format=format)[:, 1 : c + 1, 1::2, 2 : w + 2]
     return view.copy_(maps)
+
+
+def windows_of_ones(**changes: Any) -> Windows:
+    """Five windows [4, 2, 3] in a frame (9, 8), or whatever the changes make of them."""
+    fields: dict[str, Any] = {
+        "values": torch.ones(5, 4, 2, 3),
+        "origins": torch.zeros(5, 2, dtype=torch.int32),
+        "image": torch.zeros(5, dtype=torch.int64),
+        "frame": (9, 8),
+    }
+    return Windows(**(fields | changes))

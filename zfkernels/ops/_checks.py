@@ -44,9 +44,11 @@ def tensor(op: str, argument: str, value: Any, shape: str, dtypes: Sequence[torc
 def same(op: str, argument: str, value: Tensor, other_argument: str, other: Tensor, *, dtype: bool = True) -> None:
     """``value`` on the device (and of the dtype) of ``other``."""
     if value.device != other.device:
-        raise ValueError(f"{op}: expected {argument} on {other_argument}'s device {other.device}, got {value.device}")
+        raise ValueError(
+            f"{op}: expected {argument} on the device of {other_argument}, {other.device}, got {value.device}"
+        )
     if dtype and value.dtype != other.dtype:
-        raise TypeError(f"{op}: expected {argument} of {other_argument}'s dtype {other.dtype}, got {value.dtype}")
+        raise TypeError(f"{op}: expected {argument} of the dtype of {other_argument}, {other.dtype}, got {value.dtype}")
 
 
 def equal(op: str, argument: str, value: Any, expected: Any) -> None:

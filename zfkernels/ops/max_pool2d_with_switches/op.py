@@ -15,20 +15,23 @@ from zfkernels.windows import Pair, Sliding
 NAME = "max_pool2d_with_switches"
 
 
-def pooling(op: str, kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> Sliding:
-    """The checked geometry of a pooling; ``stride=None`` is the kernel's size."""
-    kernel = check.pair(op, "kernel_size", kernel_size, minimum=1)
+def pooling(op: str, kernel_size: Any, stride: Any, padding: Any, dilation: Any, prefix: str = "") -> Sliding:
+    """The checked geometry of a pooling; ``stride=None`` is the kernel's size, ``prefix`` begins the arguments' names."""
+    kernel = check.pair(op, f"{prefix}kernel_size", kernel_size, minimum=1)
     layer = Sliding(
         kernel,
-        kernel if stride is None else check.pair(op, "stride", stride, minimum=1),
-        check.pair(op, "padding", padding, minimum=0),
-        check.pair(op, "dilation", dilation, minimum=1),
+        kernel if stride is None else check.pair(op, f"{prefix}stride", stride, minimum=1),
+        check.pair(op, f"{prefix}padding", padding, minimum=0),
+        check.pair(op, f"{prefix}dilation", dilation, minimum=1),
     )
     if kernel[0] * kernel[1] > 256:
-        raise ValueError(f"{op}: expected kernel_size of at most 256 cells (a switch is one byte), got {kernel}")
+        raise ValueError(
+            f"{op}: expected {prefix}kernel_size of at most 256 cells (a switch is one byte), got {kernel}"
+        )
     if 2 * layer.padding[0] > layer.extent[0] or 2 * layer.padding[1] > layer.extent[1]:
         raise ValueError(
-            f"{op}: expected padding at most half the window {layer.extent} (kernel with dilation), got {layer.padding}"
+            f"{op}: expected {prefix}padding at most half the window {layer.extent} (kernel with dilation),"
+            f" got {layer.padding}"
         )
     return layer
 
