@@ -16,7 +16,7 @@ NAME = "max_pool2d_with_switches"
 
 
 def pooling(op: str, kernel_size: Any, stride: Any, padding: Any, dilation: Any, prefix: str = "") -> Sliding:
-    """The checked geometry of a pooling; ``stride=None`` is the kernel's size, ``prefix`` begins the arguments' names."""
+    """The checked geometry of a pooling; ``stride=None`` is the kernel's size; ``prefix`` is for the messages."""
     kernel = check.pair(op, f"{prefix}kernel_size", kernel_size, minimum=1)
     layer = Sliding(
         kernel,
