@@ -11,20 +11,19 @@ Kinds:
     identity     does nothing in eval mode: dropout, stochastic depth, contiguous, Identity
     add, cat     addition of two maps (or vectors), concatenation of maps along channels
     mul          product of two maps, one of which may be a gate of one cell (squeeze-excitation)
-    shift, scale a constant added to, or multiplied with, each map
+    shift, scale a constant, the same all over the frame, added to, or multiplied with, each map
     channels     a choice or another order of the channels
     permute      between [N, C, H, W] and [N, H, W, C]
     pointwise    any other function of one cell: other non-linearities, layer norm over channels, linear over channels
     global_pool  mean over the whole frame
     adaptive_pool  adaptive average pooling to a size other than one cell
-    flatten      [N, C, H, W] -> [N, C * H * W]
+    flatten      [N, C, H, W] (or [N, H, W, C]) -> [N, all of it]
     linear       a fully-connected layer on vectors
     other        anything else; runs on whole frames only
 """
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,38 +99,50 @@ class Step:
 SLIDING_KINDS = ("conv", "max_pool", "avg_pool")
 LOCAL_KINDS = ("relu", "lrn", "batch_norm", "identity", "shift", "scale", "channels", "permute", "pointwise")
 # Kinds that need maps [N, C, H, W], and kinds that spread a change over the whole frame.
-MAP_KINDS = (*SLIDING_KINDS, "lrn", "batch_norm", "cat", "global_pool", "adaptive_pool")
+MAP_KINDS = (*SLIDING_KINDS, "lrn", "batch_norm", "cat", "channels", "global_pool", "adaptive_pool")
 FRAME_KINDS = ("global_pool", "adaptive_pool", "flatten", "linear", "other")
 
 _RELU_MODULES = (nn.ReLU, nn.ReLU6, nn.LeakyReLU)
-_RELU_FUNCTIONS = {F.relu, F.relu6, F.leaky_relu, torch.relu, torch.relu_, F.relu_, F.leaky_relu_}
-_PLAIN_RELU = {F.relu, torch.relu, torch.relu_, F.relu_}
+_RELU_FUNCTIONS = {F.relu, F.relu6, F.leaky_relu, torch.relu}
+_PLAIN_RELU = {F.relu, torch.relu}
 _POINTWISE_MODULES = (
     nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.GELU, nn.ELU, nn.SELU, nn.CELU, nn.Softplus,
     nn.Mish, nn.Hardtanh, nn.LogSigmoid, nn.Softsign, nn.Tanhshrink,
 )  # fmt: skip
 _POINTWISE_FUNCTIONS = {
     F.silu, F.hardswish, F.hardsigmoid, F.gelu, F.elu, F.selu, F.celu, F.softplus, F.mish, F.hardtanh,
-    torch.sigmoid, torch.tanh, F.sigmoid, F.tanh, torch.exp, torch.abs, torch.neg, operator.neg,
+    torch.sigmoid, torch.tanh, F.sigmoid, F.tanh, torch.exp, torch.abs, torch.neg, operator.neg, torch.sqrt,
+    torch.clamp, torch.pow, operator.pow,
 }  # fmt: skip
+_POINTWISE_METHODS = {"sigmoid", "tanh", "neg", "exp", "abs", "sqrt", "clamp", "pow", "float"}
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.Identity)
-_ADD = {operator.add, operator.iadd, torch.add}
-_MUL = {operator.mul, operator.imul, torch.mul}
-_SUB = {operator.sub, operator.isub, torch.sub}
-_DIV = {operator.truediv, torch.div}
-_IDENTITY_METHODS = {"contiguous", "clone", "detach", "float"}
+ARITHMETIC: dict[Any, str] = {
+    **dict.fromkeys((operator.add, torch.add, "add"), "add"),
+    **dict.fromkeys((operator.sub, torch.sub, "sub"), "sub"),
+    **dict.fromkeys((operator.mul, torch.mul, "mul"), "mul"),
+    **dict.fromkeys((operator.truediv, torch.div, "div"), "div"),
+}
+_IDENTITY_METHODS = {"contiguous", "clone", "detach"}
 _PERMUTED: dict[tuple[int, ...], str] = {(0, 2, 3, 1): "NHWC", (0, 3, 1, 2): "NCHW"}
-_NO_INPLACE = {operator.iadd: operator.add, operator.imul: operator.mul, operator.isub: operator.sub}
+# Modules that take nothing but maps; of the steps of kind "other", modules that do not make maps of maps, and functions
+# that do.
+PLANAR_MODULES = (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+_RESHAPING_MODULES = (nn.Flatten, nn.Unflatten, nn.Fold, nn.Unfold, nn.MaxPool2d)
+_FRAME_FUNCTIONS = {
+    F.interpolate, F.pad, F.group_norm, F.instance_norm, F.conv2d, F.conv_transpose2d, F.pixel_shuffle,
+    F.adaptive_max_pool2d,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Role:
-    """What :func:`classify` finds out about an fx node."""
+    """What is found out about an fx node; ``maps``: a mean or step of kind "other" that leaves maps."""
 
     kind: str
     params: Any = None
     call: Callable[..., Any] | None = None
     inputs: tuple[fx.Node, ...] | None = None
+    maps: bool = False
 
 
 def classify_module(module: nn.Module, layout: str) -> Role:
@@ -155,7 +166,7 @@ def classify_module(module: nn.Module, layout: str) -> Role:
         role = Role("batch_norm", module)
     elif isinstance(module, _DROPOUTS) or type(module).__name__ == "StochasticDepth":
         role = Role("identity")
-    elif isinstance(module, _POINTWISE_MODULES):
+    elif isinstance(module, _POINTWISE_MODULES) or (isinstance(module, nn.PReLU) and layout == "NCHW"):
         role = Role("pointwise", module)
     elif isinstance(module, nn.AdaptiveAvgPool2d):
         role = _adaptive_pool(module.output_size)
@@ -167,92 +178,83 @@ def classify_module(module: nn.Module, layout: str) -> Role:
         role = Role("pointwise" if layout == "NHWC" else "linear", module)
     elif isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1):
         role = Role("flatten")
-    if getattr(module, "inplace", False):
-        module = copy.copy(module)  # shares the parameters; only the flag differs
-        module.__dict__["inplace"] = False
-    return Role(role.kind, role.params, module)
+    return Role(role.kind, role.params, module, maps=not isinstance(module, _RESHAPING_MODULES))
 
 
 def classify_function(node: fx.Node, layout: str) -> Role:
     """The role of a call of a function or method on tensors."""
-    tensors = [a for a in node.args if isinstance(a, fx.Node)]
+    tensors = tuple(a for a in node.args if isinstance(a, fx.Node))
     target: Any = node.target
     args: Any = node.args
-    kwargs: Any = dict(node.kwargs)
-    method = target.rstrip("_") if isinstance(target, str) else None
-    dims = {k: v for k, v in kwargs.items() if k != "inplace"}
-    role = Role("other")
+    kwargs: Any = node.kwargs
+    method = target if isinstance(target, str) else None
+    role = Role("other", maps=target in _FRAME_FUNCTIONS)
     if target in _RELU_FUNCTIONS or method in ("relu", "leaky_relu"):
         role = Role("relu", "plain" if target in _PLAIN_RELU or method == "relu" else None)
-    elif target in _POINTWISE_FUNCTIONS or method in ("sigmoid", "tanh", "neg", "exp", "abs"):
+    elif (target in _POINTWISE_FUNCTIONS or method in _POINTWISE_METHODS) and len(node.all_input_nodes) == 1:
         role = Role("pointwise")
     elif target in (F.max_pool2d, torch.max_pool2d) and not kwargs.get("return_indices"):
         role = _max_pool(**_bound(("kernel_size", "stride", "padding", "dilation", "ceil_mode"), args[1:], kwargs))
     elif target is F.avg_pool2d:
         names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
         role = _avg_pool(**_bound(names, args[1:], kwargs))
-    elif getattr(target, "__name__", "") == "stochastic_depth" or target is F.dropout or method in _IDENTITY_METHODS:
-        role = Role("identity", call=lambda x, *rest: x, inputs=tuple(tensors[:1]))
-    elif target is torch.cat and layout == "NCHW" and _bound(("tensors", "dim"), args, kwargs).get("dim", 0) in (1, -3):
-        tensors = list(args[0])
-        role = Role("cat", call=lambda *maps: torch.cat(maps, 1), inputs=tuple(tensors))
-    elif len(set(tensors)) < len(tensors):
-        role = Role("other")  # x + x: a step names each input once
-    elif target in _ADD and len(tensors) == 2 and not dims:
-        role = Role("add")
-    elif target in _MUL and len(tensors) == 2:
-        role = Role("mul")
-    elif target in _ADD or (target in _SUB and args[0] in tensors):
-        role = Role("shift" if len(tensors) == 1 and not dims else "other")
-    elif target in _MUL or (target in _DIV and args[0] in tensors):
-        role = Role("scale" if len(tensors) == 1 and not dims else "other")
+    elif method in _IDENTITY_METHODS or _is_idle_dropout(node):
+        role = Role("identity", call=lambda x: x, inputs=tuple(node.all_input_nodes[:1]))
+    elif target in (torch.cat, torch.concat, torch.concatenate) and layout == "NCHW":
+        bound = _bound(("tensors", "dim"), args, kwargs)
+        if bound.get("dim") in (1, -3):
+            role = Role("cat", call=lambda *maps: torch.cat(maps, 1), inputs=tuple(bound["tensors"]))
+        else:
+            role = Role("other", maps=True)
+    elif target in ARITHMETIC and len(args) == 2 and not kwargs:
+        role = Role(ARITHMETIC[target], inputs=tensors)
     elif target is F.adaptive_avg_pool2d:
         role = _adaptive_pool(_bound(("output_size",), args[1:], kwargs)["output_size"])
     elif (method == "mean" or target is torch.mean) and layout == "NCHW":
-        axes = sorted(d % 4 for d in _bound(("dim", "keepdim"), args[1:], kwargs).get("dim", (0,)))
-        role = Role("global_pool") if axes == [2, 3] else role
+        bound = _bound(("dim", "keepdim"), args[1:], kwargs)
+        dims = bound.get("dim", ())
+        axes = sorted(d % 4 for d in ((dims,) if isinstance(dims, int) else dims))
+        role = Role("global_pool" if axes == [2, 3] else "other", maps=bound.get("keepdim") is True)
     elif method == "permute" or target is torch.permute:
         role = Role("permute") if _PERMUTED.get(_permutation(node), layout) != layout and layout else role
     elif method == "flatten" or target is torch.flatten:
-        role = Role("flatten") if args[1:] in ((1,), (1, -1)) or kwargs.get("start_dim") == 1 else role
+        bound = _bound(("start_dim", "end_dim"), args[1:], kwargs)
+        role = Role("flatten") if (bound.get("start_dim"), bound.get("end_dim", -1)) == (1, -1) else role
+    elif (method in ("view", "reshape") or target is torch.reshape) and _is_flat(node):
+        role = Role("flatten", call=lambda x: x.flatten(1), inputs=(args[0],))
     elif getattr(target, "__name__", "") == "channel_shuffle" and layout == "NCHW":
         role = Role("channels")
     elif target is F.layer_norm and layout == "NHWC" and len(args[1]) == 1:
         role = Role("pointwise")
-    elif target is operator.getitem and _is_channel_chunk(args[0]) and isinstance(args[1], int):
-        source, pieces = args[0].args[0], args[0].args[1]
-        return Role("channels", call=lambda x: x.chunk(pieces, 1)[args[1]], inputs=(source,))
+    elif target is operator.getitem and len(node.all_input_nodes) == 1:
+        role = _piece(node)
     elif target is torch.unsqueeze and args[1:] == (1,) and _is_one_channel(args[0]):
         channel = args[0].args[1][1]
-        return Role("channels", call=lambda x: x[:, channel : channel + 1], inputs=(args[0].args[0],))
-    return Role(role.kind, role.params, role.call, role.inputs)
+        role = Role("channels", call=lambda x: x[:, channel : channel + 1], inputs=(args[0].args[0],))
+    return role
 
 
-def layout_after(node: fx.Node, layout: str, kind: str) -> str:
+def arithmetic(kind: str, node: fx.Node, layouts: list[str], constants: dict[str, Any]) -> str:
+    """The kind of a sum, difference, product or quotient of steps with ``layouts`` (two, or one and a constant)."""
+    if len(layouts) == 2:
+        return kind if kind in ("add", "mul") and layouts[0] == layouts[1] else "other"
+    x, other = node.args
+    first = isinstance(x, fx.Node) and x.name not in constants
+    other = other if first else x
+    if not _same_everywhere(constants[other.name] if isinstance(other, fx.Node) else other, layouts[0]):
+        return "other"
+    if kind in ("sub", "div") and not first:
+        return "pointwise"
+    return "shift" if kind in ("add", "sub") else "scale"
+
+
+def layout_after(node: fx.Node, layout: str, kind: str, maps: bool) -> str:
     """Layout of a node's output, from that of its first input."""
-    if kind in ("flatten", "linear", "other"):
+    if kind in ("flatten", "linear") or (kind in ("global_pool", "other") and not maps):
         return ""
-    if kind in ("global_pool", "adaptive_pool") and node.kwargs.get("keepdim") is not True and _is_mean(node):
-        return ""  # x.mean((2, 3)) leaves vectors
     if kind == "permute":
         return _PERMUTED[_permutation(node)]
     return layout
-
-
-def without_inplace(node: fx.Node) -> tuple[Any, dict[str, Any]]:
-    """Target and keyword arguments of a call that leaves its inputs alone."""
-    kwargs = dict(node.kwargs)
-    if kwargs.get("inplace"):
-        kwargs["inplace"] = False
-    target: Any = node.target
-    if node.op == "call_method" and isinstance(target, str) and target.endswith("_") and not target.endswith("__"):
-        target = target[:-1]
-    elif node.op == "call_function":
-        target = _NO_INPLACE.get(target, target)
-        name = getattr(target, "__name__", "")
-        if name.endswith("_") and not name.endswith("__"):
-            target = getattr(torch, name[:-1], target)
-    return target, kwargs
 
 
 def _conv(module: nn.Conv2d) -> Role:
@@ -290,11 +292,41 @@ def _avg_pool(
 
 def _adaptive_pool(output_size: Any) -> Role:
     size = (output_size, output_size) if output_size is None or isinstance(output_size, int) else tuple(output_size)
-    return Role("global_pool" if size == (1, 1) else "adaptive_pool", size)
+    return Role("global_pool" if size == (1, 1) else "adaptive_pool", size, maps=True)
 
 
-def _is_mean(node: fx.Node) -> bool:
-    return node.target == "mean" or node.target is torch.mean
+def _is_idle_dropout(node: fx.Node) -> bool:
+    """Dropout or stochastic depth as a function, with ``training=False``."""
+    if getattr(node.target, "__name__", "") == "stochastic_depth":
+        names = ("input", "p", "mode", "training")
+    elif node.target in (F.dropout, F.dropout2d, F.alpha_dropout):
+        names = ("input", "p", "training", "inplace")
+    else:
+        return False
+    return not _bound(names, node.args, node.kwargs).get("training", node.target is not F.alpha_dropout)
+
+
+def _is_flat(node: fx.Node) -> bool:
+    """``x.view(x.size(0), -1)`` and its like."""
+    args: Any = node.args
+    x, shape = args[0], args[1] if len(args) == 2 else args[1:]
+    if not isinstance(shape, (tuple, list)) or len(shape) != 2 or shape[1] != -1 or not isinstance(shape[0], fx.Node):
+        return False
+    count: Any = shape[0]
+    if count.target is operator.getitem and count.args[1] == 0:
+        shape_of = count.args[0]
+        return shape_of.args in ((x,), (x, "shape")) and shape_of.target in ("size", getattr)
+    return count.target == "size" and count.args == (x, 0)
+
+
+def _same_everywhere(constant: Any, layout: str) -> bool:
+    """Whether a constant that meets maps of ``layout`` is the same in all cells of the frame."""
+    if not isinstance(constant, Tensor):
+        return isinstance(constant, (int, float))
+    if constant.numel() == 1 or not layout:
+        return True
+    frame = constant.shape[-2:] if layout == "NCHW" else (1, 1, *constant.shape[:-1])[-2:]
+    return tuple(frame) == (1, 1)
 
 
 def _pair(value: Any) -> Pair:
@@ -315,16 +347,17 @@ def _permutation(node: fx.Node) -> tuple[int, ...]:
     return tuple(d % 4 for d in dims) if all(isinstance(d, int) for d in dims) else ()
 
 
-def _is_channel_chunk(node: Any) -> bool:
-    return (
-        isinstance(node, fx.Node)
-        and node.target == "chunk"
-        and (*node.args[2:], node.kwargs.get("dim"))
-        in (
-            (1, None),
-            (1,),
-        )
-    )
+def _piece(node: fx.Node) -> Role:
+    """``x.chunk(2, 1)[k]``, ``torch.split(x, 3, dim=1)[k]``, ``x[:, a:b]``: some of the channels."""
+    source: Any = node.args[0]
+    index: Any = node.args[1]
+    name = source.target if isinstance(source.target, str) else getattr(source.target, "__name__", "")
+    if source.target in ("chunk", "split", torch.chunk, torch.split) and isinstance(index, int):
+        (x, *rest), options = source.args, source.kwargs
+        if (*rest[1:], *options.values()) in ((1,), (-3,)) and set(options) <= {"dim"}:
+            return Role("channels", call=lambda x: getattr(x, name)(*rest, **options)[index], inputs=(x,))
+    slices = isinstance(index, tuple) and len(index) == 2 and index[0] == slice(None) and isinstance(index[1], slice)
+    return Role("channels" if slices else "other")
 
 
 def _is_one_channel(node: Any) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,16 +14,19 @@ import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from zfkernels.trace.inplace import make_functional
 from zfkernels.trace.steps import (
+    ARITHMETIC,
     FRAME_KINDS,
     MAP_KINDS,
+    PLANAR_MODULES,
     SLIDING_KINDS,
     Role,
     Step,
+    arithmetic,
     classify_function,
     classify_module,
     layout_after,
-    without_inplace,
 )
 from zfkernels.windows import Pair
 
@@ -96,8 +100,6 @@ class Trace:
         """
         if not isinstance(layer, str):
             raise TypeError(f"trace: expected layer a name, got {layer!r}")
-        if layer in self.by_name:
-            return layer
         path, _, call = layer.partition(":")
         if call in ("", *map(str, range(1000))):
             calls = {f"{path}@{call}" if call not in ("", "0") else path}
@@ -106,6 +108,8 @@ class Trace:
             inside = [step.name for step in self.steps if calls & set(step.scope)]
             if inside:
                 return inside[-1]
+        if layer in self.by_name:
+            return layer
         names = list(dict.fromkeys(step.label for step in self.steps if step.layout or step.kind == "linear"))
         near = difflib.get_close_matches(layer, names, n=4, cutoff=0.4) or names[:6]
         raise ValueError(f"trace: expected layer one of the network's layers, got {layer!r}; near matches: {near}")
@@ -178,7 +182,7 @@ class Trace:
                 LayerInfo(
                     step.label,
                     step.kind,
-                    shape[1] if len(shape) > 1 else 1,
+                    shape[3 if step.layout == "NHWC" and len(shape) == 4 else 1] if len(shape) > 1 else 1,
                     (shape[2], shape[3]) if maps else None,
                     field[0] if field else None,
                     (min(field[1][0], size[0]), min(field[1][1], size[1])) if field else None,
@@ -273,6 +277,8 @@ def _build(model: nn.Module, graph: fx.Graph) -> Trace:
             f"trace_model: expected a model of one input, got {len(required)} in {type(model).__name__}"
         )
     modules = dict(model.named_modules(remove_duplicate=False))
+    make_functional(graph, modules)
+    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
     steps: dict[str, Step] = {}
     constants: dict[str, Any] = {}  # values of nodes that do not depend on the images
     output = ""
@@ -290,55 +296,58 @@ def _build(model: nn.Module, graph: fx.Graph) -> Trace:
         elif all(source.name in constants for source in node.all_input_nodes):
             constants[node.name] = _caller(node, modules, [], constants)()
         else:
-            steps[node.name] = _step(node, modules, steps, constants)
+            label = _label(node, calls)
+            steps[node.name] = _step(node, label, modules, steps, constants)
     return Trace(model, tuple(sorted(steps.values(), key=lambda step: step.kind != "input")), output)
 
 
-def _step(node: fx.Node, modules: dict[str, nn.Module], steps: dict[str, Step], constants: dict[str, Any]) -> Step:
+def _label(node: fx.Node, calls: Mapping[Any, int]) -> str:
+    """What a person calls a node: its module's path, with ":k" for the k-th of several calls."""
+    if node.op != "call_module":
+        return node.name
+    _, _, call = next(reversed(node.meta["nn_module_stack"])).partition("@")
+    return f"{node.target}:{call or 0}" if calls[node.target] > 1 else str(node.target)
+
+
+def _step(
+    node: fx.Node, label: str, modules: dict[str, nn.Module], steps: dict[str, Step], constants: dict[str, Any]
+) -> Step:
     scope = tuple(node.meta.get("nn_module_stack", {}))
-    label = str(node.target) if node.op == "call_module" else node.name
-    if node.op == "call_module" and scope and "@" in scope[-1]:
-        label = scope[-1].replace("@", ":")
-    first = next(source for source in node.all_input_nodes if source.name in steps)
+    first = next(source.name for source in node.all_input_nodes if source.name in steps)
     role = Role("other")
-    if node.op == "call_module" and len(node.args) == 1 and not node.kwargs:
-        role = classify_module(modules[str(node.target)], steps[first.name].layout)
-    elif node.op != "call_module":
-        role = classify_function(node, steps[first.name].layout)
+    if node.op != "call_module":
+        role = classify_function(node, steps[first].layout)
+    elif len(node.args) == 1 and not node.kwargs:
+        module = modules[str(node.target)]
+        if isinstance(module, PLANAR_MODULES) and not steps[first].layout:
+            steps[first] = replace(steps[first], layout="NCHW")
+        role = classify_module(module, steps[first].layout)
     sources = [source.name for source in role.inputs or node.all_input_nodes]
     moving = tuple(name for name in sources if name in steps)
     layouts = [steps[name].layout for name in moving]
     layout = next(filter(None, layouts), "")
-    kind = role.kind
-    if len(moving) < len(sources):
-        kind = _with_constants(kind, [constants[name] for name in sources if name in constants], layout)
-    elif (kind in ("add", "cat") and len(set(layouts)) > 1) or (kind in MAP_KINDS and not layout):
+    kind, maps, call = role.kind, role.maps, role.call
+    if kind in ARITHMETIC.values():
+        kind, maps = arithmetic(kind, node, layouts, constants), len({*layouts} - {""}) == 1
+    elif len(moving) < len(sources):  # other steps that read constants
+        kind, call = "other", None
+    elif (kind == "cat" and len(set(layouts)) > 1) or (kind in MAP_KINDS and layout != "NCHW"):
         kind = "other"
-    call = role.call or _caller(node, modules, moving, constants)
-    return Step(node.name, label, kind, moving, role.params, call, scope, layout_after(node, layout, kind))
-
-
-def _with_constants(kind: str, constants: list[Any], layout: str) -> str:
-    """The kind of a step that also reads constants: one of a cell only if they are the same everywhere on the frame."""
-    everywhere = all(isinstance(c, Tensor) and (c.dim() < 2 or c.shape[-2:] == (1, 1)) for c in constants)
-    if kind in ("add", "mul") and everywhere and layout in ("NCHW", ""):
-        return "shift" if kind == "add" else "scale"
-    return "other"
+    call = call or _caller(node, modules, moving, constants)
+    return Step(node.name, label, kind, moving, role.params, call, scope, layout_after(node, layout, kind, maps))
 
 
 def _caller(
     node: fx.Node, modules: dict[str, nn.Module], moving: Sequence[str], constants: dict[str, Any]
 ) -> Callable[..., Any]:
     """Runs the node on the values of its inputs ``moving``, in that order."""
-    target, kwargs = without_inplace(node)
-    if node.op == "call_module":
-        target = modules[str(node.target)]
+    target: Any = modules[str(node.target)] if node.op == "call_module" else node.target
     fixed = {source.name: constants[source.name] for source in node.all_input_nodes if source.name in constants}
 
     def call(*values: Any) -> Any:
         by_name = {**fixed, **dict(zip(moving, values, strict=True))}
         args = fx.map_arg(node.args, lambda n: by_name[n.name])
-        keywords = fx.map_arg(kwargs, lambda n: by_name[n.name])
+        keywords = fx.map_arg(node.kwargs, lambda n: by_name[n.name])
         return getattr(args[0], target)(*args[1:], **keywords) if isinstance(target, str) else target(*args, **keywords)
 
     return call
