@@ -53,7 +53,7 @@ def test_gallery(photos: Path, tmp_path: Path) -> None:
     result = run("gallery", *MODEL, "--data", photos, "--out", tmp_path / "out", "--top-k", 4, "--workers", 0)
     assert result.exit_code == 0, result.output
     assert f"open {tmp_path / 'out' / 'index.html'}" in result.stdout
-    assert "2 files left out" in result.stdout
+    assert "2 left out" in result.stdout
     skipped = json.loads((tmp_path / "out" / "gallery.json").read_text())["data"]["skipped"]
     assert [entry["image"] for entry in skipped] == ["cut.jpg", "text.png"]
     assert all(entry["reason"] for entry in skipped)

@@ -215,10 +215,11 @@ def test_patches_alone(photos: Path, tmp_path: Path) -> None:
 def test_figure_holds_the_pictures_of_its_maps(gallery: Gallery) -> None:
     some = gallery.maps("4")[:3]
     page = gallery.figure({"4": some}, columns=2)
-    picture = gallery.picture("4", some[0]).convert("RGB")
+    picture = Image.new("RGBA", gallery.picture("4", some[0]).size, "white")
+    picture.alpha_composite(gallery.picture("4", some[0]))
     assert page.width >= 2 * picture.width
     assert page.height >= 2 * picture.height
-    wanted, there = np.asarray(picture), np.asarray(page)
+    wanted, there = np.asarray(picture.convert("RGB")), np.asarray(page)
     tile = wanted.shape[0]
     assert any(
         np.array_equal(there[y : y + tile, x : x + tile], wanted[:, :tile]) for y in range(60) for x in range(40)

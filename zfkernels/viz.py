@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +23,7 @@ INK, MUTED, PAPER = (24, 24, 27), (113, 113, 122), (255, 255, 255)
 
 def stretch_projections(
     projections: Tensor,  # [P, 3, h, w], any scale
-    quantile: float = 0.995,
+    quantile: float = 0.99,
 ) -> Tensor:  # uint8 [P, 3, h, w]
     """Projections as pixels: zero is mid-grey, and each projection is stretched by itself, alike on both sides of it.
 
@@ -44,34 +46,66 @@ def resize_tiles(
     return F.interpolate(tiles, size, mode="bicubic", antialias=True)
 
 
+@dataclass(frozen=True)
+class SpriteGrid:
+    """Where the tiles of one feature map lie: blocks side by side, each a square grid, in pixels.
+
+    Attributes:
+        count: Tiles of a block.
+        tile: Height and width of a tile.
+        blocks: How many blocks.
+    """
+
+    count: int
+    tile: tuple[int, int]
+    blocks: int
+
+    TILE_GAP = 2
+
+    @property
+    def side(self) -> int:
+        """Tiles in a row of a block: the smallest square that holds them."""
+        return math.isqrt(self.count - 1) + 1
+
+    @property
+    def block_gap(self) -> int:
+        """Pixels between two blocks."""
+        return max(6, self.tile[1] // 9)
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Height and width of a block."""
+        height, width = (self.side * (length + self.TILE_GAP) - self.TILE_GAP for length in self.tile)
+        return height, width
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the whole."""
+        return self.block[0], self.blocks * (self.block[1] + self.block_gap) - self.block_gap
+
+    def corner(self, block: int, rank: int) -> tuple[int, int]:
+        """Top and left of a tile."""
+        row, column = divmod(rank, self.side)
+        left = block * (self.block[1] + self.block_gap) + column * (self.tile[1] + self.TILE_GAP)
+        return row * (self.tile[0] + self.TILE_GAP), left
+
+
 def map_sprite(
-    blocks: np.ndarray,  # uint8 [blocks, k, h, w, 3], such as projections and patches
+    tiles: np.ndarray,  # uint8 [blocks, k, h, w, 3], such as projections and patches
     drawn: Sequence[bool],  # [k]
 ) -> Image:
-    """One feature map: the tiles of each block in a square grid, the blocks side by side, what is not drawn empty.
+    """One feature map as an RGBA picture: see ``SpriteGrid``. Gaps and what is not drawn are transparent.
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 2.
     """
     image = require("PIL.Image", "viz")
-    _, count, height, width, _ = blocks.shape
-    side = grid_side(count)
-    gap = block_gap(width)
-    sprite = image.new("RGBA", ((side * width + gap) * len(blocks) - gap, side * height))
-    for index, block in enumerate(blocks):
-        for n in np.flatnonzero(drawn):
-            left = index * (side * width + gap) + n % side * width
-            sprite.paste(image.fromarray(block[n]), (int(left), int(n // side * height)))
+    blocks, count, height, width, _ = tiles.shape
+    grid = SpriteGrid(count, (height, width), blocks)
+    sprite = image.new("RGBA", grid.size[::-1])
+    for block in range(blocks):
+        for rank in np.flatnonzero(drawn).tolist():
+            sprite.paste(image.fromarray(tiles[block, rank]), grid.corner(block, rank)[::-1])
     return sprite
-
-
-def grid_side(count: int) -> int:
-    """Tiles in a row of the smallest square grid that holds ``count``."""
-    return int(np.ceil(np.sqrt(count)))
-
-
-def block_gap(tile_width: int) -> int:
-    """Pixels between the blocks of a map whose tiles are ``tile_width`` wide."""
-    return max(2, tile_width // 10)
 
 
 def feature_sheet(

@@ -82,7 +82,7 @@ def describe(info: dict[str, Any], out: Path) -> str:
     lines = [f"{info['data']['images']:,} images, {maps:,} maps in {len(info['layers'])} layers, {dead:,} of them dead"]
     skipped = info["data"]["skipped"]
     if skipped:
-        lines.append(f"{len(skipped):,} files left out, such as {skipped[0]['image']}: {skipped[0]['reason']}")
+        lines.append(f"{len(skipped):,} left out, such as {skipped[0]['image']}: {skipped[0]['reason']}")
     lines.append("seconds: " + ", ".join(f"{stage} {spent:.1f}" for stage, spent in info["seconds"].items()))
     lines.append(f"open {out / 'index.html'}")
     return "\n".join(lines)

@@ -28,7 +28,7 @@ from zfkernels.gallery.tiles import BLOCKS, Painter, Tiles, draw_winners, tile_s
 from zfkernels.methods.deconvnet import DeconvNet
 from zfkernels.models import Preprocess, refuse_nan_weights
 from zfkernels.trace import Trace
-from zfkernels.viz import map_sprite
+from zfkernels.viz import SpriteGrid, map_sprite
 
 WEBP_QUALITY = 88
 # gallery.json comes last: where it is, the rest is too.
@@ -136,9 +136,8 @@ def build_gallery(
             facts=describe(source, swept, chosen, top_k),
             layers=chosen,
             winners=winners,
-            tile_sizes=[tile_size(layer, image_size) for layer in chosen],
+            grids=[SpriteGrid(top_k, tile_size(layer, image_size), len(blocks)) for layer in chosen],
             blocks=blocks,
-            top_k=top_k,
             keys=source.keys,
             labels=labels,
         )

@@ -12,8 +12,7 @@ from typing import Any
 
 from zfkernels.gallery.layers import Layer
 from zfkernels.gallery.table import Winners
-from zfkernels.viz import block_gap, grid_side
-from zfkernels.windows import Pair
+from zfkernels.viz import SpriteGrid
 
 SCALE = 1.5  # pixels of a sprite for each pixel of the page, for screens of high density
 DEAD_LISTED = 400
@@ -31,16 +30,15 @@ def write_page(
     facts: Sequence[str],
     layers: Sequence[Layer],
     winners: Sequence[Winners],
-    tile_sizes: Sequence[Pair],
+    grids: Sequence[SpriteGrid],
     blocks: Sequence[str],
-    top_k: int,
     keys: Sequence[str],
     labels: Mapping[int, str | None],
 ) -> None:
     """Writes the page. Everything that comes from the model or the data is escaped."""
     sections = [
-        _section(index, layer, found, size, blocks, top_k)
-        for index, (layer, found, size) in enumerate(zip(layers, winners, tile_sizes, strict=True))
+        _section(index, layer, found, grid, blocks)
+        for index, (layer, found, grid) in enumerate(zip(layers, winners, grids, strict=True))
     ]
     links = "".join(f'<a href="#layer-{n}">{escape(layer.name)}</a>' for n, layer in enumerate(layers))
     site = files("zfkernels.gallery") / "site"
@@ -51,15 +49,13 @@ def write_page(
         sections="".join(sections),
         style=(site / "style.css").read_text(encoding="utf-8"),
         script=(site / "gallery.js").read_text(encoding="utf-8"),
-        data=_as_script(_data(winners, blocks, top_k, keys, labels)),
+        data=_as_script(_data(winners, grids[0], keys, labels)),
     )
     path.write_text(page, encoding="utf-8")
 
 
-def _section(index: int, layer: Layer, found: Winners, size: Pair, blocks: Sequence[str], top_k: int) -> str:
-    info, side = layer.info, grid_side(top_k)
-    width = (side * size[1] + block_gap(size[1])) * len(blocks) - block_gap(size[1])
-    height = side * size[0]
+def _section(index: int, layer: Layer, found: Winners, grid: SpriteGrid, blocks: Sequence[str]) -> str:
+    info, (height, width) = layer.info, grid.size
     facts = [info.kind, f"{info.channels} maps"]
     if info.size is not None:
         facts += [f"{info.size[0]}×{info.size[1]}", f"receptive field {layer.field[0]}×{layer.field[1]} px"]
@@ -68,7 +64,8 @@ def _section(index: int, layer: Layer, found: Winners, size: Pair, blocks: Seque
     alive = [channel for channel in range(info.channels) if channel not in gone]
     maps = "".join(_map(index, layer, channel, width, height, blocks) for channel in alive)
     return (
-        f'<section id="layer-{index}" data-layer="{index}" style="--map:{round(width / SCALE)}px">'
+        f'<section id="layer-{index}" data-layer="{index}" data-gap="{grid.block_gap / width:.4f}" '
+        f'style="--map:{round(width / SCALE)}px">'
         f"<h2>{escape(layer.name)}</h2><p>{escape(' · '.join(facts))}</p>"
         f'<div class="maps">{maps}</div>{_dead(dead)}</section>'
     )
@@ -92,7 +89,7 @@ def _dead(channels: Sequence[int]) -> str:
 
 
 def _data(
-    winners: Sequence[Winners], blocks: Sequence[str], top_k: int, keys: Sequence[str], labels: Mapping[int, str | None]
+    winners: Sequence[Winners], grid: SpriteGrid, keys: Sequence[str], labels: Mapping[int, str | None]
 ) -> dict[str, Any]:
     """What the page says about a tile: the images once, and for each layer and map its drawn activations by rank."""
     used = sorted({n for found in winners for n in found.image_id[found.drawn].tolist()})
@@ -109,8 +106,8 @@ def _data(
                 units.setdefault(channel, []).append([place[image_id], f"{value:.4g}", *field])
         maps.append(units)
     return {
-        "blocks": len(blocks),
-        "side": grid_side(top_k),
+        "blocks": grid.blocks,
+        "side": grid.side,
         "images": [[keys[n], labels.get(n)] for n in used],
         "maps": maps,
     }

@@ -71,7 +71,9 @@ def describe(source: ImageSource, swept: Swept, layers: Sequence[Layer], top_k: 
     facts = [
         f"{swept.images:,} images from {source.name}",
         f"{maps:,} maps in {len(layers)} {'layer' if len(layers) == 1 else 'layers'}",
-        f"top {top_k}, one activation for each image",
+        f"top {top_k}, each from another image",
     ]
     left_out = len(swept.skipped) + len(source.ignored)
-    return [*facts, f"{left_out} files left out (gallery.json says why)"] if left_out else facts
+    if left_out:
+        facts.append(f"{left_out:,} {'file' if left_out == 1 else 'files'} left out (gallery.json says why)")
+    return facts

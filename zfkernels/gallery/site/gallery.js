@@ -3,19 +3,22 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const tip = document.getElementById("tip");
 
-function tileAt(img, event) {
+// Rank of the tile under the pointer; -1 between the blocks.
+function rankAt(img, gap, event) {
   const box = img.getBoundingClientRect();
   const x = (event.clientX - box.left) / box.width;
   const y = (event.clientY - box.top) / box.height;
-  const inBlock = (x * data.blocks) % 1;
-  return Math.min(data.side - 1, Math.floor(y * data.side)) * data.side + Math.min(data.side - 1, Math.floor(inBlock * data.side));
+  const width = (1 - gap * (data.blocks - 1)) / data.blocks;
+  const inBlock = (x % (width + gap)) / width;
+  if (inBlock >= 1) return -1;
+  return Math.floor(y * data.side) * data.side + Math.floor(inBlock * data.side);
 }
 
 document.addEventListener("pointermove", (event) => {
   const img = event.target.closest?.("figure img");
-  const figure = img?.parentElement;
-  const units = figure && data.maps[figure.closest("section").dataset.layer][figure.dataset.channel];
-  const unit = units?.[tileAt(img, event)];
+  const section = img?.closest("section");
+  const units = img && data.maps[section.dataset.layer][img.parentElement.dataset.channel];
+  const unit = units?.[rankAt(img, Number(section.dataset.gap), event)];
   tip.hidden = !unit;
   if (!unit) return;
   const [image, value, top, left, bottom, right] = unit;
