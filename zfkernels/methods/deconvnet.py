@@ -191,7 +191,7 @@ class DeconvNet:
                     ceil_mode=step.params.ceil_mode, backend=self.backend,
                 )  # fmt: skip
             elif step.kind in SAVED_KINDS or self.rules.by_derivative(step):
-                clean.values[step.name] = inputs
+                clean.values.update(zip(step.inputs, inputs, strict=True))
             for name, value in zip(step.inputs, inputs, strict=True):
                 if isinstance(value, Tensor):
                     clean.shapes[name] = tuple(value.shape)

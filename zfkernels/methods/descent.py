@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zfkernels.methods import pullback
 from zfkernels.ops import unpool_relu_conv_transpose2d
-from zfkernels.plan import Placement, frame_of
+from zfkernels.plan import Placement
 from zfkernels.trace import Step, Trace
 from zfkernels.trace.steps import LOCAL_KINDS
 from zfkernels.windows import Windows, crop, pair_tensor
@@ -26,11 +26,17 @@ Signal = Windows | Tensor  # windows at steps with maps, [P, ...] at others
 
 @dataclass(frozen=True)
 class Clean:
-    """What one forward pass leaves for the ways down: shapes, switches, and values that derivatives are taken at."""
+    """What one forward pass leaves for the ways down, by the steps' names.
+
+    Attributes:
+        shapes: of the steps that are tensors.
+        switches: of the max-poolings.
+        values: of the steps that derivatives are taken at.
+    """
 
     shapes: dict[str, tuple[int, ...]]
     switches: dict[str, Tensor]
-    values: dict[str, tuple[Any, ...]]
+    values: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -103,18 +109,30 @@ class Descent:
 
     def _add(self, name: str, signal: Signal) -> None:
         """Adds a signal to what already waits at a step; windows of other sizes are moved to the step's own."""
+        waiting = self.signals.get(name)
         if isinstance(signal, Tensor):
-            waiting = self.signals.get(name)
+            signal = signal.sum_to_size(len(signal), *self.clean.shapes[name][1:])
             self.signals[name] = signal + waiting if isinstance(waiting, Tensor) else signal
             return
-        place = self.placements[name]
+        place, signal = self.placements[name], self._of_one_copy(name, signal)
         values = signal.values
         if signal.origins is not place.origins or signal.size != place.size:
             values = crop(None, place.origins, self.image, place.size, windows=signal)
-        waiting = self.signals.get(name)
         if isinstance(waiting, Windows):
             values = values + waiting.values
         self.signals[name] = self._windows(name, values)
+
+    def _of_one_copy(self, name: str, signal: Windows) -> Windows:
+        """The sum over the cells and channels that a step was broadcast to, if it was."""
+        frame, values, origins = self.placements[name].frame, signal.values, signal.origins
+        channels = self.clean.shapes[name][1 if self.trace.by_name[name].layout == "NCHW" else 3]
+        if values.shape[1] != channels:
+            values = values.sum(1, keepdim=True)
+        for axis in (0, 1):
+            if frame[axis] != signal.frame[axis]:
+                values = values.sum(2 + axis, keepdim=True)
+                origins = origins.index_fill(1, torch.tensor(axis, device=origins.device), 0)
+        return Windows(values, origins, self.image, frame)
 
     def _below(self, step: Step, signal: Signal) -> Iterator[tuple[str, Signal]]:
         """The signals at the inputs of a step."""
@@ -122,11 +140,8 @@ class Descent:
             yield step.inputs[0], self._frame(step, signal)
         elif isinstance(signal, Tensor) or step.kind == "other":
             dense = signal if isinstance(signal, Tensor) else pullback.as_layout(signal.paste(), step.layout)
-            inputs = self.clean.values.get(step.name, (None,) * len(step.inputs))
-            belows = pullback.vector(step, dense, inputs, self.image, self.rules)
-            for name, below in zip(step.inputs, belows, strict=True):
-                if below is not None:
-                    yield name, self._as_signal(name, below)
+            for name, below in self._vector(step, dense):
+                yield name, self._as_signal(name, below)
         elif step.name in self.stages:
             stage = self.stages[step.name]
             yield stage.conv.inputs[0], self._stage(stage, signal)
@@ -144,8 +159,7 @@ class Descent:
             yield from self._mul(step, signal)
         else:
             assert step.kind in LOCAL_KINDS, step.kind
-            (x,) = self.clean.values.get(step.name, (None,))
-            yield step.inputs[0], pullback.local(step, signal, x, self.rules)
+            yield step.inputs[0], pullback.local(step, signal, self.clean.values, self.rules)
 
     def _stage(self, stage: Stage, signal: Windows) -> Windows:
         conv = stage.conv.sliding
@@ -185,37 +199,71 @@ class Descent:
         return self._windows(name, crop(None, place.origins, self.image, place.size, windows=reach))
 
     def _mul(self, step: Step, signal: Windows) -> Iterator[tuple[str, Signal]]:
-        inputs = self.clean.values[step.name]
-        for this, other in ((0, 1), (1, 0)):
-            if frame_of(self.trace.by_name[step.inputs[other]], tuple(inputs[other].shape)) == signal.frame:
-                factor = crop(inputs[other], signal.origins, self.image, signal.size)
-            else:
-                factor = inputs[other].index_select(0, self.image)
-            product, name = signal.values * factor, step.inputs[this]
-            if self.placements[name].frame == signal.frame:
-                yield name, Windows(product, signal.origins, self.image, signal.frame)
-            else:  # a gate of one cell
-                yield name, self._windows(name, product.sum((2, 3), keepdim=True))
+        maps = [pullback.from_layout(self.clean.values[name], step.layout) for name in step.inputs]
+        for name, other in zip(step.inputs, reversed(maps), strict=True):  # a gate has one cell for the whole frame
+            factor = crop(other.expand(-1, -1, *signal.frame), signal.origins, self.image, signal.size)
+            yield name, Windows(signal.values * factor, signal.origins, self.image, signal.frame)
 
-    def _frame(self, step: Step, signal: Signal) -> Windows:
+    def _frame(self, step: Step, signal: Signal) -> Signal:
         """Below a step that reads the whole frame."""
         name = step.inputs[0]
         shape = self.clean.shapes[name]
         values = signal.paste() if isinstance(signal, Windows) else signal
         if step.kind == "flatten":
-            values = values.reshape(len(values), *shape[1:])
-        elif step.kind == "global_pool":
+            return self._as_signal(name, values.reshape(len(values), *shape[1:]))
+        if step.kind == "global_pool":
             values = (values.reshape(len(values), shape[1], 1, 1) / (shape[2] * shape[3])).expand(-1, -1, *shape[2:])
         else:
-            like = self.clean.values[step.name][0].index_select(0, self.image)
+            like = self.clean.values[name].index_select(0, self.image)
             values = torch.ops.aten._adaptive_avg_pool2d_backward(values, like)
         return self._whole(name, values)
+
+    def _vector(self, step: Step, signal: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Below a step without maps, or one that has no rule: the signals at the tensors that it reads."""
+        below = pullback.vector(step, signal, self.rules)
+        if below is not None:
+            yield from ((name, below) for name in step.inputs)
+            return
+        names = list(dict.fromkeys(self._tensors_read(step)))
+        clean = [self.clean.values[name].index_select(0, self.image) for name in names]
+        if step.kind == "pointwise" and tuple(names) == step.inputs:
+            yield names[0], pullback.through(step, signal, clean[0])
+            return
+
+        def call(*values: Tensor) -> Tensor:
+            return self._evaluate(step, dict(zip(names, values, strict=True)))
+
+        for name, gradient in zip(names, pullback.through_autograd(call, signal, clean), strict=True):
+            if gradient is not None:
+                yield name, gradient
+
+    def _tensors_read(self, step: Step) -> Iterator[str]:
+        """The tensors [N, ...] that a step reads, directly or through sizes, tuples and tensors of other forms."""
+        count = self.clean.shapes[self.trace.input.name][0]
+        for name in step.inputs:
+            source = self.trace.by_name[name]
+            if self.clean.shapes.get(name, ())[:1] == (count,):
+                yield name
+            elif source.kind in ("relu", "lrn", "max_pool"):
+                raise ValueError(
+                    f"DeconvNet: expected layers whose first dimension is that of the images, {count}, got "
+                    f"{source.label!r} of shape {self.clean.shapes[name]}"
+                )
+            else:
+                yield from self._tensors_read(source)
+
+    def _evaluate(self, step: Step, known: dict[str, Any]) -> Any:
+        """A step's value from the ``known`` values of steps below it."""
+        for name in step.inputs:
+            if name not in known:
+                known[name] = self._evaluate(self.trace.by_name[name], known)
+        return step.call(*(known[name] for name in step.inputs))
 
     def _as_signal(self, name: str, values: Tensor) -> Signal:
         """A tensor [P, ...] at a step, as windows if the step has maps."""
         if name not in self.placements:
             return values
-        return self._whole(name, values if self.trace.by_name[name].layout == "NCHW" else values.permute(0, 3, 1, 2))
+        return self._whole(name, pullback.from_layout(values, self.trace.by_name[name].layout))
 
 
 def _pooling(pool: Step | None, unpooled: tuple[int, int]) -> dict[str, Any]:

@@ -10,9 +10,8 @@ Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 2.1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,22 +95,21 @@ def divisor_map(pool: AvgPool, frame: Pair, out_frame: Pair, like: Tensor) -> Te
     return (1.0 / (counts[0][:, None] * counts[1][None, :]).to(like.dtype))[None, None]
 
 
-def local(step: Step, signal: Windows, x: Tensor, rules: Rules) -> Windows:
-    """The signal below a function of one cell; ``x`` is the clean value [N, ...] of the step's input."""
-    values = signal.values
+def local(step: Step, signal: Windows, clean: Mapping[str, Tensor], rules: Rules) -> Windows:
+    """The signal below a function of one cell; ``clean`` holds the value [N, ...] of its input where it is needed."""
+    values, name = signal.values, step.inputs[0]
     if step.kind == "pointwise" or rules.by_derivative(step):
-        frames = x if step.layout == "NCHW" else x.permute(0, 3, 1, 2)
-        here = as_layout(crop(frames, signal.origins, signal.image, signal.size), step.layout)
-        grad = _through(step, as_layout(values, step.layout), here)
-        values = grad.permute(0, 3, 1, 2) if step.layout == "NHWC" else grad
+        here = crop(from_layout(clean[name], step.layout), signal.origins, signal.image, signal.size)
+        grad = through(step, as_layout(values, step.layout), as_layout(here, step.layout))
+        values = from_layout(grad, step.layout)
     elif step.kind == "relu":
         values = values.relu()
     elif step.kind == "batch_norm":
         values = values * batch_norm_scale(step.params)[:, None, None]
     elif step.kind == "scale":
-        values = values * step.call(torch.ones_like(values))
+        values = values * from_layout(step.call(torch.ones_like(as_layout(values, step.layout))), step.layout)
     elif step.kind == "channels":
-        values = _other_way_round(step, values, x.shape[1])
+        values = _other_way_round(step, values, clean[name].shape[1])
     return Windows(values, signal.origins, signal.image, signal.frame)
 
 
@@ -122,44 +120,45 @@ def _other_way_round(step: Step, values: Tensor, channels: int) -> Tensor:
     return values.new_zeros((values.shape[0], channels, *values.shape[2:])).index_add_(1, index, values)
 
 
-def vector(step: Step, signal: Tensor, inputs: Sequence[Any], image: Tensor, rules: Rules) -> list[Tensor | None]:
-    """The signal [P, ...] below a step without maps; ``inputs`` are the clean values of its inputs."""
+def vector(step: Step, signal: Tensor, rules: Rules) -> Tensor | None:
+    """The signal [P, ...] below a step without maps, the same for all of its inputs; None: it has no rule."""
     if step.kind == "relu" and not rules.by_derivative(step):
-        return [signal.relu()]
+        return signal.relu()
     if step.kind in ("identity", "add", "shift"):
-        return [signal] * len(inputs)
+        return signal
     if step.kind == "scale":
-        return [signal * step.call(torch.ones_like(signal))]
-    if step.kind == "linear":
-        return [signal @ step.params.weight.detach()]
-    clean = [x.index_select(0, image) if isinstance(x, Tensor) and x.dim() else x for x in inputs]
-    return [_through(step, signal, clean[0])] if step.kind == "pointwise" else through_autograd(step, signal, clean)
+        return signal * step.call(torch.ones_like(signal))
+    return signal @ step.params.weight.detach() if step.kind == "linear" else None
 
 
-def _through(step: Step, signal: Tensor, x: Tensor) -> Tensor:
+def through(step: Step, signal: Tensor, x: Tensor) -> Tensor:
     """The signal through the derivative of a step of one input, at ``x``, of the signal's shape."""
     derivative = derivative_of(step) if step.kind == "pointwise" else None
     if derivative is not None:
         return derivative(signal, x)
-    (grad,) = through_autograd(step, signal, [x])
+    (grad,) = through_autograd(step.call, signal, [x])
     assert grad is not None
     return grad
 
 
-def through_autograd(step: Step, signal: Tensor, inputs: Sequence[Any]) -> list[Tensor | None]:
-    """The gradient of a step that has no rule of its own, at ``inputs`` [P, ...]."""
-    moving = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.is_floating_point()]
+def through_autograd(call: Callable[..., Tensor], signal: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None]:
+    """The gradient of a function that has no rule of its own, at ``inputs`` [P, ...]; None where it has none."""
     with torch.enable_grad():
-        leaves = {i: inputs[i].detach().requires_grad_() for i in moving}
-        out = step.call(*(leaves.get(i, x) for i, x in enumerate(inputs)))
-        grads = torch.autograd.grad(out, list(leaves.values()), signal, allow_unused=True)
-    found = dict(zip(leaves, grads, strict=True))
-    return [found.get(i) for i in range(len(inputs))]
+        leaves = [x.detach().requires_grad_() if x.is_floating_point() else x for x in inputs]
+        out = call(*leaves)
+        moving = [leaf for leaf in leaves if leaf.requires_grad and out.requires_grad]
+        grads = iter(torch.autograd.grad(out, moving, signal, allow_unused=True) if moving else ())
+    return [next(grads) if leaf.requires_grad and out.requires_grad else None for leaf in leaves]
 
 
 def as_layout(values: Tensor, layout: str) -> Tensor:
     """Windows' values [P, C, h, w] as a step of ``layout`` takes them."""
     return values.permute(0, 2, 3, 1) if layout == "NHWC" else values
+
+
+def from_layout(values: Tensor, layout: str) -> Tensor:
+    """The other way round: a step's maps as [N, C, H, W]."""
+    return values.permute(0, 3, 1, 2) if layout == "NHWC" else values
 
 
 def _layer_norm(signal: Tensor, x: Tensor, module: nn.LayerNorm, layout: str) -> Tensor:

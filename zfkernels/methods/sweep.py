@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zfkernels.methods.pullback import as_layout, divisor_map
+from zfkernels.methods.pullback import as_layout, divisor_map, from_layout
 from zfkernels.ops import occluded_conv2d, window_conv2d, window_max_pool2d
 from zfkernels.ops.occluded_conv2d.reference import occluded_crop
 from zfkernels.plan import Group, Placement
@@ -98,7 +98,7 @@ class Sweep:
         if step.kind in ("add", "cat", "mul"):
             layout = step.layout
             aligned = [as_layout(self._aligned(name, place, values), layout) for name in step.inputs]
-            return self._windows(_from_layout(step.call(*aligned), layout), place)
+            return self._windows(from_layout(step.call(*aligned), layout), place)
         windows = self._value(name, values)
         assert isinstance(windows, Windows)
         if step.kind == "conv":
@@ -120,7 +120,7 @@ class Sweep:
         if step.kind == "permute":
             return windows
         layout = self.trace.by_name[name].layout
-        return self._windows(_from_layout(step.call(as_layout(windows.values, layout)), layout), place)
+        return self._windows(from_layout(step.call(as_layout(windows.values, layout)), layout), place)
 
     def _first_conv(self, step: Step, place: Placement) -> Windows:
         conv, s = step.params, step.sliding
@@ -160,7 +160,7 @@ class Sweep:
 
     def _frames(self, name: str) -> Tensor:
         """The clean maps of a step, [N, C, H, W]."""
-        return _from_layout(self.clean[name], self.trace.by_name[name].layout)
+        return from_layout(self.clean[name], self.trace.by_name[name].layout)
 
     def _windows(self, values: Tensor, place: Placement) -> Windows:
         return Windows(values, place.origins, self.image, place.frame)
@@ -181,7 +181,3 @@ class Sweep:
         if value is None:
             return self.clean[name].index_select(0, self.image)
         return value
-
-
-def _from_layout(values: Tensor, layout: str) -> Tensor:
-    return values.permute(0, 3, 1, 2) if layout == "NHWC" else values
