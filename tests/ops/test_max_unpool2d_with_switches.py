@@ -129,7 +129,7 @@ BASE = {
         ({"kernel_size": []}, TypeError, "kernel_size an int or a pair of ints, got []"),
         ({"kernel_size": 17}, ValueError, "kernel_size of at most 256 cells (a switch is one byte), got (17, 17)"),
         ({"stride": (1, -1)}, ValueError, "stride at least 1, got (1, -1)"),
-        ({"padding": 2}, ValueError, "padding at most half the window (2, 2) (kernel with dilation), got (2, 2)"),
+        ({"padding": 2}, ValueError, "padding at most half of the kernel (2, 2), got (2, 2)"),
         ({"dilation": 1.5}, TypeError, "dilation an int or a pair of ints, got 1.5"),
         ({"output_size": None}, TypeError, "output_size an int or a pair of ints, got None"),
         ({"output_size": 0}, ValueError, "output_size at least 1, got 0"),

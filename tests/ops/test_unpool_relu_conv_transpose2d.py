@@ -162,7 +162,7 @@ ORIGINS = torch.zeros(5, 2, dtype=torch.int32)
         ({"pool_kernel_size": 0}, ValueError, "pool_kernel_size at least 1, got 0"),
         ({"pool_stride": 0}, ValueError, "pool_stride at least 1, got 0"),
         ({"pool_padding": 3}, ValueError,
-         "pool_padding at most half the window (2, 2) (kernel with dilation), got (3, 3)"),
+         "pool_padding at most half of the kernel (2, 2), got (3, 3)"),
         ({"pool_dilation": 0}, ValueError, "pool_dilation at least 1, got 0"),
         ({"unpooled_size": (14, 12)}, ValueError,
          f"unpooled_size a size that the pooling {POOL} turns into (6, 6), got (14, 12)"),

@@ -59,7 +59,7 @@ BASE = {"windows": windows_of_ones(), "frames": torch.ones(2, 4, 9, 8), "kernel_
         ({"kernel_size": (257, 1)}, ValueError,
          "kernel_size of at most 256 cells (a switch is one byte), got (257, 1)"),
         ({"stride": 0}, ValueError, "stride at least 1, got 0"),
-        ({"padding": 2}, ValueError, "padding at most half the window (3, 3) (kernel with dilation), got (2, 2)"),
+        ({"padding": 2}, ValueError, "padding at most half of the kernel (3, 3), got (2, 2)"),
         ({"dilation": False}, TypeError, "dilation an int or a pair of ints, got False"),
         ({"ceil_mode": None}, TypeError, "ceil_mode a bool, got None"),
         ({"out_size": (4, 2)}, ValueError, "out_size no larger than the output (3, 2), got (4, 2)"),

@@ -28,11 +28,8 @@ def pooling(op: str, kernel_size: Any, stride: Any, padding: Any, dilation: Any,
         raise ValueError(
             f"{op}: expected {prefix}kernel_size of at most 256 cells (a switch is one byte), got {kernel}"
         )
-    if 2 * layer.padding[0] > layer.extent[0] or 2 * layer.padding[1] > layer.extent[1]:
-        raise ValueError(
-            f"{op}: expected {prefix}padding at most half the window {layer.extent} (kernel with dilation),"
-            f" got {layer.padding}"
-        )
+    if 2 * layer.padding[0] > kernel[0] or 2 * layer.padding[1] > kernel[1]:  # as F.max_pool2d, dilated or not
+        raise ValueError(f"{op}: expected {prefix}padding at most half of the kernel {kernel}, got {layer.padding}")
     return layer
 
 
@@ -63,7 +60,7 @@ def max_pool2d_with_switches(
         input: [N, C, H, W], float16, bfloat16, float32 or float64.
         kernel_size: window, at most 256 cells.
         stride: defaults to ``kernel_size``.
-        padding: at most half the window; padding never wins.
+        padding: at most half the kernel; padding never wins.
         dilation: distance of neighbouring cells of a window.
         ceil_mode: windows may hang over the bottom and right border.
         backend: variant asked for by name; None chooses by device.

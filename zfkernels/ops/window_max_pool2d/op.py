@@ -36,7 +36,7 @@ def window_max_pool2d(
         frames: [N, C, H, W], the layer around the crops, one frame for each image.
         kernel_size: window of the pooling, at most 256 cells.
         stride: defaults to ``kernel_size``.
-        padding: at most half the pooling window; padding never wins.
+        padding: at most half the kernel; padding never wins.
         dilation: in cells.
         out_size: (h', w') of the resulting windows; by default as many outputs as a crop of this size can touch.
         out_origins: int32 [P, 2], where they lie in the output; by default the first output that each crop touches.
