@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zfkernels.methods.pullback import from_layout
 from zfkernels.methods.sweep import Square, Sweep
 from zfkernels.ops.occluded_conv2d.reference import occluded_crop
 from zfkernels.plan import Group, SweepPlan, frame_of, plan_sweep
@@ -68,34 +69,31 @@ class Incremental:
         """
         trace = self.trace
         last_format = images.contiguous(memory_format=torch.channels_last)
-        clean = trace.run(last_format, [step.name for step in trace.steps if _is_kept(step)] + [trace.output])
-        outputs = check_outputs(clean[trace.output], len(images))
+        kept = {step.name for step in trace.steps if _is_kept(step)} | {trace.output, self.watched or trace.output}
+        clean = trace.run(last_format, kept)
+        outputs = check_outputs(clean[trace.output], len(images), targets)
         shapes = {name: tuple(value.shape) for name, value in clean.items() if isinstance(value, Tensor)}
         plan = self.plan = self.plan or plan_sweep(trace, shapes, self.positions, self.window)
         result = outputs.new_empty(
             (len(images), len(self.positions), len(targets) if targets is not None else outputs.shape[1])
         )
-        channel = activity = None
+        watch = None
         if self.watched is not None:
-            maps = clean[self.watched]
-            sums = maps.flatten(2).sum(2) if maps.dim() == 4 else maps.flatten(1)
-            channel = sums.argmax(1)
-            activity = sums.gather(1, channel[:, None]).repeat(1, len(self.positions))
-        sweep = Sweep(trace, self.cut, last_format, clean, Square(self.window, fill), self.backend)
+            watch = _Watch(trace.by_name[self.watched].layout, clean[self.watched], len(self.positions))
+        sweep = Sweep(trace, self.cut, self.watched, last_format, clean, Square(self.window, fill), self.backend)
         tail = _Tail(trace, self.cut, result, targets)
         batch_size = batch_size or self._automatic(trace, shapes, images, whole_images)
         for group, chunk, image in _chunks(plan, len(images), batch_size):
             member = group.members[chunk]
             places = self.positions[member].to(images.device, torch.int32)
             image = image.to(images.device)
-            value, watched = sweep.run(group, chunk, places, image, self.watched)
+            value, watched = sweep.run(group, chunk, places, image)
             tail.add(image, member, value)
-            if self.watched and activity is not None and channel is not None and watched is not None:
-                now = _map_sum(watched, clean[self.watched], image, channel, activity[:, 0])
-                activity[image, member.to(image.device)] = now
+            if watch is not None:
+                watch.record(image, member, watched)
             advance(len(member))
         tail.flush()
-        return outputs, result, channel, activity
+        return (outputs, result, watch.channel, watch.activity) if watch else (outputs, result, None, None)
 
     def _automatic(
         self, trace: Trace, shapes: dict[str, tuple[int, ...]], images: Tensor, whole_images: int | None
@@ -113,6 +111,32 @@ class Incremental:
                 whole = max(whole, channels * frame[0] * frame[1])
         count = min(128, _free_memory(images.device) // 8 // (6 * largest * images.element_size()))
         return max(1, count if whole_images is None else min(count, whole_images * whole // largest))
+
+
+class _Watch:
+    """The strongest map of each image at one layer, ``channel`` [N], and its spatial sums, ``activity`` [N, P]."""
+
+    def __init__(self, layout: str, clean: Tensor, positions: int) -> None:
+        self.layout, self.clean = layout, clean
+        self.sums = self._sums(clean)
+        self.channel = self.sums.argmax(1)
+        self.activity = self.sums.gather(1, self.channel[:, None]).repeat(1, positions)
+
+    def record(self, image: Tensor, position: Tensor, value: Windows | Tensor | None) -> None:
+        """Takes the layer's value for some positions; None: no square reaches it."""
+        if value is None:
+            return
+        if isinstance(value, Windows):
+            before = crop(from_layout(self.clean, self.layout), value.origins, image, value.size)
+            sums = self.sums[image] + (value.values - before).sum((2, 3))
+        else:
+            sums = self._sums(value)
+        self.activity[image, position.to(image.device)] = sums.gather(1, self.channel[image, None])[:, 0]
+
+    def _sums(self, value: Tensor) -> Tensor:
+        """[N, C]: sums over each map; the units of a layer without."""
+        maps = self.layout and value.dim() == 4
+        return from_layout(value, self.layout).sum((2, 3)) if maps else value.flatten(1)
 
 
 class _Tail:
@@ -146,7 +170,7 @@ def dense_sweep(
     targets: Tensor | None, batch_size: int, advance: Advance,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Runs any callable on whole occluded images: clean outputs [N, classes], outputs [N, P, classes]."""
-    clean = check_outputs(model(images), len(images))
+    clean = check_outputs(model(images), len(images), targets)
     result = clean.new_empty((len(images), len(positions), clean.shape[1] if targets is None else len(targets)))
     size = (images.shape[2], images.shape[3])
     everything = torch.arange(len(images) * len(positions), device=images.device)
@@ -160,11 +184,14 @@ def dense_sweep(
     return clean, result
 
 
-def check_outputs(value: Any, count: int) -> Tensor:
-    """The model's output, refused unless it is [N, classes]."""
+def check_outputs(value: Any, count: int, targets: Tensor | None) -> Tensor:
+    """The model's output, refused unless it is [N, classes] with all ``targets`` among them."""
     if not isinstance(value, Tensor) or value.dim() != 2 or len(value) != count:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"occlusion_sweep: expected a model whose output is one tensor [N, classes], got {got}")
+    classes = value.shape[1]
+    if targets is not None and ((targets < 0) | (targets >= classes)).any():
+        raise ValueError(f"occlusion_sweep: expected targets from 0 to {classes - 1}, got {targets.tolist()}")
     return value
 
 
@@ -196,17 +223,6 @@ def _chunks(plan: SweepPlan, images: int, batch_size: int) -> Iterator[tuple[Gro
         everything = torch.arange(images * count)
         for chunk in everything.split(batch_size):
             yield group, chunk % count, chunk // count
-
-
-def _map_sum(value: Any, clean: Tensor, image: Tensor, channel: Tensor, total: Tensor) -> Tensor:
-    """Spatial sum of each position's map at the watched layer."""
-    rows = torch.arange(len(image), device=image.device)
-    chosen = channel[image]
-    if isinstance(value, Windows):
-        before = crop(clean, value.origins, image, value.size)[rows, chosen]
-        clean_sum = clean[image, chosen].flatten(1).sum(1)
-        return clean_sum + (value.values[rows, chosen] - before).flatten(1).sum(1)
-    return value[rows, chosen].flatten(1).sum(1) if value.dim() == 4 else value.flatten(1)[rows, chosen]
 
 
 def _free_memory(device: torch.device) -> int:

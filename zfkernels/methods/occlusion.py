@@ -54,7 +54,7 @@ def occlusion_sweep(
 
     Args:
         model: an nn.Module in eval mode, or any callable [N, C, H, W] → [N, classes] (which runs on whole images).
-        images: [N, C, H, W], in the model's input units.
+        images: [N, C, H, W], in the model's input units, all of them finite. Gradients do not flow into them.
         window: (height, width) of the square, in pixels, no larger than the image.
         stride: of the grid, in pixels; the window's size by default.
         positions: int [P, 2] (row, column), places of the square instead of a grid; none outside the image.
@@ -72,8 +72,8 @@ def occlusion_sweep(
 
     Raises:
         TypeError: images or arguments of a wrong type or dtype.
-        ValueError: a window larger than the image, a stride of 0, no positions, a model in training mode with dropout
-            or batch normalisation, a model whose output is not [N, classes].
+        ValueError: a window larger than the image, a stride of 0, no positions, NaN in the images, a model in training
+            mode with dropout or batch normalisation, a model whose output is not [N, classes].
     """
     sweeper = Sweeper(model, window, stride, positions, layer, precision, backend)
     return sweeper.sweep(images, fill, targets, batch_size, progress)
@@ -170,6 +170,8 @@ class Sweeper:
             images = images.to(self.precision)
         check_images(NAME, images, self.trace)
         images = images.detach()
+        if not images.isfinite().all():
+            raise ValueError(f"{NAME}: expected images of finite values, got NaN or infinity")
         size = (images.shape[2], images.shape[3])
         if self.window[0] > size[0] or self.window[1] > size[1]:
             raise ValueError(f"{NAME}: expected window no larger than the images {size}, got {self.window}")
@@ -178,7 +180,7 @@ class Sweeper:
         places = grid(size, self.window, self.stride) if self.positions is None else _positions(self.positions, size)
         shown = _fill(fill, images)
         flat = places.reshape(-1, 2)
-        wanted = None if targets is None else torch.as_tensor(list(targets), dtype=torch.int64, device=images.device)
+        wanted = None if targets is None else _targets(targets, images.device)
         channel = activity = None
         with progress_bar(len(images) * len(flat), "positions", progress) as advance:
             if self.trace is None:
@@ -229,6 +231,13 @@ def _fill(fill: Any, images: Tensor) -> Tensor:
             f"{NAME}: expected fill of shape [{images.shape[1]}] or {tuple(images.shape)}, got {tuple(fill.shape)}"
         )
     return fill.detach().to(images)
+
+
+def _targets(targets: Any, device: torch.device) -> Tensor:
+    classes = targets.tolist() if isinstance(targets, Tensor) else targets
+    if not isinstance(classes, (list, tuple, range)) or not all(isinstance(target, int) for target in classes):
+        raise TypeError(f"{NAME}: expected targets a list of classes, got {targets!r}")
+    return torch.tensor(classes, dtype=torch.int64, device=device)
 
 
 def _dtype(precision: torch.dtype | str) -> torch.dtype:

@@ -38,6 +38,7 @@ class Sweep:
     Args:
         trace: the (folded) network.
         last: the step whose value is wanted, [K, ...].
+        watched: another one whose value is wanted, or None.
         images: [N, C, H, W].
         clean: the clean value of every step that maps come from.
         square: the occluder.
@@ -45,41 +46,47 @@ class Sweep:
     """
 
     def __init__(
-        self, trace: Trace, last: str, images: Tensor, clean: Mapping[str, Any], square: Square, backend: str | None
+        self,
+        trace: Trace,
+        last: str,
+        watched: str | None,
+        images: Tensor,
+        clean: Mapping[str, Any],
+        square: Square,
+        backend: str | None,
     ) -> None:
-        self.trace, self.last, self.images, self.clean = trace, last, images, clean
+        self.trace, self.last, self.watched, self.images, self.clean = trace, last, watched, images, clean
         self.square, self.backend = square, backend
-        self.steps = trace.needed_for({last})
+        self.steps = trace.needed_for({last, watched or last})
         self.last_use = {name: index for index, step in enumerate(self.steps) for name in (step.name, *step.inputs)}
 
-    def run(self, group: Group, chunk: Tensor, positions: Tensor, image: Tensor, watch: str | None = None) -> Any:
-        """Values of the last step for some positions of a group.
+    def run(self, group: Group, chunk: Tensor, positions: Tensor, image: Tensor) -> tuple[Any, Value]:
+        """Values of the last and the watched step for some positions of a group.
 
         Args:
             group: the plan of these positions.
             chunk: int64 [K], which of the group's members.
             positions: int32 [K, 2], their squares.
             image: int64 [K], their images.
-            watch: a step whose value is wanted too.
 
         Returns:
-            [K, ...], and the value of ``watch``.
+            [K, ...], and the value of the watched step (None: the clean one).
         """
         self.positions, self.image, self.unchanged = positions, image, group.unchanged
         self.places = {
             name: Placement(place.origins[chunk], place.size, place.frame) for name, place in group.windows.items()
         }
         values: dict[str, Value] = {}
-        watched = None
+        watched: Value = None
         for index, step in enumerate(self.steps):
             if step.kind == "input" or step.name in self.unchanged:
                 values[step.name] = None
             else:
                 values[step.name] = self._step(step, values)
-            if step.name == watch:
+            if step.name == self.watched:
                 watched = values[step.name]
             for name in step.inputs:
-                if self.last_use[name] <= index:
+                if self.last_use[name] <= index and name != self.last:
                     values.pop(name, None)
         return self._dense(self.last, values), watched
 
