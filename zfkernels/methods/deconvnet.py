@@ -198,6 +198,9 @@ class DeconvNet:
             return result
 
         value = self.trace.run(images, [target.name], hook=watch)[target.name]
+        if not isinstance(value, Tensor) or value.shape[:1] != images.shape[:1]:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"DeconvNet: expected a layer that is one tensor [{len(images)}, ...], got {got}")
         clean.shapes[target.name] = tuple(value.shape)
         return clean, value
 
@@ -242,10 +245,12 @@ def _units(
             raise ValueError(f"project: expected units of shape [P, 4], got {tuple(units.shape)}")
         units = units.to(maps.device, torch.int64)
     else:
-        wanted = range(depth) if channels is None else [channels] if isinstance(channels, int) else list(channels)
+        wanted = [*range(depth)] if channels is None else [channels] if isinstance(channels, int) else [*channels]
+        if not all(isinstance(index, int) for index in wanted):
+            raise TypeError(f"project: expected channels None, an int or several ints, got {channels!r}")
         image, channel = (
             t.flatten()
-            for t in torch.meshgrid(torch.arange(count), torch.tensor(list(wanted), dtype=torch.int64), indexing="ij")
+            for t in torch.meshgrid(torch.arange(count), torch.tensor(wanted, dtype=torch.int64), indexing="ij")
         )
         _check_range(channel, depth, "channel", layer)
         image, channel = image.to(maps.device), channel.to(maps.device)

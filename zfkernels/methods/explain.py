@@ -73,7 +73,7 @@ class PlanReport:
 
 
 def explain_plan(
-    model: nn.Module, size: int | Pair, window: int | Pair, stride: int | Pair | None = None, *, channels: int = 3
+    model: nn.Module, size: int | Pair, window: int | Pair, stride: int | Pair | None = None
 ) -> PlanReport:
     """The plan of an occlusion sweep, without running it; printing the result shows the table.
 
@@ -82,7 +82,6 @@ def explain_plan(
         size: (H, W) of the images.
         window: (height, width) of the square.
         stride: of the grid of positions; the window's size by default.
-        channels: of the images.
 
     Raises:
         UntraceableError: torch.fx cannot trace the model (its sweep would run on whole images).
@@ -94,7 +93,7 @@ def explain_plan(
     step = square if stride is None else to_pair("explain_plan", "stride", stride)
     positions = grid(image, square, step).reshape(-1, 2)
     trace = Incremental(trace_model(model), image, positions, square).trace
-    shapes = trace.shapes(image, channels)
+    shapes = trace.shapes(image)
     plan = plan_sweep(trace, shapes, positions, square)
     group = max(plan.groups, key=lambda group: len(group.members))
     rows = tuple(

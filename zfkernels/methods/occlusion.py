@@ -149,6 +149,8 @@ class Sweeper:
 
     def _traced(self) -> Trace | None:
         """None for a model that can only run on whole images."""
+        if not callable(self.model):
+            raise TypeError(f"{NAME}: expected model an nn.Module or a function, got {type(self.model).__name__}")
         if not isinstance(self.model, nn.Module):
             if self.layer is not None:
                 raise ValueError(
@@ -191,9 +193,9 @@ class Sweeper:
                     self.runs[size] = Incremental(self.trace, size, flat, self.window, self.layer, self.backend)
                 run = self.runs[size]
                 clean, outputs, channel, activity = run(images, shown, wanted, batch_size, advance)
-        shape = (len(images), *places.shape[:-1])
-        watched = None if activity is None else activity.view(shape)
-        return OcclusionMap(places, self.window, outputs.view(*shape, -1), clean, wanted, channel, watched)
+        shape = places.shape[:-1]
+        watched = None if activity is None else activity.unflatten(1, shape)
+        return OcclusionMap(places, self.window, outputs.unflatten(1, shape), clean, wanted, channel, watched)
 
 
 def to_pair(name: str, argument: str, value: Any) -> Pair:

@@ -93,9 +93,9 @@ def needed_boxes(
 
 
 def one_placement(boxes: Boxes, frame: Pair) -> Placement:
-    """Windows of one size for all boxes: that of the largest."""
-    largest = boxes.size.amax(0).clamp(min=1).tolist()
-    size = (int(largest[0]), int(largest[1]))
+    """Windows of one size for all boxes: that of the largest, at least one cell."""
+    rows, columns = torch.cat([boxes.size, boxes.size.new_ones(1, 2)]).amax(0).tolist()
+    size = (int(rows), int(columns))
     return Placement(place(boxes.lo, size, frame), size, frame)
 
 

@@ -154,8 +154,15 @@ class Trace:
         values = self.run(images, names.values())
         return {layer: values[name] for layer, name in names.items()}
 
-    def shapes(self, input_size: Pair, channels: int = 3, batch: int = 1) -> dict[str, tuple[int, ...]]:
+    @property
+    def channels(self) -> int:
+        """How many channels the images have, as far as the first convolution tells, else 3."""
+        first = next((step for step in self.steps if step.kind == "conv"), None)
+        return first.params.weight.shape[1] * first.params.groups if first else 3
+
+    def shapes(self, input_size: Pair, channels: int | None = None, batch: int = 1) -> dict[str, tuple[int, ...]]:
         """Shapes of all tensor-valued steps for images of ``input_size``, without computing them."""
+        channels = self.channels if channels is None else channels
         parameter = next(self.model.parameters(), torch.empty(0))
         with FakeTensorMode(allow_non_fake_inputs=True):
             images = torch.empty((batch, channels, *input_size), dtype=parameter.dtype, device=parameter.device)
@@ -166,9 +173,6 @@ class Trace:
         """The table of layers for images of ``input_size`` (default: ``model.input_size``, else 224)."""
         known: Any = input_size or getattr(self.model, "input_size", 224)
         size = (known, known) if isinstance(known, int) else (known[0], known[1])
-        first = next((step for step in self.steps if step.kind == "conv"), None)
-        if channels is None:
-            channels = first.params.weight.shape[1] * first.params.groups if first else 3
         shapes = self.shapes(size, channels)
         fields = self._receptive_fields()
         table = []
