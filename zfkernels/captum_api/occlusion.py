@@ -216,7 +216,7 @@ def _baselines(tensors: Sequence[Tensor], baselines: Any) -> list[Tensor]:
 
 def _as_tensor(output: Any) -> Tensor:
     if isinstance(output, (Tensor, int, float)):
-        return torch.as_tensor(output)
+        return torch.as_tensor(output, dtype=torch.float64 if isinstance(output, float) else None)
     raise RefusedType(f"{NAME}: expected forward_func to return a tensor or a number, got {type(output).__name__}")
 
 
