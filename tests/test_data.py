@@ -304,11 +304,16 @@ def test_embedded_photos_are_the_same_everywhere() -> None:
     assert 2000 <= len(source) <= 8000
     assert len(set(source.keys)) == len(source)
     assert {key.split("/")[0] for key in source.keys} == {name.split(".")[0] for name in PHOTOS}
-    image, label = source.load(source.keys.index("astronaut/64/128-192"))
-    assert label == "astronaut"
     from skimage import data
 
-    assert np.array_equal(np.asarray(image), data.astronaut()[128:192, 192:256])
+    image, label = source.load(source.keys.index("chelsea"))
+    assert label == "chelsea"
+    assert np.array_equal(np.asarray(image), data.chelsea())
+    for key in ("astronaut/64/0-0", "astronaut/64/448-448", "astronaut/128/96-192"):
+        side, corner = key.split("/")[1:]
+        top, left, side = *map(int, corner.split("-")), int(side)
+        image, _ = source.load(source.keys.index(key))
+        assert np.array_equal(np.asarray(image), data.astronaut()[top : top + side, left : left + side])
 
 
 def test_preprocess_is_torchvisions_evaluation_transform() -> None:

@@ -11,7 +11,7 @@ from zfkernels.cli import options
 from zfkernels.cli.gallery import describe, summary
 
 MODEL = "zfnet64"
-PHOTO = "chelsea/256/0-128"
+PHOTO = "chelsea"
 WINDOW, STRIDE = 12, 2
 
 

@@ -109,7 +109,7 @@ def _project_one(
     values, positions = ranking.values[:, 0], ranking.positions[:, 0]
     channel = values.topk(min(maps, len(values))).indices if channels is None else torch.tensor(channels)
     units = torch.cat([torch.zeros_like(channel)[:, None], channel[:, None], positions[channel]], 1)
-    field = net.receptive_field(layer.name, positions[channel], (image.shape[2], image.shape[3]))
+    field = layer.receptive_fields(net, channel, positions[channel], (image.shape[2], image.shape[3]))
     painted = painter.paint(layer, image, units, field)
     tiles = torch.stack([painted[block] for block in painter.blocks]).permute(0, 1, 3, 4, 2).numpy()
     sprites = [(f"{n}  {values[n]:.3g}", map_sprite(tiles[:, [i]], [True])) for i, n in enumerate(channel.tolist())]

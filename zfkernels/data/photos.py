@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import math
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from PIL import Image
 
 from zfkernels.data.source import ImageSource
 
-# Natural pictures only: the wheel also holds drawings, charts and silhouettes.
+# Natural pictures only: the wheel also holds drawings, charts, silhouettes and medical images.
 PHOTOS = (
     "astronaut.png",
     "brick.png",
@@ -25,32 +27,42 @@ PHOTOS = (
     "moon.png",
     "motorcycle_left.png",
     "page.png",
-    "retina.jpg",
     "rocket.jpg",
     "text.png",
 )
-SIDES = (512, 384, 256, 192, 128, 96, 64)  # of a crop, in pixels of a photo
+SCALES = (1, 3 / 4, 1 / 2, 3 / 8, 1 / 4, 3 / 16, 1 / 8)  # side of a crop, as a share of the photo's shorter side
+SMALLEST_SIDE = 40
+STEP = 3 / 4  # from one crop to the next, at most, in sides: neighbours share a quarter
 LARGEST_SHORT_SIDE = 512
 
 
 class EmbeddedPhotos(ImageSource):
-    """Square crops of scikit-image's photos, the same ones everywhere; ``astronaut/64/128-192`` is the crop of side 64
-    whose first row is 128 and first column 192. The label is the name of the photo.
+    """scikit-image's photos and square crops of them, the same ones everywhere.
+
+    ``astronaut`` is a whole photo, ``astronaut/64/129-194`` its crop of side 64 whose first row is 129 and first column
+    194. The label is the name of the photo.
 
     Raises:
         ImportError: scikit-image is not installed.
     """
 
-    name = "embedded photos (scikit-image)"
+    name = "scikit-image's photos and crops of them"
 
     def __init__(self) -> None:
-        self._crops = [(name, *crop) for name in PHOTOS for crop in _crops(*_photo(name).size)]
-        self.keys = [f"{Path(name).stem}/{side}/{top}-{left}" for name, side, top, left in self._crops]
+        self._boxes: list[tuple[str, tuple[int, int, int, int]]] = []
+        self.keys = []
+        for name in PHOTOS:
+            width, height = _photo(name).size
+            self._boxes.append((name, (0, 0, width, height)))
+            self.keys.append(Path(name).stem)
+            for side, top, left in _crops(width, height):
+                self._boxes.append((name, (left, top, left + side, top + side)))
+                self.keys.append(f"{Path(name).stem}/{side}/{top}-{left}")
         self.order = range(len(self.keys))
 
     def load(self, image_id: int) -> tuple[Image.Image, str | None]:
-        name, side, top, left = self._crops[image_id]
-        return _photo(name).crop((left, top, left + side, top + side)), Path(name).stem
+        name, box = self._boxes[image_id]
+        return _photo(name).crop(box), Path(name).stem
 
 
 def embedded_photos() -> EmbeddedPhotos:
@@ -62,15 +74,17 @@ def embedded_photos() -> EmbeddedPhotos:
     return EmbeddedPhotos()
 
 
-def _crops(width: int, height: int) -> list[tuple[int, int, int]]:
-    """(side, top, left) of the crops of one photo: at each scale they tile it with half of them overlapping."""
-    crops = []
-    for side in SIDES:
-        if side <= min(width, height):
-            step = side // 2
-            rows, columns = range(0, height - side + 1, step), range(0, width - side + 1, step)
-            crops += [(side, top, left) for top in rows for left in columns]
-    return crops
+def _crops(width: int, height: int) -> Iterator[tuple[int, int, int]]:
+    """(side, top, left) of the crops of one photo: at each scale a grid from border to border."""
+    for scale in SCALES:
+        side = round(scale * min(width, height))
+        if side >= SMALLEST_SIDE:
+            yield from ((side, top, left) for top in _starts(height, side) for left in _starts(width, side))
+
+
+def _starts(length: int, side: int) -> list[int]:
+    steps = math.ceil((length - side) / (STEP * side))
+    return [n * (length - side) // max(steps, 1) for n in range(steps + 1)]
 
 
 @lru_cache(maxsize=len(PHOTOS))

@@ -115,8 +115,7 @@ def build_gallery(
                 top_k=top_k, batch_size=batch_size, workers=workers, advance=advance,
             )  # fmt: skip
         winners = [
-            Winners.of(layer, ranking, net.receptive_field(layer.name, ranking.positions[ranking.taken], image_size))
-            for layer, ranking in zip(chosen, swept.rankings, strict=True)
+            Winners.of(layer, ranking, net, image_size) for layer, ranking in zip(chosen, swept.rankings, strict=True)
         ]
         images = len({n for found in winners for n in found.image_id.tolist()})
         (folder / "tiles").mkdir()

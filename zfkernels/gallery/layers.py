@@ -6,11 +6,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
+from zfkernels.methods.deconvnet import DeconvNet
 from zfkernels.trace import LayerInfo, Step, Trace
 from zfkernels.windows import Pair
 
 _KEEPS_SIGN = frozenset(("max_pool", "avg_pool", "global_pool", "identity", "lrn", "cat", "add", "flatten"))
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Maps of a layer that depend on the image in the same way; a concatenation has several such groups.
+
+    Attributes:
+        channels: The maps.
+        step: Name of the step that they come from.
+        field: Rows and columns of the image that an inner activation depends on.
+    """
+
+    channels: range
+    step: str
+    field: Pair
+
+    def members(self, channel: Tensor) -> Tensor:
+        """Where in ``channel``, int64 [P], maps of this branch are."""
+        return ((channel >= self.channels.start) & (channel < self.channels.stop)).nonzero()[:, 0]
 
 
 @dataclass(frozen=True)
@@ -21,13 +42,32 @@ class Layer:
         name: As the caller wrote it.
         info: Its row in the table of layers.
         rectified: Its activations are never negative; a map whose maximum is 0 has then never fired.
-        field: Rows and columns of the image that an inner activation depends on.
+        branches: All maps, in order.
     """
 
     name: str
     info: LayerInfo
     rectified: bool
-    field: Pair
+    branches: tuple[Branch, ...]
+
+    @property
+    def field(self) -> Pair:
+        """Rows and columns of the image that an inner activation of some map depends on."""
+        return max(branch.field[0] for branch in self.branches), max(branch.field[1] for branch in self.branches)
+
+    def receptive_fields(
+        self,
+        net: DeconvNet,
+        channel: Tensor,  # int64 [P]
+        position: Tensor,  # int64 [P, 2]
+        image_size: Pair,
+    ) -> Tensor:  # int64 [P, 4]
+        """Top, left, bottom and right of what each activation depends on; half-open, clipped to the image."""
+        fields = torch.zeros(len(channel), 4, dtype=torch.int64)
+        for branch in self.branches:
+            here = branch.members(channel)
+            fields[here] = net.receptive_field(branch.step, position[here], image_size)
+        return fields
 
 
 def default_layers(trace: Trace, image_size: Pair) -> list[str]:
@@ -61,8 +101,22 @@ def select_layers(trace: Trace, names: Sequence[str], image_size: Pair) -> list[
         if step.label not in rows or step.layout == "NHWC":
             raise ValueError(f"build_gallery: expected layers of feature maps or units of the image, got {name!r}")
         info = rows[step.label]
-        layers.append(Layer(name, info, step.name in rectified, info.receptive_field or image_size))
+        branches, start = [], 0
+        for part in _branches(trace, step):
+            row = rows[part.label]
+            channels = range(start, start + row.channels)
+            branches.append(Branch(channels, part.name, row.receptive_field or image_size))
+            start = channels.stop
+        layers.append(Layer(name, info, step.name in rectified, tuple(branches)))
     return layers
+
+
+def _branches(trace: Trace, step: Step) -> list[Step]:
+    """The steps whose maps are those of ``step``, one after the other."""
+    inputs = [trace.by_name[name] for name in step.inputs]
+    if step.kind == "cat" or (step.kind in ("relu", "batch_norm", "identity") and inputs[0].kind == "cat"):
+        return [part for source in inputs for part in _branches(trace, source)]
+    return [step]
 
 
 def _rectified(trace: Trace) -> set[str]:

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from zfkernels._extras import require
 from zfkernels.gallery.layers import Layer
+from zfkernels.methods.deconvnet import DeconvNet
 from zfkernels.methods.topk import Ranking
+from zfkernels.windows import Pair
 
 if TYPE_CHECKING:
     import pyarrow
@@ -40,12 +42,13 @@ class Winners:
     drawn: Tensor
 
     @classmethod
-    def of(cls, layer: Layer, ranking: Ranking, field: Tensor) -> Winners:
-        """``field`` [P, 4] belongs to the taken places of ``ranking`` in row-major order."""
+    def of(cls, layer: Layer, ranking: Ranking, net: DeconvNet, image_size: Pair) -> Winners:
+        """The winners that ``ranking`` holds, for images of ``image_size``."""
         channel, rank = ranking.taken.nonzero(as_tuple=True)
         value = ranking.values[channel, rank]
         drawn = value > 0 if layer.rectified else torch.ones_like(value, dtype=torch.bool)
         image_id, position = ranking.image_ids[channel, rank], ranking.positions[channel, rank]
+        field = layer.receptive_fields(net, channel, position, image_size)
         return cls(channel, rank, image_id, value, position, field, drawn)
 
     @property

@@ -16,7 +16,7 @@ from zfkernels.gallery.table import Winners
 from zfkernels.methods.deconvnet import DeconvNet
 from zfkernels.models import Preprocess
 from zfkernels.viz import resize_tiles, stretch_projections
-from zfkernels.windows import Pair, crop, place
+from zfkernels.windows import Pair, Windows, crop, place
 
 BLOCKS = ("projections", "patches")
 CHUNK = 128  # activations projected and drawn at a time
@@ -24,15 +24,16 @@ CHUNK = 128  # activations projected and drawn at a time
 
 def tile_size(layer: Layer, image_size: Pair) -> Pair:
     """Height and width in pixels of a tile of ``layer``: larger for layers that see more of the image."""
-    height, width = tile_field(layer, image_size)
+    height, width = view_size(layer.field, image_size)
     long = min(max(60, 48 + max(height, width) // 2), 108)
     scale = long / max(height, width)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def tile_field(layer: Layer, image_size: Pair) -> Pair:
-    """Rows and columns of the image that a tile shows."""
-    return min(layer.field[0], image_size[0]), min(layer.field[1], image_size[1])
+def view_size(field: Pair, image_size: Pair) -> Pair:
+    """Rows and columns of the image that a tile shows: a square around the receptive field, inside the image."""
+    side = max(field)
+    return min(side, image_size[0]), min(side, image_size[1])
 
 
 class Tiles:
@@ -55,7 +56,7 @@ class Tiles:
     def put(self, layer: int, channel: Tensor, rank: Tensor, painted: Mapping[str, Tensor]) -> None:
         """Keeps the tiles of P activations of one layer, uint8 [P, 3, height, width] of each block."""
         for index, block in enumerate(self.blocks):
-            pixels = painted[block].permute(0, 2, 3, 1).cpu().numpy()
+            pixels = painted[block].permute(0, 2, 3, 1).numpy()
             self._arrays[layer][index, channel.numpy(), rank.numpy()] = pixels
 
     def of_map(self, layer: int, channel: int) -> np.ndarray:  # uint8 [blocks, k, height, width, 3]
@@ -83,22 +84,33 @@ class Painter:
         images: Tensor,  # [N, 3, H, W], as the network takes them
         units: Tensor,  # int64 [P, 4]: image, channel, row, column
         field: Tensor,  # int64 [P, 4]: the part of the image that each one depends on
-    ) -> dict[str, Tensor]:  # of each block: uint8 [P, 3, height, width]
-        """Tiles of P activations of one layer. All show as many pixels; at the border the view stays in the image."""
+    ) -> dict[str, Tensor]:  # of each block: uint8 [P, 3, height, width], on the CPU
+        """Tiles of P activations of one layer. Those of one branch all show as much of the image, inside its border."""
         used, image = units[:, 0].unique(return_inverse=True)
         images = images[used.to(images.device)]
         frame = (images.shape[2], images.shape[3])
-        view, size = tile_field(layer, frame), tile_size(layer, frame)
-        origins, here = place(field[:, :2], view, frame).to(images.device), image.to(images.device)
-        painted = {}
+        size = tile_size(layer, frame)
+        pixels = self.preprocess.to_pixels(images).float()
+        projected = None
         if "projections" in self.blocks:
             units = torch.cat([image[:, None], units[:, 1:]], 1)
-            windows = self.net.project(images, layer=layer.name, units=units).windows
-            projections = crop(None, origins, windows.image, view, windows=windows)
-            painted["projections"] = stretch_projections(resize_tiles(projections.float(), size))
-        pixels = crop(self.preprocess.to_pixels(images).float(), origins, here, view)
-        painted["patches"] = resize_tiles(pixels, size).clamp_(0, 255).round_().to(torch.uint8)
+            projected = self.net.project(images, layer=layer.name, units=units).windows
+        painted = {block: torch.zeros(len(units), 3, *size, dtype=torch.uint8) for block in self.blocks}
+        for branch in layer.branches:
+            here = branch.members(units[:, 1])
+            view = view_size(branch.field, frame)
+            origins, n = (x.to(images.device) for x in (place(field[here, :2], view, frame), image[here]))
+            patches = resize_tiles(crop(pixels, origins, n, view), size)
+            painted["patches"][here] = patches.clamp_(0, 255).round_().to(torch.uint8).cpu()
+            if projected is not None:
+                values = resize_tiles(crop(None, origins, n, view, windows=_rows(projected, here)).float(), size)
+                painted["projections"][here] = stretch_projections(values).cpu()
         return painted
+
+
+def _rows(windows: Windows, chosen: Tensor) -> Windows:
+    chosen = chosen.to(windows.values.device)
+    return Windows(windows.values[chosen], windows.origins[chosen], windows.image[chosen], windows.frame)
 
 
 def draw_winners(
