@@ -114,6 +114,18 @@ def test_some_ids_only_in_the_given_order(folder: Path) -> None:
     assert [batch.ids.tolist() for batch in batches] == [[4, 0], [2]]
 
 
+def test_a_limit_keeps_ids_and_order(folder: Path) -> None:
+    source = open_source(archived(folder, "zip"))
+    source.limit(3)
+    assert len(source) == 3
+    assert list(source.order) == [3, 1, 0]
+    source = open_source(folder)
+    source.limit(100)
+    assert len(source) == 5
+    with pytest.raises(ValueError, match="expected count ≥ 1, got 0"):
+        source.limit(0)
+
+
 BROKEN = {
     "truncated.jpg": encoded(picture(300, 300), "JPEG")[:2000],
     "truncated.png": encoded(picture(300, 300))[:3000],

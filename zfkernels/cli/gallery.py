@@ -13,6 +13,7 @@ from zfkernels.cli import options
 @click.command()
 @options.model_options(default="zfnet64")
 @options.data_option
+@options.limit_option
 @click.option("--layers", help="Names, separated by commas; every rectifier with feature maps if not given.")
 @options.out_option
 @click.option("--top-k", type=click.IntRange(min=1), default=9, help="Activations of each map, one for each image.")
@@ -27,6 +28,7 @@ def gallery(
     device: str,
     backend: str | None,
     data: str,
+    limit: int | None,
     layers: str | None,
     out: Path,
     top_k: int,
@@ -49,7 +51,7 @@ def gallery(
     with options.use_backend(backend):
         result = build_gallery(
             network,
-            options.open_data(data),
+            options.open_data(data, limit),
             layers=names or default_layers(trace_model(network), (preprocess.size, preprocess.size)),
             out=out,
             top_k=top_k,

@@ -13,6 +13,7 @@ import click
 if TYPE_CHECKING:
     from torch import nn
 
+    from zfkernels.data import ImageSource
     from zfkernels.models import Preprocess
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -50,6 +51,7 @@ data_option = click.option(
     default="embedded",
     help="Folder, .zip or .tar archive, image file, torchvision data set as NAME:FOLDER, or embedded.",
 )
+limit_option = click.option("--limit", type=click.IntRange(min=1), help="Use so many of the images, evenly spaced.")
 out_option = click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the results.")
 batch_size_option = click.option("--batch-size", type=click.IntRange(min=1), default=64, help="Images at a time.")
 workers_option = click.option(
@@ -72,8 +74,17 @@ def load_model(name: str, weights: str, device: str) -> tuple[nn.Module, Preproc
     return model.to(place), get_preprocess(name)
 
 
-def open_data(text: str) -> Any:
-    """What --data names, as ``zfkernels.data.open_source`` takes it."""
+def open_data(text: str, limit: int | None) -> ImageSource:
+    """The images of --data and --limit."""
+    from zfkernels.data import open_source
+
+    source = open_source(_torchvision_dataset(text) or text)
+    if limit is not None:
+        source.limit(limit)
+    return source
+
+
+def _torchvision_dataset(text: str) -> Any:
     name, _, folder = text.partition(":")
     if not Path(text).exists() and name.isidentifier() and name != "embedded":
         from torchvision import datasets
@@ -81,7 +92,7 @@ def open_data(text: str) -> Any:
         kind = getattr(datasets, name, None)
         if isinstance(kind, type) and folder:
             return kind(folder)
-    return text
+    return None
 
 
 def use_backend(backend: str | None) -> AbstractContextManager[Any]:

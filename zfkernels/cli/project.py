@@ -22,6 +22,7 @@ COLUMNS = 3
 @click.command()
 @options.model_options(default="zfnet64")
 @options.data_option
+@options.limit_option
 @click.option("--layer", required=True, help="Name of the layer.")
 @click.option("--channels", help="Maps, separated by commas; the strongest ones of each image if not given.")
 @click.option("--maps", type=click.IntRange(min=1), default=9, help="How many of the strongest maps.")
@@ -35,6 +36,7 @@ def project(
     device: str,
     backend: str | None,
     data: str,
+    limit: int | None,
     layer: str,
     channels: str | None,
     maps: int,
@@ -48,7 +50,7 @@ def project(
     Writes to --out a picture of each image (figures/) with its projections beside the patches that caused them, and
     projections.json, which says where they lie.
     """
-    from zfkernels.data import open_source, stream
+    from zfkernels.data import stream
     from zfkernels.gallery.layers import select_layers
     from zfkernels.gallery.staging import staged
     from zfkernels.gallery.tiles import Painter
@@ -56,7 +58,7 @@ def project(
 
     network, preprocess = options.load_model(model, weights, device)
     painter = Painter(DeconvNet(network), preprocess)
-    source = open_source(options.open_data(data))
+    source = options.open_data(data, limit)
     size = source.tensor_size or (preprocess.size, preprocess.size)
     (chosen,) = select_layers(painter.net.trace, [layer], size)
     wanted = _channels(channels, chosen)

@@ -22,7 +22,7 @@ class ImageSource(ABC):
     Attributes:
         name: Where the images come from, in words.
         keys: Path or key of each image, printable, unique.
-        order: The ids in the order in which they are cheapest to read.
+        order: The ids to read, in the order in which they are cheapest to read.
         ignored: (key, reason) of what the source holds beside images.
         tensor_size: Height and width of the images of a source of tensors; None for a source of pictures.
     """
@@ -33,8 +33,20 @@ class ImageSource(ABC):
     ignored: Sequence[tuple[str, str]] = ()
     tensor_size: tuple[int, int] | None = None
 
+    def limit(self, count: int) -> None:
+        """Leaves ``count`` images to read, evenly spaced by id, or all if there are fewer; ids stay as they are.
+
+        Raises:
+            ValueError: ``count`` below 1.
+        """
+        if count < 1:
+            raise ValueError(f"limit: expected count ≥ 1, got {count}")
+        total = len(self.keys)
+        kept = {n * total // count for n in range(count)} if count < total else range(total)
+        self.order = [image_id for image_id in self.order if image_id in kept]
+
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.order)
 
     @abstractmethod
     def load(self, image_id: int) -> tuple[Image.Image | Tensor, str | None]:
