@@ -11,8 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from tests.zoo import CLASSES
+from zoo import CLASSES
 
 SIZE = (25, 31)
 MAPS = 6
@@ -136,17 +135,24 @@ TOYS: dict[str, Callable[[], nn.Module]] = {
     "inplace_leaky": body(lambda m, x: F.leaky_relu_(m.conv(x), 0.2) + x, conv=conv()),
     "relu6": chain(conv(), nn.ReLU6(inplace=True), conv(), nn.LeakyReLU(0.3, inplace=True)),
     "reused_relu": body(lambda m, x: m.b(m.relu(m.a(m.relu(x)))), a=conv(), b=conv(), relu=nn.ReLU(inplace=True)),
-    "reused_block": body(lambda m, x: m.block(m.block(x)), block=nn.Sequential(conv(), nn.BatchNorm2d(MAPS), nn.ReLU())),
+    "reused_block": body(
+        lambda m, x: m.block(m.block(x)), block=nn.Sequential(conv(), nn.BatchNorm2d(MAPS), nn.ReLU())
+    ),
     "relu_then_norm": chain(conv(), nn.ReLU(), nn.BatchNorm2d(MAPS), nn.ReLU(), nn.MaxPool2d(2)),
     "inplace_no_result": body(_in_place_without_result, conv=conv(), relu=nn.ReLU(inplace=True)),
     "inplace_shortcut": body(_in_place_seen_by_the_shortcut, first=conv(), second=conv()),
     # geometry
-    "dilated": chain(conv(dilation=2, padding=2), nn.ReLU(), nn.MaxPool2d(2, stride=1, dilation=2), conv(dilation=3, padding=1)),
+    "dilated": chain(
+        conv(dilation=2, padding=2), nn.ReLU(), nn.MaxPool2d(2, stride=1, dilation=2), conv(dilation=3, padding=1)
+    ),
     "grouped": chain(conv(groups=2), nn.ReLU(), conv(groups=MAPS), nn.BatchNorm2d(MAPS), nn.ReLU()),
     "oblong": chain(
-        nn.Conv2d(MAPS, MAPS, (3, 1), (2, 1), (0, 2)), nn.ReLU(), nn.MaxPool2d((1, 3), (1, 2), (0, 1)), nn.Conv2d(MAPS, MAPS, (1, 4))
+        nn.Conv2d(MAPS, MAPS, (3, 1), (2, 1), (0, 2)),
+        nn.ReLU(),
+        nn.MaxPool2d((1, 3), (1, 2), (0, 1)),
+        nn.Conv2d(MAPS, MAPS, (1, 4)),
     ),
-    "same_padding": chain(conv(size=5, padding="same"), nn.ReLU(), conv(size=2, padding="same")),
+    "same_padding": chain(conv(size=5, padding="same"), nn.ReLU(), nn.MaxPool2d(2), conv(padding="valid")),
     "reflecting": chain(conv(padding_mode="reflect"), nn.ReLU()),
     "skipping": chain(conv(size=1, stride=2, padding=0), nn.ReLU(), nn.MaxPool2d(1, 2), conv()),
     "max_pool": chain(nn.MaxPool2d(3, 2, 1, ceil_mode=True), nn.MaxPool2d(2, 1)),
@@ -166,19 +172,36 @@ TOYS: dict[str, Callable[[], nn.Module]] = {
     "cat_rows": body(lambda m, x: torch.cat([m.a(x), x], 2), a=conv()),
     "difference": body(lambda m, x: (1 - m.a(x)) - 0.5 * x / 2, a=conv()),
     "product": body(lambda m, x: m.a(x) * m.b(x), a=conv(), b=nn.Sequential(conv(), nn.Sigmoid())),
-    "split": body(lambda m, x: torch.cat([m.a(x.chunk(2, 1)[0]), torch.chunk(x, 2, dim=1)[1], x.split(2, 1)[2]], 1), 8, a=conv(3, 3)),
+    "split": body(
+        lambda m, x: torch.cat([m.a(x.chunk(2, 1)[0]), torch.chunk(x, 2, dim=1)[1], x.split(2, 1)[2]], 1),
+        8,
+        a=conv(3, 3),
+    ),
     "shuffle_by_view": body(_shuffle_by_view, conv=conv()),
     # gates
-    "squeeze": body(lambda m, x: x * m.gate(x), gate=nn.Sequential(nn.AdaptiveAvgPool2d(1), conv(size=1), nn.SiLU(), conv(size=1), nn.Sigmoid())),
+    "squeeze": body(
+        lambda m, x: x * m.gate(x),
+        gate=nn.Sequential(nn.AdaptiveAvgPool2d(1), conv(size=1), nn.SiLU(), conv(size=1), nn.Sigmoid()),
+    ),
     "squeeze_by_view": body(_squeeze_by_view, fc=nn.Linear(MAPS, MAPS)),
     "spatial_gate": body(lambda m, x: m.gate(x) * x, gate=nn.Sequential(conv(outputs=1), nn.Sigmoid())),
     "context": body(lambda m, x: x + m.context(x), context=nn.Sequential(nn.AdaptiveAvgPool2d(1), conv(size=1))),
     # other functions of a cell
-    "smooth": chain(nn.SiLU(), conv(), nn.GELU(), conv(), nn.Hardswish(), nn.Hardsigmoid(), conv(), nn.Tanh(), nn.Mish()),
-    "smooth_functions": body(lambda m, x: torch.sigmoid(m.a(F.silu(x))) + F.gelu(x, approximate="tanh") - x.tanh().exp().neg(), a=conv()),
+    "smooth": chain(
+        nn.SiLU(), conv(), nn.GELU(), conv(), nn.Hardswish(), nn.Hardsigmoid(), conv(), nn.Tanh(), nn.Mish()
+    ),
+    "smooth_functions": body(
+        lambda m, x: torch.sigmoid(m.a(F.silu(x))) + F.gelu(x, approximate="tanh") - x.tanh().exp().neg(), a=conv()
+    ),
     "rare": chain(nn.ELU(), conv(), nn.Softplus(), nn.PReLU(MAPS), conv(), nn.Hardtanh(), nn.LogSigmoid()),
     "contrast": chain(nn.LocalResponseNorm(5, alpha=0.5), conv(), nn.ReLU(), nn.LocalResponseNorm(3, 0.3, k=2.0)),
-    "channels_last": body(_permuted(lambda m, x: m.b(F.gelu(m.a(m.norm(x)))) * m.scale.weight[0]), norm=nn.LayerNorm(MAPS), a=nn.Linear(MAPS, 9), b=nn.Linear(9, MAPS), scale=nn.Linear(MAPS, 1)),
+    "channels_last": body(
+        _permuted(lambda m, x: m.b(F.gelu(m.a(m.norm(x)))) * m.scale.weight[0]),
+        norm=nn.LayerNorm(MAPS),
+        a=nn.Linear(MAPS, 9),
+        b=nn.Linear(9, MAPS),
+        scale=nn.Linear(MAPS, 1),
+    ),
     # what spreads over the frame
     "group_norm": chain(conv(), nn.GroupNorm(2, MAPS), nn.ReLU(), conv()),
     "upsampling": chain(nn.ConvTranspose2d(MAPS, MAPS, 2, 2), nn.ReLU(), nn.Upsample(scale_factor=0.5)),
@@ -189,7 +212,7 @@ TOYS: dict[str, Callable[[], nn.Module]] = {
     "reshape": lambda: Sized(lambda x: x.reshape(x.shape[0], MAPS * 6 * 7)),
     "flatten_columns_first": lambda: Sized(lambda x: x.permute(0, 2, 3, 1).flatten(1)),
     "flatten_twice": lambda: Sized(lambda x: torch.flatten(x.flatten(2), start_dim=1)),
-}  # fmt: skip
+}
 
 
 def toy(name: str) -> nn.Module:

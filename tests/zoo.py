@@ -64,11 +64,14 @@ def photos(count: int, size: Pair) -> Tensor:
 def network(name: str, size: Pair | None = None, dtype: torch.dtype = torch.float64) -> nn.Module:
     """A network of ``SIZES`` in eval mode, with few classes, calibrated on photos of ``size`` (default: its own)."""
     torch.manual_seed(0)
-    # Weights are drawn once, below, not by the constructor, which takes seconds; regnet's computes with tensors.
-    with torch.device("cpu" if name.startswith("regnet") else "meta"):
-        model = _build(name)
-    model.to(dtype).to_empty(device="cpu")
+    model = unloaded(name).to(dtype).to_empty(device="cpu")
     return wake(model, photos(4, size or SIZES[name]).to(dtype))
+
+
+def unloaded(name: str) -> nn.Module:
+    """A network of ``SIZES`` in eval mode, without weights: their drawing by the constructor takes seconds."""
+    with torch.device("cpu" if name.startswith("regnet") else "meta"):  # regnet's constructor computes with tensors
+        return _build(name).eval()
 
 
 @torch.no_grad()

@@ -161,12 +161,20 @@ class Trace:
         return first.params.weight.shape[1] * first.params.groups if first else 3
 
     def shapes(self, input_size: Pair, channels: int | None = None, batch: int = 1) -> dict[str, tuple[int, ...]]:
-        """Shapes of all tensor-valued steps for images of ``input_size``, without computing them."""
+        """Shapes of all tensor-valued steps for images of ``input_size``, without computing them.
+
+        Raises:
+            ValueError: images of a size that the network does not take.
+        """
         channels = self.channels if channels is None else channels
         parameter = next(self.model.parameters(), torch.empty(0))
         with FakeTensorMode(allow_non_fake_inputs=True):
             images = torch.empty((batch, channels, *input_size), dtype=parameter.dtype, device=parameter.device)
-            values = self.run(images, [step.name for step in self.steps])
+            try:
+                values = self.run(images, [step.name for step in self.steps])
+            except RuntimeError as error:
+                reason = str(error).splitlines()[0]
+                raise ValueError(f"trace: expected a size that the network takes, got {input_size}: {reason}") from error
         return {name: tuple(value.shape) for name, value in values.items() if isinstance(value, Tensor)}
 
     def layer_info(self, input_size: Pair | None = None, channels: int | None = None) -> list[LayerInfo]:

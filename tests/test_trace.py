@@ -1,0 +1,292 @@
+"""Networks as tables of steps: the same numbers, the right geometry, names, refusals, and a model left as it was."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import zoo
+from footprint import bounding_boxes, toy_footprints
+from torch import Tensor, nn
+from toys import SIZE, TOYS, Body, Net, conv, images, toy
+
+import zfkernels as zf
+from zfkernels.trace import UntraceableError, fold, trace_model
+
+
+def outputs_of_modules(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """What each call of each leaf module returned, by "path:k"."""
+    outputs: dict[str, Tensor] = {}
+    calls: dict[str, int] = {}
+
+    def record(path: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            calls[path] = calls.get(path, -1) + 1
+            if isinstance(output, Tensor):
+                outputs[f"{path}:{calls[path]}"] = output.clone()
+
+        return hook
+
+    leaves = [(path, module) for path, module in model.named_modules() if not list(module.children())]
+    handles = [module.register_forward_hook(record(path)) for path, module in leaves]
+    model(x)
+    for handle in handles:
+        handle.remove()
+    return outputs
+
+
+@pytest.mark.parametrize("name", TOYS)
+@torch.no_grad()
+def test_every_step_has_the_value_that_the_network_has_there(name: str) -> None:
+    model, x = toy(name), images()
+    expected = outputs_of_modules(model, x.clone())
+    output = model(x.clone())
+    trace = trace_model(model)
+    untouched = x.clone()
+    values = trace.run(x, [step.name for step in trace.steps])
+    assert torch.equal(values[trace.output], output)
+    assert torch.equal(x, untouched)
+    labels = {step.label if ":" in step.label else f"{step.label}:0": step.name for step in trace.steps}
+    compared = expected.keys() & labels.keys()
+    assert compared
+    for label in compared:
+        assert torch.equal(values[labels[label]], expected[label]), label
+
+
+@pytest.mark.parametrize("name", TOYS)
+@torch.no_grad()
+def test_folding_keeps_the_numbers(name: str) -> None:
+    model, x = toy(name), images()
+    trace = trace_model(model)
+    expected = trace.run(x, [step.name for step in trace.steps])
+    folded = fold(trace)
+    for step, value in folded.run(x, [step.name for step in folded.steps]).items():
+        if isinstance(value, Tensor):
+            torch.testing.assert_close(value, expected[step], rtol=1e-11, atol=1e-12, msg=step)
+
+
+def test_folding_makes_one_step_of_convolution_norm_and_relu_but_keeps_what_is_asked_for() -> None:
+    trace = trace_model(toy("reused_block"))
+    kinds = [step.kind for step in fold(trace).steps]
+    assert kinds.count("conv") == 4  # the stem, the block twice, the top
+    assert "relu" not in kinds
+    assert "batch_norm" not in kinds
+    kept = trace.resolve("body.block.0:0")
+    folded = fold(trace, {kept})
+    assert [step.kind for step in folded.steps].count("batch_norm") == 1
+    x = images()
+    assert torch.equal(folded.run(x, [kept])[kept], trace.run(x, [kept])[kept])
+
+
+@pytest.mark.parametrize("name", [name for name in zoo.SIZES if name != "vit"])
+def test_every_layer_of_a_known_network_has_a_kind(name: str) -> None:
+    trace = trace_model(zoo.unloaded(name))
+    assert not [step.label for step in trace.steps if step.kind == "other" and step.layout]
+    read = {source for step in trace.steps if step.layout for source in step.inputs}
+    assert not [step.label for step in trace.steps if step.kind == "other" and step.name in read]
+
+
+def test_table_of_alexnet() -> None:
+    rows = {row.name: row for row in zf.DeconvNet(zoo.unloaded("alexnet")).layers}
+    assert rows["features.0"] == zf.trace.LayerInfo("features.0", "conv", 64, (55, 55), (4, 4), (11, 11))
+    table = [(row.size, row.stride, row.receptive_field) for row in rows.values() if row.kind in ("conv", "max_pool")]
+    sides = (55, 27, 27, 13, 13, 13, 13, 6)
+    strides = (4, 8, 8, 16, 16, 16, 16, 32)
+    fields = (11, 19, 51, 67, 99, 131, 163, 195)
+    assert table == [((a, a), (b, b), (c, c)) for a, b, c in zip(sides, strides, fields, strict=True)]
+    assert rows["classifier.3"].size is None
+    assert rows["classifier.3"].channels == zoo.CLASSES
+
+
+def test_table_takes_the_size_from_the_model_or_the_caller() -> None:
+    trace = trace_model(zoo.unloaded("zfnet64"))
+    assert trace.layer_info()[0].size == (32, 32)
+    assert trace_model(toy("residual")).layer_info((30, 44))[0].size == (15, 22)
+    assert trace_model(nn.Sequential(nn.Conv2d(1, 2, 3))).layer_info((9, 9))[0].channels == 2
+
+
+def test_table_counts_the_channels_of_layers_with_channels_last() -> None:
+    rows = {row.name: row.channels for row in trace_model(toy("channels_last")).layer_info(SIZE)}
+    assert rows["body.norm"] == 6
+    assert rows["body.a"] == 9
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["grouped", "oblong", "skipping", "max_pool", "avg_pool_inner", "residual", "cat_keywords", "contrast", "view"],
+)
+def test_stride_and_receptive_field_of_inner_cells(name: str) -> None:
+    trace = trace_model(toy(name))
+    inside = 0
+    for row in trace.layer_info(SIZE):
+        step = trace.resolve(row.name)
+        masks = toy_footprints(name).get(step)
+        if masks is None or row.receptive_field is None or row.stride is None:
+            continue
+        cells = bounding_boxes(masks.permute(2, 3, 0, 1).flatten(0, 1))
+        inner = ((cells.lo > 0) & (cells.hi < cells.hi.amax(0))).all(1).view(masks.shape[2:])
+        inside += int(inner.sum())
+        assert (cells.size.view(*inner.shape, 2)[inner] == torch.tensor(row.receptive_field)).all(), row
+        lo = cells.lo.view(*inner.shape, 2)
+        below, right = inner[1:] & inner[:-1], inner[:, 1:] & inner[:, :-1]
+        assert ((lo[1:] - lo[:-1])[below][:, 0] == row.stride[0]).all(), row
+        assert ((lo[:, 1:] - lo[:, :-1])[right][:, 1] == row.stride[1]).all(), row
+    assert inside > 100
+
+
+def test_a_step_that_spreads_has_no_receptive_field() -> None:
+    rows = {row.name: row for row in trace_model(toy("squeeze")).layer_info(SIZE)}
+    assert rows["stem.0"].receptive_field == (3, 3)
+    assert rows["body.gate.0"].receptive_field is None
+    assert rows["top.0"].receptive_field is None
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "expected"),
+    [
+        ("reused_relu", "stem", "stem.1"),
+        ("reused_relu", "body.relu", "body.relu:1"),
+        ("reused_relu", "body.relu:0", "body.relu:0"),
+        ("reused_relu", "body.relu:1", "body.relu:1"),
+        ("reused_block", "body.block", "body.block.2:1"),
+        ("reused_block", "body.block:0", "body.block.2:0"),
+        ("reused_block", "body.block.0", "body.block.0:1"),
+        ("functional_relu", "relu", "relu"),
+        ("functional_relu", "body", "relu"),
+        ("residual", "add", "add"),
+        ("residual", "body", "body.relu:1"),
+        ("cat_keywords", "body", "cat"),
+        ("split", "body", "cat"),
+    ],
+)
+def test_names_of_layers(name: str, layer: str, expected: str) -> None:
+    trace = trace_model(toy(name))
+    assert trace.by_name[trace.resolve(layer)].label == expected
+
+
+def test_every_name_in_the_table_means_its_own_row() -> None:
+    for name in ("reused_relu", "reused_block", "residual", "squeeze_by_view"):
+        trace = trace_model(toy(name))
+        for row in trace.layer_info(SIZE):
+            assert trace.by_name[trace.resolve(row.name)].label == row.name
+
+
+def test_a_module_goes_before_a_step_of_the_same_name() -> None:
+    class Rectifiers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.relu, self.conv = nn.ReLU(), conv(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.relu(self.conv(self.relu(x)))
+
+    trace = trace_model(Rectifiers())
+    assert [step.name for step in trace.steps] == ["x", "relu", "conv", "relu_1"]
+    assert trace.resolve("relu") == "relu_1"  # its last call
+    assert trace.resolve("relu:0") == "relu"
+
+
+@pytest.mark.parametrize(("layer", "near"), [("body.convv", "body.conv"), ("stem.O", "stem.0"), ("clases", "classes")])
+def test_unknown_layers_are_refused_with_near_matches(layer: str, near: str) -> None:
+    with pytest.raises(ValueError, match=rf"expected layer one of .* got '{layer}'; near matches: .*'{near}'"):
+        trace_model(toy("functional_relu")).resolve(layer)
+    with pytest.raises(ValueError, match="near matches"):
+        trace_model(toy("functional_relu")).resolve("body.conv:1")
+    with pytest.raises(TypeError, match="expected layer a name, got 3"):
+        trace_model(toy("functional_relu")).resolve(3)  # type: ignore[arg-type]
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+class Failing(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise KeyError("no such map\nsecond line")
+
+
+class TwoImages(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+class TwoOutputs(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, -x
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Sequential(conv(3), Branching()), r"cannot trace Sequential\.1: symbolically traced variables cannot"),
+        (Net(Body(lambda m, x: m.inner(x), inner=Branching())), r"cannot trace Net\.body\.inner: symbolically"),
+        (nn.Sequential(Failing()), r"cannot trace Sequential\.0: 'no such map"),
+        (TwoImages(), r"expected a model of one input, got 2 in TwoImages"),
+        (TwoOutputs(), r"expected one tensor as output, got \(x, neg\)"),
+    ],
+)
+def test_what_cannot_be_traced_is_refused_in_one_sentence(model: nn.Module, message: str) -> None:
+    with pytest.raises(UntraceableError, match=message) as refusal:
+        trace_model(model.eval())
+    assert "\n" not in str(refusal.value)
+
+
+def test_training_mode_is_refused_with_the_remedy() -> None:
+    model = toy("relu_then_norm").train()
+    with pytest.raises(ValueError, match=r"got body\.2 \(BatchNorm2d\) in training mode; call model\.eval\(\) first"):
+        trace_model(model)
+    with pytest.raises(ValueError, match=r"got 1 \(Dropout\) in training mode"):
+        trace_model(nn.Sequential(conv(3), nn.Dropout()))
+    trace_model(toy("residual").train())  # nothing in it behaves differently
+    with pytest.raises(TypeError, match=r"expected model an nn\.Module, got function"):
+        trace_model(lambda x: x)  # type: ignore[arg-type]
+
+
+def test_dropout_that_is_always_on_is_no_identity() -> None:
+    always = Net(Body(lambda m, x: F.dropout(m.conv(x), 0.5), conv=conv())).eval()
+    kinds = {step.name: step.kind for step in trace_model(always).steps}
+    assert kinds["dropout"] == "other"
+    off = Net(Body(lambda m, x: F.dropout(m.conv(x), 0.5, m.training), conv=conv())).eval()
+    kinds = {step.name: step.kind for step in trace_model(off).steps}
+    assert kinds["dropout"] == "identity"
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@torch.no_grad()
+def test_padding_that_is_not_the_same_on_both_sides_runs_as_it_is() -> None:
+    model = nn.Sequential(conv(3, size=4, padding="same")).double()
+    trace = trace_model(model)
+    assert trace.steps[1].kind == "other"
+    assert torch.equal(trace.run(images(), [trace.output])[trace.output], model(images()))
+
+
+@pytest.mark.parametrize("name", ["reused_relu", "relu6", "inplace_shortcut", "reused_block", "squeeze"])
+def test_the_model_is_left_as_it_was(name: str) -> None:
+    model, x = toy(name), images()
+    model.stem.requires_grad_(False)
+    before = copy.deepcopy(model)
+    output = model(x.clone())
+
+    def state(module: nn.Module) -> tuple[Any, ...]:
+        hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+        return module.training, getattr(module, "inplace", None), *map(len, hooks), sorted(module.__dict__)
+
+    net = zf.DeconvNet(model)
+    net.project(x, "top", channels=[0])
+    zf.occlusion_sweep(model, x, window=8, layer="top")
+    assert [state(module) for module in model.modules()] == [state(module) for module in before.modules()]
+    for (key, value), (old_key, old) in zip(model.state_dict().items(), before.state_dict().items(), strict=True):
+        assert key == old_key
+        assert torch.equal(value, old)
+    assert [p.requires_grad for p in model.parameters()] == [p.requires_grad for p in before.parameters()]
+    assert all(p.grad is None for p in model.parameters())
+    assert torch.equal(model(x.clone()), output)
+
+
+def test_a_bad_size_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected a size that the network takes, got \(64, 64\): "):
+        trace_model(toy("view")).layer_info((64, 64))
