@@ -1,0 +1,41 @@
+"""Networks and dense baselines that the benchmarks of the methods share."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from zfkernels.models import get_model
+
+
+@cache
+def network(name: str) -> nn.Module:
+    """A network with fresh weights, whose activations keep their scale from layer to layer."""
+    torch.manual_seed(0)
+    model = get_model(name, weights=None).eval()
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    return model
+
+
+@cache
+def channels_last(name: str) -> nn.Module:
+    return copy.deepcopy(network(name)).to(memory_format=torch.channels_last)
+
+
+def dense_occlusion(
+    model: nn.Module, image: Tensor, positions: Tensor, window: int, memory_format: torch.memory_format, batch: int = 32
+) -> Tensor:
+    """Outputs [P, classes] of the whole network on whole occluded images, in batches: what anybody would write."""
+    outputs = []
+    with torch.inference_mode():
+        for chunk in positions.split(batch):
+            images = image.expand(len(chunk), -1, -1, -1).clone(memory_format=memory_format)
+            for index, (row, column) in enumerate(chunk.tolist()):
+                images[index, :, row : row + window, column : column + window] = 0
+            outputs.append(model(images))
+    return torch.cat(outputs)

@@ -1,0 +1,141 @@
+"""DeconvNet projections against the full-frame path and against a loop of Captum's NeuronDeconvolution.
+
+The full-frame path is what a careful user would write with PyTorch: one batch of signals for many units, unpooled with
+``F.max_unpool2d``, rectified and filtered with ``F.conv_transpose2d`` on whole frames. Captum takes one neuron of one
+image a call; a sample of neurons is timed and scaled up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import network
+from rounds import Race, replay, replay_timer, run_race
+from torch import Tensor, nn
+
+import zfkernels as zf
+
+pytestmark = pytest.mark.benchmark(timer=replay_timer)
+
+CONTENDERS = ("zfkernels", "full-frame", "captum")
+CAPTUM_SAMPLE = 16
+IMAGES = 9
+
+
+@dataclass(frozen=True)
+class Case:
+    model: str
+    layer: str
+    full_frame_sample: int  # units of the full-frame path that are timed and scaled up
+    rounds: int = 3
+
+    @property
+    def group(self) -> str:
+        return f"projections-{self.model}-{self.layer}-all-maps-{IMAGES}-images-float32"
+
+
+CASES = (
+    Case("alexnet", "features.10", 288),
+    Case("alexnet", "features.6", 288),
+    Case("alexnet", "features.0", 288),
+)
+
+
+class FullFrames:
+    """Whole frames down an nn.Sequential of convolutions, rectifiers and pools; one forward pass for all units."""
+
+    def __init__(self, features: nn.Sequential, layer: int, images: Tensor) -> None:
+        self.modules, self.pools, self.sizes = list(features)[: layer + 1], {}, []
+        for index, module in enumerate(self.modules):
+            self.sizes.append(images.shape[2:])
+            if isinstance(module, nn.MaxPool2d):
+                images, self.pools[index] = F.max_pool2d(
+                    images, module.kernel_size, module.stride, module.padding, return_indices=True
+                )
+            else:
+                images = module(images)
+        self.top = images
+
+    def project(self, units: Tensor) -> Tensor:
+        image, channel, row, column = units.unbind(1)
+        signal = self.top.new_zeros((len(units), *self.top.shape[1:]))
+        index = torch.arange(len(units))
+        signal[index, channel, row, column] = self.top[image, channel, row, column]
+        for module, size, number in reversed(list(zip(self.modules, self.sizes, range(len(self.sizes)), strict=True))):
+            if isinstance(module, nn.Conv2d):
+                whole = [(signal.shape[2 + a] - 1) * module.stride[a] - 2 * module.padding[a] for a in (0, 1)]
+                rest = [size[a] - whole[a] - module.kernel_size[a] for a in (0, 1)]
+                signal = F.conv_transpose2d(signal, module.weight, None, module.stride, module.padding, rest)
+            elif isinstance(module, nn.MaxPool2d):  # the exact adjoint: colliding values are summed
+                flat = signal.new_zeros((*signal.shape[:2], size[0] * size[1]))
+                flat.scatter_add_(2, self.pools[number][image].flatten(2), signal.flatten(2))
+                signal = flat.view(*signal.shape[:2], *size)
+            elif isinstance(module, nn.ReLU):
+                signal = signal.relu()
+        return signal
+
+
+@cache
+def race(case: Case) -> tuple[Race, int]:
+    model = network(case.model)
+    net, layer = zf.DeconvNet(model), int(case.layer.rsplit(".", 1)[1])
+    captum = pytest.importorskip("captum.attr").NeuronDeconvolution(model, model.get_submodule(case.layer))
+
+    def scene(turn: int) -> tuple[Tensor, Tensor, Any]:
+        images = torch.randn(IMAGES, 3, 224, 224, generator=torch.Generator().manual_seed(turn))
+        with torch.inference_mode():
+            frames = FullFrames(model.features, layer, images)
+            top = frames.top.flatten(2)
+            place = top.argmax(2).flatten()
+        image, channel = (t.flatten() for t in torch.meshgrid(*map(torch.arange, top.shape[:2]), indexing="ij"))
+        width = frames.top.shape[3]
+        return images, torch.stack([image, channel, place // width, place % width], 1), frames
+
+    def sample(units: Tensor, count: int) -> Tensor:
+        return units[torch.randperm(len(units), generator=torch.Generator().manual_seed(0))[:count]]
+
+    def full_frame(given: Any) -> Tensor:
+        images, units, frames = given
+        with torch.inference_mode():
+            parts = [frames.project(chunk) for chunk in sample(units, case.full_frame_sample).split(32)]
+        return torch.cat(parts)
+
+    def loop(given: Any) -> Tensor:
+        images, units, _ = given
+        for image, channel, row, column in sample(units, CAPTUM_SAMPLE).tolist():
+            last = captum.attribute(images[image : image + 1], (channel, row, column))
+        return last
+
+    def ours(given: Any) -> Any:
+        return net.project(given[0], case.layer, units=given[1], batch_size=256)
+
+    def check(name: str, result: Any, expected: Any) -> None:
+        if name == "full-frame":
+            count = len(expected)
+            chosen = torch.randperm(count, generator=torch.Generator().manual_seed(0))[: case.full_frame_sample][:8]
+            mine = zf.Windows(
+                expected.windows.values[chosen], expected.windows.origins[chosen], expected.windows.image[chosen],
+                expected.windows.frame,
+            ).paste()  # fmt: skip
+            assert (mine - result[:8]).abs().max() <= 1e-4 * result[:8].abs().max()
+
+    contenders = {"zfkernels": ours, "full-frame": full_frame, "captum": loop}
+    times = run_race(contenders, scene, check, case.rounds)
+    units = len(scene(0)[1])
+    scale = {"zfkernels": 1.0, "full-frame": units / case.full_frame_sample, "captum": units / CAPTUM_SAMPLE}
+    return Race({name: [t * scale[name] for t in each] for name, each in times.times.items()}), units
+
+
+@pytest.mark.parametrize("contender", CONTENDERS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.group)
+def test_projections(benchmark: Any, case: Case, contender: str) -> None:
+    times, units = race(case)
+    replay(
+        benchmark, times, contender, case.group, units=units, projections_per_second=units / times.median(contender),
+        times_slower_than_zfkernels=times.ratio(contender, "zfkernels"),
+    )  # fmt: skip
