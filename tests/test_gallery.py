@@ -141,6 +141,26 @@ def test_receptive_fields_are_exact(gallery: Gallery, photos: Path) -> None:
         assert row["left"] <= low[1] < high[1] <= row["right"]
 
 
+class Fire(nn.Module):
+    """Two branches that see different parts of the image, concatenated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow, self.wide = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 2, (3, 7), padding=(1, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([self.narrow(images), self.wide(images)], 1).relu()
+
+
+def test_maps_of_a_concatenation_have_the_field_of_their_branch(photos: Path, tmp_path: Path) -> None:
+    gallery = build_gallery(Fire().eval(), photos, out=tmp_path, **{**OPTIONS, "layers": "relu"})
+    for row in gallery.table.to_pylist():
+        reach = (0, 0) if row["channel"] < 2 else (1, 3)
+        assert (row["top"], row["bottom"]) == (max(0, row["row"] - reach[0]), min(SIZE, row["row"] + reach[0] + 1))
+        assert (row["left"], row["right"]) == (max(0, row["col"] - reach[1]), min(SIZE, row["col"] + reach[1] + 1))
+    assert gallery.info["layers"][0]["rectified"]
+
+
 def test_dead_maps_are_listed_and_not_drawn(gallery: Gallery) -> None:
     dead = {layer["name"]: layer["dead"] for layer in gallery.info["layers"]}
     assert dead["0"] == []  # before the rectifier a negative maximum is nothing special

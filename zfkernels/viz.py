@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +15,9 @@ from torch import Tensor
 from zfkernels._extras import require
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
     from PIL.Image import Image
 
 INK, MUTED, PAPER = (24, 24, 27), (113, 113, 122), (255, 255, 255)
@@ -70,7 +72,7 @@ class SpriteGrid:
     @property
     def block_gap(self) -> int:
         """Pixels between two blocks."""
-        return max(6, self.tile[1] // 9)
+        return max(6, self.tile[1] // 5)
 
     @property
     def block(self) -> tuple[int, int]:
@@ -176,27 +178,172 @@ def occlusion_figure(
     figure_type = require("matplotlib.figure", "viz").Figure
     figure = figure_type(figsize=(7.2, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    height, width = pixels.shape[1:]
-    picture = pixels.permute(1, 2, 0).cpu().numpy()
     for axes in (left, right):
-        axes.imshow(picture, interpolation="bicubic", extent=(0, width, height, 0))
-        axes.set_axis_off()
-    top, bottom = positions[0, 0, 0].item(), positions[-1, 0, 0].item()
-    first, last = positions[0, 0, 1].item(), positions[0, -1, 1].item()
-    half_step = (bottom - top) / max(1, len(positions) - 1) / 2
-    heat = right.imshow(
-        values.cpu().numpy(),
-        cmap="viridis",
-        alpha=0.75,
-        interpolation="bicubic",
-        extent=(
-            first + window / 2 - half_step,
-            last + window / 2 + half_step,
-            bottom + window / 2 + half_step,
-            top + window / 2 - half_step,
-        ),
+        _show(axes, pixels)
+    heat = _lay_over(
+        right, pixels, values.cpu().numpy(), positions, (window, window), alpha=0.75, interpolation="bicubic"
     )
-    right.set(xlim=(0, width), ylim=(height, 0), title=title)
+    right.set(title=title)
     left.set(title=f"image; the square is {window} pixels wide")
     figure.colorbar(heat, ax=right, shrink=0.85)
     return figure
+
+
+@dataclass(frozen=True)
+class OcclusionRow:
+    """What one row of :func:`occlusion_sheet` shows: a photo, and what a network says while a square hides each part.
+
+    Attributes:
+        name: Of the photo.
+        pixels: uint8 [3, H, W], the photo.
+        positions: int [rows, cols, 2], row and column of the square's first pixel.
+        window: Height and width of the square.
+        square: uint8 [3], its colour.
+        map_name: Of the feature map.
+        activity: [rows, cols], its spatial sum.
+        tiles: uint8 [2, k, h, w, 3]: projections of the map and the patches that they lie in, this photo's first.
+        class_name: Of the class whose probability is shown.
+        probability: [rows, cols], of that class.
+        best: int [rows, cols], the most probable class.
+        names: Names of the classes in ``best``.
+    """
+
+    name: str
+    pixels: Tensor
+    positions: Tensor
+    window: tuple[int, int]
+    square: Tensor
+    map_name: str
+    activity: Tensor
+    tiles: np.ndarray
+    class_name: str
+    probability: Tensor
+    best: Tensor
+    names: Mapping[int, str]
+
+
+# Of the classes in the order of their share of the places, and of the rest together.
+CLASS_COLORS = ("#4468b1", "#f0a63c", "#c44e4e", "#56a06b", "#8f6bb0", "#7cc4d8", "#a98467")
+OTHER_COLOR = "#cfcfd4"
+# In inches: side of a panel, left edges of the five, width of the page, height of a row.
+SIDE, LEFTS, PAGE, ROW = 2.2, (0.1, 2.5, 5.4, 10.05, 12.95), 16.95, 2.62
+
+
+def occlusion_sheet(rows: Sequence[OcclusionRow]) -> Figure:
+    """Photos under a sliding square, a row of five panels each, as in the paper's figure 7.
+
+    (a) the photo with the square in its corner, and a frame where it hurts most; (b) the spatial sum of the map that
+    answers most to the photo, by the place of the square's middle; (c) projections of that map beside the patches
+    that they lie in; (d) the probability of the photo's class; (e) the most probable class.
+
+    Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 7.
+    """
+    height = 0.45 + ROW * len(rows)
+    figure = require("matplotlib.figure", "viz").Figure(figsize=(PAGE, height))
+    headings = ("photo and square", "activity of the strongest map", "projections of the map, and patches",
+                "probability of the class", "most probable class")  # fmt: skip
+    for letter, left, heading in zip("abcde", LEFTS, headings, strict=True):
+        figure.text(left / PAGE, 1 - 0.12 / height, f"({letter})  {heading}", va="top", fontsize=11, weight="bold")
+    for n, row in enumerate(rows):
+        bottom = (height - 0.45 - ROW * (n + 1) + 0.12) / height
+        widths = (SIDE, SIDE, 2 * SIDE, SIDE, SIDE)
+        a, b, c, d, e = (
+            figure.add_axes((left / PAGE, bottom, width / PAGE, SIDE / height))
+            for left, width in zip(LEFTS, widths, strict=True)
+        )
+        _photo_panel(a, row)
+        _heat_panel(b, row, row.activity, row.map_name, cmap="magma")
+        _tiles_panel(c, row)
+        _heat_panel(d, row, row.probability, row.class_name, cmap="viridis", vmin=0)
+        _classes_panel(e, row)
+    return figure
+
+
+def _photo_panel(axes: Axes, row: OcclusionRow) -> None:
+    patches = require("matplotlib.patches", "viz")
+    height, width = row.window
+    pixels = row.pixels.clone()
+    pixels[:, :height, :width] = row.square[:, None, None]
+    _show(axes, pixels)
+    top, left = row.positions.flatten(0, 1)[row.probability.argmin()].tolist()
+    for color, line in (("black", 2.4), ("white", 1.2)):
+        axes.add_patch(patches.Rectangle((left, top), width, height, fill=False, color=color, linewidth=line))
+    _caption(axes, row.name)
+
+
+def _heat_panel(axes: Axes, row: OcclusionRow, values: Tensor, caption: str, **options: Any) -> None:
+    _show(axes, row.pixels, faint=True)
+    heat = _lay_over(axes, row.pixels, values.cpu().numpy(), row.positions, row.window, **options)
+    bar = axes.inset_axes((1.03, 0, 0.035, 1))
+    axes.figure.colorbar(heat, cax=bar)
+    bar.tick_params(labelsize=7, length=2)
+    _caption(axes, caption)
+
+
+def _tiles_panel(axes: Axes, row: OcclusionRow) -> None:
+    """Two squares of tiles, this photo's projection framed."""
+    patches = require("matplotlib.patches", "viz")
+    blocks, count, height, width, _ = row.tiles.shape
+    grid = SpriteGrid(count, (height, width), blocks)
+    axes.imshow(map_sprite(row.tiles, [True] * count), extent=(0, grid.size[1], grid.size[0], 0))
+    for block in range(blocks):
+        top, left = grid.corner(block, 0)
+        axes.add_patch(patches.Rectangle((left, top), width, height, fill=False, color="black", linewidth=2))
+    axes.set_axis_off()
+    axes.set_anchor("W")
+    _caption(axes, f"{row.map_name}: in this photo (framed) and where it is strongest elsewhere")
+
+
+def _classes_panel(axes: Axes, row: OcclusionRow) -> None:
+    """A colour for each class, and a legend with its share of the places."""
+    colors, patches = require("matplotlib.colors", "viz"), require("matplotlib.patches", "viz")
+    classes, counts = row.best.flatten().unique(return_counts=True)
+    order = counts.argsort(descending=True, stable=True)
+    shown = order[: len(CLASS_COLORS)]
+    palette = (*CLASS_COLORS[: len(shown)], OTHER_COLOR)
+    color_of = torch.full((int(classes.max()) + 1,), len(shown))
+    color_of[classes[shown]] = torch.arange(len(shown))
+    _show(axes, row.pixels, faint=True)
+    _lay_over(
+        axes, row.pixels, color_of[row.best].numpy(), row.positions, row.window,
+        cmap=colors.ListedColormap(palette), vmin=-0.5, vmax=len(palette) - 0.5,
+    )  # fmt: skip
+    labels = [f"{row.names[int(classes[n])]}, {counts[n] / row.best.numel():.0%}" for n in shown]
+    if len(order) > len(shown):
+        labels.append(f"{len(order) - len(shown)} others, {counts[order[len(shown) :]].sum() / row.best.numel():.0%}")
+    handles = [patches.Patch(color=color, label=label) for color, label in zip(palette, labels, strict=False)]
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.02), fontsize=8, frameon=False)
+
+
+def _caption(axes: Axes, text: str) -> None:
+    axes.set_title(text, fontsize=8, loc="left", pad=3, color="#52525b")
+
+
+def _show(axes: Axes, pixels: Tensor, faint: bool = False) -> None:
+    """A picture, uint8 [3, H, W], in its own pixels as coordinates; faint: in pale greys."""
+    height, width = pixels.shape[1:]
+    picture = pixels.permute(1, 2, 0).cpu().numpy()
+    if faint:
+        picture = (255 - (255 - picture.mean(2, keepdims=True).repeat(3, 2)) * 0.5).astype(np.uint8)
+    axes.imshow(picture, interpolation="bicubic", extent=(0, width, height, 0))
+    axes.set_axis_off()
+
+
+def _lay_over(
+    axes: Axes,
+    pixels: Tensor,
+    values: np.ndarray,  # [rows, cols]
+    positions: Tensor,  # int [rows, cols, 2]
+    window: tuple[int, int],
+    **options: Any,
+) -> AxesImage:
+    """Values over a picture, each at the middle of its square."""
+    edges = []
+    for axis, length in ((0, len(positions)), (1, len(positions[0]))):
+        first, last = positions[0, 0, axis].item(), positions[-1, -1, axis].item()
+        half_step = (last - first) / max(1, length - 1) / 2 or window[axis] / 2
+        edges.append((first + window[axis] / 2 - half_step, last + window[axis] / 2 + half_step))
+    (top, bottom), (left, right) = edges
+    image = axes.imshow(values, **options, extent=(left, right, bottom, top))
+    axes.set(xlim=(0, pixels.shape[2]), ylim=(pixels.shape[1], 0))
+    return image

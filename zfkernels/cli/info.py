@@ -16,7 +16,7 @@ def info(as_json: bool) -> None:
     import torch
 
     import zfkernels
-    from zfkernels.ops import availability
+    from zfkernels.ops import availability, build_info
 
     versions = {
         "zfkernels": zfkernels.__version__,
@@ -24,15 +24,26 @@ def info(as_json: bool) -> None:
         "torch": torch.__version__,
         "triton": _version("triton"),
         "cuda": f"{torch.version.cuda}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "no device",
+        "extension": ", ".join((build_info() or "not built").split("\n")).strip(", "),
         "cpu": f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
     }
     table: dict[str, dict[str, str | None]] = {}
     for op, variant, why_not in availability():
         table.setdefault(op, {})[variant] = why_not
     lines = [f"{name:<10} {value}" for name, value in versions.items()]
-    for op, variants in table.items():
-        lines += ["", op, *(f"  {variant:<10} {why_not or 'available'}" for variant, why_not in variants.items())]
-    options.report({"versions": versions, "ops": table}, "\n".join(lines), as_json)
+    options.report({"versions": versions, "ops": table}, "\n".join([*lines, "", *_as_lines(table)]), as_json)
+
+
+def _as_lines(table: dict[str, dict[str, str | None]]) -> list[str]:
+    """Ops downwards, variants across; numbers point to the reasons below."""
+    reasons = list(dict.fromkeys(why for variants in table.values() for why in variants.values() if why is not None))
+    width = max(map(len, table))
+    variants = next(iter(table.values()))
+    lines = [" " * width + "".join(f"  {variant:<9}" for variant in variants)]
+    for op, why_not in table.items():
+        cells = ("yes" if why is None else f"no ({reasons.index(why) + 1})" for why in why_not.values())
+        lines.append(f"{op:<{width}}" + "".join(f"  {cell:<9}" for cell in cells))
+    return [line.rstrip() for line in lines] + [f"({n}) {reason}" for n, reason in enumerate(reasons, 1)]
 
 
 def _version(package: str) -> str:

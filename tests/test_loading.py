@@ -1,0 +1,94 @@
+"""Networks by name, with weights from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from zfkernels.models import ConvNet, get_categories, get_model, get_preprocess, zfnet64
+
+
+@pytest.fixture
+def state() -> dict[str, torch.Tensor]:
+    return {key: torch.randn_like(value) for key, value in zfnet64().state_dict().items()}
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "half", "pt", "checkpoint"])
+def test_weights_from_a_file(tmp_path: Path, state: dict[str, torch.Tensor], kind: str) -> None:
+    path = tmp_path / ("w.safetensors" if kind in ("safetensors", "half") else "w.pt")
+    if kind == "half":
+        state = {key: value.half() for key, value in state.items()}
+    if kind in ("safetensors", "half"):
+        save_file(state, path)
+    else:
+        torch.save(state if kind == "pt" else {"state_dict": state, "epoch": torch.tensor(3)}, path)
+    model = get_model("zfnet64", path)
+    assert not model.training
+    for key, value in model.state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, state[key].float())
+
+
+def test_shipped_weights() -> None:
+    model = get_model("zfnet64")
+    assert isinstance(model, ConvNet)
+    assert model.input_size == get_preprocess("zfnet64").size == 64
+    assert len(get_categories("zfnet64")) == model.classifier[-1].out_features
+
+
+def test_torchvision_networks_by_name() -> None:
+    model = get_model("squeezenet1_1", None)
+    assert type(model).__name__ == "SqueezeNet"
+    assert not model.training
+    assert (get_preprocess("squeezenet1_1").size, get_preprocess("squeezenet1_1").resize) == (224, 256)
+    assert (get_preprocess("inception_v3").size, get_preprocess("inception_v3").resize) == (299, 342)
+    assert get_categories("squeezenet1_1")[:2] == ["tench", "goldfish"]
+
+
+def test_networks_that_ship_without_weights() -> None:
+    with pytest.raises(ValueError, match="expected weights for alexnet2012, which ships without: name a file"):
+        get_model("alexnet2012")
+    assert get_categories("alexnet2012") == []
+    assert get_preprocess("alexnet2012").size == 224
+
+
+def test_a_function_of_a_package() -> None:
+    model = get_model("zfkernels.models:zfnet64", None)
+    assert isinstance(model, ConvNet)
+    assert not model.training
+
+
+@pytest.mark.parametrize("change", ["missing", "unexpected", "reshaped"])
+def test_weights_of_another_network(tmp_path: Path, state: dict[str, torch.Tensor], change: str) -> None:
+    if change == "missing":
+        del state["features.0.bias"]
+    elif change == "unexpected":
+        state["extra"] = torch.ones(1)
+    else:
+        state["features.0.bias"] = torch.ones(3)
+    torch.save(state, tmp_path / "w.pt")
+    words = {"missing": "lacks features.0.bias", "unexpected": "also holds extra"}
+    with pytest.raises(ValueError, match=words.get(change, "another shape for features.0.bias")):
+        get_model("zfnet64", tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+def test_a_file_that_holds_no_weights(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"neither pickle nor safetensors")
+    with pytest.raises(ValueError, match=r"get_model: expected weights a .*, got .*w") as caught:
+        get_model("zfnet64", tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "touched",))  # type: ignore[return-value]
+
+    torch.save({"weight": Evil()}, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match="a state dict that loads safely"):
+        get_model("zfnet64", tmp_path / "w.pt")
+    assert not (tmp_path / "touched").exists()
