@@ -105,3 +105,4 @@ op = define(
     backward=no_gradient(NAME),
 )
 op.reference(reference.occluded_conv2d)
+op.native("cpp", (torch.float32, torch.float64))

@@ -84,3 +84,4 @@ op = define(
     backward=no_gradient(NAME),
 )
 op.reference(reference.window_conv2d)
+op.native("cpp", (torch.float32, torch.float64))

@@ -77,3 +77,4 @@ op = define(
     backward=no_gradient(NAME),
 )
 op.reference(reference.window_max_pool2d)
+op.native("cpp", (torch.float32, torch.float64))

@@ -1,0 +1,19 @@
+// The end of a row that no whole vector fills: `count` elements, of which a vector takes what it holds. Part of the
+// loops that for_each_isa.h compiles.
+namespace zfkernels::cpu::ZFK_ISA {
+
+template <class T>
+ZFK_INLINE Vector<T> load_some(const T* from, int64_t count) {
+  if (count >= kLanes<T>) return load(from);
+  Vector<T> value{};
+  for (int64_t i = 0; i < count; ++i) value[i] = from[i];
+  return value;
+}
+
+template <class T>
+ZFK_INLINE void store_some(T* to, Vector<T> value, int64_t count) {
+  if (count >= kLanes<T>) return store(to, value);
+  for (int64_t i = 0; i < count; ++i) to[i] = value[i];
+}
+
+}  // namespace zfkernels::cpu::ZFK_ISA
