@@ -33,14 +33,16 @@ class Maker:
         return laid_out(PATTERNS[self.pattern](self, shape), self.layout)
 
     def switches(self, images: int, channels: int, size: Pair, pool: Pool) -> Tensor:
-        """Those of a pooling of random maps of ``size``; with the pattern "junk" any byte at all."""
+        """Those of a pooling of random maps of ``size``; with the pattern "junk" any byte, most nearly right."""
         kernel, stride, padding, dilation, ceil_mode = pool
         maps = self.normal(images, channels, *size)
         _, switches = ops.max_pool2d_with_switches(
             maps, kernel, stride, padding, dilation, ceil_mode=ceil_mode, backend="reference"
         )
         if self.pattern == "junk":
-            switches = self.integers(0, 256, *switches.shape).to(torch.uint8)
+            cells = kernel**2 if isinstance(kernel, int) else kernel[0] * kernel[1]
+            near, far = self.integers(0, 2 * cells, *switches.shape), self.integers(0, 256, *switches.shape)
+            switches = torch.where(self.integers(0, 4, *switches.shape) > 0, near, far).to(torch.uint8)
         return laid_out(switches, self.layout)
 
     def origins(self, count: int, size: Pair, frame: Pair) -> Tensor:

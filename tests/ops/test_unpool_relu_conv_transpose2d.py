@@ -62,6 +62,21 @@ def test_is_max_unpool_relu_conv_transpose_of_torch() -> None:
     close(actual, expected)
 
 
+@pytest.mark.parametrize("rectify", [True, False])
+def test_gradient_at_zero_is_that_of_relu(rectify: bool) -> None:
+    values = torch.randint(-1, 2, (2, 4, 4, 3), dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(4, 3, 3, 3, dtype=torch.float64, requires_grad=True)
+    maps = torch.randn(2, 4, 8, 6, dtype=torch.float64)
+    _, indices = F.max_pool2d(maps, 2, return_indices=True)
+    _, switches = max_pool2d_with_switches(maps, 2)
+    unpooled = F.max_unpool2d(values, indices, 2)
+    expected = F.conv_transpose2d(unpooled.relu() if rectify else unpooled, weight)
+    actual = unpool_relu_conv_transpose2d(values, switches, weight, pool_kernel_size=2, rectify=rectify)
+    towards = torch.randn_like(expected)
+    for a, e in zip(*(torch.autograd.grad(y, (values, weight), towards) for y in (actual, expected)), strict=True):
+        close(a, e)
+
+
 def test_values_are_combined_before_they_are_rectified() -> None:
     """Two windows meet in the middle pixel with 2 and -3; the last of them is the -3, or a zero."""
     switches = torch.tensor([[2, 0]], dtype=torch.uint8)[None, None]
