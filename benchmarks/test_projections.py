@@ -100,7 +100,7 @@ def race(case: Case) -> tuple[Race, int]:
         return units[torch.randperm(len(units), generator=torch.Generator().manual_seed(0))[:count]]
 
     def full_frame(given: Any) -> Tensor:
-        images, units, frames = given
+        _, units, frames = given
         with torch.inference_mode():
             parts = [frames.project(chunk) for chunk in sample(units, case.full_frame_sample).split(32)]
         return torch.cat(parts)
