@@ -127,6 +127,7 @@ def code(path: Path) -> Path:
         (lambda p: ["--out", p / "file" / "out"], "expected out a folder that can be written, got"),
         (lambda p: ["--device", "quantum"], "expected --device a device of torch's, got 'quantum'"),
         (lambda p: ["--backend", "abacus"], "got 'abacus'"),
+        (lambda p: ["--backend", "cuda"], "backend 'cuda' cannot run"),
     ],
 )
 def test_a_failure_is_one_sentence_and_exit_code_1(photos: Path, tmp_path: Path, arguments, message: str) -> None:
@@ -174,3 +175,16 @@ def test_project_refuses_a_channel_that_does_not_exist(photos: Path, tmp_path: P
 def test_help_names_every_command() -> None:
     text = run("--help").stdout
     assert all(name in text for name in ("demo", "gallery", "project", "info"))
+
+
+def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zfkernels.data import photos
+
+    monkeypatch.setattr(photos, "PHOTOS", ("chelsea.png", "coffee.png"))
+    monkeypatch.setattr(photos, "SCALES", (1, 1 / 2, 1 / 4))
+    result = run("demo", "--out", tmp_path / "out", "--workers", 0)
+    assert result.exit_code == 0, result.output
+    for name in ("gallery/index.html", "gallery/topk.parquet", "gallery.png", "occlusion.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 1000
+    assert str(tmp_path / "out" / "gallery" / "index.html") in result.stdout
+    assert str(tmp_path / "out" / "occlusion.png") in result.stdout

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
-from zfkernels.models import ConvNet, get_categories, get_model, get_preprocess, zfnet64
+from zfkernels.models import ConvNet, Preprocess, get_categories, get_model, get_preprocess, preprocess_of, zfnet64
 
 
 @pytest.fixture
@@ -46,6 +47,13 @@ def test_torchvision_networks_by_name() -> None:
     assert (get_preprocess("squeezenet1_1").size, get_preprocess("squeezenet1_1").resize) == (224, 256)
     assert (get_preprocess("inception_v3").size, get_preprocess("inception_v3").resize) == (299, 342)
     assert get_categories("squeezenet1_1")[:2] == ["tench", "goldfish"]
+
+
+def test_a_network_knows_what_it_takes() -> None:
+    assert preprocess_of(get_model("zfnet64")) == get_preprocess("zfnet64")
+    assert preprocess_of(get_model("inception_v3", None)) == get_preprocess("inception_v3")
+    assert preprocess_of(zfnet64()) == Preprocess(size=64, resize=64)
+    assert preprocess_of(nn.Conv2d(3, 1, 1)) == Preprocess()
 
 
 def test_networks_that_ship_without_weights() -> None:

@@ -26,7 +26,7 @@ from zfkernels.gallery.sweep import sweep
 from zfkernels.gallery.table import Winners, write_table
 from zfkernels.gallery.tiles import BLOCKS, Painter, Tiles, draw_winners, tile_size
 from zfkernels.methods.deconvnet import DeconvNet
-from zfkernels.models import Preprocess, refuse_nan_weights
+from zfkernels.models import Preprocess, preprocess_of, refuse_nan_weights
 from zfkernels.trace import Trace
 from zfkernels.viz import SpriteGrid, map_sprite
 
@@ -76,7 +76,7 @@ def build_gallery(
         resume: Accepted for later: a run is not yet resumable and always starts anew.
         progress: Shows progress bars on stderr.
         preprocess: How pictures become the network's input; also undoes the normalisation where images are shown.
-            None: the ImageNet transform at ``model.input_size`` (224 where there is none).
+            None: ``zfkernels.models.preprocess_of(model)``.
         title: Heading of the page; None takes the name of the model's class.
 
     Returns:
@@ -100,8 +100,7 @@ def build_gallery(
     net = DeconvNet(model)
     refuse_nan_weights(model, "build_gallery")
     _check_channels(net.trace)
-    size = getattr(model, "input_size", None)
-    preprocess = preprocess or (Preprocess(size=size, resize=size) if isinstance(size, int) else Preprocess())
+    preprocess = preprocess or preprocess_of(model)
     source = open_source(dataset)
     image_size = source.tensor_size or (preprocess.size, preprocess.size)
     chosen = select_layers(net.trace, [layers] if isinstance(layers, str) else list(layers), image_size)

@@ -1,7 +1,7 @@
 """Networks: the paper's, the one it starts from, and a small one that ships with trained weights."""
 
 from zfkernels.models.alexnet import alexnet2012
-from zfkernels.models.loading import get_categories, get_model, get_preprocess, refuse_nan_weights
+from zfkernels.models.loading import get_categories, get_model, get_preprocess, preprocess_of, refuse_nan_weights
 from zfkernels.models.network import ConvNet, inference_form, renormalize_filters_
 from zfkernels.models.preprocess import Preprocess
 from zfkernels.models.weights_info import Weights
@@ -17,6 +17,7 @@ __all__ = [
     "get_model",
     "get_preprocess",
     "inference_form",
+    "preprocess_of",
     "refuse_nan_weights",
     "renormalize_filters_",
     "zfnet",

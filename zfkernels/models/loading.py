@@ -28,7 +28,7 @@ _SHIPPED = ("zfnet64",)
 
 
 def get_model(name: str, weights: str | Path | None = "DEFAULT") -> nn.Module:
-    """A network in eval mode.
+    """A network in eval mode; its attribute ``preprocess`` is what it takes (``get_preprocess``).
 
     Args:
         name: One of this package's networks (``zfnet64``, ``zfnet``, ``zfnet_large``, ``alexnet2012``), any name of
@@ -48,6 +48,8 @@ def get_model(name: str, weights: str | Path | None = "DEFAULT") -> nn.Module:
     else:
         model = _construct(name, weights)
     refuse_nan_weights(model, "get_model")
+    if not isinstance(getattr(model, "preprocess", None), Preprocess):
+        model.preprocess = get_preprocess(name)  # type: ignore[assignment]
     return model.eval()
 
 
@@ -65,6 +67,17 @@ def get_preprocess(name: str) -> Preprocess:
         return Preprocess()
     transform = weights.DEFAULT.transforms()
     return Preprocess(transform.crop_size[0], transform.resize_size[0], tuple(transform.mean), tuple(transform.std))
+
+
+def preprocess_of(model: nn.Module) -> Preprocess:
+    """What ``model`` takes: its ``preprocess``, which ``get_model`` sets; or the ImageNet transform at its ``input_size``,
+    224 where it has none.
+    """
+    known = getattr(model, "preprocess", None)
+    if isinstance(known, Preprocess):
+        return known
+    size = getattr(model, "input_size", None)
+    return Preprocess(size=size, resize=size) if isinstance(size, int) else Preprocess()
 
 
 def get_categories(name: str) -> list[str]:
