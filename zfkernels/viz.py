@@ -133,6 +133,7 @@ def feature_sheet(
         for _, maps in rows
         for start in range(0, max(len(maps), 1), columns)
     )
+    width = max(width, *(round(title_font.getlength(title)) + margin for title, _ in rows))
     height = margin
     for _, maps in rows:
         height += 34 + sum(
@@ -225,8 +226,8 @@ class OcclusionRow:
 # Of the classes in the order of their share of the places, and of the rest together.
 CLASS_COLORS = ("#4468b1", "#f0a63c", "#c44e4e", "#56a06b", "#8f6bb0", "#7cc4d8", "#a98467")
 OTHER_COLOR = "#cfcfd4"
-# In inches: side of a panel, left edges of the five, width of the page, height of a row.
-SIDE, LEFTS, PAGE, ROW = 2.2, (0.1, 2.5, 5.4, 10.05, 12.95), 16.95, 2.62
+# In inches: side of a panel, left edges of the five, width of the page, height of a row and of the headings.
+SIDE, LEFTS, PAGE, ROW, HEAD = 2.2, (0.1, 2.5, 5.4, 10.2, 13.1), 16.9, 2.5, 0.35
 
 
 def occlusion_sheet(rows: Sequence[OcclusionRow]) -> Figure:
@@ -238,15 +239,16 @@ def occlusion_sheet(rows: Sequence[OcclusionRow]) -> Figure:
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 7.
     """
-    height = 0.45 + ROW * len(rows)
+    height = HEAD + ROW * len(rows)
     figure = require("matplotlib.figure", "viz").Figure(figsize=(PAGE, height))
-    headings = ("photo and square", "activity of the strongest map", "projections of the map, and patches",
+    headings = ("photo and square", "strongest map: activity", "strongest map: projections and what they lie on",
                 "probability of the class", "most probable class")  # fmt: skip
     for letter, left, heading in zip("abcde", LEFTS, headings, strict=True):
-        figure.text(left / PAGE, 1 - 0.12 / height, f"({letter})  {heading}", va="top", fontsize=11, weight="bold")
+        figure.text(left / PAGE, 1 - 0.1 / height, f"({letter})  {heading}", va="top", fontsize=11, weight="bold")
     for n, row in enumerate(rows):
-        bottom = (height - 0.45 - ROW * (n + 1) + 0.12) / height
-        widths = (SIDE, SIDE, 2 * SIDE, SIDE, SIDE)
+        bottom = (height - HEAD - ROW * (n + 1) + 0.1) / height
+        tiles = SpriteGrid(row.tiles.shape[1], row.tiles.shape[2:4], row.tiles.shape[0]).size
+        widths = (SIDE, SIDE, SIDE * tiles[1] / tiles[0], SIDE, SIDE)
         a, b, c, d, e = (
             figure.add_axes((left / PAGE, bottom, width / PAGE, SIDE / height))
             for left, width in zip(LEFTS, widths, strict=True)
@@ -290,8 +292,7 @@ def _tiles_panel(axes: Axes, row: OcclusionRow) -> None:
         top, left = grid.corner(block, 0)
         axes.add_patch(patches.Rectangle((left, top), width, height, fill=False, color="black", linewidth=2))
     axes.set_axis_off()
-    axes.set_anchor("W")
-    _caption(axes, f"{row.map_name}: in this photo (framed) and where it is strongest elsewhere")
+    _caption(axes, f"{row.map_name}: this photo (framed), others that excite it most")
 
 
 def _classes_panel(axes: Axes, row: OcclusionRow) -> None:
