@@ -70,7 +70,7 @@ def get_preprocess(name: str) -> Preprocess:
 
 
 def preprocess_of(model: nn.Module) -> Preprocess:
-    """What ``model`` takes: its ``preprocess``, which ``get_model`` sets, or ImageNet's at its ``input_size`` or 224."""
+    """What ``model`` takes: its ``preprocess``, which ``get_model`` sets; else ImageNet's at ``input_size`` or 224."""
     known = getattr(model, "preprocess", None)
     if isinstance(known, Preprocess):
         return known
