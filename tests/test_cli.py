@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,7 @@ def no_module() -> str:
     return "no network"
 
 
+REPOSITORY = Path(__file__).parent.parent
 MODEL = ("--model", f"{__name__}:tiny")
 
 
@@ -189,3 +192,21 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (tmp_path / "out" / name).stat().st_size > 1000
     assert str(tmp_path / "out" / "gallery" / "index.html") in result.stdout
     assert str(tmp_path / "out" / "occlusion.png") in result.stdout
+
+
+def test_without_click_the_extra_is_named() -> None:
+    code = "import sys; sys.modules['click'] = None; from zfkernels.cli import main; main()"
+    result = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr == "Error: click is not installed: pip install 'zfkernels[viz]'\n"
+
+
+@pytest.mark.parametrize("missing", ["pyarrow", "tqdm"])
+def test_a_command_names_the_extra_that_it_lacks(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    result = run("gallery", *MODEL, "--data", photos, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: {missing} is not installed: pip install 'zfkernels[viz]'\n"
+    assert not (tmp_path / "out").exists()
