@@ -89,3 +89,20 @@ def projections(
         (gradient,) = torch.autograd.grad(value, leaf, value.detach(), retain_graph=True)
         found.append(gradient[image])
     return torch.stack(found)
+
+
+def some_units(maps: Tensor, count: int) -> Tensor:
+    """Units of a layer's value [N, C, h, w] or [N, units], drawn at random, the last half of them not zero."""
+    maps = maps if maps.dim() == 4 else maps.flatten(1)[:, :, None, None]
+    generator = torch.Generator().manual_seed(2)
+    anywhere = torch.stack([torch.randint(0, length, (count // 2,), generator=generator) for length in maps.shape], 1)
+    alive = maps.nonzero()
+    return torch.cat([anywhere, alive[torch.randint(0, len(alive), (count - count // 2,), generator=generator)]])
+
+
+def assert_projections(found: Tensor, expected: Tensor, rtol: float = 1e-9) -> None:
+    """Each projection close to its own, relative to its largest pixel; zero ones to the bit."""
+    scale = expected.abs().amax((1, 2, 3))
+    assert scale.gt(0).any()
+    error = (found - expected).abs().amax((1, 2, 3))
+    assert (error <= rtol * scale).all(), error / scale
