@@ -11,6 +11,9 @@
 #include <type_traits>
 
 #include "isa.h"
+#if defined(ZFK_X86_VARIANTS)
+#include <immintrin.h>
+#endif
 
 #define ZFK_ISA baseline
 #define ZFK_VECTOR_BYTES 16

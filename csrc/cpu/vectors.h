@@ -27,4 +27,82 @@ ZFK_INLINE void store(T* to, Vector<T> value) {
   *reinterpret_cast<typename VectorOf<T>::unaligned*>(to) = value;
 }
 
+// to += from. Up to a vector behind `to` is read and written back unchanged.
+template <class T>
+ZFK_INLINE void add(T* to, const T* from, int64_t count) {
+  using Bits = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  int64_t i = 0;
+  for (; i + kLanes<T> <= count; i += kLanes<T>) store(to + i, load(to + i) + load(from + i));
+  if (i < count) {
+    static constexpr Bits kOrder[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const Vector<Bits> keep = load(kOrder) < Bits(count - i);
+    store(to + i, load(to + i) + Vector<T>(Vector<Bits>(load(from + i)) & keep));
+  }
+}
+
+// Appends those of 16 elements that are > 0 or NaN if `positive`, else those that are not zero, and their places
+// (first, first + step, …) to two lists; returns how many. The lists need room for 16 more.
+template <class T>
+ZFK_INLINE int64_t keep_nonzero(const T* from, bool positive, int32_t first, int32_t step, T* values, int32_t* places) {
+#if ZFK_VECTOR_BYTES == 64
+  if constexpr (std::is_same_v<T, float>) {
+    const __m512 x = _mm512_loadu_ps(from), zero = _mm512_setzero_ps();
+    const __mmask16 keep =
+        positive ? _mm512_cmp_ps_mask(x, zero, _CMP_NLE_UQ) : _mm512_cmp_ps_mask(x, zero, _CMP_NEQ_UQ);
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i place =
+        _mm512_add_epi32(_mm512_mullo_epi32(lanes, _mm512_set1_epi32(step)), _mm512_set1_epi32(first));
+    // Compressed in a register: compressing into memory is slow on some processors.
+    _mm512_storeu_ps(values, _mm512_maskz_compress_ps(keep, x));
+    _mm512_storeu_si512(places, _mm512_maskz_compress_epi32(keep, place));
+    return __builtin_popcount(keep);
+  }
+#endif
+  int64_t kept = 0;
+  for (int32_t i = 0; i < 16; ++i) {
+    values[kept] = from[i];
+    places[kept] = first + i * step;
+    kept += positive ? !(from[i] <= 0) : from[i] != 0;
+  }
+  return kept;
+}
+
+// The first (kHigh: last) halves of two vectors, their elements taken in turn.
+template <bool kHigh, class T>
+ZFK_INLINE Vector<T> interleave(Vector<T> a, Vector<T> b) {
+  constexpr int kFirst = kHigh ? kLanes<T> / 2 : 0;
+#if defined(__clang__)
+  return [&]<int... kLane>(std::integer_sequence<int, kLane...>) __attribute__((always_inline)) {
+    return __builtin_shufflevector(a, b, (kFirst + kLane / 2 + kLane % 2 * kLanes<T>)...);
+  }(std::make_integer_sequence<int, kLanes<T>>());
+#else
+  using Bits = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  Vector<Bits> order;
+#pragma GCC unroll 16
+  for (int lane = 0; lane < kLanes<T>; ++lane) order[lane] = kFirst + lane / 2 + lane % 2 * kLanes<T>;
+  return __builtin_shuffle(a, b, order);
+#endif
+}
+
+// Transposes a square of kLanes<T> x kLanes<T>.
+template <class T>
+ZFK_INLINE void transpose(const T* from, int64_t from_stride, T* to, int64_t to_stride) {
+  constexpr int kSize = kLanes<T>;
+  Vector<T> rows[kSize], turned[kSize];
+#pragma GCC unroll 16
+  for (int i = 0; i < kSize; ++i) rows[i] = load(from + i * from_stride);
+#pragma GCC unroll 4
+  for (int step = 1; step < kSize; step *= 2) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kSize / 2; ++i) {
+      turned[2 * i] = interleave<false, T>(rows[i], rows[i + kSize / 2]);
+      turned[2 * i + 1] = interleave<true, T>(rows[i], rows[i + kSize / 2]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kSize; ++i) rows[i] = turned[i];
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kSize; ++i) store(to + i * to_stride, rows[i]);
+}
+
 }  // namespace zfkernels::cpu::ZFK_ISA

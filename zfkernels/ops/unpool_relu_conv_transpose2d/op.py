@@ -199,3 +199,4 @@ op = define(
     setup_context=_setup_context,
 )
 op.reference(reference.unpool_relu_conv_transpose2d)
+op.native("cpp", (torch.float32, torch.float64))

@@ -1,0 +1,243 @@
+#include <torch/csrc/stable/library.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+
+#include "parallel.h"
+#include "tensor_view.h"
+#include "unpool_relu_conv_transpose2d_stage.h"
+
+#define ZFK_LOOPS "unpool_relu_conv_transpose2d_loops.h"
+#include "for_each_isa.h"
+
+namespace zfkernels::cpu {
+namespace {
+
+using namespace deconv;
+
+Pair pair(const Ints& ints) {
+  STD_TORCH_CHECK(ints.size() == 2, "expected pairs of ints");
+  return {ints[0], ints[1]};
+}
+
+// How the filters [channel, output, ky, kx] of a group are cut up.
+template <class T>
+Filters<T> filter_layout(const Stage& stage) {
+  Filters<T> layout{};
+  layout.lanes = ZFK_BEST(kLanes<T>);
+  const int64_t taps = stage.conv.kernel[0] * stage.conv.kernel[1];
+  const int64_t vectors = ceil_div(stage.outputs, layout.lanes);
+  layout.flat = stage.conv.dilation[1] == 1 && vectors * layout.lanes * 4 > stage.outputs * 5;
+  int64_t most_channels = Filters<T>::kMostChannels;
+  if (layout.flat) {
+    const int64_t all = ceil_div(taps * stage.outputs, layout.lanes);
+    layout.blocks = ceil_div(all, 12);
+    layout.vectors = ceil_div(all, layout.blocks);
+  } else {
+    int64_t least = INT64_MAX;
+    for (int64_t v : {6, 4, 8, 5, 7, 3, 2, 1}) {
+      if (ceil_div(vectors, v) * v < least) {
+        least = ceil_div(vectors, v) * v;
+        layout.vectors = v;
+      }
+    }
+    layout.blocks = ceil_div(vectors, layout.vectors);
+    most_channels =
+        std::max<int64_t>(16, std::min<int64_t>(128, (int64_t(32) << 10) / (layout.width() * int64_t(sizeof(T)))));
+  }
+  layout.block_channels =
+      round_up(ceil_div(stage.channels, ceil_div(stage.channels, most_channels)), Filters<T>::kLine);
+  return layout;
+}
+
+template <class T>
+int64_t packed_size(const Stage& stage, const Filters<T>& layout) {
+  if (layout.flat) return stage.channels * layout.blocks * layout.width();
+  return layout.blocks * round_up(stage.channels, layout.block_channels) * stage.conv.kernel[0] * stage.conv.kernel[1] *
+         layout.width();
+}
+
+template <class T>
+void pack(const Stage& stage, const Filters<T>& layout, const View<const T>& weight, int64_t groups, T* packed) {
+  const int64_t taps = stage.conv.kernel[0] * stage.conv.kernel[1], width = layout.width();
+  const int64_t channel_blocks = ceil_div(stage.channels, layout.block_channels);
+  for_each_task(groups * stage.channels, [&](int64_t c) {
+    T* group = packed + c / stage.channels * packed_size(stage, layout);
+    const int64_t channel = c % stage.channels;
+    for (int64_t ky = 0; ky < stage.conv.kernel[0]; ++ky)
+      for (int64_t kx = 0; kx < stage.conv.kernel[1]; ++kx) {
+        const int64_t tap = ky * stage.conv.kernel[1] + kx;
+        const T* from = weight.at(c, 0, ky, kx);
+        if (layout.flat) {
+          T* to = group + channel * layout.blocks * width + tap * stage.outputs;
+          for (int64_t o = 0; o < stage.outputs; ++o) to[o] = from[o * weight.stride[1]];
+          if (tap == taps - 1) std::fill(to + stage.outputs, group + (channel + 1) * layout.blocks * width, T(0));
+        } else {
+          for (int64_t b = 0; b < layout.blocks; ++b) {
+            const int64_t block = (b * channel_blocks + channel / layout.block_channels) * taps + tap;
+            T* to = group + (block * layout.block_channels + channel % layout.block_channels) * width;
+            const int64_t count = std::min(width, stage.outputs - b * width);
+            for (int64_t o = 0; o < count; ++o) to[o] = from[(b * width + o) * weight.stride[1]];
+            std::fill(to + count, to + width, T(0));
+          }
+        }
+      }
+  });
+}
+
+template <class T>
+std::vector<Unit<T>> units_of(const Stage& stage, const View<const T>& values, const std::optional<Tensor>& switches,
+                              const std::optional<Tensor>& origins, const std::optional<Tensor>& image,
+                              const std::optional<Tensor>& out_origins, const Pair& unpooled, int64_t groups,
+                              const View<T>& out) {
+  static constexpr uint8_t kFirst = 0;
+  std::vector<Unit<T>> units;
+  units.reserve(groups * values.size[0]);
+  const auto codes = switches ? read<uint8_t>(*switches) : View<const uint8_t>{};
+  const auto at = [](const Tensor& t, int64_t p, int64_t axis) -> int64_t {
+    return t.const_data_ptr<int32_t>()[p * t.stride(0) + axis * t.stride(1)];
+  };
+  for (int64_t g = 0; g < groups; ++g)
+    for (int64_t n = 0; n < values.size[0]; ++n) {
+      Unit<T> unit{};
+      const int64_t i = image ? image->const_data_ptr<int64_t>()[n * image->stride(0)] : n;
+      STD_TORCH_CHECK(!switches || (i >= 0 && i < codes.size[0]), "unpool_relu_conv_transpose2d: expected image below ",
+                      codes.size[0], ", got ", i);
+      unit.values = values.at(n, g * stage.channels, 0, 0);
+      unit.switches = switches ? codes.at(i, g * stage.channels, 0, 0) : &kFirst;
+      unit.out = out.at(n, g * stage.outputs, 0, 0);
+      for (int axis : {0, 1}) {
+        const int64_t first = origins ? at(*origins, n, axis) : 0;
+        unit.crop[axis] = unit.pooled[axis] = {first, first + values.size[2 + axis]};
+        unit.unpooled[axis] = switches ? Range{0, unpooled[axis]} : unit.crop[axis];
+        unit.origin[axis] = out_origins ? at(*out_origins, n, axis) : 0;
+        if (!switches) continue;
+        const int64_t margin = stage.sum ? 0 : (stage.pool.extent(axis) - 1) / stage.pool.stride[axis];
+        unit.pooled[axis] = Range{first - margin, unit.crop[axis].hi + margin} & Range{0, codes.size[2 + axis]};
+      }
+      units.push_back(unit);
+    }
+  return units;
+}
+
+template <class T>
+Scratch<T> scratch_for(const Stage& stage, const Filters<T>& filters, const Pair& pooled, int64_t units, int64_t rows) {
+  const Pair span{stage.pool.span(0, pooled[0]), stage.pool.span(1, pooled[1])};
+  const int64_t lanes = std::min(filters.block_channels, round_up(stage.channels, Stage::kLine));
+  // Narrower units take more rows at a time, of the same bytes; a single row may take more than those.
+  const int64_t least = (stage.pool.extent(0) + 1) * span[1] * Stage::kLine;
+  const int64_t slab =
+      std::max(least + span[1] * Stage::kLine, Stage::kSlabBytes / int64_t(sizeof(T)) * 2) / Stage::kLine * lanes;
+  const int64_t columns = stage.out_size[1];
+  const int64_t reaching = std::min(span[0], (rows + stage.conv.extent(0) - 2) / stage.conv.stride[0] + 1);
+  Scratch<T> scratch = [&]() -> Scratch<T> {
+    if (filters.flat) {
+      const int64_t sums = (rows + 2 * (stage.conv.extent(0) - 1)) * (columns + 2 * (stage.conv.extent(1) - 1));
+      return {Buffer<T>(slab), Buffer<T>(sums * stage.outputs),
+              Buffer<T>(filters.block_channels + Stage::kLine + filters.blocks * filters.width()),
+              Buffer<int32_t>(filters.block_channels), Buffer<Cell>(0)};
+    }
+    const int64_t blocks = ceil_div(stage.channels, filters.block_channels);
+    const int64_t cells = units * reaching * span[1];
+    return {Buffer<T>(slab), Buffer<T>(units * rows * columns * filters.width()), Buffer<T>(cells * stage.channels),
+            Buffer<int32_t>(cells * stage.channels), Buffer<Cell>(cells * blocks)};
+  }();
+  std::fill_n(scratch.slab.get(), slab, T(0));
+  return scratch;
+}
+
+template <class T>
+std::vector<Tile> tiles_of(const Stage& stage, const Filters<T>& filters, int64_t groups, int64_t units) {
+  const int64_t threads = torch::stable::get_num_threads();
+  // Sums that taps of one phase of the stride write should stay in the second cache.
+  const int64_t phases = filters.flat ? 1 : stage.conv.stride[0] * stage.conv.stride[1];
+  const int64_t row_bytes = stage.out_size[1] * (filters.flat ? stage.outputs : filters.width()) * int64_t(sizeof(T));
+  const int64_t budget = filters.flat ? INT64_MAX : phases * (int64_t(512) << 10);
+  int64_t rows = std::clamp<int64_t>(budget / row_bytes, 1, stage.out_size[0]);
+  int64_t together = filters.flat ? 1
+                                  : std::clamp<int64_t>(budget / (row_bytes * stage.out_size[0]), 1,
+                                                        ceil_div(groups * units, 4 * threads));
+  const auto count = [&] { return groups * ceil_div(units, together) * ceil_div(stage.out_size[0], rows); };
+  int64_t blocks = filters.blocks;
+  if (!filters.flat && count() < 2 * threads)
+    blocks = ceil_div(blocks, std::min(blocks, ceil_div(4 * threads, count())));
+  const int64_t parts = filters.flat ? 1 : ceil_div(filters.blocks, blocks);
+  while (count() * parts < 2 * threads && rows > stage.conv.extent(0)) rows = ceil_div(rows, 2);
+  std::vector<Tile> tiles;
+  for (int64_t g = 0; g < groups; ++g)
+    for (int64_t u = 0; u < units; u += together)
+      for (int64_t r = 0; r < stage.out_size[0]; r += rows)
+        for (int64_t b = 0; b < filters.blocks; b += blocks)
+          tiles.push_back({{g * units + u, g * units + std::min(units, u + together)},
+                           {r, std::min(stage.out_size[0], r + rows)},
+                           {b, std::min(filters.blocks, b + blocks)}});
+  return tiles;
+}
+
+template <class T>
+Tensor run(Stage stage, const Tensor& values, const std::optional<Tensor>& switches, const Tensor& weight,
+           const std::optional<Tensor>& origins, const std::optional<Tensor>& image,
+           const std::optional<Tensor>& out_origins, const Pair& unpooled, int64_t groups) {
+  const auto in = read<T>(values);
+  const auto filters_in = read<T>(weight);
+  const std::array<int64_t, 4> size{in.size[0], stage.outputs * groups, stage.out_size[0], stage.out_size[1]};
+  const Tensor result = origins ? empty_channels_last(values, size) : empty_like_format(values, size);
+  const auto out = write<T>(result);
+  for (int i = 0; i < 3; ++i) {
+    stage.value_stride[i] = in.stride[i + 1];
+    stage.switch_stride[i] = switches ? switches->stride(i + 1) : 0;
+    stage.out_stride[i] = out.stride[i + 1];
+  }
+  if (in.size[0] == 0) return result;
+
+  const Filters<T> layout = filter_layout<T>(stage);
+  const int64_t group_size = packed_size(stage, layout);
+  STD_TORCH_CHECK(group_size < INT32_MAX, "unpool_relu_conv_transpose2d: expected fewer filters, got ", group_size);
+  const Buffer<T> packed(groups * group_size);
+  pack(stage, layout, filters_in, groups, packed.get());
+
+  const auto units = units_of(stage, in, switches, origins, image, out_origins, unpooled, groups, out);
+  const auto tiles = tiles_of(stage, layout, groups, in.size[0]);
+  Pair pooled{};
+  for (int axis : {0, 1})
+    for (const auto& unit : units) pooled[axis] = std::max(pooled[axis], unit.pooled[axis].size());
+  share_out(int64_t(tiles.size()), [&](Tasks& tasks) {
+    const Scratch<T> scratch = scratch_for(stage, layout, pooled, tiles[0].units.size(), tiles[0].rows.size());
+    for (int64_t t; tasks.next(t);) {
+      Filters<T> filters = layout;
+      filters.data = packed.get() + tiles[t].units.lo / in.size[0] * group_size;
+      if (layout.flat)
+        ZFK_BEST(run_flat_tile<T>)(stage, filters, units.data(), tiles[t], scratch);
+      else
+        ZFK_BEST(run_blocked_tile<T>)(stage, filters, units.data(), tiles[t], scratch);
+    }
+  });
+  return result;
+}
+
+Tensor unpool_relu_conv_transpose2d(const Tensor& values, const std::optional<Tensor>& switches, const Tensor& weight,
+                                    const std::optional<Tensor>& origins, const std::optional<Tensor>& image,
+                                    const std::optional<Tensor>& out_origins, const Ints& pool_kernel_size,
+                                    const Ints& pool_stride, const Ints& pool_padding, const Ints& pool_dilation,
+                                    const Ints& unpooled_size, const Ints& stride, const Ints& padding,
+                                    const Ints& dilation, int64_t groups, const Ints& output_size,
+                                    const std::string& overlap, bool rectify) {
+  Stage stage{};
+  stage.pool = {pair(pool_kernel_size), pair(pool_stride), pair(pool_padding), pair(pool_dilation)};
+  stage.conv = {{weight.size(2), weight.size(3)}, pair(stride), pair(padding), pair(dilation)};
+  stage.channels = values.size(1) / groups;
+  stage.outputs = weight.size(1);
+  stage.sum = overlap == "sum";
+  stage.rectify = rectify;
+  stage.out_size = pair(output_size);
+  const auto run_as = values.scalar_type() == torch::headeronly::ScalarType::Double ? run<double> : run<float>;
+  return run_as(stage, values, switches, weight, origins, image, out_origins, pair(unpooled_size), groups);
+}
+
+}  // namespace
+}  // namespace zfkernels::cpu
+
+STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CPU, m) {
+  m.impl("unpool_relu_conv_transpose2d", TORCH_BOX(&zfkernels::cpu::unpool_relu_conv_transpose2d));
+}

@@ -1,0 +1,309 @@
+namespace zfkernels::cpu::ZFK_ISA {
+
+using namespace deconv;
+
+// --- unpooling ---
+
+// Adds (or puts) pooled values to where their switches point: place[switch] from the corner of their pooling window.
+template <class T, bool kSum>
+void scatter(const std::array<int64_t, 3>& size, const T* values, const std::array<int64_t, 3>& value_stride,
+             const uint8_t* switches, const std::array<int64_t, 3>& switch_stride, T* corners,
+             const std::array<int64_t, 3>& corner_stride, const int32_t* place) {
+  const int64_t value_step = value_stride[2], switch_step = switch_stride[2], corner_step = corner_stride[2];
+  for (int64_t i = 0; i < size[0]; ++i)
+    for (int64_t j = 0; j < size[1]; ++j) {
+      const T* value = values + i * value_stride[0] + j * value_stride[1];
+      const uint8_t* code = switches + i * switch_stride[0] + j * switch_stride[1];
+      T* corner = corners + i * corner_stride[0] + j * corner_stride[1];
+      for (int64_t k = 0; k < size[2]; ++k, value += value_step, code += switch_step, corner += corner_step) {
+        if constexpr (kSum)
+          corner[place[*code]] += *value;
+        else
+          corner[place[*code]] = *value;
+      }
+    }
+}
+
+// Scatters one line of channels of the pooled cells `box`; cells outside the crop are zeros.
+template <class T>
+void scatter_line(const Stage& stage, const Unit<T>& unit, const Box& box, int64_t channel, int64_t count, T* corners,
+                  int64_t pitch, const int32_t* place) {
+  const auto& vs = stage.value_stride;
+  const auto& ss = stage.switch_stride;
+  const int64_t down = stage.pool.stride[0] * pitch, right = stage.pool.stride[1] * Filters<T>::kLine;
+  const auto put = [&](Range is, Range js, const T* values, int64_t by_channel, int64_t by_row, int64_t by_column) {
+    if (is.size() == 0 || js.size() == 0) return;
+    const uint8_t* switches = unit.switches + channel * ss[0] + is.lo * ss[1] + js.lo * ss[2];
+    T* to = corners + (is.lo - box[0].lo) * down + (js.lo - box[1].lo) * right;
+    const auto scatter = stage.sum ? &ZFK_ISA::scatter<T, true> : &ZFK_ISA::scatter<T, false>;
+    if (vs[0] == 1)  // innermost what lies together
+      scatter({is.size(), js.size(), count}, values, {by_row, by_column, by_channel}, switches, {ss[1], ss[2], ss[0]},
+              to, {down, right, 1}, place);
+    else
+      scatter({count, is.size(), js.size()}, values, {by_channel, by_row, by_column}, switches, {ss[0], ss[1], ss[2]},
+              to, {1, down, right}, place);
+  };
+  static constexpr T kZero = 0;
+  const Box inside{box[0] & unit.crop[0], box[1] & unit.crop[1]};
+  if (inside[0].size() == 0 || inside[1].size() == 0) return put(box[0], box[1], &kZero, 0, 0, 0);
+  put({box[0].lo, inside[0].lo}, box[1], &kZero, 0, 0, 0);
+  put(inside[0], {box[1].lo, inside[1].lo}, &kZero, 0, 0, 0);
+  put(inside[0], inside[1],
+      unit.values + channel * vs[0] + (inside[0].lo - unit.crop[0].lo) * vs[1] +
+          (inside[1].lo - unit.crop[1].lo) * vs[2],
+      vs[0], vs[1], vs[2]);
+  put(inside[0], {inside[1].hi, box[1].hi}, &kZero, 0, 0, 0);
+  put({inside[0].hi, box[0].hi}, box[1], &kZero, 0, 0, 0);
+}
+
+// Unpools `count` channels from `channel` on, and hands each finished row of `wanted` cells to row_done(Row). A few
+// rows of pooled cells at a time are scattered into the slab [line of channels][row][column][kLine], small enough for
+// the caches; behind the rows of each line is one for switches that point outside their window. The slab is all zero
+// before and after.
+template <class T, class RowDone>
+void unpool(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t channel, int64_t count, T* slab,
+            const RowDone& row_done) {
+  constexpr int64_t kLine = Filters<T>::kLine;
+  const Sliding& pool = stage.pool;
+  Box pooled;  // the pooling windows that reach a wanted cell
+  for (int axis : {0, 1}) {
+    const Range padded{wanted[axis].lo + pool.padding[axis], wanted[axis].hi + pool.padding[axis]};
+    pooled[axis] = unit.pooled[axis] & Range{ceil_div(padded.lo - pool.extent(axis) + 1, pool.stride[axis]),
+                                             floor_div(padded.hi - 1, pool.stride[axis]) + 1};
+    if (pooled[axis].size() == 0 || wanted[axis].size() == 0) return;
+  }
+  const int64_t stride = pool.stride[0], pitch = pool.span(1, pooled[1].size()) * kLine;
+  const int64_t most = stage.pooled_rows(pooled[1].size(), sizeof(T));
+  const int64_t step = most < pooled[0].size() ? most : pooled[0].size(), rows = pool.span(0, step);
+  const int64_t lines = ceil_div(count, kLine), line_stride = (rows + 1) * pitch;
+  const int64_t left = pooled[1].lo * pool.stride[1] - pool.padding[1];  // unpooled column of the slab's first
+  const Range columns = wanted[1] & Range{left, left + pitch / kLine};
+
+  int32_t place[256];
+  for (int32_t& p : place) p = int32_t(rows * pitch);
+  for (int64_t ky = 0, code = 0; ky < pool.kernel[0]; ++ky)
+    for (int64_t kx = 0; kx < pool.kernel[1]; ++kx, ++code)
+      place[code] = int32_t(ky * pool.dilation[0] * pitch + kx * pool.dilation[1] * kLine);
+
+  for (int64_t i = pooled[0].lo; i < pooled[0].hi; i += step) {
+    const Range is = pooled[0] & Range{i, i + step};
+    for (int64_t line = 0; line < lines; ++line) {
+      const int64_t rest = count - line * kLine;
+      scatter_line(stage, unit, {is, pooled[1]}, channel + line * kLine, rest < kLine ? rest : kLine,
+                   slab + line * line_stride, pitch, place);
+    }
+    const bool last = is.hi == pooled[0].hi;
+    const int64_t written = pool.span(0, is.size());
+    const int64_t done = last || is.size() * stride > written ? written : is.size() * stride;
+    for (int64_t r = 0; r < done; ++r) {
+      const int64_t y = i * stride + r - pool.padding[0];
+      if (wanted[0].holds(y) && columns.size() > 0)
+        row_done(Row<T>{y, columns, slab + r * pitch + (columns.lo - left) * kLine, line_stride});
+    }
+    for (int64_t line = 0; line < lines; ++line) {  // rows that later pooling windows reach too move to the top
+      T* top = slab + line * line_stride;
+      std::memmove(top, top + done * pitch, (written - done) * pitch * sizeof(T));
+      std::memset(top + (written - done) * pitch, 0, done * pitch * sizeof(T));
+      if (last) std::memset(top + rows * pitch, 0, pitch * sizeof(T));
+    }
+  }
+}
+
+// The channels of a cell that are to be filtered, as two lists; places are `step` apart.
+template <class T>
+ZFK_INLINE int64_t nonzero_channels(const T* cell, int64_t line_stride, int64_t lines, bool rectify, int32_t step,
+                                    T* values, int32_t* places) {
+  constexpr int32_t kLine = Filters<T>::kLine;
+  int64_t kept = 0;
+  for (int32_t line = 0; line < lines; ++line)
+    kept += keep_nonzero(cell + line * line_stride, rectify, line * kLine * step, step, values + kept, places + kept);
+  return kept;
+}
+
+// The unpooled cells of a unit that reach the tile's outputs.
+template <class T>
+Box reaching(const Stage& stage, const Unit<T>& unit, const Range& rows) {
+  Box box;
+  for (int axis : {0, 1}) {
+    const Range out = axis == 0 ? rows : Range{0, stage.out_size[1]};
+    const int64_t shift = unit.origin[axis] + stage.conv.padding[axis], stride = stage.conv.stride[axis];
+    box[axis] = unit.unpooled[axis] & Range{ceil_div(out.lo + shift - stage.conv.extent(axis) + 1, stride),
+                                            floor_div(out.hi - 1 + shift, stride) + 1};
+  }
+  return box;
+}
+
+// --- multiplying ---
+
+// sums += each value times its filter.
+template <class T, int kVectors>
+ZFK_INLINE void multiply(Vector<T> (&sums)[kVectors], const T* values, const int32_t* places, int64_t count,
+                         const T* filters) {
+  for (int64_t k = 0; k < count; ++k) {
+    const T* filter = filters + places[k];
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) sums[v] += values[k] * load(filter + v * kLanes<T>);
+  }
+}
+
+// One tap: adds each list of channels, times their filters, to the outputs [unit, row, column][kVectors].
+template <class T, int kVectors>
+void add_tap(const Cell* cells, const Cell* end, const T* values, const int32_t* places, const T* filters, T* outputs,
+             int32_t down, int32_t right, int32_t rows, int32_t columns) {
+  for (const Cell* cell = cells; cell != end; ++cell) {
+    const uint32_t row = cell->row + down, column = cell->column + right;
+    if (row >= uint32_t(rows) || column >= uint32_t(columns)) continue;
+    T* out = outputs + ((int64_t(cell->unit) * rows + row) * columns + column) * kVectors * kLanes<T>;
+    Vector<T> sums[kVectors];
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) sums[v] = load(out + v * kLanes<T>);
+    multiply<T, kVectors>(sums, values + cell->first, places + cell->first, cell->count, filters);
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) store(out + v * kLanes<T>, sums[v]);
+  }
+}
+
+// All taps of one list of channels at once.
+template <class T, int kVectors>
+void all_taps(const T* values, const int32_t* places, int64_t count, const T* filters, T* outputs) {
+  Vector<T> sums[kVectors] = {};
+  multiply<T, kVectors>(sums, values, places, count, filters);
+#pragma GCC unroll 16
+  for (int v = 0; v < kVectors; ++v) store(outputs + v * kLanes<T>, sums[v]);
+}
+
+template <class T, int... kVectors>
+constexpr auto add_tap_table(std::integer_sequence<int, kVectors...>) {
+  return std::array{&add_tap<T, kVectors + 1>...};
+}
+template <class T, int... kVectors>
+constexpr auto all_taps_table(std::integer_sequence<int, kVectors...>) {
+  return std::array{&all_taps<T, kVectors + 1>...};
+}
+
+// --- tiles ---
+
+// sums [row][column][channels] to the output, by its strides.
+template <class T>
+void write_out(const T* sums, const Pair& sums_stride, int64_t channels, T* out,
+               const std::array<int64_t, 3>& out_stride, int64_t rows, int64_t columns) {
+  constexpr int64_t kSquare = kLanes<T>;
+  const bool turned = out_stride[2] == 1 && out_stride[0] != 1;
+  const int64_t square_columns = turned ? columns / kSquare * kSquare : 0;
+  const int64_t square_channels = turned ? channels / kSquare * kSquare : 0;
+  for (int64_t y = 0; y < rows; ++y) {
+    const T* from = sums + y * sums_stride[0];
+    T* to = out + y * out_stride[1];
+    if (out_stride[0] == 1) {
+      for (int64_t x = 0; x < columns; ++x)
+        std::memcpy(to + x * out_stride[2], from + x * sums_stride[1], channels * sizeof(T));
+      continue;
+    }
+    for (int64_t c = 0; c < square_channels; c += kSquare)
+      for (int64_t x = 0; x < square_columns; x += kSquare)
+        transpose(from + x * sums_stride[1] + c, sums_stride[1], to + c * out_stride[0] + x, out_stride[0]);
+    for (int64_t c = 0; c < channels; ++c)
+      for (int64_t x = c < square_channels ? square_columns : 0; x < columns; ++x)
+        to[c * out_stride[0] + x * out_stride[2]] = from[x * sums_stride[1] + c];
+  }
+}
+
+template <class T>
+void run_flat_tile(const Stage& stage, const Filters<T>& filters, const Unit<T>* units, const Tile& tile,
+                   const Scratch<T>& scratch) {
+  static constexpr auto kAllTaps = all_taps_table<T>(std::make_integer_sequence<int, 12>());
+  const auto all_taps = kAllTaps[filters.vectors - 1];
+  const Sliding& conv = stage.conv;
+  const int64_t rows = tile.rows.size(), columns = stage.out_size[1], outputs = stage.outputs;
+  // Around the outputs lies a margin, into which a cell at the border may reach.
+  const int64_t top = conv.extent(0) - 1, left = conv.extent(1) - 1;
+  const int64_t pitch = (columns + 2 * left) * outputs, run = conv.kernel[1] * outputs;
+  const int64_t width = filters.width(), row_width = filters.blocks * width;
+  T* values = scratch.values.get();
+  T* footprint = values + filters.block_channels + Filters<T>::kLine;
+  for (int64_t u = tile.units.lo; u < tile.units.hi; ++u) {
+    const Unit<T>& unit = units[u];
+    std::memset(scratch.sums.get(), 0, (rows + 2 * top) * pitch * sizeof(T));
+    for (int64_t channel = 0; channel < stage.channels; channel += filters.block_channels) {
+      const int64_t rest = stage.channels - channel;
+      const int64_t count = rest < filters.block_channels ? rest : filters.block_channels;
+      const int64_t lines = ceil_div(count, Filters<T>::kLine);
+      unpool(stage, unit, reaching(stage, unit, tile.rows), channel, count, scratch.slab.get(), [&](const Row<T>& row) {
+        T* to = scratch.sums.get() +
+                (row.y * conv.stride[0] - conv.padding[0] - unit.origin[0] - tile.rows.lo + top) * pitch +
+                (row.xs.lo * conv.stride[1] - conv.padding[1] - unit.origin[1] + left) * outputs;
+        const T* cell = row.cells;
+        for (int64_t x = row.xs.lo; x < row.xs.hi; ++x, cell += Filters<T>::kLine, to += conv.stride[1] * outputs) {
+          const int64_t kept = nonzero_channels(cell, row.line_stride, lines, stage.rectify, int32_t(row_width), values,
+                                                scratch.places.get());
+          if (kept == 0) continue;
+          for (int64_t b = 0; b < filters.blocks; ++b)
+            all_taps(values, scratch.places.get(), kept, filters.data + channel * row_width + b * width,
+                     footprint + b * width);
+          for (int64_t ky = 0; ky < conv.kernel[0]; ++ky)
+            add(to + ky * conv.dilation[0] * pitch, footprint + ky * run, run);
+        }
+      });
+    }
+    write_out<T>(scratch.sums.get() + top * pitch + left * outputs, {pitch, outputs}, outputs,
+                 unit.out + tile.rows.lo * stage.out_stride[1], stage.out_stride, rows, columns);
+  }
+}
+
+template <class T>
+void run_blocked_tile(const Stage& stage, const Filters<T>& filters, const Unit<T>* units, const Tile& tile,
+                      const Scratch<T>& scratch) {
+  static constexpr auto kAddTap = add_tap_table<T>(std::make_integer_sequence<int, 8>());
+  const auto add_tap = kAddTap[filters.vectors - 1];
+  const Sliding& conv = stage.conv;
+  const int64_t rows = tile.rows.size(), columns = stage.out_size[1], width = filters.width();
+  const int64_t channel_blocks = ceil_div(stage.channels, filters.block_channels);
+  std::vector<int64_t> ends{0};  // of each channel block's cells
+  int64_t cells_made = 0, kept = 0;
+  for (int64_t channel = 0; channel < stage.channels; channel += filters.block_channels) {
+    const int64_t rest = stage.channels - channel;
+    const int64_t count = rest < filters.block_channels ? rest : filters.block_channels;
+    const int64_t lines = ceil_div(count, Filters<T>::kLine);
+    for (int64_t u = tile.units.lo; u < tile.units.hi; ++u) {
+      const Unit<T>& unit = units[u];
+      unpool(stage, unit, reaching(stage, unit, tile.rows), channel, count, scratch.slab.get(), [&](const Row<T>& row) {
+        Cell made{int32_t(row.y * conv.stride[0] - conv.padding[0] - unit.origin[0] - tile.rows.lo),
+                  int32_t(row.xs.lo * conv.stride[1] - conv.padding[1] - unit.origin[1]), int32_t(u - tile.units.lo), 0,
+                  kept};
+        const T* cell = row.cells;
+        for (int64_t x = row.xs.lo; x < row.xs.hi; ++x, cell += Filters<T>::kLine, made.column += conv.stride[1]) {
+          made.count = int32_t(nonzero_channels(cell, row.line_stride, lines, stage.rectify, int32_t(width),
+                                                scratch.values.get() + made.first, scratch.places.get() + made.first));
+          if (made.count > 0) scratch.cells[cells_made++] = made;
+          made.first += made.count;
+        }
+        kept = made.first;
+      });
+    }
+    ends.push_back(cells_made);
+  }
+  const int64_t taps = conv.kernel[0] * conv.kernel[1];
+  const int64_t filter_size = filters.block_channels * width;  // of one tap
+  for (int64_t b = tile.blocks.lo; b < tile.blocks.hi; ++b) {
+    std::memset(scratch.sums.get(), 0, tile.units.size() * rows * columns * width * sizeof(T));
+    // Taps of one phase of the stride write the same outputs: those stay in the second cache meanwhile.
+    for (int64_t py = 0; py < conv.stride[0] && py < conv.kernel[0]; ++py)
+      for (int64_t px = 0; px < conv.stride[1] && px < conv.kernel[1]; ++px)
+        for (int64_t c = 0; c < channel_blocks; ++c)
+          for (int64_t ky = py; ky < conv.kernel[0]; ky += conv.stride[0])
+            for (int64_t kx = px; kx < conv.kernel[1]; kx += conv.stride[1])
+              add_tap(scratch.cells.get() + ends[c], scratch.cells.get() + ends[c + 1], scratch.values.get(),
+                      scratch.places.get(),
+                      filters.data + ((b * channel_blocks + c) * taps + ky * conv.kernel[1] + kx) * filter_size,
+                      scratch.sums.get(), int32_t(ky * conv.dilation[0]), int32_t(kx * conv.dilation[1]), int32_t(rows),
+                      int32_t(columns));
+    const int64_t rest = stage.outputs - b * width;
+    for (int64_t u = 0; u < tile.units.size(); ++u)
+      write_out<T>(scratch.sums.get() + u * rows * columns * width, {columns * width, width},
+                   rest < width ? rest : width,
+                   units[tile.units.lo + u].out + b * width * stage.out_stride[0] + tile.rows.lo * stage.out_stride[1],
+                   stage.out_stride, rows, columns);
+  }
+}
+
+}  // namespace zfkernels::cpu::ZFK_ISA

@@ -1,0 +1,117 @@
+// What the loops of unpool_relu_conv_transpose2d work on: one stage of a DeconvNet, cut into tiles.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "parallel.h"
+
+namespace zfkernels::cpu::deconv {
+
+using Pair = std::array<int64_t, 2>;  // (rows, columns)
+
+struct Sliding {
+  Pair kernel, stride, padding, dilation;
+  int64_t extent(int axis) const { return (kernel[axis] - 1) * dilation[axis] + 1; }
+  // Cells from the first to the last that `count` neighbouring windows see.
+  int64_t span(int axis, int64_t count) const { return (count - 1) * stride[axis] + extent(axis); }
+};
+
+// Half-open.
+struct Range {
+  int64_t lo, hi;
+  int64_t size() const { return hi > lo ? hi - lo : 0; }
+  bool holds(int64_t i) const { return i >= lo && i < hi; }
+  Range operator&(Range other) const { return {lo > other.lo ? lo : other.lo, hi < other.hi ? hi : other.hi}; }
+};
+using Box = std::array<Range, 2>;  // (rows, columns)
+
+inline int64_t floor_div(int64_t a, int64_t b) {
+  return a / b - (a % b != 0 && a < 0);
+}
+inline int64_t ceil_div(int64_t a, int64_t b) {
+  return -floor_div(-a, b);
+}
+inline int64_t round_up(int64_t a, int64_t b) {
+  return ceil_div(a, b) * b;
+}
+
+struct Stage {
+  Sliding pool, conv;
+  int64_t channels, outputs;  // of one group
+  bool sum, rectify;
+  Pair out_size;
+  std::array<int64_t, 3> value_stride, switch_stride, out_stride;  // channel, row, column
+
+  static constexpr int64_t kLine = 16;  // channels are unpooled in lines of this many
+
+  // How many rows of `columns` pooled cells are unpooled at a time: a line of channels stays in the first cache.
+  int64_t pooled_rows(int64_t columns, int64_t element_bytes) const {
+    const int64_t row_bytes = pool.span(1, columns) * kLine * element_bytes;
+    const int64_t rows = (kSlabBytes / row_bytes - pool.extent(0)) / pool.stride[0] + 1;
+    return rows > 1 ? rows : 1;
+  }
+  static constexpr int64_t kSlabBytes = int64_t(64) << 10;
+};
+
+// One group of channels of one image or window. Cells are counted in their whole map.
+template <class T>
+struct Unit {
+  const T* values;          // of pooled cell (0, 0), which may lie outside a window
+  const uint8_t* switches;  // of pooled cell (0, 0)
+  Box crop;                 // pooled cells that have values; those around it are zero
+  Box pooled;               // pooled cells that count: with overlap "last" a zero counts too
+  Box unpooled;             // unpooled cells that exist
+  Pair origin;              // of the output, in its map
+  T* out;
+};
+
+// Outputs of consecutive units: all their columns, some rows, some blocks of channels.
+struct Tile {
+  Range units, rows, blocks;
+};
+
+// The filters, packed so that what one nonzero cell is multiplied by lies in one piece. Two ways:
+//   flat: [channel][ky, kx, output], padded to passes of `vectors` vectors: few outputs, all taps at once;
+//   else: [block of outputs][block of channels][ky, kx][channel][output], a block of outputs being `vectors` vectors.
+template <class T>
+struct Filters {
+  bool flat;
+  int64_t lanes;           // outputs in a vector
+  int64_t vectors;         // held in registers at a time
+  int64_t blocks;          // of outputs (flat: passes)
+  int64_t block_channels;  // a multiple of kLine
+  T* data;                 // of the group
+
+  static constexpr int64_t kLine = 16;           // channels are unpooled in lines of this many
+  static constexpr int64_t kMostChannels = 128;  // of a block
+  int64_t width() const { return vectors * lanes; }
+};
+
+// A finished row of unpooled cells: [line of channels][cell][kLine channels].
+template <class T>
+struct Row {
+  int64_t y;
+  Range xs;
+  const T* cells;  // of xs.lo
+  int64_t line_stride;
+};
+
+// A nonempty list of nonzero channels of one unpooled cell: values, and the places of their filters.
+struct Cell {
+  int32_t row, column;  // of the output under the first tap, in the tile; may lie outside it
+  int32_t unit;         // in the tile
+  int32_t count;
+  int64_t first;
+};
+
+// Memory of one worker, for tiles of one size.
+template <class T>
+struct Scratch {
+  Buffer<T> slab, sums, values;
+  Buffer<int32_t> places;
+  Buffer<Cell> cells;
+};
+
+}  // namespace zfkernels::cpu::deconv
