@@ -174,7 +174,9 @@ class Trace:
                 values = self.run(images, [step.name for step in self.steps])
             except RuntimeError as error:
                 reason = str(error).splitlines()[0]
-                raise ValueError(f"trace: expected a size that the network takes, got {input_size}: {reason}") from error
+                raise ValueError(
+                    f"trace: expected a size that the network takes, got {input_size}: {reason}"
+                ) from error
         return {name: tuple(value.shape) for name, value in values.items() if isinstance(value, Tensor)}
 
     def layer_info(self, input_size: Pair | None = None, channels: int | None = None) -> list[LayerInfo]:
