@@ -146,6 +146,7 @@ RESIDUAL_LAYERS: list[tuple[str, Any, bool]] = [
     ("body.b", (slice(1, 3),), False),
     ("body.b", lambda maps: maps[:, 2].amax((1, 2)), False),
     ("body.b", lambda maps: maps[maps > 0].sum(), True),
+    ("body.b", lambda maps: -maps[:, 2, 3, 4], False),
     ("top.2", (4, 1, 1), False),
     ("classes", 6, False),
     ("classes", (2,), True),
@@ -270,11 +271,22 @@ def test_run_with_autograd(autograd_runs: list[str]) -> None:
     assert len(autograd_runs) == 4
     compare_neuron(model, model.first, images, (2, 3, 3))
     compare_neuron(model, model.first[1], images, (2, slice(None), 3), None, True)
+    compare_neuron(model, model.first[0], images, lambda maps: -maps[:, 2, 3, 3])  # a ReLU changes it in place
     compare_neuron(model, model.last, (images, gates), (2,))
     compare_neuron(model, model.pair, images, lambda maps: (maps[0] * maps[1])[:, 1, 2, 2], (gates,))
     compare_neuron(model, model.pair, images, (1, 2, 2), None, True)
     compare_neuron(model, model.last, images, 2, gates)
-    assert len(autograd_runs) == 10
+    assert len(autograd_runs) == 11
+
+
+def test_autograd_follows_what_is_changed_in_place(autograd_runs: list[str]) -> None:
+    for name in ("inplace_no_result", "inplace_shortcut"):
+        model = toy(name)
+        expected = zf.Deconvolution(model).attribute(toy_images(2), 3)
+        assert not autograd_runs
+        model.register_forward_hook(lambda module, inputs, output: output * 1)
+        same(zf.Deconvolution(model).attribute(toy_images(2), 3), expected)
+        assert autograd_runs.pop()
 
 
 class Tupled(nn.Module):

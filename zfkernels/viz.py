@@ -204,7 +204,8 @@ class OcclusionRow:
         activity: [rows, cols], its spatial sum.
         tiles: uint8 [2, k, h, w, 3]: projections of the map and the patches that they lie in, this photo's first.
         class_name: Of the class whose probability is shown.
-        probability: [rows, cols], of that class.
+        clean: Its probability with nothing hidden.
+        probability: [rows, cols], its probability.
         best: int [rows, cols], the most probable class.
         names: Names of the classes in ``best``.
     """
@@ -218,6 +219,7 @@ class OcclusionRow:
     activity: Tensor
     tiles: np.ndarray
     class_name: str
+    clean: float
     probability: Tensor
     best: Tensor
     names: Mapping[int, str]
@@ -227,7 +229,7 @@ class OcclusionRow:
 CLASS_COLORS = ("#4468b1", "#f0a63c", "#c44e4e", "#56a06b", "#8f6bb0", "#7cc4d8", "#a98467")
 OTHER_COLOR = "#cfcfd4"
 # In inches: side of a panel, left edges of the five, width of the page, height of a row and of the headings.
-SIDE, LEFTS, PAGE, ROW, HEAD = 2.2, (0.1, 2.5, 5.4, 10.2, 13.1), 16.9, 2.5, 0.35
+SIDE, LEFTS, PAGE, ROW, HEAD = 2.2, (0.1, 2.5, 5.4, 10.2, 13.1), 17.45, 2.5, 0.35
 
 
 def occlusion_sheet(rows: Sequence[OcclusionRow]) -> Figure:
@@ -256,7 +258,8 @@ def occlusion_sheet(rows: Sequence[OcclusionRow]) -> Figure:
         _photo_panel(a, row)
         _heat_panel(b, row, row.activity, row.map_name, cmap="magma")
         _tiles_panel(c, row)
-        _heat_panel(d, row, row.probability, row.class_name, cmap="viridis", vmin=0)
+        caption = f"{shorten(row.class_name)}: {row.clean:.2f} with nothing hidden"
+        _heat_panel(d, row, row.probability, caption, cmap="viridis", vmin=0)
         _classes_panel(e, row)
     return figure
 
@@ -274,8 +277,8 @@ def _photo_panel(axes: Axes, row: OcclusionRow) -> None:
 
 
 def _heat_panel(axes: Axes, row: OcclusionRow, values: Tensor, caption: str, **options: Any) -> None:
-    _show(axes, row.pixels, faint=True)
     heat = _lay_over(axes, row.pixels, values.cpu().numpy(), row.positions, row.window, **options)
+    _outline(axes, row.pixels)
     bar = axes.inset_axes((1.03, 0, 0.035, 1))
     axes.figure.colorbar(heat, cax=bar)
     bar.tick_params(labelsize=7, length=2)
@@ -304,29 +307,44 @@ def _classes_panel(axes: Axes, row: OcclusionRow) -> None:
     palette = (*CLASS_COLORS[: len(shown)], OTHER_COLOR)
     color_of = torch.full((int(classes.max()) + 1,), len(shown))
     color_of[classes[shown]] = torch.arange(len(shown))
-    _show(axes, row.pixels, faint=True)
     _lay_over(
         axes, row.pixels, color_of[row.best].numpy(), row.positions, row.window,
         cmap=colors.ListedColormap(palette), vmin=-0.5, vmax=len(palette) - 0.5,
     )  # fmt: skip
-    labels = [f"{row.names[int(classes[n])]}, {counts[n] / row.best.numel():.0%}" for n in shown]
+    _outline(axes, row.pixels)
+    labels = [f"{shorten(row.names[int(classes[n])])}, {counts[n] / row.best.numel():.0%}" for n in shown]
     if len(order) > len(shown):
         labels.append(f"{len(order) - len(shown)} others, {counts[order[len(shown) :]].sum() / row.best.numel():.0%}")
     handles = [patches.Patch(color=color, label=label) for color, label in zip(palette, labels, strict=False)]
-    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.02), fontsize=8, frameon=False)
+    legend = axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.02), fontsize=8, frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def shorten(name: str, length: int = 22) -> str:
+    """The name of a class, cut off where it would leave its place."""
+    return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 
 def _caption(axes: Axes, text: str) -> None:
-    axes.set_title(text, fontsize=8, loc="left", pad=3, color="#52525b")
+    axes.set_title(text, fontsize=8, loc="left", pad=3, color="#52525b", parse_math=False)  # names may hold a $
 
 
-def _show(axes: Axes, pixels: Tensor, faint: bool = False) -> None:
-    """A picture, uint8 [3, H, W], in its own pixels as coordinates; faint: in pale greys."""
+def _show(axes: Axes, pixels: Tensor) -> None:
+    """A picture, uint8 [3, H, W], in its own pixels as coordinates."""
     height, width = pixels.shape[1:]
-    picture = pixels.permute(1, 2, 0).cpu().numpy()
-    if faint:
-        picture = (255 - (255 - picture.mean(2, keepdims=True).repeat(3, 2)) * 0.5).astype(np.uint8)
-    axes.imshow(picture, interpolation="bicubic", extent=(0, width, height, 0))
+    axes.imshow(pixels.permute(1, 2, 0).cpu().numpy(), interpolation="bicubic", extent=(0, width, height, 0))
+    axes.set_axis_off()
+
+
+def _outline(axes: Axes, pixels: Tensor) -> None:
+    """The edges of a picture, uint8 [3, H, W], in transparent black over whatever is there."""
+    height, width = pixels.shape[1:]
+    down, across = np.gradient(pixels.float().mean(0).cpu().numpy())
+    edges = np.hypot(down, across)
+    alpha = 0.5 * np.clip(edges / max(float(np.quantile(edges, 0.98)), 1e-6), 0, 1)
+    black = np.zeros((height, width, 3), np.float32)
+    axes.imshow(np.dstack([black, alpha]), interpolation="bicubic", extent=(0, width, height, 0))
     axes.set_axis_off()
 
 

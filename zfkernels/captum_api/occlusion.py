@@ -40,8 +40,8 @@ class Occlusion:
     [N, classes], only what the window can change is computed (:func:`zfkernels.occlusion_sweep`); the numbers are the
     same up to floating-point order. Everything else is run whole, as Captum does it.
 
-    Differs from Captum: a cell that is NaN is replaced as any other, and does not spoil the places that hide it; a
-    module with dropout or batch normalisation in training mode is refused.
+    A NaN in an input makes all attributions NaN, as the clean output is. Differs from Captum: a module with dropout or
+    batch normalisation in training mode is refused.
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 4.2, figure 7.
 

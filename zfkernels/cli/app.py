@@ -10,6 +10,7 @@ import zfkernels
 from zfkernels.cli.demo import demo
 from zfkernels.cli.gallery import gallery
 from zfkernels.cli.info import info
+from zfkernels.cli.occlude import occlude
 from zfkernels.cli.project import project
 
 
@@ -31,5 +32,5 @@ def app() -> None:
     """See what a convolutional network has learned."""
 
 
-for command in (demo, gallery, project, info):
+for command in (demo, gallery, project, occlude, info):
     app.add_command(command)
