@@ -231,7 +231,7 @@ def test_what_cannot_be_traced_runs_on_whole_images(model: Callable[[Tensor], Te
     assert_exact(found, *dense_outputs(model, x, positions, (6, 6), shown))
     some = zf.occlusion_sweep(model, x, window=6, positions=positions, targets=[3], fill="mean")
     torch.testing.assert_close(some.outputs, found.outputs[..., 3:4], rtol=0, atol=1e-12)
-    with pytest.raises((ValueError, UntraceableError), match="layer=None|cannot trace"):
+    with pytest.raises((ValueError, UntraceableError), match=r"layer=None|cannot trace"):
         zf.occlusion_sweep(model, x, window=6, layer="net")
 
 

@@ -127,6 +127,28 @@ def test_resuming_gives_the_weights_of_an_unbroken_run(
     assert torch.equal(again.classifier[0].weight, unbroken.classifier[0].weight)
 
 
+def test_a_time_limit_ends_the_run_with_the_learning_rate_at_zero(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, recipe = TinyNet(), dataclasses.replace(TINY, epochs=1000)
+    elapsed = iter(range(10_000))  # seconds: one more at each look at the clock
+    monkeypatch.setattr("lightning.pytorch.callbacks.Timer.time_elapsed", lambda *_: float(next(elapsed)))
+    rates = []
+    forward = training.Classifier.training_step
+
+    def record(self: training.Classifier, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        rates.append(self.optimizers().param_groups[0]["lr"])
+        return forward(self, batch, index)
+
+    monkeypatch.setattr(training.Classifier, "training_step", record)
+    run(model, pictures, tmp_path, recipe=dataclasses.replace(recipe, warmup_epochs=0), max_minutes=1)
+    assert 10 < model.steps <= 60  # of 4000
+    assert rates[0] > 0.99 * recipe.learning_rate
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.02 * recipe.learning_rate
+    assert (tmp_path / "weights.safetensors").exists()
+
+
 def test_another_seed_gives_another_run(pictures: Path, tmp_path: Path) -> None:
     first, second = TinyNet(), TinyNet()
     run(first, pictures, tmp_path / "0", seed=0)
@@ -199,6 +221,20 @@ def test_evaluate_against_a_loop(pictures: Path, crops: str) -> None:
         hits += int(total.argmax()) == label
     result = training.evaluate(models, pictures, recipe=TINY, crops=crops, batch_size=5, progress=False)
     assert result == {"top1": hits / 12, "top5": 1.0, "images": 12.0}
+
+
+def test_an_ensemble_averages_probabilities_not_outputs(pictures: Path, tmp_path: Path) -> None:
+    for label, count in enumerate((1, 2, 1)):
+        folder = tmp_path / "val" / f"class{label}"
+        folder.mkdir(parents=True)
+        for index in range(count):
+            shutil.copy(pictures / "val" / "class0" / f"{index}.png", folder)
+    models = [TinyNet() for _ in range(3)]
+    for model, bias in zip(models, ([500.0, 0, 0], [0, 50.0, 0], [0, 50.0, 0]), strict=True):
+        with torch.no_grad():
+            model.classifier[3].bias.copy_(torch.tensor(bias))
+    result = training.evaluate(models, tmp_path, recipe=TINY, progress=False)
+    assert result["top1"] == 2 / 4  # two of three are sure of class 1; the outputs' mean would say class 0
 
 
 def test_evaluate_counts_the_five_best(pictures: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -24,12 +25,23 @@ class Classifier(pl.LightningModule):
         model: A network that takes [N, 3, H, W] and returns [N, classes].
         recipe: Optimiser, schedule and label smoothing.
         classes: Number of classes.
+        clock: Returns the share of the allotted time that has passed; the schedule ``"cosine"`` follows it where it is
+            ahead of the steps. None: no limit.
         seed: With the epoch it determines crops and dropout, so that a resumed run repeats an unbroken one.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe, *, classes: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        *,
+        classes: int,
+        clock: Callable[[], float] | None = None,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
-        self.model, self.recipe, self.seed = model, recipe, seed
+        self.model, self.recipe, self.clock, self.seed = model, recipe, clock, seed
+        self.time_passed = 0.0
         self.top1 = MulticlassAccuracy(classes, top_k=1, average="micro")
         self.top5 = MulticlassAccuracy(classes, top_k=min(5, classes), average="micro")
 
@@ -38,6 +50,10 @@ class Classifier(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(self.seed * 1_000_003 + self.current_epoch * self.trainer.world_size + self.global_rank)
+
+    def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
+        if self.clock is not None:  # one clock for all processes, so that they keep the same learning rate
+            self.time_passed = self.trainer.strategy.broadcast(self.clock())
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         images, labels = batch
@@ -78,7 +94,8 @@ class Classifier(pl.LightningModule):
         def factor(step: int) -> float:
             if step < warmup:
                 return (step + 1) / warmup
-            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+            progress = max((step - warmup) / max(1, steps - warmup), self.time_passed)
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
         cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}

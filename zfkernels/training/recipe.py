@@ -74,7 +74,7 @@ Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 3.
 """
 
 SMALL = Recipe(
-    epochs=18,
+    epochs=20,
     batch_size=128,
     learning_rate=0.05,
     schedule="cosine",

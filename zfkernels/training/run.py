@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
@@ -37,6 +38,7 @@ def train(
     precision: Precision | None = None,
     devices: int | str = "auto",
     nodes: int = 1,
+    max_minutes: float | None = None,
     keep_epochs: tuple[int, ...] = EVOLUTION_EPOCHS,
     resume: bool = True,
     progress: bool = True,
@@ -57,6 +59,8 @@ def train(
         seed: Determines the order of images, crops and dropout.
         precision: As Lightning's; None: bfloat16 autocast where the device computes in it, otherwise float32.
         devices, nodes: As Lightning's; several devices train with DistributedDataParallel.
+        max_minutes: The run ends after this time even if epochs are left; a ``"cosine"`` learning rate is at 0 by then.
+            A run under a limit cannot be repeated exactly.
         keep_epochs: Epochs whose weights are kept for a figure of their evolution.
         resume: Whether to go on from ``checkpoints/last.ckpt`` where ``out`` has one.
         progress: Whether to show progress bars.
@@ -92,6 +96,11 @@ def train(
     ]
     if recipe.max_rms is not None:
         callbacks.insert(0, RenormalizeFilters(recipe.max_rms))
+    clock = None
+    if max_minutes is not None:
+        timer = Timer(timedelta(minutes=max_minutes))
+        callbacks.append(timer)
+        clock = lambda: timer.time_elapsed() / (60 * max_minutes)  # noqa: E731
     trainer = pl.Trainer(
         max_epochs=recipe.epochs,
         precision=precision or ("bf16-mixed" if computes_in_bfloat16() else "32-true"),
@@ -105,7 +114,8 @@ def train(
         use_distributed_sampler=False,
     )
     last = checkpoints / "last.ckpt"
-    classifier = Classifier(model.to(memory_format=torch.channels_last), recipe, classes=len(images.classes), seed=seed)
+    model = model.to(memory_format=torch.channels_last)
+    classifier = Classifier(model, recipe, classes=len(images.classes), clock=clock, seed=seed)
     try:
         trainer.fit(
             classifier, datamodule=images, ckpt_path=last if resume and last.exists() else None, weights_only=True
