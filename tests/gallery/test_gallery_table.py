@@ -1,10 +1,8 @@
-"""The gallery: its table against a brute force over all activations, its page, and what stays when a run fails."""
+"""The gallery: its table against a brute force over all activations, its patches and its projections."""
 
 from __future__ import annotations
 
-import json
 import math
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -12,50 +10,12 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 from PIL import Image
+from small import DEAD, LAYERS, OPTIONS, SIZE, SMALL, small_network
 from torch import Tensor, nn
 
 import zfkernels as zf
 from zfkernels.data import open_source, stream
-from zfkernels.gallery import Gallery, build, build_gallery, default_layers
-from zfkernels.models import Preprocess
-
-SIZE = 20
-SMALL = Preprocess(size=SIZE, resize=SIZE)
-LAYERS = ("0", "1", "4")
-DEAD = 2  # a map of layer "1" that never fires
-OPTIONS = {"layers": LAYERS, "preprocess": SMALL, "workers": 0, "progress": False, "top_k": 4}
-
-
-def small_network() -> nn.Sequential:
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Conv2d(5, 6, 3, padding=1), nn.ReLU()
-    )
-    with torch.no_grad():
-        model[0].bias[DEAD] = -100
-        model[3].weight[1:] *= (torch.rand(5, 5, 3, 3) > 0.5).float()
-    return model.eval()
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """13 pictures in folders, two of them alike (ties), one broken, one file that is none."""
-    root = tmp_path_factory.mktemp("photos")
-    generator = np.random.default_rng(0)
-    for n in range(13):
-        path = root / ("cats" if n % 2 else "dogs") / f"{n:02d}.png"
-        path.parent.mkdir(exist_ok=True)
-        blocks = generator.integers(0, 256, (5, 5, 3), dtype=np.uint8).repeat(5, 0).repeat(5, 1)
-        Image.fromarray(blocks).save(path)
-    (root / "dogs" / "04.png").write_bytes((root / "dogs" / "00.png").read_bytes())
-    (root / "cats" / "bad.jpg").write_bytes(b"no picture")
-    (root / "notes.txt").write_text("no picture either")
-    return root
-
-
-@pytest.fixture(scope="module")
-def gallery(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Gallery:
-    return build_gallery(small_network(), photos, out=tmp_path_factory.mktemp("gallery") / "out", **OPTIONS)
+from zfkernels.gallery import Gallery, build_gallery, default_layers
 
 
 def all_activations(photos: Path) -> tuple[dict[str, Tensor], list[int], Tensor]:
@@ -233,109 +193,6 @@ def test_patches_alone(photos: Path, tmp_path: Path) -> None:
     assert picture.width == picture.height
 
 
-def test_figure_holds_the_pictures_of_its_maps(gallery: Gallery) -> None:
-    some = gallery.maps("4")[:3]
-    page = gallery.figure({"4": some}, columns=2)
-    picture = Image.new("RGBA", gallery.picture("4", some[0]).size, "white")
-    picture.alpha_composite(gallery.picture("4", some[0]))
-    assert page.width >= 2 * picture.width
-    assert page.height >= 2 * picture.height
-    wanted, there = np.asarray(picture.convert("RGB")), np.asarray(page)
-    tile = wanted.shape[0]
-    assert any(
-        np.array_equal(there[y : y + tile, x : x + tile], wanted[:, :tile]) for y in range(60) for x in range(40)
-    )
-    assert gallery.figure(2).height > page.height  # every layer
-
-
-class Tags(HTMLParser):
-    """Collects the start tags of a page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-
-def test_names_from_data_and_model_are_escaped(tmp_path: Path) -> None:
-    evil = "<script>alert(1)</script><!--\u2028"
-    folder = tmp_path / "photos"
-    (folder / "</script><img src=x onerror=alert(2)>").mkdir(parents=True)
-    for n, name in enumerate(('a"onload="alert(3)', "b'<b>&amp;", "c</title>")):
-        Image.new("RGB", (SIZE, SIZE), (n * 90, 200 - n * 70, 30)).save(
-            folder / "</script><img src=x onerror=alert(2)>" / f"{name.replace('/', '')}.png"
-        )
-    (folder / f"{evil.replace('/', '')}.png").write_bytes(next(folder.rglob("a*.png")).read_bytes())
-    gallery = build_gallery(small_network(), folder, out=tmp_path / "out", title=evil, **OPTIONS)
-    text = (gallery.path / "index.html").read_text()
-    tags = Tags()
-    tags.feed(text)
-    assert [attributes.get("type") for tag, attributes in tags.found if tag == "script"] == ["application/json", None]
-    assert not any(name.startswith("on") for _, attributes in tags.found for name in attributes)
-    assert all(attributes["src"].startswith("maps/") for tag, attributes in tags.found if tag == "img")
-    data = text.split('<script type="application/json" id="data">')[1].split("</script>")[0]
-    images = json.loads(data)["images"]
-    assert {key for key, _ in images} == {row["image"] for row in gallery.table.to_pylist()}
-    assert any("<script>" in key for key, _ in images)
-
-
-def test_page_is_whole_and_every_picture_exists(gallery: Gallery) -> None:
-    tags = Tags()
-    tags.feed((gallery.path / "index.html").read_text())
-    sources = [attributes["src"] for tag, attributes in tags.found if tag == "img"]
-    assert len(sources) == len(set(sources)) == len(list((gallery.path / "maps").rglob("*.webp")))
-    for tag, attributes in tags.found:
-        if tag == "img":
-            with Image.open(gallery.path / str(attributes["src"])) as picture:
-                assert (str(picture.width), str(picture.height)) == (attributes["width"], attributes["height"])
-            assert attributes["loading"] == "lazy"
-            assert attributes["alt"]
-        for name in ("src", "href"):
-            assert not str(attributes.get(name, "")).startswith(("http", "//", "/"))
-
-
-def entries(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-COMPLETE = {"index.html", "topk.parquet", "gallery.json", "maps"}
-
-
-@pytest.mark.parametrize("stage", ["sweep", "draw_winners", "_write_sprites", "write_table", "write_page"])
-def test_nothing_half_written_stays_when_a_run_fails(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
-) -> None:
-    def fail(*args: object, **kwargs: object) -> None:
-        raise RuntimeError("the lights went out")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(build, stage, fail)
-        with pytest.raises(RuntimeError, match="lights"):
-            build_gallery(small_network(), photos, out=tmp_path / "new" / "out", **OPTIONS)
-    assert entries(tmp_path) == set()
-    gallery = build_gallery(small_network(), photos, out=tmp_path / "out", **OPTIONS)
-    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    (tmp_path / "out" / "mine.txt").write_text("the user's")
-    with monkeypatch.context() as patch:
-        patch.setattr(build, stage, fail)
-        with pytest.raises(RuntimeError, match="lights"):
-            build_gallery(small_network(), photos, out=tmp_path / "out", **OPTIONS)
-    assert {path: path.read_bytes() for path in before} == before
-    assert entries(tmp_path / "out") == COMPLETE | {"mine.txt"}
-    assert Gallery.open(tmp_path / "out").table.equals(gallery.table)
-
-
-def test_a_second_run_replaces_the_first(photos: Path, tmp_path: Path) -> None:
-    build_gallery(small_network(), photos, out=tmp_path, **OPTIONS)
-    (tmp_path / "mine.txt").write_text("the user's")
-    gallery = build_gallery(small_network(), photos, out=tmp_path, **{**OPTIONS, "layers": "4"})
-    assert entries(tmp_path) == COMPLETE | {"mine.txt"}
-    assert gallery.layers == ["4"]
-    assert entries(tmp_path / "maps") == {"000"}
-
-
 def test_nan_activations_are_counted_and_never_ranked(tmp_path: Path) -> None:
     class Fragile(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
@@ -363,56 +220,3 @@ def test_default_layers_are_the_rectifiers() -> None:
     trace = zf.trace_model(small_network())
     assert default_layers(trace, (SIZE, SIZE)) == ["1", "4"]
     assert default_layers(zf.trace_model(nn.Sequential(nn.Conv2d(3, 2, 3)).eval()), (SIZE, SIZE)) == ["0"]
-
-
-def with_nan() -> nn.Module:
-    model = small_network()
-    with torch.no_grad():
-        model[3].weight[0, 0, 0, 0] = torch.nan
-    return model
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"layers": "conv7"}, ValueError, "got 'conv7'.*near"),
-        ({"layers": ()}, ValueError, "expected layers at least one name"),
-        ({"layers": ("1", "1")}, ValueError, "expected layers different names"),
-        ({"top_k": 0}, ValueError, "expected top_k ≥ 1, got 0"),
-        ({"batch_size": 0}, ValueError, "expected batch_size ≥ 1, got 0"),
-        ({"engine": "slurm"}, ValueError, "expected engine 'local', got 'slurm'"),
-        ({"dataset": "/nowhere"}, FileNotFoundError, "got /nowhere"),
-        ({"dataset": [torch.rand(1, SIZE, SIZE)]}, ValueError, r"shape \(3, H, W\), got .*\(1, 20, 20\)"),
-        (
-            {"model": nn.Sequential(nn.Conv2d(1, 2, 3)).eval(), "layers": "0"},
-            ValueError,
-            "images of 3 channels.*got .* with 1",
-        ),
-        ({"model": with_nan()}, ValueError, "free of NaN, got NaN in 3.weight"),
-        ({"model": "vgg16"}, TypeError, "expected model an nn.Module, got str"),
-        ({"model": nn.Sequential(nn.Conv2d(3, 2, 25)).eval(), "layers": "0"}, ValueError, "images that fit the model"),
-    ],
-)
-def test_bad_input(photos: Path, tmp_path: Path, options: dict, error: type[Exception], message: str) -> None:
-    arguments = {"model": small_network(), "dataset": photos, **OPTIONS, **options}
-    with pytest.raises(error, match=message) as caught:
-        build_gallery(arguments.pop("model"), arguments.pop("dataset"), out=tmp_path / "out", **arguments)
-    assert "\n" not in str(caught.value)
-    assert entries(tmp_path) == set()
-
-
-def test_out_that_cannot_be_written(photos: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(OSError, match=r"build_gallery: expected out a folder that can be written, got .*file"):
-        build_gallery(small_network(), photos, out=tmp_path / "file" / "out", **OPTIONS)
-    assert (tmp_path / "file").read_text() == "x"
-
-
-def test_no_gallery_to_open(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="expected path the folder of a gallery"):
-        Gallery.open(tmp_path)
-
-
-def test_a_layer_that_the_gallery_does_not_have(gallery: Gallery) -> None:
-    with pytest.raises(ValueError, match=r"expected layer one of \['0', '1', '4'\], got '9'"):
-        gallery.maps("9")
