@@ -246,6 +246,8 @@ SAMPLES: dict[str, list[Sample]] = {
         ("ties", {"size": (12, 11), "kernel": (3, 3), "pool": OVERLAPPING}, "ties"),
         ("NaN and infinity", {"size": (12, 11), "kernel": (3, 3), "pool": OVERLAPPING}, "nonfinite"),
         ("any switches", {"size": (14, 13), "pool": (3, 2, 1, 1, True), **STRIDED}, "junk"),
+        ("any switches, many maps", {"size": (14, 13), "kernel": (3, 3), "channels": (70, 3),
+                                     "pool": (3, 2, 1, 1, True)}, "junk"),
         ("blocks", {"size": (37, 41), "kernel": (3, 3), "channels": (70, 35), "padding": 1, "pool": OVERLAPPING}),
         *(
             (f"windows, {name}", {"size": (19, 18), "window": (2, 3), "pool": (3, 2, 0, 1, True), **STRIDED, **options})
@@ -267,6 +269,8 @@ SAMPLES: dict[str, list[Sample]] = {
                 "none": {"count": 0},
             }.items()
         ),
+        ("windows, dense overlap last", {"size": (12, 11), "kernel": (3, 3), "window": (3, 3),
+                                         "pool": (3, 1, 1, 1, False), "overlap": "last"}),
         ("windows, ties last", {"size": (12, 11), "kernel": (3, 3), "window": (3, 3), "pool": (3, 1, 1, 1, False),
                                 "overlap": "last"}, "ties"),
         ("windows, NaN and infinity", {"size": (12, 11), "kernel": (3, 3), "window": (2, 2)}, "nonfinite"),

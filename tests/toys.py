@@ -5,6 +5,7 @@ All take images [N, 3, H, W] of any size from ``SIZE`` down to 16 and return [N,
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -218,8 +219,10 @@ TOYS: dict[str, Callable[[], nn.Module]] = {
 def toy(name: str) -> nn.Module:
     """A network of ``TOYS`` in float64 and eval mode, with running statistics that normalise something."""
     torch.manual_seed(0)
-    model = TOYS[name]().double().eval()
+    model = copy.deepcopy(TOYS[name]()).double().eval()
     for module in model.modules():
+        if hasattr(module, "reset_parameters"):  # layers of TOYS were made before the seed was set
+            module.reset_parameters()
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, -1, 1.5)
             nn.init.normal_(module.bias, 0, 0.3)

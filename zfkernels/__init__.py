@@ -22,7 +22,7 @@ _HOME = {
     "build_gallery": "zfkernels.gallery",
     "explain_plan": "zfkernels.methods.explain",
     "occlusion_sweep": "zfkernels.methods.occlusion",
-    "occlusion_sweeps": "zfkernels.methods.sweeps",
+    "occlusion_sweeps": "zfkernels.methods.occlusion",
     "renormalize_filters_": "zfkernels.models",
     "trace_model": "zfkernels.trace",
 }

@@ -125,23 +125,30 @@ template <class T>
 Scratch<T> scratch_for(const Stage& stage, const Filters<T>& filters, const Pair& pooled, int64_t units, int64_t rows) {
   const Pair span{stage.pool.span(0, pooled[0]), stage.pool.span(1, pooled[1])};
   const int64_t lanes = std::min(filters.block_channels, round_up(stage.channels, Stage::kLine));
-  // Narrower units take more rows at a time, of the same bytes; a single row may take more than those.
-  const int64_t least = (stage.pool.extent(0) + 1) * span[1] * Stage::kLine;
-  const int64_t slab =
-      std::max(least + span[1] * Stage::kLine, Stage::kSlabBytes / int64_t(sizeof(T)) * 2) / Stage::kLine * lanes;
+  // A single row of pooled cells may take more than kSlabBytes. Not a power of two, for the cache's sake.
+  const int64_t half = std::max(stage.pool.extent(0) * span[1] * Stage::kLine, Stage::kSlabBytes / int64_t(sizeof(T))) +
+                       3 * Stage::kLine;
+  const int64_t slab = 2 * half * lanes / Stage::kLine;
   const int64_t columns = stage.out_size[1];
   const int64_t reaching = std::min(span[0], (rows + stage.conv.extent(0) - 2) / stage.conv.stride[0] + 1);
   Scratch<T> scratch = [&]() -> Scratch<T> {
     if (filters.flat) {
       const int64_t sums = (rows + 2 * (stage.conv.extent(0) - 1)) * (columns + 2 * (stage.conv.extent(1) - 1));
-      return {Buffer<T>(slab), Buffer<T>(sums * stage.outputs),
+      return {half,
+              Buffer<T>(slab),
+              Buffer<T>(sums * stage.outputs),
               Buffer<T>(filters.block_channels + Stage::kLine + filters.blocks * filters.width()),
-              Buffer<int32_t>(filters.block_channels), Buffer<Cell>(0)};
+              Buffer<int32_t>(filters.block_channels),
+              Buffer<Cell>(0)};
     }
     const int64_t blocks = ceil_div(stage.channels, filters.block_channels);
     const int64_t cells = units * reaching * span[1];
-    return {Buffer<T>(slab), Buffer<T>(units * rows * columns * filters.width()), Buffer<T>(cells * stage.channels),
-            Buffer<int32_t>(cells * stage.channels), Buffer<Cell>(cells * blocks)};
+    return {half,
+            Buffer<T>(slab),
+            Buffer<T>(units * rows * columns * filters.width()),
+            Buffer<T>(cells * stage.channels),
+            Buffer<int32_t>(cells * stage.channels),
+            Buffer<Cell>(cells * blocks)};
   }();
   std::fill_n(scratch.slab.get(), slab, T(0));
   return scratch;

@@ -46,23 +46,26 @@ void scatter_line(const Stage& stage, const Unit<T>& unit, const Box& box, int64
   static constexpr T kZero = 0;
   const Box inside{box[0] & unit.crop[0], box[1] & unit.crop[1]};
   if (inside[0].size() == 0 || inside[1].size() == 0) return put(box[0], box[1], &kZero, 0, 0, 0);
+  // The order of pooling windows decides which one wins: with zeros beside the crop, one row after the other.
+  const bool all_rows = inside[1].size() == box[1].size();
   put({box[0].lo, inside[0].lo}, box[1], &kZero, 0, 0, 0);
-  put(inside[0], {box[1].lo, inside[1].lo}, &kZero, 0, 0, 0);
-  put(inside[0], inside[1],
-      unit.values + channel * vs[0] + (inside[0].lo - unit.crop[0].lo) * vs[1] +
-          (inside[1].lo - unit.crop[1].lo) * vs[2],
-      vs[0], vs[1], vs[2]);
-  put(inside[0], {inside[1].hi, box[1].hi}, &kZero, 0, 0, 0);
+  for (int64_t i = inside[0].lo; i < inside[0].hi; i = all_rows ? inside[0].hi : i + 1) {
+    const Range rows{i, all_rows ? inside[0].hi : i + 1};
+    put(rows, {box[1].lo, inside[1].lo}, &kZero, 0, 0, 0);
+    put(rows, inside[1],
+        unit.values + channel * vs[0] + (i - unit.crop[0].lo) * vs[1] + (inside[1].lo - unit.crop[1].lo) * vs[2], vs[0],
+        vs[1], vs[2]);
+    put(rows, {inside[1].hi, box[1].hi}, &kZero, 0, 0, 0);
+  }
   put({inside[0].hi, box[0].hi}, box[1], &kZero, 0, 0, 0);
 }
 
 // Unpools `count` channels from `channel` on, and hands each finished row of `wanted` cells to row_done(Row). A few
-// rows of pooled cells at a time are scattered into the slab [line of channels][row][column][kLine], small enough for
-// the caches; behind the rows of each line is one for switches that point outside their window. The slab is all zero
-// before and after.
+// rows of pooled cells at a time are scattered into the slab, for each line of channels two halves: the first
+// [row][column][kLine], all zero before and after; the second for switches that point outside their window, never read.
 template <class T, class RowDone>
-void unpool(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t channel, int64_t count, T* slab,
-            const RowDone& row_done) {
+void unpool(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t channel, int64_t count,
+            const Scratch<T>& scratch, const RowDone& row_done) {
   constexpr int64_t kLine = Filters<T>::kLine;
   const Sliding& pool = stage.pool;
   Box pooled;  // the pooling windows that reach a wanted cell
@@ -74,13 +77,13 @@ void unpool(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t 
   }
   const int64_t stride = pool.stride[0], pitch = pool.span(1, pooled[1].size()) * kLine;
   const int64_t most = stage.pooled_rows(pooled[1].size(), sizeof(T));
-  const int64_t step = most < pooled[0].size() ? most : pooled[0].size(), rows = pool.span(0, step);
-  const int64_t lines = ceil_div(count, kLine), line_stride = (rows + 1) * pitch;
+  const int64_t step = most < pooled[0].size() ? most : pooled[0].size();
+  const int64_t lines = ceil_div(count, kLine), line_stride = 2 * scratch.half;
   const int64_t left = pooled[1].lo * pool.stride[1] - pool.padding[1];  // unpooled column of the slab's first
   const Range columns = wanted[1] & Range{left, left + pitch / kLine};
 
   int32_t place[256];
-  for (int32_t& p : place) p = int32_t(rows * pitch);
+  for (int32_t& p : place) p = int32_t(scratch.half);
   for (int64_t ky = 0, code = 0; ky < pool.kernel[0]; ++ky)
     for (int64_t kx = 0; kx < pool.kernel[1]; ++kx, ++code)
       place[code] = int32_t(ky * pool.dilation[0] * pitch + kx * pool.dilation[1] * kLine);
@@ -90,7 +93,7 @@ void unpool(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t 
     for (int64_t line = 0; line < lines; ++line) {
       const int64_t rest = count - line * kLine;
       scatter_line(stage, unit, {is, pooled[1]}, channel + line * kLine, rest < kLine ? rest : kLine,
-                   slab + line * line_stride, pitch, place);
+                   scratch.slab.get() + line * line_stride, pitch, place);
     }
     const bool last = is.hi == pooled[0].hi;
     const int64_t written = pool.span(0, is.size());
@@ -98,13 +101,12 @@ void unpool(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t 
     for (int64_t r = 0; r < done; ++r) {
       const int64_t y = i * stride + r - pool.padding[0];
       if (wanted[0].holds(y) && columns.size() > 0)
-        row_done(Row<T>{y, columns, slab + r * pitch + (columns.lo - left) * kLine, line_stride});
+        row_done(Row<T>{y, columns, scratch.slab.get() + r * pitch + (columns.lo - left) * kLine, line_stride});
     }
     for (int64_t line = 0; line < lines; ++line) {  // rows that later pooling windows reach too move to the top
-      T* top = slab + line * line_stride;
+      T* top = scratch.slab.get() + line * line_stride;
       std::memmove(top, top + done * pitch, (written - done) * pitch * sizeof(T));
       std::memset(top + (written - done) * pitch, 0, done * pitch * sizeof(T));
-      if (last) std::memset(top + rows * pitch, 0, pitch * sizeof(T));
     }
   }
 }
@@ -228,7 +230,7 @@ void run_flat_tile(const Stage& stage, const Filters<T>& filters, const Unit<T>*
       const int64_t rest = stage.channels - channel;
       const int64_t count = rest < filters.block_channels ? rest : filters.block_channels;
       const int64_t lines = ceil_div(count, Filters<T>::kLine);
-      unpool(stage, unit, reaching(stage, unit, tile.rows), channel, count, scratch.slab.get(), [&](const Row<T>& row) {
+      unpool(stage, unit, reaching(stage, unit, tile.rows), channel, count, scratch, [&](const Row<T>& row) {
         T* to = scratch.sums.get() +
                 (row.y * conv.stride[0] - conv.padding[0] - unit.origin[0] - tile.rows.lo + top) * pitch +
                 (row.xs.lo * conv.stride[1] - conv.padding[1] - unit.origin[1] + left) * outputs;
@@ -266,7 +268,7 @@ void run_blocked_tile(const Stage& stage, const Filters<T>& filters, const Unit<
     const int64_t lines = ceil_div(count, Filters<T>::kLine);
     for (int64_t u = tile.units.lo; u < tile.units.hi; ++u) {
       const Unit<T>& unit = units[u];
-      unpool(stage, unit, reaching(stage, unit, tile.rows), channel, count, scratch.slab.get(), [&](const Row<T>& row) {
+      unpool(stage, unit, reaching(stage, unit, tile.rows), channel, count, scratch, [&](const Row<T>& row) {
         Cell made{int32_t(row.y * conv.stride[0] - conv.padding[0] - unit.origin[0] - tile.rows.lo),
                   int32_t(row.xs.lo * conv.stride[1] - conv.padding[1] - unit.origin[1]), int32_t(u - tile.units.lo), 0,
                   kept};

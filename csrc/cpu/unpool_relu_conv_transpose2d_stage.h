@@ -109,6 +109,7 @@ struct Cell {
 // Memory of one worker, for tiles of one size.
 template <class T>
 struct Scratch {
+  int64_t half;  // of a line of channels in the slab, in elements; see unpool
   Buffer<T> slab, sums, values;
   Buffer<int32_t> places;
   Buffer<Cell> cells;
