@@ -11,7 +11,6 @@ import torch
 
 REPOSITORY = Path(__file__).parent.parent
 REQUIRABLE = {"data", "nvcc", "browser", "ray"}
-Require = Callable[[str, object, str], None]
 
 
 def _required() -> set[str]:
@@ -32,7 +31,7 @@ def _seed() -> None:
 
 
 @pytest.fixture(scope="session")
-def require() -> Require:
+def require() -> Callable[[str, object, str], None]:
     """``require(name, available, reason)`` skips the test where ``available`` is false.
 
     Where the environment variable ZFKERNELS_REQUIRE lists ``name`` the test fails instead, so that a machine that has
@@ -51,7 +50,7 @@ def require() -> Require:
 
 
 @pytest.fixture(scope="session")
-def shared_data(require: Require) -> Path:
+def shared_data(require: Callable[[str, object, str], None]) -> Path:
     """The folder of real photos and weights: $ZFKERNELS_DATA, else ../shared/data beside the repository."""
     folder = Path(os.environ.get("ZFKERNELS_DATA", REPOSITORY.parent / "shared" / "data"))
     require("data", folder.is_dir(), f"the data folder {folder} does not exist")

@@ -6,11 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import Require
 
 REPOSITORY = Path(__file__).parent.parent
 NO_COMPILER = {"PATH": "/nonexistent", "CXX": "c++", "CUDA_HOME": ""}
@@ -135,7 +135,7 @@ class TestWithACompiler:
         assert libraries(minimal) == ["_C.abi3.so"]
 
     def test_the_cuda_library_is_built_where_nvcc_is_a_wrapper(
-        self, minimal: Path, tmp_path: Path, require: Require
+        self, minimal: Path, tmp_path: Path, require: Callable[[str, object, str], None]
     ) -> None:
         nvcc = shutil.which("nvcc")
         require("nvcc", nvcc, "no nvcc on PATH")
