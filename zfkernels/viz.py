@@ -295,7 +295,7 @@ def _tiles_panel(axes: Axes, row: OcclusionRow) -> None:
         top, left = grid.corner(block, 0)
         axes.add_patch(patches.Rectangle((left, top), width, height, fill=False, color="black", linewidth=2))
     axes.set_axis_off()
-    _caption(axes, f"{row.map_name}: this photo (framed), others that excite it most")
+    _caption(axes, f"{row.map_name}; framed: this photo")
 
 
 def _classes_panel(axes: Axes, row: OcclusionRow) -> None:

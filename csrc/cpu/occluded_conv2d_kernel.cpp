@@ -56,7 +56,7 @@ template <class T>
 class OccludedConv2d {
  public:
   OccludedConv2d(const View<const T>& images, const View<const T>& fill, const View<const T>& weight, const T* bias,
-                 const Ints& window, const Ints& out_size, const Sliding& layer, int64_t groups, bool relu, T* out)
+                 const Pair& window, const Pair& out_size, const Sliding& layer, int64_t groups, bool relu, T* out)
       : images_(images),
         fill_(fill),
         bias_(bias),
@@ -269,7 +269,7 @@ class OccludedConv2d {
 
   const View<const T>&images_, &fill_;  // cells of neighbouring channels
   const T* const bias_;
-  const Ints &window_, &out_size_;
+  const Pair &window_, &out_size_;
   const Sliding& layer_;
   const bool relu_;
   const int64_t channels_, outputs_;
@@ -287,7 +287,7 @@ class OccludedConv2d {
 
 template <class T>
 Tensor convolve(const Tensor& images, const Tensor& weight, const std::optional<Tensor>& bias,
-                const std::vector<Square>& squares, const Tensor& fill, const Ints& window, const Ints& out_size,
+                const std::vector<Square>& squares, const Tensor& fill, const Pair& window, const Pair& out_size,
                 const Sliding& layer, int64_t groups, bool relu) {
   const Tensor pixels = with_contiguous_cells(images);
   const Tensor shown = fill.dim() == 4 ? with_contiguous_cells(fill) : torch::stable::contiguous(fill);
@@ -329,9 +329,9 @@ Tensor occluded_conv2d(Tensor images, Tensor weight, std::optional<Tensor> bias,
     const int32_t *at = place.const_data_ptr<int32_t>() + 2 * p, *out_at = out_place.const_data_ptr<int32_t>() + 2 * p;
     squares.push_back({index.const_data_ptr<int64_t>()[p], out_at[0], at[0], out_at[1], at[1], p});
   }
-  const Sliding layer{{weight.size(2), weight.size(3)}, stride, padding, dilation};
+  const Sliding layer = sliding({weight.size(2), weight.size(3)}, stride, padding, dilation);
   const auto run = images.scalar_type() == torch::headeronly::ScalarType::Double ? convolve<double> : convolve<float>;
-  return run(images, weight, bias, squares, fill, window, out_size, layer, groups, relu);
+  return run(images, weight, bias, squares, fill, pair(window), pair(out_size), layer, groups, relu);
 }
 
 }  // namespace zfkernels::cpu

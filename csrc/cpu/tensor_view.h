@@ -12,14 +12,11 @@
 
 #include <array>
 #include <cstdint>
-#include <vector>
+#include <optional>
 
 namespace zfkernels::cpu {
 
 using torch::stable::Tensor;
-
-// The op's int[2] arguments.
-using Ints = std::vector<int64_t>;
 
 // A 4-dimensional tensor [N, C, H, W] of any strides (in elements).
 template <class T>
@@ -81,8 +78,9 @@ inline Tensor empty(const Tensor& like, std::array<int64_t, 4> size, bool channe
 }
 
 // As `empty_like_format` and `empty_channels_last` of zfkernels/ops/_checks.py.
-inline Tensor empty_like_format(const Tensor& like, std::array<int64_t, 4> size) {
-  return empty(like, size, !like.is_contiguous() && is_channels_last(like), like.scalar_type());
+inline Tensor empty_like_format(const Tensor& like, std::array<int64_t, 4> size,
+                                std::optional<torch::headeronly::ScalarType> dtype = std::nullopt) {
+  return empty(like, size, !like.is_contiguous() && is_channels_last(like), dtype.value_or(like.scalar_type()));
 }
 inline Tensor empty_channels_last(const Tensor& like, std::array<int64_t, 4> size) {
   return empty(like, size, true, like.scalar_type());

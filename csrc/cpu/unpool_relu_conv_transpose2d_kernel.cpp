@@ -16,11 +16,6 @@ namespace {
 
 using namespace deconv;
 
-Pair pair(const Ints& ints) {
-  STD_TORCH_CHECK(ints.size() == 2, "expected pairs of ints");
-  return {ints[0], ints[1]};
-}
-
 // How the filters [channel, output, ky, kx] of a group are cut up.
 template <class T>
 Filters<T> filter_layout(const Stage& stage) {
@@ -231,8 +226,8 @@ Tensor unpool_relu_conv_transpose2d(const Tensor& values, const std::optional<Te
                                     const Ints& dilation, int64_t groups, const Ints& output_size,
                                     const std::string& overlap, bool rectify) {
   Stage stage{};
-  stage.pool = {pair(pool_kernel_size), pair(pool_stride), pair(pool_padding), pair(pool_dilation)};
-  stage.conv = {{weight.size(2), weight.size(3)}, pair(stride), pair(padding), pair(dilation)};
+  stage.pool = sliding(pair(pool_kernel_size), pool_stride, pool_padding, pool_dilation);
+  stage.conv = sliding({weight.size(2), weight.size(3)}, stride, padding, dilation);
   stage.channels = values.size(1) / groups;
   stage.outputs = weight.size(1);
   stage.sum = overlap == "sum";

@@ -6,17 +6,9 @@
 #include <vector>
 
 #include "parallel.h"
+#include "sliding.h"
 
 namespace zfkernels::cpu::deconv {
-
-using Pair = std::array<int64_t, 2>;  // (rows, columns)
-
-struct Sliding {
-  Pair kernel, stride, padding, dilation;
-  int64_t extent(int axis) const { return (kernel[axis] - 1) * dilation[axis] + 1; }
-  // Cells from the first to the last that `count` neighbouring windows see.
-  int64_t span(int axis, int64_t count) const { return (count - 1) * stride[axis] + extent(axis); }
-};
 
 // Half-open.
 struct Range {
@@ -26,16 +18,6 @@ struct Range {
   Range operator&(Range other) const { return {lo > other.lo ? lo : other.lo, hi < other.hi ? hi : other.hi}; }
 };
 using Box = std::array<Range, 2>;  // (rows, columns)
-
-inline int64_t floor_div(int64_t a, int64_t b) {
-  return a / b - (a % b != 0 && a < 0);
-}
-inline int64_t ceil_div(int64_t a, int64_t b) {
-  return -floor_div(-a, b);
-}
-inline int64_t round_up(int64_t a, int64_t b) {
-  return ceil_div(a, b) * b;
-}
 
 struct Stage {
   Sliding pool, conv;

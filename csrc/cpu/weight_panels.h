@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "conv_tile.h"
+#include "sliding.h"
 #include "tensor_view.h"
 
 namespace zfkernels::cpu {
@@ -15,10 +16,6 @@ struct Panel {
   int64_t vectors;
   int64_t channel;  // the first input channel of its group
 };
-
-inline int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 
 // Panels of nearly equal width for each of `parts` equal parts of the output channels, which read `channels` each; a
 // panel has at most `vectors` vectors of `lanes`.

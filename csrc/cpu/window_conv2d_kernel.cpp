@@ -120,7 +120,7 @@ class WindowConv2d {
 
 template <class T>
 Tensor convolve(const WindowArguments& windows, const Tensor& weight, const std::optional<Tensor>& bias,
-                const Ints& out_size, const Sliding& layer, int64_t groups, bool relu) {
+                const Pair& out_size, const Sliding& layer, int64_t groups, bool relu) {
   const View<const T> filters = read<T>(weight);
   STD_TORCH_CHECK(groups > 0 && filters.size[0] % groups == 0 && filters.size[1] * groups == windows.values.size(1),
                   "expected weight [C_out, C / groups, kh, kw], got other channels");
@@ -139,9 +139,9 @@ Tensor convolve(const WindowArguments& windows, const Tensor& weight, const std:
 Tensor window_conv2d(Tensor values, Tensor origins, Tensor image, Tensor frames, Tensor weight,
                      std::optional<Tensor> bias, Tensor out_origins, Ints out_size, Ints stride, Ints padding,
                      Ints dilation, int64_t groups, bool relu) {
-  const Sliding layer{{weight.size(2), weight.size(3)}, stride, padding, dilation};
+  const Sliding layer = sliding({weight.size(2), weight.size(3)}, stride, padding, dilation);
   const auto run = values.scalar_type() == torch::headeronly::ScalarType::Double ? convolve<double> : convolve<float>;
-  return run({values, origins, image, frames, out_origins}, weight, bias, out_size, layer, groups, relu);
+  return run({values, origins, image, frames, out_origins}, weight, bias, pair(out_size), layer, groups, relu);
 }
 
 }  // namespace zfkernels::cpu

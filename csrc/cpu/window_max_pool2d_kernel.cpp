@@ -22,7 +22,7 @@ namespace {
 constexpr int64_t kTaskOutputs = 256;
 
 template <class T>
-Tensor pool(const WindowArguments& windows, const Ints& out_size, const Sliding& layer) {
+Tensor pool(const WindowArguments& windows, const Pair& out_size, const Sliding& layer) {
   const WindowReads<T> reads(windows, out_size, layer, -std::numeric_limits<T>::infinity());
   const Tensor out = empty_channels_last(windows.values, {reads.windows(), reads.channels(), out_size[0], out_size[1]});
   T* const to = out.mutable_data_ptr<T>();
@@ -46,7 +46,8 @@ Tensor pool(const WindowArguments& windows, const Ints& out_size, const Sliding&
 Tensor window_max_pool2d(Tensor values, Tensor origins, Tensor image, Tensor frames, Ints kernel_size,
                          Tensor out_origins, Ints out_size, Ints stride, Ints padding, Ints dilation) {
   const auto run = values.scalar_type() == torch::headeronly::ScalarType::Double ? pool<double> : pool<float>;
-  return run({values, origins, image, frames, out_origins}, out_size, {kernel_size, stride, padding, dilation});
+  return run({values, origins, image, frames, out_origins}, pair(out_size),
+             sliding(pair(kernel_size), stride, padding, dilation));
 }
 
 }  // namespace zfkernels::cpu

@@ -6,14 +6,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "sliding.h"
 #include "tensor_view.h"
 
 namespace zfkernels::cpu {
-
-// Geometry of a convolution or pooling, each (rows, columns).
-struct Sliding {
-  Ints kernel, stride, padding, dilation;
-};
 
 // values [P, C, h, w], origins int32 [P, 2], image int64 [P], frames [N, C, H, W], out_origins int32 [P, 2].
 struct WindowArguments {
@@ -44,7 +40,7 @@ template <class T>
 class WindowReads {
  public:
   // `outside` is the value of all cells beyond the frame.
-  WindowReads(const WindowArguments& tensors, const Ints& out_size, const Sliding& layer, T outside)
+  WindowReads(const WindowArguments& tensors, const Pair& out_size, const Sliding& layer, T outside)
       : values_(with_contiguous_cells(tensors.values)),
         frames_(with_contiguous_cells(tensors.frames)),
         origins_(torch::stable::contiguous(tensors.origins)),
@@ -125,7 +121,7 @@ class WindowReads {
   const int32_t* const origin_;
   const int64_t* const index_;
   const int32_t* const out_origin_;
-  const Ints out_size_;
+  const Pair out_size_;
   const Sliding layer_;
   const int64_t columns_;  // of the region that the outputs of a window read
   std::vector<int32_t> taps_;

@@ -173,3 +173,4 @@ op = define(
     setup_context=_setup_context,
 )
 op.reference(reference.max_pool2d_with_switches)
+op.native("cpp", (torch.float32, torch.float64))

@@ -120,3 +120,4 @@ op = define(
     setup_context=_setup_context,
 )
 op.reference(reference.max_unpool2d_with_switches)
+op.native("cpp", (torch.float32, torch.float64))

@@ -1,0 +1,124 @@
+// max_pool2d_with_switches: each maximum and, in one byte, its place in its pooling window.
+//
+// Bound by memory: the input is read once, 5 bytes are written for each float of output (F.max_pool2d: 12). Channels
+// last: a vector is one output, channels side by side. Contiguous: a vector is neighbouring outputs of one map; the
+// rows that a block of outputs needs are first dealt out by their column modulo the stride, with -inf around them, so
+// that the taps of neighbouring outputs lie side by side.
+#include <torch/csrc/stable/library.h>
+
+#include <algorithm>
+#include <limits>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "parallel.h"
+#include "sliding.h"
+#include "tensor_view.h"
+
+#define ZFK_LOOPS "max_pool2d_with_switches_loops.h"
+#include "for_each_isa.h"
+
+namespace zfkernels::cpu {
+namespace {
+
+constexpr int64_t kBlockBytes = int64_t(1) << 15;  // of the rows that a block of outputs needs
+
+// Taps [first, last) of a window that starts at `start` lie inside an axis of `size` cells.
+std::pair<int64_t, int64_t> inside(int64_t start, int64_t taps, int64_t dilation, int64_t size) {
+  const int64_t first = start < 0 ? ceil_div(-start, dilation) : 0;
+  return {first, std::max(first, std::min(taps, ceil_div(size - start, dilation)))};
+}
+
+template <class T>
+void pool_channels_last(const View<const T>& input, const Sliding& layer, const View<T>& values,
+                        const View<uint8_t>& codes) {
+  const auto pool_cell = ZFK_BEST(pool_cell<T>);
+  const auto [images, channels, rows, columns] = values.size;
+  for_each_task(images * rows, [&, channels = channels, rows = rows, columns = columns](int64_t task) {
+    const int64_t n = task / rows, y = task % rows, start = y * layer.stride[0] - layer.padding[0];
+    const auto [top, bottom] = inside(start, layer.kernel[0], layer.dilation[0], input.size[2]);
+    for (int64_t x = 0; x < columns; ++x) {
+      const int64_t column = x * layer.stride[1] - layer.padding[1];
+      const auto [left, end] = inside(column, layer.kernel[1], layer.dilation[1], input.size[3]);
+      pool_cell(input.at(n, 0, start, column), layer.dilation[0] * input.stride[2], layer.dilation[1] * input.stride[3],
+                top, bottom, left, end, layer.kernel[1], channels, values.at(n, 0, y, x), codes.at(n, 0, y, x));
+    }
+  });
+}
+
+template <class T>
+void pool_contiguous(const View<const T>& input, const Sliding& layer, const View<T>& values,
+                     const View<uint8_t>& codes) {
+  const auto deal_out = ZFK_BEST(deal_out<T>);
+  const auto pool_row = ZFK_BEST(pool_row<T>);
+  const int64_t lanes = ZFK_BEST(kLanes<T>), rows = values.size[2], columns = values.size[3];
+  const auto [kernel, stride, padding, dilation] = layer;
+  const int64_t span = layer.span(1, columns), extent = layer.extent(0);
+  const int64_t pitch = ceil_div(span, stride[1]) + lanes, row_size = pitch * stride[1];
+  const int64_t held = std::min(span - padding[1], input.size[3]);  // columns of the input that any output sees
+  std::vector<int64_t> taps;
+  for (int64_t kx = 0; kx < kernel[1]; ++kx)
+    taps.push_back(kx * dilation[1] % stride[1] * pitch + kx * dilation[1] / stride[1]);
+  std::vector<int32_t> first_code(columns + lanes);
+  for (int64_t x = 0; x < columns; ++x)
+    first_code[x] = inside(x * stride[1] - padding[1], kernel[1], dilation[1], input.size[3]).first;
+
+  const int64_t block =
+      std::max<int64_t>(1, std::min(rows, (kBlockBytes / (row_size * int64_t(sizeof(T))) - extent) / stride[0] + 1));
+  const int64_t blocks = ceil_div(rows, block), maps = input.size[0] * input.size[1];
+  const int64_t tall = layer.span(0, block);
+  share_out(maps * blocks, [&](Tasks& tasks) {
+    const Buffer<T> dealt(tall * row_size);
+    std::fill_n(dealt.get(), tall * row_size, -std::numeric_limits<T>::infinity());
+    std::vector<const T*> tap_rows(kernel[0]);
+    for (int64_t task; tasks.next(task);) {
+      const int64_t n = task / blocks / input.size[1], c = task / blocks % input.size[1];
+      const int64_t first = task % blocks * block, last = std::min(first + block, rows);
+      const int64_t start = first * stride[0] - padding[0];
+      for (int64_t r = 0; r < layer.span(0, last - first); ++r)
+        if (start + r >= 0 && start + r < input.size[2])
+          deal_out(input.at(n, c, start + r, 0), input.stride[3], held, padding[1], stride[1], &dealt[r * row_size],
+                   pitch);
+      for (int64_t y = first; y < last; ++y) {
+        const auto [top, bottom] = inside(y * stride[0] - padding[0], kernel[0], dilation[0], input.size[2]);
+        for (int64_t ky = 0; ky < kernel[0]; ++ky)
+          tap_rows[ky] = dealt.get() + ((y - first) * stride[0] + ky * dilation[0]) * row_size;
+        pool_row(tap_rows.data(), top, bottom, taps.data(), kernel[1], first_code.data(), columns,
+                 values.at(n, c, y, 0), codes.at(n, c, y, 0));
+      }
+    }
+  });
+}
+
+// Along an axis of `size` cells. With `ceil_mode` windows may hang over the far border, but none starts beyond it.
+int64_t output_size(const Sliding& layer, int axis, int64_t size, bool ceil_mode) {
+  const int64_t stride = layer.stride[axis], room = size + 2 * layer.padding[axis] - layer.extent(axis);
+  const int64_t outputs = (ceil_mode ? ceil_div(room, stride) : floor_div(room, stride)) + 1;
+  return ceil_mode && (outputs - 1) * stride >= size + layer.padding[axis] ? outputs - 1 : outputs;
+}
+
+template <class T>
+std::tuple<Tensor, Tensor> pool(const Tensor& input, const Sliding& layer, bool ceil_mode) {
+  std::array<int64_t, 4> size{input.size(0), input.size(1), 0, 0};
+  for (int axis : {0, 1}) size[2 + axis] = output_size(layer, axis, input.size(2 + axis), ceil_mode);
+  const Tensor values = empty_like_format(input, size);
+  const Tensor codes = empty_like_format(input, size, torch::headeronly::ScalarType::Byte);
+  if (values.numel() == 0) return {values, codes};
+  const auto run = is_channels_last(values) && !values.is_contiguous() ? pool_channels_last<T> : pool_contiguous<T>;
+  run(read<T>(input), layer, write<T>(values), write<uint8_t>(codes));
+  return {values, codes};
+}
+
+std::tuple<Tensor, Tensor> max_pool2d_with_switches(const Tensor& input, Ints kernel_size, Ints stride, Ints padding,
+                                                    Ints dilation, bool ceil_mode) {
+  const auto run = input.scalar_type() == torch::headeronly::ScalarType::Double ? pool<double> : pool<float>;
+  return run(input, sliding(pair(kernel_size), stride, padding, dilation), ceil_mode);
+}
+
+}  // namespace
+}  // namespace zfkernels::cpu
+
+STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CPU, m) {
+  m.impl("max_pool2d_with_switches", TORCH_BOX(&zfkernels::cpu::max_pool2d_with_switches));
+}

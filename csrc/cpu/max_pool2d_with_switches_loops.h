@@ -1,0 +1,101 @@
+// The hot loops of max_pool2d_with_switches_kernel.cpp; see for_each_isa.h.
+#include "vector_ends.h"
+
+namespace zfkernels::cpu::ZFK_ISA {
+
+// A switch for each lane, as wide as T so that one mask selects both.
+template <class T>
+using Codes = Vector<std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>;
+
+template <class T>
+struct Best {
+  Vector<T> value;
+  Codes<T> code;
+
+  // The first of equal values stays; a NaN goes before all numbers, a later NaN before an earlier.
+  ZFK_INLINE void meet(Vector<T> other, int code_of_other) {
+    const auto wins = (other > value) | (other != other);
+    value = wins ? other : value;
+    code = wins ? code_of_other - Codes<T>{} : code;
+  }
+
+  ZFK_INLINE void put(T* values, uint8_t* codes, int64_t count) const {
+    store_some(values, value, count);
+    typedef uint8_t Bytes __attribute__((vector_size(kLanes<T>)));
+    const Bytes bytes = __builtin_convertvector(code, Bytes);
+    std::memcpy(codes, &bytes, count < kLanes<T> ? count : kLanes<T>);
+  }
+};
+
+// The outputs of a row from the taps under them: rows[ky] + taps[kx] points to that tap of the first output, the other
+// outputs' follow. first_code: the first tap of each output that is no padding; all rows of taps from `top` on exist.
+template <class T>
+void pool_row(const T* const* rows, int64_t top, int64_t bottom, const int64_t* taps, int64_t tap_count,
+              const int32_t* first_code, int64_t count, T* values, uint8_t* codes) {
+  using Code = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  for (int64_t x = 0; x < count; x += kLanes<T>) {
+    Best<T> best{};
+    best.value = T(-__builtin_inf()) - Vector<T>{};
+    for (int lane = 0; lane < kLanes<T>; ++lane) best.code[lane] = Code(first_code[x + lane] + top * tap_count);
+    for (int64_t ky = top; ky < bottom; ++ky)
+      for (int64_t kx = 0; kx < tap_count; ++kx) best.meet(load(rows[ky] + taps[kx] + x), int(ky * tap_count + kx));
+    best.put(values + x, codes + x, count - x);
+  }
+}
+
+// All channels of one output from its taps; those of a cell lie side by side.
+template <class T>
+void pool_cell(const T* from, int64_t down, int64_t right, int64_t top, int64_t bottom, int64_t left, int64_t end,
+               int64_t tap_columns, int64_t channels, T* values, uint8_t* codes) {
+  for (int64_t c = 0; c < channels; c += kLanes<T>) {
+    Best<T> best{};
+    best.value = T(-__builtin_inf()) - Vector<T>{};
+    best.code = int(top * tap_columns + left) - Codes<T>{};
+    for (int64_t ky = top; ky < bottom; ++ky)
+      for (int64_t kx = left; kx < end; ++kx)
+        best.meet(load_some(from + ky * down + kx * right + c, channels - c), int(ky * tap_columns + kx));
+    best.put(values + c, codes + c, channels - c);
+  }
+}
+
+// Every second element of two vectors, from the first or (kOdd) the second on.
+template <bool kOdd, class T>
+ZFK_INLINE Vector<T> every_second(Vector<T> a, Vector<T> b) {
+#if defined(__clang__)
+  return [&]<int... kLane>(std::integer_sequence<int, kLane...>) __attribute__((always_inline)) {
+    return __builtin_shufflevector(a, b, (2 * kLane + kOdd)...);
+  }(std::make_integer_sequence<int, kLanes<T>>());
+#else
+  Codes<T> order;
+#pragma GCC unroll 16
+  for (int lane = 0; lane < kLanes<T>; ++lane) order[lane] = 2 * lane + kOdd;
+  return __builtin_shuffle(a, b, order);
+#endif
+}
+
+// Deals `count` elements, the first of them number `first`, out to `stride` arrays that are `pitch` apart: number q
+// goes to place q / stride of array q % stride.
+template <class T>
+void deal_out(const T* from, int64_t step, int64_t count, int64_t first, int64_t stride, T* to, int64_t pitch) {
+  if (step == 1 && stride == 1) {
+    std::memcpy(to + first, from, count * sizeof(T));
+    return;
+  }
+  int64_t i = 0;
+  if (step == 1 && stride == 2) {
+    T* even = to + first % 2 * pitch + first / 2;
+    T* odd = to + (first + 1) % 2 * pitch + (first + 1) / 2;
+    for (; i + 2 * kLanes<T> <= count; i += 2 * kLanes<T>) {
+      const Vector<T> a = load(from + i), b = load(from + i + kLanes<T>);
+      store(even + i / 2, every_second<false, T>(a, b));
+      store(odd + i / 2, every_second<true, T>(a, b));
+    }
+  }
+  int64_t array = (first + i) % stride, place = (first + i) / stride;
+  for (; i < count; ++i) {
+    to[array * pitch + place] = from[i * step];
+    if (++array == stride) array = 0, ++place;
+  }
+}
+
+}  // namespace zfkernels::cpu::ZFK_ISA
