@@ -32,11 +32,12 @@ struct Best {
 template <class T>
 void pool_row(const T* const* rows, int64_t top, int64_t bottom, const int64_t* taps, int64_t tap_count,
               const int32_t* first_code, int64_t count, T* values, uint8_t* codes) {
-  using Code = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  typedef int32_t Narrow __attribute__((vector_size(4 * kLanes<T>), aligned(4), may_alias));
   for (int64_t x = 0; x < count; x += kLanes<T>) {
-    Best<T> best{};
+    Best<T> best;
     best.value = T(-__builtin_inf()) - Vector<T>{};
-    for (int lane = 0; lane < kLanes<T>; ++lane) best.code[lane] = Code(first_code[x + lane] + top * tap_count);
+    best.code =
+        __builtin_convertvector(*reinterpret_cast<const Narrow*>(first_code + x), Codes<T>) + int(top * tap_count);
     for (int64_t ky = top; ky < bottom; ++ky)
       for (int64_t kx = 0; kx < tap_count; ++kx) best.meet(load(rows[ky] + taps[kx] + x), int(ky * tap_count + kx));
     best.put(values + x, codes + x, count - x);
@@ -48,7 +49,7 @@ template <class T>
 void pool_cell(const T* from, int64_t down, int64_t right, int64_t top, int64_t bottom, int64_t left, int64_t end,
                int64_t tap_columns, int64_t channels, T* values, uint8_t* codes) {
   for (int64_t c = 0; c < channels; c += kLanes<T>) {
-    Best<T> best{};
+    Best<T> best;
     best.value = T(-__builtin_inf()) - Vector<T>{};
     best.code = int(top * tap_columns + left) - Codes<T>{};
     for (int64_t ky = top; ky < bottom; ++ky)
