@@ -2,7 +2,7 @@
 #   make demo    the gallery of the shipped network over natural photos, and an occlusion map, in demo_out/
 #   make test    all tests                        (ARGS="-k pool" is handed to pytest)
 #   make lint    ruff, mypy, clang-format
-#   make bench   the benchmarks                   (ARGS as above)
+#   make bench   the benchmarks                   (ARGS="--only alexnet" and so on, see zfkernels bench --help)
 #   make sanitize  the tests of the C++ kernels under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make clean   removes what was built; make distclean removes the environment too
 VENV ?= .venv
@@ -49,7 +49,7 @@ lint: install
 	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
 
 bench: install
-	$(BIN)/python -m pytest benchmarks $(ARGS)
+	$(BIN)/zfkernels bench $(ARGS)
 
 # A copy of the package with a sanitised _C, away from the ordinary one; the tests run from inside it, so that it is the
 # one imported. Python itself is not sanitised: the run-time is preloaded, and what the interpreter leaves unfreed is

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from machine import description
+from machine import copy_gbs, description, gemm_gflops
 
 Contender = Callable[[Any], Any]
 
@@ -29,6 +29,26 @@ class Race:
     def ratio(self, slow: str, fast: str) -> float:
         """Median over the rounds of how many times ``fast`` is faster than ``slow``."""
         return statistics.median(s / f for s, f in zip(self.times[slow], self.times[fast], strict=True))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the task itself needs, whoever does it: the two floors of its time.
+
+    Attributes:
+        multiply_adds: of the values that are not zero by construction.
+        bytes: each input read once and each output written once.
+    """
+
+    multiply_adds: float = 0
+    bytes: float = 0
+
+    def floors(self) -> dict[str, float]:
+        """Seconds at this machine's own best rates."""
+        return {
+            "floor_arithmetic_s": 2 * self.multiply_adds / gemm_gflops() / 1e9,
+            "floor_bytes_s": self.bytes / copy_gbs() / 1e9,
+        }
 
 
 def run_race(
@@ -51,6 +71,7 @@ def run_race(
         result = contender(first)
         expected = result if expected is None else expected
         check(name, result, expected)
+    del first, expected, result
     times: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
     for turn in range(1, rounds + 1):
@@ -88,9 +109,30 @@ def replay_timer() -> float:
     return _replay()
 
 
-def replay(benchmark: Any, race: Race, name: str, group: str, **extra: Any) -> None:
-    """Reports a contender's times under ``group``, with what else is known in ``extra_info``."""
+def replay(
+    benchmark: Any, race: Race, name: str, group: str, *, baselines: Sequence[str], work: Work, **extra: Any
+) -> None:
+    """Reports a contender's times under ``group``, with what else is known in ``extra_info``.
+
+    ``speedup`` is against the fastest of ``baselines``: the median over the rounds of the ratio within a round.
+    """
+    best, median = min(baselines, key=race.median), race.median(name)
     benchmark.group = group
-    benchmark.extra_info.update(description() | {"contender": name} | extra)
+    benchmark.extra_info.update(
+        description()
+        | work.floors()
+        | {
+            "contender": name,
+            "baseline": best,
+            "speedup": race.ratio(best, name),
+            "gflops": 2 * work.multiply_adds / median / 1e9,
+            "gbs": work.bytes / median / 1e9,
+            "share_of_gemm": 2 * work.multiply_adds / median / 1e9 / gemm_gflops(),
+            "share_of_copy": work.bytes / median / 1e9 / copy_gbs(),
+            "bytes": work.bytes,
+            "multiply_adds": work.multiply_adds,
+        }
+        | extra
+    )
     _replay.load(race.times[name])
     benchmark.pedantic(lambda: None, rounds=len(race.times[name]), iterations=1)

@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from networks import network
-from rounds import Race, replay, replay_timer, run_race
+from rounds import Race, Work, replay, replay_timer, run_race
 from torch import Tensor, nn
 
 import zfkernels as zf
@@ -136,6 +136,6 @@ def race(case: Case) -> tuple[Race, int]:
 def test_projections(benchmark: Any, case: Case, contender: str) -> None:
     times, units = race(case)
     replay(
-        benchmark, times, contender, case.group, units=units, projections_per_second=units / times.median(contender),
-        times_slower_than_zfkernels=times.ratio(contender, "zfkernels"),
+        benchmark, times, contender, case.group, baselines=("full-frame",), work=Work(), units=units,
+        projections_per_second=units / times.median(contender),
     )  # fmt: skip

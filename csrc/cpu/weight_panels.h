@@ -38,11 +38,14 @@ template <class T>
 void pack_panel(const View<const T>& weight, const Panel& panel, int64_t lanes, T* packed) {
   const auto [outputs, channels, height, columns] = weight.size;
   const int64_t taps = height * columns, pitch = panel.vectors * lanes;
-  // Vector by vector, tap by tap: weights that are neighbours in memory are read together.
+  // Weights that are neighbours in memory are read one after the other: taps of a channel, or channels of a tap.
+  const bool by_tap = weight.stride[1] == 1;
+  const int64_t outer = by_tap ? taps : channels, inner = by_tap ? channels : taps;
   for (int64_t first = 0; first < pitch; first += lanes) {
     const int64_t count = std::clamp<int64_t>(panel.width - first, 0, lanes);
-    for (int64_t c = 0; c < channels; ++c) {
-      for (int64_t t = 0; t < taps; ++t) {
+    for (int64_t i = 0; i < outer; ++i) {
+      for (int64_t j = 0; j < inner; ++j) {
+        const int64_t t = by_tap ? i : j, c = by_tap ? j : i;
         T* to = packed + (t * channels + c) * pitch + first;
         const T* from = weight.at(panel.first + first, c, t / columns, t % columns);
         for (int64_t o = 0; o < count; ++o) to[o] = from[o * weight.stride[0]];

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 import zfkernels
+from zfkernels.cli.bench import bench
 from zfkernels.cli.demo import demo
 from zfkernels.cli.gallery import gallery
 from zfkernels.cli.info import info
@@ -32,5 +33,5 @@ def app() -> None:
     """See what a convolutional network has learned."""
 
 
-for command in (demo, gallery, project, occlude, info):
+for command in (demo, gallery, project, occlude, bench, info):
     app.add_command(command)

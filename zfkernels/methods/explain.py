@@ -9,7 +9,7 @@ from torch import nn
 
 from zfkernels.methods.incremental import Incremental
 from zfkernels.methods.occlusion import grid, to_pair
-from zfkernels.plan import Group, SweepPlan, cell_cost, frame_of, plan_sweep
+from zfkernels.plan import SweepPlan, cell_cost, frame_of, plan_sweep
 from zfkernels.plan.sweep import DENSE_FROM
 from zfkernels.trace import Step, Trace, trace_model
 from zfkernels.trace.steps import FRAME_KINDS
@@ -95,16 +95,15 @@ def explain_plan(
     trace = Incremental(trace_model(model), image, positions, square).trace
     shapes = trace.shapes(image)
     plan = plan_sweep(trace, shapes, positions, square)
-    group = max(plan.groups, key=lambda group: len(group.members))
     rows = tuple(
-        _row(trace, shapes, group, step) for step in trace.steps if step.name in shapes and step.kind != "input"
+        _row(trace, shapes, plan, step) for step in trace.steps if step.name in shapes and step.kind != "input"
     )
     return PlanReport(plan, rows, square)
 
 
-def _row(trace: Trace, shapes: Mapping[str, tuple[int, ...]], group: Group, step: Step) -> PlanRow:
-    frame = frame_of(step, shapes[step.name])
-    cost = cell_cost(step)
+def _row(trace: Trace, shapes: Mapping[str, tuple[int, ...]], plan: SweepPlan, step: Step) -> PlanRow:
+    group = max(plan.groups, key=lambda group: len(group.members))
+    frame, cost = frame_of(step, shapes[step.name]), cell_cost(step)
     if frame is None:
         return PlanRow(step.label, step.kind, None, None, "dense", "no maps", cost, cost)
     cells = frame[0] * frame[1]
@@ -117,7 +116,10 @@ def _row(trace: Trace, shapes: Mapping[str, tuple[int, ...]], group: Group, step
             cost * window[0] * window[1], cost * cells,
         )  # fmt: skip
     dense = [name for name in step.inputs if name not in group.windows and name not in group.unchanged]
-    if step.kind in FRAME_KINDS:
+    names = [step.name for step in trace.steps]
+    if names.index(step.name) > names.index(plan.tail):
+        why = f"whole frames of all groups together from {trace.by_name[plan.tail].label} on"
+    elif step.kind in FRAME_KINDS:
         why = "spreads over the frame"
     elif dense:
         why = f"{trace.by_name[dense[0]].label} is dense"

@@ -1,8 +1,8 @@
 """Drives a sweep: clean pass, groups of positions in chunks, and the network's tail on whole batches.
 
-The head of the network, all that works on maps, runs group by group on windows. From the first step that no later step
-looks behind, vectors of many groups are collected and go through the tail together, so that fully-connected layers
-read their weights once for hundreds of positions.
+The head of the network runs group by group on windows. Behind the step that the plan names as its tail, frames or
+vectors of many groups go on together, so that filters and fully-connected layers are read once for hundreds of
+positions.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from zfkernels.methods.sweep import Square, Sweep
 from zfkernels.ops.occluded_conv2d.reference import occluded_crop
 from zfkernels.plan import Group, SweepPlan, frame_of, plan_sweep
 from zfkernels.trace import Step, Trace, fold
-from zfkernels.trace.steps import FRAME_KINDS
 from zfkernels.windows import Pair, Windows, crop
 
-TAIL_BATCH = 256
+TAIL_BATCH, TAIL_BYTES = 256, 2**26  # values that go through the tail together
 Advance = Callable[[int], object]
 
 
@@ -50,7 +49,6 @@ class Incremental:
         self.watched = None if layer is None else trace.resolve(layer)
         self.trace = fold(trace, {self.watched} if self.watched else ())
         self.size, self.positions, self.window, self.backend = size, positions, window, backend
-        self.cut = _cut(self.trace, self.watched)
         self.plan: SweepPlan | None = None
 
     def __call__(
@@ -73,15 +71,15 @@ class Incremental:
         clean = trace.run(last_format, kept)
         outputs = check_outputs(clean[trace.output], len(images), targets)
         shapes = {name: tuple(value.shape) for name, value in clean.items() if isinstance(value, Tensor)}
-        plan = self.plan = self.plan or plan_sweep(trace, shapes, self.positions, self.window)
+        plan = self.plan = self.plan or plan_sweep(trace, shapes, self.positions, self.window, self.watched)
         result = outputs.new_empty(
             (len(images), len(self.positions), len(targets) if targets is not None else outputs.shape[1])
         )
         watch = None
         if self.watched is not None:
             watch = _Watch(trace.by_name[self.watched].layout, clean[self.watched], len(self.positions))
-        sweep = Sweep(trace, self.cut, self.watched, last_format, clean, Square(self.window, fill), self.backend)
-        tail = _Tail(trace, self.cut, result, targets)
+        sweep = Sweep(trace, plan.tail, self.watched, last_format, clean, Square(self.window, fill), self.backend)
+        tail = _Tail(trace, plan.tail, result, targets)
         batch_size = batch_size or self._automatic(trace, shapes, images, whole_images)
         for group, chunk, image in _chunks(plan, len(images), batch_size):
             member = group.members[chunk]
@@ -140,17 +138,18 @@ class _Watch:
 
 
 class _Tail:
-    """Collects the head's vectors and runs the rest of the network on whole batches of them."""
+    """Collects the head's values and runs the rest of the network on large batches of them."""
 
-    def __init__(self, trace: Trace, cut: str, result: Tensor, targets: Tensor | None) -> None:
-        names = [step.name for step in trace.steps]
-        self.steps = [step for step in trace.needed_for({trace.output}) if names.index(step.name) > names.index(cut)]
-        self.output, self.cut, self.result, self.targets = trace.output, cut, result, targets
+    def __init__(self, trace: Trace, start: str, result: Tensor, targets: Tensor | None) -> None:
+        needed = trace.needed_for({trace.output})
+        self.steps = needed[[step.name for step in needed].index(start) + 1 :]
+        self.output, self.start, self.result, self.targets = trace.output, start, result, targets
         self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, image: Tensor, position: Tensor, value: Tensor) -> None:
         self.waiting.append((image, position.to(image.device), value))
-        if sum(len(entry[0]) for entry in self.waiting) >= TAIL_BATCH:
+        count = sum(len(entry[0]) for entry in self.waiting)
+        if count >= TAIL_BATCH or count * value[0].nbytes >= TAIL_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -158,7 +157,7 @@ class _Tail:
             return
         image, position, value = (torch.cat(parts) for parts in zip(*self.waiting, strict=True))
         self.waiting = []
-        values: dict[str, Any] = {self.cut: value}
+        values: dict[str, Any] = {self.start: value}
         for step in self.steps:
             values[step.name] = step.call(*(values[name] for name in step.inputs))
         out = values[self.output]
@@ -193,22 +192,6 @@ def check_outputs(value: Any, count: int, targets: Tensor | None) -> Tensor:
     if targets is not None and ((targets < 0) | (targets >= classes)).any():
         raise ValueError(f"occlusion_sweep: expected targets from 0 to {classes - 1}, got {targets.tolist()}")
     return value
-
-
-def _cut(trace: Trace, watched: str | None) -> str:
-    """The first step without maps that no later step looks behind, after all that works on maps."""
-    steps = trace.needed_for({trace.output})
-    order = {step.name: index for index, step in enumerate(steps)}
-    start = 0 if watched is None or watched not in order else order[watched]
-    for index, step in enumerate(steps):
-        later = steps[index + 1 :]
-        if index < start or step.kind not in FRAME_KINDS or step.kind == "other":
-            continue
-        if all(order[name] >= index for after in later for name in after.inputs) and not any(
-            a.kind == "conv" for a in later
-        ):
-            return step.name
-    return trace.output
 
 
 def _is_kept(step: Step) -> bool:

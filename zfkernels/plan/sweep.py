@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from zfkernels.plan.reach import Placement, changed_boxes, frame_of
+from zfkernels.plan.tail import choose_tail
 from zfkernels.trace import Step, Trace
 from zfkernels.trace.steps import FRAME_KINDS, LOCAL_KINDS, SLIDING_KINDS
 from zfkernels.windows import Pair, boxes
@@ -40,7 +41,8 @@ class SweepPlan:
 
     Attributes:
         positions: int64 [P, 2].
-        groups: together they hold each position once.
+        groups: together they hold each position once; without the steps behind ``tail``.
+        tail: the step from whose value on whole frames of all groups go on together.
         exact: multiply-adds of the sweep if each position's windows were exactly its boxes.
         planned: multiply-adds of the groups as planned, padding and dense steps included.
         dense: multiply-adds of running the whole network for each position.
@@ -48,13 +50,20 @@ class SweepPlan:
 
     positions: Tensor
     groups: tuple[Group, ...]
+    tail: str
     exact: int
     planned: int
     dense: int
 
 
-def plan_sweep(trace: Trace, shapes: Mapping[str, tuple[int, ...]], positions: Tensor, window: Pair) -> SweepPlan:
-    """Plans a sweep of a square of size ``window`` over ``positions`` int64 [P, 2]."""
+def plan_sweep(
+    trace: Trace,
+    shapes: Mapping[str, tuple[int, ...]],
+    positions: Tensor,
+    window: Pair,
+    watched: str | None = None,
+) -> SweepPlan:
+    """Plans a sweep of a square of size ``window`` over ``positions`` int64 [P, 2], with a step to watch or None."""
     image = shapes[trace.input.name]
     changed = changed_boxes(trace, shapes, boxes(positions, window, (image[2], image[3])))
     frames = {name: frame for name in changed if (frame := frame_of(trace.by_name[name], shapes[name])) is not None}
@@ -69,18 +78,34 @@ def plan_sweep(trace: Trace, shapes: Mapping[str, tuple[int, ...]], positions: T
     label = home[label]
     lo = torch.stack([changed[name].lo for name in names], 1)
     origins = torch.minimum(lo, limit - merged[label]).clamp(min=0).to(torch.int32)  # [P, L, 2]
-    groups, planned = [], 0
-    rest = sum(c for name, c in costs.items() if name not in frames)  # layers without maps
+    groups = []
     for members, size in zip(_members(label, len(merged)), merged.tolist(), strict=True):
         here = origins[members].permute(1, 0, 2).contiguous()
         places = {name: Placement(here[i], tuple(size[i]), frames[name]) for i, name in enumerate(names)}
-        group = _group(trace, places, members)
-        groups.append(group)
-        cells = {name: _cells(group, name, frames[name]) for name in names}
-        planned += len(members) * (sum(costs[name] * cells[name] for name in names) + rest)
+        groups.append(_group(trace, places, members))
+    windowed = {
+        step.name: sum(len(group.members) * costs[step.name] * _cells(group, step.name, frames) for group in groups)
+        for step in trace.steps
+    }
+    whole = {name: len(positions) * cost * _frame_cells(name, frames) for name, cost in costs.items()}
+    tail = choose_tail(trace, windowed, whole, watched)
+    behind = _behind(trace, tail)
+    planned = sum(whole[name] if name in behind else adds for name, adds in windowed.items())
+    rest = sum(cost for name, cost in costs.items() if name not in frames)  # layers without maps
     exact = int((sizes.prod(2).to(torch.float64) @ cost).sum()) + len(positions) * rest
-    whole = int(limit.prod(1).to(torch.float64) @ cost) + rest
-    return SweepPlan(positions, tuple(groups), exact, planned, whole * len(positions))
+    return SweepPlan(
+        positions, tuple(_without(group, behind) for group in groups), tail, exact, planned, sum(whole.values())
+    )
+
+
+def _behind(trace: Trace, tail: str) -> frozenset[str]:
+    names = [step.name for step in trace.needed_for({trace.output})]
+    return frozenset(names[names.index(tail) + 1 :])
+
+
+def _without(group: Group, steps: frozenset[str]) -> Group:
+    windows = {name: place for name, place in group.windows.items() if name not in steps}
+    return replace(group, windows=windows, unchanged=group.unchanged - steps)
 
 
 def cell_cost(step: Step) -> int:
@@ -119,11 +144,17 @@ def _members(label: Tensor, groups: int) -> tuple[Tensor, ...]:
     return order.split(torch.bincount(label, minlength=groups).tolist())
 
 
-def _cells(group: Group, name: str, frame: Pair) -> int:
+def _cells(group: Group, name: str, frames: Mapping[str, Pair]) -> int:
     if name in group.unchanged:
         return 0
-    size = group.windows[name].size if name in group.windows else frame
-    return size[0] * size[1]
+    if name in group.windows:
+        size = group.windows[name].size
+        return size[0] * size[1]
+    return _frame_cells(name, frames)
+
+
+def _frame_cells(name: str, frames: Mapping[str, Pair]) -> int:
+    return frames[name][0] * frames[name][1] if name in frames else 1
 
 
 def _merge(signatures: Tensor, counts: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from zfkernels.trace.tracer import Trace
 
 @torch.no_grad()
 def fold(trace: Trace, keep: Collection[str] = ()) -> Trace:
-    """The same network in fewer steps.
+    """The same network in fewer steps, its filters channels last, as the maps of a sweep are.
 
     A folded step has the name of its last part, so that the steps that read it need not know.
 
@@ -35,6 +35,9 @@ def fold(trace: Trace, keep: Collection[str] = ()) -> Trace:
                 continue
         if step.kind == "identity":
             step = replace(step, call=lambda x: x)
+        if step.kind == "conv":
+            conv = replace(step.params, weight=step.params.weight.contiguous(memory_format=torch.channels_last))
+            step = replace(step, params=conv, call=_caller(conv))
         steps[step.name] = step
     return Trace(trace.model, tuple(steps.values()), trace.output)
 

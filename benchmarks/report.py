@@ -1,0 +1,168 @@
+"""Turns the JSON of a benchmark run into a table, a bar chart and rows of the results file.
+
+python benchmarks/report.py benchmark.json --out FOLDER [--record benchmarks/results/DEVICE.csv]
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+BASELINES = ("eager", "compile", "dense", "captum", "full-frame", "bare", "reference")
+COLUMNS = (
+    "date", "commit", "device", "threads", "torch", "zfkernels", "load", "gemm_gflops", "copy_gbs", "group",
+    "contender", "p20_s", "p50_s", "p80_s", "baseline", "speedup", "gflops", "gbs", "floor_arithmetic_s",
+    "floor_bytes_s",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender of one group: what pytest-benchmark wrote of it."""
+
+    group: str
+    contender: str
+    times: list[float]
+    info: dict[str, Any]
+    date: str
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.times)
+
+    @property
+    def ours(self) -> bool:
+        return not self.contender.startswith(BASELINES)
+
+    @property
+    def floor(self) -> float:
+        return max(self.info["floor_arithmetic_s"], self.info["floor_bytes_s"])
+
+
+def load(path: Path) -> list[Row]:
+    data = json.loads(path.read_text())
+    return [
+        Row(entry["group"], entry["extra_info"]["contender"], entry["stats"]["data"], entry["extra_info"],
+            data["datetime"])
+        for entry in data["benchmarks"]
+    ]  # fmt: skip
+
+
+def groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.group, []).append(row)
+    return found
+
+
+def winners(rows: Sequence[Row]) -> list[Row]:
+    """Of each group the variant of this package that gains most over its baseline."""
+    ours = ([row for row in group if row.ours] for group in groups(rows).values())
+    return [max(group, key=lambda row: row.info["speedup"]) for group in ours if group]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Markdown: a line for each group."""
+    lines = [
+        "| group | variant | time | fastest baseline | its time | speed-up | floor / time |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    by_name = {(row.group, row.contender): row for row in rows}
+    for row in winners(rows):
+        baseline = by_name[row.group, row.info["baseline"]]
+        share = f"{row.floor / row.median:.0%}" if row.floor else ""
+        lines.append(
+            f"| {row.group.removesuffix('-float32')} | {row.contender} | {_seconds(row.median)} "
+            f"| {baseline.contender} | {_seconds(baseline.median)} | {row.info['speedup']:.2f}x | {share} |"
+        )
+    return "\n".join([*lines, "", _machine(rows[0]), ""])
+
+
+def chart(rows: Sequence[Row], path: Path) -> None:
+    """A bar for each group: how many times faster than the fastest baseline."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    shown = winners(rows)[::-1]
+    figure, axes = plt.subplots(figsize=(11, 0.24 * len(shown) + 1.4), layout="constrained")
+    speedups = [row.info["speedup"] for row in shown]
+    bars = axes.barh([row.group.removesuffix("-float32") for row in shown], speedups, color="#3b6ea5", height=0.7)
+    axes.bar_label(bars, [f" {speedup:.1f}x" for speedup in speedups], fontsize=7)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.margins(x=0.12, y=0.01)
+    axes.tick_params(axis="y", labelsize=7)
+    axes.set_xlabel("times faster than the fastest baseline (log scale)")
+    axes.set_title(_machine(rows[0]), fontsize=8)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def record(rows: Sequence[Row], path: Path) -> None:
+    """Appends a line for each contender; what is in the file stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+        if new:
+            writer.writeheader()
+        for row in rows:
+            quantiles = (
+                statistics.quantiles(row.times, n=5, method="inclusive") if len(row.times) > 1 else row.times * 4
+            )
+            figures = {name: _short(value) for name, value in row.info.items()}
+            writer.writerow(
+                figures
+                | {"date": row.date, "group": row.group, "contender": row.contender}
+                | {"p20_s": _short(quantiles[0]), "p50_s": _short(row.median), "p80_s": _short(quantiles[3])}
+            )
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.3g} ms" if value >= 1e-3 else f"{value * 1e6:.3g} µs"
+
+
+def _machine(row: Row) -> str:
+    info = row.info
+    return (
+        f"{info['device']}, {info['threads']} threads, torch {info['torch']}, zfkernels {info['zfkernels']} "
+        f"({info['commit']}); float32 matrix product {info['gemm_gflops']:.0f} GFLOP/s, "
+        f"copy {info['copy_gbs']:.0f} GB/s"
+    )
+
+
+@click.command()
+@click.argument("results", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of table.md and chart.png.")
+@click.option("--record", "csv_path", type=click.Path(path_type=Path), help="CSV file to append the numbers to.")
+def main(results: Path, out: Path, csv_path: Path | None) -> None:
+    """Writes a table and a chart of RESULTS, the JSON of pytest-benchmark."""
+    rows = load(results)
+    if not rows:
+        raise click.ClickException(f"report: expected at least one benchmark in {results}, got none")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "table.md").write_text(table(rows))
+    chart(rows, out / "chart.png")
+    if csv_path is not None:
+        record(rows, csv_path)
+    click.echo(table(rows))
+    click.echo(f"look at {out / 'chart.png'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""Layers on windows against PyTorch's layers on crops that are already cut out, so that the baseline's cutting is free.
+
+Windows of 1, 64 and 512 positions; and the first convolution of a sweep with a square at every pixel of a region.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from rounds import Race, Work, replay, replay_timer
+from torch import Tensor
+from variants import EAGER, race_variants, window_contenders
+
+from zfkernels.ops import occluded_conv2d, unpool_relu_conv_transpose2d, window_conv2d, window_max_pool2d
+from zfkernels.ops.occluded_conv2d.reference import occluded_crop
+from zfkernels.windows import Sliding, Windows, crop
+
+pytestmark = pytest.mark.benchmark(timer=replay_timer)
+COUNTS = (1, 64, 512)
+
+
+@dataclass(frozen=True)
+class Layer:
+    name: str
+    channels: tuple[int, int]  # read, written
+    frame: int
+    window: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+
+    @property
+    def sliding(self) -> Sliding:
+        return Sliding(*((value, value) for value in (self.kernel, self.stride, self.padding)))
+
+    @property
+    def touched(self) -> tuple[int, int]:
+        return self.sliding.most_touched((self.window, self.window))
+
+
+# What a square of 16 pixels changes in vgg16, and of 32 in alexnet.
+CONVOLUTIONS = (
+    Layer("vgg16.conv1_2", (64, 64), 224, 18, 3, 1, 1),
+    Layer("vgg16.conv3_2", (256, 256), 56, 10, 3, 1, 1),
+    Layer("vgg16.conv5_2", (512, 512), 14, 7, 3, 1, 1),
+    Layer("alexnet.conv2", (64, 192), 27, 6, 5, 1, 2),
+)
+POOLINGS = (Layer("vgg16.pool1", (64, 64), 224, 20, 2, 2), Layer("alexnet.pool1", (64, 64), 55, 11, 3, 2))
+FIRST = (
+    Layer("3x3", (3, 64), 224, 32, 3, 1, 1),
+    Layer("7x7s2", (3, 64), 224, 32, 7, 2, 3),
+    Layer("11x11s4", (3, 64), 224, 32, 11, 4, 2),
+)
+
+
+def windows(layer: Layer, count: int, turn: int) -> dict[str, Any]:
+    """Windows at random places, the frame around them, and the crops that the outputs read."""
+    generator = torch.Generator().manual_seed(turn)
+    corners = torch.randint(0, layer.frame - layer.window + 1, (count, 2), dtype=torch.int32, generator=generator)
+    values = torch.randn(count, layer.channels[0], layer.window, layer.window, generator=generator)
+    image = torch.zeros(count, dtype=torch.int64)
+    given = Windows(values.contiguous(memory_format=torch.channels_last), corners, image, (layer.frame, layer.frame))
+    frames = torch.randn(1, layer.channels[0], layer.frame, layer.frame, generator=generator)
+    weight = torch.randn(layer.channels[1], layer.channels[0], layer.kernel, layer.kernel, generator=generator)
+    return {"windows": given, "frames": frames.contiguous(memory_format=torch.channels_last), "weight": weight}
+
+
+def cut_out(layer: Layer, given: dict[str, Any], out_origins: Tensor, fill: float) -> dict[str, Any]:
+    start = out_origins * layer.stride - layer.padding
+    size = layer.sliding.span(layer.touched)
+    source = given["windows"]
+    crops = crop(given["frames"], start, source.image, size, windows=source, fill=fill)
+    return given | {"crops": crops.contiguous()}
+
+
+@cache
+def convolution(layer: Layer, count: int) -> Race:
+    def call(given: dict[str, Any], backend: str) -> Tensor:
+        return window_conv2d(
+            given["windows"], given["frames"], given["weight"], stride=layer.stride, padding=layer.padding,
+            relu=True, backend=backend,
+        ).values  # fmt: skip
+
+    def make(turn: int) -> dict[str, Any]:
+        given = windows(layer, count, turn)
+        out = window_conv2d(given["windows"], given["frames"], given["weight"], stride=layer.stride,
+                            padding=layer.padding)  # fmt: skip
+        return cut_out(layer, given, out.origins, 0.0)
+
+    return race_variants(
+        call,
+        lambda given: F.conv2d(given["crops"], given["weight"], stride=layer.stride).relu(),
+        make,
+        names=window_contenders("window_conv2d"),
+    )
+
+
+@cache
+def pooling(layer: Layer, count: int) -> Race:
+    def make(turn: int) -> dict[str, Any]:
+        given = windows(layer, count, turn)
+        out = window_max_pool2d(given["windows"], given["frames"], layer.kernel, layer.stride)
+        return cut_out(layer, given, out.origins, float("-inf"))
+
+    return race_variants(
+        lambda given, backend: (
+            window_max_pool2d(given["windows"], given["frames"], layer.kernel, layer.stride, backend=backend).values
+        ),
+        lambda given: F.max_pool2d(given["crops"], layer.kernel, layer.stride),
+        make,
+        names=window_contenders("window_max_pool2d"),
+    )
+
+
+def every_pixel() -> Tensor:
+    """Squares at every pixel of a region of 64 x 64: positions int32 [P, 2]."""
+    return torch.cartesian_prod(torch.arange(80, 112), torch.arange(80, 112)).to(torch.int32)
+
+
+@cache
+def first_convolution(layer: Layer) -> Race:
+    positions = every_pixel()
+    image = torch.zeros(len(positions), dtype=torch.int64)
+    fill = torch.zeros(layer.channels[0])
+
+    def call(given: dict[str, Any], backend: str) -> Tensor:
+        return occluded_conv2d(
+            given["image"], given["weight"], None, positions, window=layer.window, stride=layer.stride,
+            padding=layer.padding, image=image, backend=backend,
+        ).values  # fmt: skip
+
+    def make(turn: int) -> dict[str, Any]:
+        generator = torch.Generator().manual_seed(turn)
+        picture = torch.randn(1, layer.channels[0], layer.frame, layer.frame, generator=generator)
+        weight = torch.randn(layer.channels[1], layer.channels[0], layer.kernel, layer.kernel, generator=generator)
+        out = occluded_conv2d(picture, weight, None, positions, window=layer.window, stride=layer.stride,
+                              padding=layer.padding, image=image)  # fmt: skip
+        start = out.origins * layer.stride - layer.padding
+        size = layer.sliding.span(out.size)
+        window = (layer.window, layer.window)
+        crops = occluded_crop(picture, positions, image, fill, window, start, size)
+        return {"image": picture, "weight": weight, "crops": crops.contiguous()}
+
+    return race_variants(
+        call, lambda given: F.conv2d(given["crops"], given["weight"], stride=layer.stride), make,
+        names=window_contenders("occluded_conv2d"), rounds=5,
+    )  # fmt: skip
+
+
+@cache
+def projected_units(count: int) -> Race:
+    """Windows of 3 x 3 pooled cells of alexnet's second stage, each with the switches of one of nine images."""
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(9, 192, 27, 27, generator=generator)
+    switches = maps.new_empty(9, 192, 13, 13, dtype=torch.uint8).random_(0, 9, generator=generator)
+    weight = torch.randn(192, 64, 5, 5, generator=generator)
+
+    def make(turn: int) -> dict[str, Any]:
+        values = torch.randn(count, 192, 3, 3, generator=torch.Generator().manual_seed(turn))
+        corners = torch.randint(0, 11, (count, 2), dtype=torch.int32)
+        given = Windows(
+            values.contiguous(memory_format=torch.channels_last), corners, torch.arange(count) % 9, (13, 13)
+        )
+        return {"windows": given, "unpooled": torch.relu(torch.randn(count, 192, 7, 7)) * (torch.rand(7, 7) < 0.2)}
+
+    return race_variants(
+        lambda given, backend: unpool_relu_conv_transpose2d(
+            given["windows"], switches, weight, pool_kernel_size=3, pool_stride=2, unpooled_size=(27, 27), padding=2,
+            output_size=(27, 27), backend=backend,
+        ).values,
+        lambda given: F.conv_transpose2d(given["unpooled"], weight),
+        make,
+        names=window_contenders("unpool_relu_conv_transpose2d"),
+        same=False,  # the baseline's windows are unpooled already
+    )  # fmt: skip
+
+
+def work(layer: Layer, count: int, convolves: bool = True) -> Work:
+    rows, columns = layer.touched
+    outputs, inputs = count * layer.channels[1] * rows * columns, count * layer.channels[0] * layer.window**2
+    adds = outputs * layer.channels[0] * layer.kernel**2 if convolves else 0
+    return Work(adds, 4 * (outputs + inputs))
+
+
+@pytest.mark.parametrize("contender", window_contenders("window_conv2d"))
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("layer", CONVOLUTIONS, ids=lambda layer: layer.name)
+def test_window_conv2d(benchmark: Any, layer: Layer, count: int, contender: str) -> None:
+    group = f"window_conv2d-{layer.name}-{count}x{layer.window}x{layer.window}-float32"
+    replay(benchmark, convolution(layer, count), contender, group, baselines=EAGER, work=work(layer, count))
+
+
+@pytest.mark.parametrize("contender", window_contenders("window_max_pool2d"))
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("layer", POOLINGS, ids=lambda layer: layer.name)
+def test_window_max_pool2d(benchmark: Any, layer: Layer, count: int, contender: str) -> None:
+    group = f"window_max_pool2d-{layer.name}-{count}x{layer.window}x{layer.window}-float32"
+    replay(benchmark, pooling(layer, count), contender, group, baselines=EAGER, work=work(layer, count, False))
+
+
+@pytest.mark.parametrize("contender", window_contenders("occluded_conv2d"))
+@pytest.mark.parametrize("layer", FIRST, ids=lambda layer: layer.name)
+def test_occluded_conv2d(benchmark: Any, layer: Layer, contender: str) -> None:
+    count = len(every_pixel())
+    group = f"occluded_conv2d-{layer.name}-window{layer.window}-stride1-{count}-float32"
+    rows, columns = layer.touched
+    written = Work(bytes=4 * count * layer.channels[1] * rows * columns)  # the multiply-adds are shared by positions
+    replay(benchmark, first_convolution(layer), contender, group, baselines=EAGER, work=written)
+
+
+@pytest.mark.parametrize("contender", window_contenders("unpool_relu_conv_transpose2d"))
+@pytest.mark.parametrize("count", COUNTS)
+def test_projected_units(benchmark: Any, count: int, contender: str) -> None:
+    values, outputs = count * 192 * 9, count * 64 * 11 * 11
+    need = Work(values / 2 * 64 * 25, 5 * values + 4 * outputs)
+    group = f"unpool_relu_conv_transpose2d-alexnet2-{count}-windows-float32"
+    replay(benchmark, projected_units(count), contender, group, baselines=EAGER, work=need)

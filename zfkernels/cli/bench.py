@@ -1,0 +1,40 @@
+"""zfkernels bench"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--only", metavar="EXPRESSION", help="Benchmarks whose names match, as pytest's -k has it.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("bench_out"), help="Folder of JSON, table and chart."
+)
+@click.option("--record", type=click.Path(path_type=Path), help="CSV file to append the numbers to.")
+def bench(only: str | None, out: Path, record: Path | None) -> None:
+    """Times ops and methods against PyTorch and Captum, each checked before it is timed.
+
+    Runs the suite of a source checkout. Writes benchmark.json, table.md and chart.png to --out.
+    """
+    import subprocess
+    import sys
+
+    import zfkernels
+    from zfkernels._extras import require
+
+    require("pytest_benchmark", "bench")
+    suite = Path(zfkernels.__file__).parent.parent / "benchmarks"
+    if not suite.is_dir():
+        raise FileNotFoundError(f"bench: expected the folder benchmarks of a source checkout, got none at {suite}")
+    out.mkdir(parents=True, exist_ok=True)
+    results = out / "benchmark.json"
+    selection = ["-k", only] if only else []
+    run = [sys.executable, "-m", "pytest", str(suite), "-q", "--benchmark-json", str(results), *selection]
+    if subprocess.run(run).returncode != 0:
+        raise RuntimeError("bench: expected all benchmarks to pass their checks, got failures (above)")
+    report = [sys.executable, str(suite / "report.py"), str(results), "--out", str(out)]
+    if record is not None:
+        report += ["--record", str(record)]
+    subprocess.run(report, check=True)

@@ -1,0 +1,102 @@
+"""zfkernels train, zfkernels evaluate"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from zfkernels.cli import options
+
+labelled_option = click.option(
+    "--data", required=True, help="Folder or .zip archive laid out as <split>/<class>/<image>, splits train and val."
+)
+cache_option = click.option(
+    "--cache", type=click.Path(path_type=Path), help="Folder for a decoded copy of the images; decoded on access else."
+)
+
+
+@click.command()
+@click.option("--model", type=click.Choice(["zfnet64", "zfnet", "zfnet_large", "alexnet2012"]), default="zfnet64")
+@labelled_option
+@options.out_option
+@click.option("--epochs", type=click.IntRange(min=1), help="The recipe's if not given.")
+@click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="End after this time, well annealed.")
+@click.option("--seed", type=int, default=0, help="Of the order of images, crops and dropout.")
+@click.option("--devices", default="auto", help="As Lightning's: auto, or a number of devices.")
+@click.option("--nodes", type=click.IntRange(min=1), default=1, help="Machines that train together.")
+@cache_option
+@click.option("--workers", type=click.IntRange(min=0), default=2, help="Processes that load batches.")
+@click.option("--fresh", is_flag=True, help="Start anew even where --out has a checkpoint.")
+@options.json_option
+def train(
+    model: str,
+    data: str,
+    out: Path,
+    epochs: int | None,
+    max_minutes: float | None,
+    seed: int,
+    devices: str,
+    nodes: int,
+    cache: Path | None,
+    workers: int,
+    fresh: bool,
+    as_json: bool,
+) -> None:
+    """Trains a network with the paper's recipe, or zfnet64 with that for small images.
+
+    Goes on from the last checkpoint in --out where there is one.
+    """
+    import dataclasses
+
+    import torch
+
+    from zfkernels import training
+    from zfkernels.models import get_model
+    from zfkernels.training.recipe import default_recipe
+
+    torch.manual_seed(seed)
+    network = get_model(model, None)
+    recipe = default_recipe(network)
+    result = training.train(
+        network, data, out, recipe=dataclasses.replace(recipe, epochs=epochs or recipe.epochs), cache=cache,
+        workers=workers, seed=seed, devices=int(devices) if devices.isdecimal() else devices, nodes=nodes,
+        max_minutes=max_minutes, resume=not fresh, progress=not as_json,
+    )  # fmt: skip
+    text = f"epoch {result['epoch']:.0f}: top-1 {result['val_top1']:.1%}, top-5 {result['val_top5']:.1%}; look at {out}"
+    options.report(result, text, as_json)
+
+
+@click.command()
+@options.model_options(default="zfnet64")
+@labelled_option
+@click.option("--split", default="val", help="Folder of the data set to measure on.")
+@click.option("--crops", type=click.Choice(["center", "ten"]), default="center", help="Views that are averaged.")
+@cache_option
+@options.batch_size_option
+@click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes that load batches.")
+@options.json_option
+def evaluate(
+    model: str,
+    weights: str,
+    device: str,
+    backend: str | None,
+    data: str,
+    split: str,
+    crops: str,
+    cache: Path | None,
+    batch_size: int,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Top-1 and top-5 accuracy of a network."""
+    from zfkernels import training
+
+    network, _ = options.load_model(model, weights, device)
+    with options.use_backend(backend):
+        result = training.evaluate(
+            network, data, split=split, crops=crops, batch_size=batch_size, cache=cache, workers=workers,
+            device=device, progress=not as_json,
+        )  # fmt: skip
+    text = f"top-1 {result['top1']:.1%}, top-5 {result['top5']:.1%} of {result['images']:.0f} images"
+    options.report(result, text, as_json)
