@@ -13,6 +13,7 @@ from zfkernels.cli.gallery import gallery
 from zfkernels.cli.info import info
 from zfkernels.cli.occlude import occlude
 from zfkernels.cli.project import project
+from zfkernels.cli.train import evaluate, train
 
 
 class _OneSentence(click.Group):
@@ -33,5 +34,5 @@ def app() -> None:
     """See what a convolutional network has learned."""
 
 
-for command in (demo, gallery, project, occlude, bench, info):
+for command in (demo, gallery, project, occlude, train, evaluate, bench, info):
     app.add_command(command)
