@@ -78,7 +78,8 @@ def test_folding_makes_one_step_of_convolution_norm_and_relu_but_keeps_what_is_a
     folded = fold(trace, {kept})
     assert [step.kind for step in folded.steps].count("batch_norm") == 1
     x = images()
-    assert torch.equal(folded.run(x, [kept])[kept], trace.run(x, [kept])[kept])
+    # Filters in another memory format: another kernel of PyTorch's, which may sum in another order.
+    torch.testing.assert_close(folded.run(x, [kept])[kept], trace.run(x, [kept])[kept], rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", [name for name in zoo.SIZES if name != "vit"])
