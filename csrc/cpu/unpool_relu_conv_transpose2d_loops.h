@@ -36,12 +36,12 @@ void scatter_line(const Stage& stage, const Unit<T>& unit, const Box& box, int64
     const uint8_t* switches = unit.switches + channel * ss[0] + is.lo * ss[1] + js.lo * ss[2];
     T* to = corners + (is.lo - box[0].lo) * down + (js.lo - box[1].lo) * right;
     const auto scatter = stage.sum ? &ZFK_ISA::scatter<T, true> : &ZFK_ISA::scatter<T, false>;
-    if (vs[0] == 1)  // innermost what lies together
+    if (vs[0] == 1)  // innermost what lies together; rows outermost, so that the cells of one stay in the first cache
       scatter({is.size(), js.size(), count}, values, {by_row, by_column, by_channel}, switches, {ss[1], ss[2], ss[0]},
               to, {down, right, 1}, place);
     else
-      scatter({count, is.size(), js.size()}, values, {by_channel, by_row, by_column}, switches, {ss[0], ss[1], ss[2]},
-              to, {1, down, right}, place);
+      scatter({is.size(), count, js.size()}, values, {by_row, by_channel, by_column}, switches, {ss[1], ss[0], ss[2]},
+              to, {down, 1, right}, place);
   };
   static constexpr T kZero = 0;
   const Box inside{box[0] & unit.crop[0], box[1] & unit.crop[1]};
@@ -111,14 +111,14 @@ void unpool(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t 
   }
 }
 
-// The channels of a cell that are to be filtered, as two lists; places are `step` apart.
+// The channels of a cell that are to be filtered, as two lists: values and numbers.
 template <class T>
-ZFK_INLINE int64_t nonzero_channels(const T* cell, int64_t line_stride, int64_t lines, bool rectify, int32_t step,
-                                    T* values, int32_t* places) {
+ZFK_INLINE int64_t nonzero_channels(const T* cell, int64_t line_stride, int64_t lines, bool rectify, T* values,
+                                    int32_t* channels) {
   constexpr int32_t kLine = Filters<T>::kLine;
   int64_t kept = 0;
   for (int32_t line = 0; line < lines; ++line)
-    kept += keep_nonzero(cell + line * line_stride, rectify, line * kLine * step, step, values + kept, places + kept);
+    kept += keep_nonzero(cell + line * line_stride, rectify, line * kLine, values + kept, channels + kept);
   return kept;
 }
 
@@ -137,12 +137,12 @@ Box reaching(const Stage& stage, const Unit<T>& unit, const Range& rows) {
 
 // --- multiplying ---
 
-// sums += each value times its filter.
+// sums += each value times its channel's filter.
 template <class T, int kVectors>
-ZFK_INLINE void multiply(Vector<T> (&sums)[kVectors], const T* values, const int32_t* places, int64_t count,
-                         const T* filters) {
+ZFK_INLINE void multiply(Vector<T> (&sums)[kVectors], const T* values, const int32_t* channels, int64_t count,
+                         const T* filters, int64_t filter_stride) {
   for (int64_t k = 0; k < count; ++k) {
-    const T* filter = filters + places[k];
+    const T* filter = filters + channels[k] * filter_stride;
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) sums[v] += values[k] * load(filter + v * kLanes<T>);
   }
@@ -150,7 +150,7 @@ ZFK_INLINE void multiply(Vector<T> (&sums)[kVectors], const T* values, const int
 
 // One tap: adds each list of channels, times their filters, to the outputs [unit, row, column][kVectors].
 template <class T, int kVectors>
-void add_tap(const Cell* cells, const Cell* end, const T* values, const int32_t* places, const T* filters, T* outputs,
+void add_tap(const Cell* cells, const Cell* end, const T* values, const int32_t* channels, const T* filters, T* outputs,
              int32_t down, int32_t right, int32_t rows, int32_t columns) {
   for (const Cell* cell = cells; cell != end; ++cell) {
     const uint32_t row = cell->row + down, column = cell->column + right;
@@ -159,7 +159,8 @@ void add_tap(const Cell* cells, const Cell* end, const T* values, const int32_t*
     Vector<T> sums[kVectors];
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) sums[v] = load(out + v * kLanes<T>);
-    multiply<T, kVectors>(sums, values + cell->first, places + cell->first, cell->count, filters);
+    multiply<T, kVectors>(sums, values + cell->first, channels + cell->first, cell->count, filters,
+                          kVectors * kLanes<T>);
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) store(out + v * kLanes<T>, sums[v]);
   }
@@ -167,9 +168,10 @@ void add_tap(const Cell* cells, const Cell* end, const T* values, const int32_t*
 
 // All taps of one list of channels at once.
 template <class T, int kVectors>
-void all_taps(const T* values, const int32_t* places, int64_t count, const T* filters, T* outputs) {
+void all_taps(const T* values, const int32_t* channels, int64_t count, const T* filters, int64_t filter_stride,
+              T* outputs) {
   Vector<T> sums[kVectors] = {};
-  multiply<T, kVectors>(sums, values, places, count, filters);
+  multiply<T, kVectors>(sums, values, channels, count, filters, filter_stride);
 #pragma GCC unroll 16
   for (int v = 0; v < kVectors; ++v) store(outputs + v * kLanes<T>, sums[v]);
 }
@@ -236,11 +238,11 @@ void run_flat_tile(const Stage& stage, const Filters<T>& filters, const Unit<T>*
                 (row.xs.lo * conv.stride[1] - conv.padding[1] - unit.origin[1] + left) * outputs;
         const T* cell = row.cells;
         for (int64_t x = row.xs.lo; x < row.xs.hi; ++x, cell += Filters<T>::kLine, to += conv.stride[1] * outputs) {
-          const int64_t kept = nonzero_channels(cell, row.line_stride, lines, stage.rectify, int32_t(row_width), values,
-                                                scratch.places.get());
+          const int64_t kept =
+              nonzero_channels(cell, row.line_stride, lines, stage.rectify, values, scratch.channels.get());
           if (kept == 0) continue;
           for (int64_t b = 0; b < filters.blocks; ++b)
-            all_taps(values, scratch.places.get(), kept, filters.data + channel * row_width + b * width,
+            all_taps(values, scratch.channels.get(), kept, filters.data + channel * row_width + b * width, row_width,
                      footprint + b * width);
           for (int64_t ky = 0; ky < conv.kernel[0]; ++ky)
             add(to + ky * conv.dilation[0] * pitch, footprint + ky * run, run);
@@ -274,8 +276,9 @@ void run_blocked_tile(const Stage& stage, const Filters<T>& filters, const Unit<
                   kept};
         const T* cell = row.cells;
         for (int64_t x = row.xs.lo; x < row.xs.hi; ++x, cell += Filters<T>::kLine, made.column += conv.stride[1]) {
-          made.count = int32_t(nonzero_channels(cell, row.line_stride, lines, stage.rectify, int32_t(width),
-                                                scratch.values.get() + made.first, scratch.places.get() + made.first));
+          made.count =
+              int32_t(nonzero_channels(cell, row.line_stride, lines, stage.rectify, scratch.values.get() + made.first,
+                                       scratch.channels.get() + made.first));
           if (made.count > 0) scratch.cells[cells_made++] = made;
           made.first += made.count;
         }
@@ -295,7 +298,7 @@ void run_blocked_tile(const Stage& stage, const Filters<T>& filters, const Unit<
           for (int64_t ky = py; ky < conv.kernel[0]; ky += conv.stride[0])
             for (int64_t kx = px; kx < conv.kernel[1]; kx += conv.stride[1])
               add_tap(scratch.cells.get() + ends[c], scratch.cells.get() + ends[c + 1], scratch.values.get(),
-                      scratch.places.get(),
+                      scratch.channels.get(),
                       filters.data + ((b * channel_blocks + c) * taps + ky * conv.kernel[1] + kx) * filter_size,
                       scratch.sums.get(), int32_t(ky * conv.dilation[0]), int32_t(kx * conv.dilation[1]), int32_t(rows),
                       int32_t(columns));

@@ -80,7 +80,7 @@ struct Row {
   int64_t line_stride;
 };
 
-// A nonempty list of nonzero channels of one unpooled cell: values, and the places of their filters.
+// A nonempty list of nonzero channels of one unpooled cell: values and channels.
 struct Cell {
   int32_t row, column;  // of the output under the first tap, in the tile; may lie outside it
   int32_t unit;         // in the tile
@@ -93,7 +93,7 @@ template <class T>
 struct Scratch {
   int64_t half;  // of a line of channels in the slab, in elements; see unpool
   Buffer<T> slab, sums, values;
-  Buffer<int32_t> places;
+  Buffer<int32_t> channels;
   Buffer<Cell> cells;
 };
 

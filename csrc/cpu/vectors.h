@@ -40,28 +40,55 @@ ZFK_INLINE void add(T* to, const T* from, int64_t count) {
   }
 }
 
-// Appends those of 16 elements that are > 0 or NaN if `positive`, else those that are not zero, and their places
-// (first, first + step, …) to two lists; returns how many. The lists need room for 16 more.
+#if ZFK_VECTOR_BYTES == 32
+// For each mask of eight lanes the kept ones' numbers, in order, a byte each.
+struct KeptLanes {
+  uint64_t of[256];
+  constexpr KeptLanes() : of{} {
+    for (int mask = 0; mask < 256; ++mask)
+      for (uint64_t lane = 0, kept = 0; lane < 8; ++lane)
+        if (mask >> lane & 1) of[mask] |= lane << 8 * kept++;
+  }
+};
+inline constexpr KeptLanes kKeptLanes;
+#endif
+
+// Appends those of 16 elements that are > 0 or NaN if `positive`, else those that are not zero, and their numbers
+// (first, first + 1, …) to two lists; returns how many. The lists need room for 16 more.
 template <class T>
-ZFK_INLINE int64_t keep_nonzero(const T* from, bool positive, int32_t first, int32_t step, T* values, int32_t* places) {
+ZFK_INLINE int64_t keep_nonzero(const T* from, bool positive, int32_t first, T* values, int32_t* numbers) {
 #if ZFK_VECTOR_BYTES == 64
   if constexpr (std::is_same_v<T, float>) {
     const __m512 x = _mm512_loadu_ps(from), zero = _mm512_setzero_ps();
     const __mmask16 keep =
         positive ? _mm512_cmp_ps_mask(x, zero, _CMP_NLE_UQ) : _mm512_cmp_ps_mask(x, zero, _CMP_NEQ_UQ);
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i place =
-        _mm512_add_epi32(_mm512_mullo_epi32(lanes, _mm512_set1_epi32(step)), _mm512_set1_epi32(first));
+    const __m512i number = _mm512_add_epi32(lanes, _mm512_set1_epi32(first));
     // Compressed in a register: compressing into memory is slow on some processors.
     _mm512_storeu_ps(values, _mm512_maskz_compress_ps(keep, x));
-    _mm512_storeu_si512(places, _mm512_maskz_compress_epi32(keep, place));
+    _mm512_storeu_si512(numbers, _mm512_maskz_compress_epi32(keep, number));
     return __builtin_popcount(keep);
+  }
+#elif ZFK_VECTOR_BYTES == 32
+  if constexpr (std::is_same_v<T, float>) {
+    int64_t kept = 0;
+    for (int32_t half = 0; half < 2; ++half) {
+      const __m256 x = _mm256_loadu_ps(from + 8 * half), zero = _mm256_setzero_ps();
+      const int keep =
+          _mm256_movemask_ps(positive ? _mm256_cmp_ps(x, zero, _CMP_NLE_UQ) : _mm256_cmp_ps(x, zero, _CMP_NEQ_UQ));
+      const __m256i lanes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(int64_t(kKeptLanes.of[keep])));
+      _mm256_storeu_ps(values + kept, _mm256_permutevar8x32_ps(x, lanes));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(numbers + kept),
+                          _mm256_add_epi32(lanes, _mm256_set1_epi32(first + 8 * half)));
+      kept += __builtin_popcount(keep);
+    }
+    return kept;
   }
 #endif
   int64_t kept = 0;
   for (int32_t i = 0; i < 16; ++i) {
     values[kept] = from[i];
-    places[kept] = first + i * step;
+    numbers[kept] = first + i;
     kept += positive ? !(from[i] <= 0) : from[i] != 0;
   }
   return kept;
