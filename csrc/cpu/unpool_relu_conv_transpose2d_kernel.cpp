@@ -21,13 +21,12 @@ template <class T>
 Filters<T> filter_layout(const Stage& stage) {
   Filters<T> layout{};
   layout.lanes = ZFK_BEST(kLanes<T>);
-  const int64_t taps = stage.conv.kernel[0] * stage.conv.kernel[1];
   const int64_t vectors = ceil_div(stage.outputs, layout.lanes);
   layout.flat = stage.conv.dilation[1] == 1 && vectors * layout.lanes * 4 > stage.outputs * 5;
   int64_t most_channels = Filters<T>::kMostChannels;
   if (layout.flat) {
-    const int64_t all = ceil_div(taps * stage.outputs, layout.lanes);
-    layout.blocks = ceil_div(all, 12);
+    const int64_t all = stage.conv.kernel[0] * ceil_div(stage.conv.kernel[1] * stage.outputs, layout.lanes);
+    layout.blocks = ceil_div(all, 12);  // three passes whose filters fit the first cache were no faster than two
     layout.vectors = ceil_div(all, layout.blocks);
   } else {
     int64_t least = INT64_MAX;
@@ -65,9 +64,10 @@ void pack(const Stage& stage, const Filters<T>& layout, const View<const T>& wei
         const int64_t tap = ky * stage.conv.kernel[1] + kx;
         const T* from = weight.at(c, 0, ky, kx);
         if (layout.flat) {
-          T* to = group + channel * layout.blocks * width + tap * stage.outputs;
+          T* line = group + channel * layout.blocks * width;
+          if (tap == 0) std::fill_n(line, layout.blocks * width, T(0));
+          T* to = line + ky * round_up(stage.conv.kernel[1] * stage.outputs, layout.lanes) + kx * stage.outputs;
           for (int64_t o = 0; o < stage.outputs; ++o) to[o] = from[o * weight.stride[1]];
-          if (tap == taps - 1) std::fill(to + stage.outputs, group + (channel + 1) * layout.blocks * width, T(0));
         } else {
           for (int64_t b = 0; b < layout.blocks; ++b) {
             const int64_t block = (b * channel_blocks + channel / layout.block_channels) * taps + tap;
@@ -132,9 +132,10 @@ Scratch<T> scratch_for(const Stage& stage, const Filters<T>& filters, const Pair
       return {half,
               Buffer<T>(slab),
               Buffer<T>(sums * stage.outputs),
-              Buffer<T>(filters.block_channels + Stage::kLine + filters.blocks * filters.width()),
-              Buffer<int32_t>(filters.block_channels),
-              Buffer<Cell>(0)};
+              Buffer<T>(span[1] * filters.block_channels + Stage::kLine),
+              Buffer<T>(filters.blocks * filters.width()),
+              Buffer<int32_t>(span[1] * filters.block_channels + Stage::kLine),
+              Buffer<Cell>(span[1])};
     }
     const int64_t blocks = ceil_div(stage.channels, filters.block_channels);
     const int64_t cells = units * reaching * span[1];
@@ -142,6 +143,7 @@ Scratch<T> scratch_for(const Stage& stage, const Filters<T>& filters, const Pair
             Buffer<T>(slab),
             Buffer<T>(units * rows * columns * filters.width()),
             Buffer<T>(cells * stage.channels),
+            Buffer<T>(0),
             Buffer<int32_t>(cells * stage.channels),
             Buffer<Cell>(cells * blocks)};
   }();

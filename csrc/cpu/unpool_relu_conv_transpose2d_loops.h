@@ -166,14 +166,21 @@ void add_tap(const Cell* cells, const Cell* end, const T* values, const int32_t*
   }
 }
 
-// All taps of one list of channels at once.
+// Some vectors of the footprints of a row of cells: each list of channels, times their filters, added to the outputs
+// row[cell->column * outputs + offset of the vector]. Lanes that belong to no tap are masked: 0 * inf must not get
+// there.
 template <class T, int kVectors>
-void all_taps(const T* values, const int32_t* channels, int64_t count, const T* filters, int64_t filter_stride,
-              T* outputs) {
-  Vector<T> sums[kVectors] = {};
-  multiply<T, kVectors>(sums, values, channels, count, filters, filter_stride);
+void add_footprints(const Cell* cells, const Cell* end, const T* values, const int32_t* channels, const T* filters,
+                    int64_t filter_stride, T* row, int64_t outputs, const int64_t* offsets, const T* masks) {
+  using Bits = Vector<std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>;
+  for (const Cell* cell = cells; cell != end; ++cell) {
+    Vector<T> sums[kVectors] = {};
+    multiply<T, kVectors>(sums, values + cell->first, channels + cell->first, cell->count, filters, filter_stride);
+    T* to = row + cell->column * outputs;
 #pragma GCC unroll 16
-  for (int v = 0; v < kVectors; ++v) store(outputs + v * kLanes<T>, sums[v]);
+    for (int v = 0; v < kVectors; ++v)
+      store(to + offsets[v], load(to + offsets[v]) + Vector<T>(Bits(sums[v]) & Bits(load(masks + v * kLanes<T>))));
+  }
 }
 
 template <class T, int... kVectors>
@@ -181,8 +188,8 @@ constexpr auto add_tap_table(std::integer_sequence<int, kVectors...>) {
   return std::array{&add_tap<T, kVectors + 1>...};
 }
 template <class T, int... kVectors>
-constexpr auto all_taps_table(std::integer_sequence<int, kVectors...>) {
-  return std::array{&all_taps<T, kVectors + 1>...};
+constexpr auto add_footprints_table(std::integer_sequence<int, kVectors...>) {
+  return std::array{&add_footprints<T, kVectors + 1>...};
 }
 
 // --- tiles ---
@@ -215,16 +222,24 @@ void write_out(const T* sums, const Pair& sums_stride, int64_t channels, T* out,
 template <class T>
 void run_flat_tile(const Stage& stage, const Filters<T>& filters, const Unit<T>* units, const Tile& tile,
                    const Scratch<T>& scratch) {
-  static constexpr auto kAllTaps = all_taps_table<T>(std::make_integer_sequence<int, 12>());
-  const auto all_taps = kAllTaps[filters.vectors - 1];
+  static constexpr auto kAddFootprints = add_footprints_table<T>(std::make_integer_sequence<int, 12>());
+  const auto add_footprints = kAddFootprints[filters.vectors - 1];
   const Sliding& conv = stage.conv;
   const int64_t rows = tile.rows.size(), columns = stage.out_size[1], outputs = stage.outputs;
   // Around the outputs lies a margin, into which a cell at the border may reach.
   const int64_t top = conv.extent(0) - 1, left = conv.extent(1) - 1;
-  const int64_t pitch = (columns + 2 * left) * outputs, run = conv.kernel[1] * outputs;
+  const int64_t pitch = (columns + 2 * left) * outputs;
   const int64_t width = filters.width(), row_width = filters.blocks * width;
-  T* values = scratch.values.get();
-  T* footprint = values + filters.block_channels + Filters<T>::kLine;
+  // Where the vectors of a footprint go, and which of their lanes; those beyond the last tap go nowhere.
+  const int64_t run = conv.kernel[1] * outputs, vectors_per_row = ceil_div(run, kLanes<T>);
+  std::vector<int64_t> offsets(filters.blocks * filters.vectors, 0);
+  T* masks = scratch.masks.get();
+  std::memset(masks, 0, row_width * sizeof(T));
+  for (int64_t v = 0; v < conv.kernel[0] * vectors_per_row; ++v) {
+    const int64_t first = v % vectors_per_row * kLanes<T>;
+    offsets[v] = v / vectors_per_row * conv.dilation[0] * pitch + first;
+    std::memset(masks + v * kLanes<T>, 0xff, (run - first < kLanes<T> ? run - first : kLanes<T>)*sizeof(T));
+  }
   for (int64_t u = tile.units.lo; u < tile.units.hi; ++u) {
     const Unit<T>& unit = units[u];
     std::memset(scratch.sums.get(), 0, (rows + 2 * top) * pitch * sizeof(T));
@@ -233,20 +248,22 @@ void run_flat_tile(const Stage& stage, const Filters<T>& filters, const Unit<T>*
       const int64_t count = rest < filters.block_channels ? rest : filters.block_channels;
       const int64_t lines = ceil_div(count, Filters<T>::kLine);
       unpool(stage, unit, reaching(stage, unit, tile.rows), channel, count, scratch, [&](const Row<T>& row) {
-        T* to = scratch.sums.get() +
-                (row.y * conv.stride[0] - conv.padding[0] - unit.origin[0] - tile.rows.lo + top) * pitch +
-                (row.xs.lo * conv.stride[1] - conv.padding[1] - unit.origin[1] + left) * outputs;
+        Cell made{0, int32_t(row.xs.lo * conv.stride[1] - conv.padding[1] - unit.origin[1]), 0, 0, 0};
         const T* cell = row.cells;
-        for (int64_t x = row.xs.lo; x < row.xs.hi; ++x, cell += Filters<T>::kLine, to += conv.stride[1] * outputs) {
-          const int64_t kept =
-              nonzero_channels(cell, row.line_stride, lines, stage.rectify, values, scratch.channels.get());
-          if (kept == 0) continue;
-          for (int64_t b = 0; b < filters.blocks; ++b)
-            all_taps(values, scratch.channels.get(), kept, filters.data + channel * row_width + b * width, row_width,
-                     footprint + b * width);
-          for (int64_t ky = 0; ky < conv.kernel[0]; ++ky)
-            add(to + ky * conv.dilation[0] * pitch, footprint + ky * run, run);
+        int64_t cells = 0;
+        for (int64_t x = row.xs.lo; x < row.xs.hi; ++x, cell += Filters<T>::kLine, made.column += conv.stride[1]) {
+          made.count =
+              int32_t(nonzero_channels(cell, row.line_stride, lines, stage.rectify, scratch.values.get() + made.first,
+                                       scratch.channels.get() + made.first));
+          if (made.count > 0) scratch.cells[cells++] = made;
+          made.first += made.count;
         }
+        T* to = scratch.sums.get() + left * outputs +
+                (row.y * conv.stride[0] - conv.padding[0] - unit.origin[0] - tile.rows.lo + top) * pitch;
+        for (int64_t b = 0; b < filters.blocks; ++b)
+          add_footprints(scratch.cells.get(), scratch.cells.get() + cells, scratch.values.get(), scratch.channels.get(),
+                         filters.data + channel * row_width + b * width, row_width, to, outputs,
+                         offsets.data() + b * filters.vectors, masks + b * width);
       });
     }
     write_out<T>(scratch.sums.get() + top * pitch + left * outputs, {pitch, outputs}, outputs,

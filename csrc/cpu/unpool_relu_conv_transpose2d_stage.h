@@ -55,7 +55,7 @@ struct Tile {
 };
 
 // The filters, packed so that what one nonzero cell is multiplied by lies in one piece. Two ways:
-//   flat: [channel][ky, kx, output], padded to passes of `vectors` vectors: few outputs, all taps at once;
+//   flat: [channel][ky][kx, output], rows padded to vectors: few outputs, all taps at once, in passes of `vectors`;
 //   else: [block of outputs][block of channels][ky, kx][channel][output], a block of outputs being `vectors` vectors.
 template <class T>
 struct Filters {
@@ -91,8 +91,8 @@ struct Cell {
 // Memory of one worker, for tiles of one size.
 template <class T>
 struct Scratch {
-  int64_t half;  // of a line of channels in the slab, in elements; see unpool
-  Buffer<T> slab, sums, values;
+  int64_t half;                         // of a line of channels in the slab, in elements; see unpool
+  Buffer<T> slab, sums, values, masks;  // masks: of flat filters, a lane each
   Buffer<int32_t> channels;
   Buffer<Cell> cells;
 };

@@ -27,19 +27,6 @@ ZFK_INLINE void store(T* to, Vector<T> value) {
   *reinterpret_cast<typename VectorOf<T>::unaligned*>(to) = value;
 }
 
-// to += from. Up to a vector behind `to` is read and written back unchanged.
-template <class T>
-ZFK_INLINE void add(T* to, const T* from, int64_t count) {
-  using Bits = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
-  int64_t i = 0;
-  for (; i + kLanes<T> <= count; i += kLanes<T>) store(to + i, load(to + i) + load(from + i));
-  if (i < count) {
-    static constexpr Bits kOrder[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    const Vector<Bits> keep = load(kOrder) < Bits(count - i);
-    store(to + i, load(to + i) + Vector<T>(Vector<Bits>(load(from + i)) & keep));
-  }
-}
-
 #if ZFK_VECTOR_BYTES == 32
 // For each mask of eight lanes the kept ones' numbers, in order, a byte each.
 struct KeptLanes {
