@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import os
 from collections.abc import Callable
@@ -85,6 +86,19 @@ def test_a_data_set_of_something_else() -> None:
         next(zf.occlusion_sweeps(toy("residual"), ["photo.png"], window=4))
     with pytest.raises(ValueError, match="expected start a number of images, got -1"):
         next(zf.occlusion_sweeps(toy("residual"), images(), window=4, start=-1))
+
+
+def test_a_data_set_is_swept_with_the_same_arguments() -> None:
+    one, many = (list(inspect.signature(f).parameters) for f in (zf.occlusion_sweep, zf.occlusion_sweeps))
+    assert {*many} - {*one} == {"dataset", "start"}
+    assert {*one} - {*many} == {"images"}
+
+
+@pytest.mark.parametrize("form", ["list", "generator"])
+def test_progress_over_a_data_set(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = list(images(3)) if form == "list" else (image for image in images(3))
+    assert len(list(zf.occlusion_sweeps(toy("residual"), dataset, window=12, start=1, progress=True))) == 2
+    assert ("2/2" if form == "list" else "2images") in capsys.readouterr().err
 
 
 def test_images_that_require_grad() -> None:

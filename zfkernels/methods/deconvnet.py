@@ -33,8 +33,8 @@ class DeconvNet:
     """A network, ready to be looked at.
 
     Args:
-        model: any nn.Module in eval mode that torch.fx can trace; it is left untouched. The trace keeps the weights
-            that the model had at this moment.
+        model: any nn.Module in eval mode that torch.fx can trace; it is left untouched. Its weights are shared:
+            changes in place (a step of training, ``load_state_dict``) are seen, new parameters are not.
         overlap: what happens where pooling windows overlap and select the same pixel: ``"sum"``, the exact adjoint of
             max-pooling, or ``"last"``, the last window in row-major order wins (as ``F.max_unpool2d``).
         rules: which steps follow the paper's rules and which their derivative.

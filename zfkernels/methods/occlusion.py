@@ -94,6 +94,7 @@ def occlusion_sweeps(
     batch_size: int | None = None,
     precision: torch.dtype | str | None = None,
     start: int = 0,
+    progress: bool = False,
     backend: str | None = None,
 ) -> Iterator[OcclusionMap]:
     """:func:`occlusion_sweep` over a whole data set: one map for each image, one image in memory at a time.
@@ -104,6 +105,7 @@ def occlusion_sweeps(
     Args:
         dataset: yields images [C, H, W], or tuples that start with one.
         start: number of images to leave out at the beginning.
+        progress: show a progress bar of images.
 
     The other arguments are :func:`occlusion_sweep`'s.
 
@@ -118,14 +120,17 @@ def occlusion_sweeps(
         items: Iterator[Any] = (dataset[i] for i in range(start, len(dataset)))  # type: ignore[index,arg-type]
     else:
         items = itertools.islice(iter(dataset), start, None)
-    for item in items:
-        image = item[0] if isinstance(item, (tuple, list)) and item else item
-        if not isinstance(image, Tensor):
-            raise TypeError(
-                f"occlusion_sweeps: expected dataset of images [C, H, W] or tuples that start with one, got "
-                f"{type(image).__name__}"
-            )
-        yield sweeper.sweep(image[None], fill, targets, batch_size)
+    total = max(0, len(dataset) - start) if indexed else None  # type: ignore[arg-type]
+    with progress_bar(total, "images", progress) as advance:
+        for item in items:
+            image = item[0] if isinstance(item, (tuple, list)) and item else item
+            if not isinstance(image, Tensor):
+                raise TypeError(
+                    f"occlusion_sweeps: expected dataset of images [C, H, W] or tuples that start with one, got "
+                    f"{type(image).__name__}"
+                )
+            yield sweeper.sweep(image[None], fill, targets, batch_size)
+            advance(1)
 
 
 class Sweeper:
