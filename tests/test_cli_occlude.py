@@ -178,6 +178,15 @@ def test_refused(arguments: tuple[str, ...], code: int, message: str, photos: li
     assert not (tmp_path / "out").exists()
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zfkernels.cli.occlude.Study", lambda *arguments: pytest.fail("work was done"))
+    result = run(photos[0], *MODEL, "--out", photos[1])
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: occlude: expected out a folder that can be written, got {photos[1]} (")
+
+
 def test_images_that_cannot_be_shown(photos: list[Path], tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     result = run(tmp_path / "text.png", *MODEL, "--out", tmp_path / "out")

@@ -36,6 +36,19 @@ def test_a_known_network_at_its_own_size(name: str, side: int) -> None:
     assert_exact(found, *dense_outputs(model, x, positions, (16, 16), 0.0))
 
 
+@pytest.mark.parametrize("name", ["vgg16_bn", "resnet18", "squeezenet1_0", "zfnet64"])
+def test_single_precision_is_as_good_as_the_dense_run(name: str) -> None:
+    size, window = zoo.SIZES[name], (9, 7)
+    model, x, positions = zoo.network(name), zoo.photos(1, size), everywhere(size, window)
+    exact, _ = dense_outputs(model, x, positions, window, 0.5)
+    model, x = model.float(), x.float()
+    dense, _ = dense_outputs(model, x, positions, window, 0.5)
+    found = zf.occlusion_sweep(model, x, window=window, positions=positions, fill=0.5)
+    assert found.outputs.dtype == torch.float32
+    for of in (torch.linalg.vector_norm, lambda difference: difference.abs().amax()):
+        assert of(found.outputs.double() - exact) <= 2 * of(dense.double() - exact)
+
+
 @pytest.mark.parametrize("name", TOYS)
 def test_a_small_network(name: str) -> None:
     model, x = toy(name), images(3)

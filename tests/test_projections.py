@@ -150,6 +150,18 @@ def test_nothing_to_project() -> None:
         assert found.patches(x) == []
 
 
+def test_changes_of_weights_in_place_are_seen() -> None:
+    model, x = toy("relu_then_norm"), images()
+    net = zf.DeconvNet(model)
+    before = net.project(x, "top").dense()
+    with torch.no_grad():
+        model.stem[0].weight.mul_(-1.5)
+        model.body[2].running_var.mul_(2)
+    found = net.project(x, "top").dense()
+    assert torch.equal(found, zf.DeconvNet(model).project(x, "top").dense())
+    assert not torch.allclose(found, before)
+
+
 class Folded(nn.Module):
     """Treats quarters of an image as images of their own."""
 
@@ -182,6 +194,14 @@ class Folded(nn.Module):
         ({"units": torch.zeros(2, 3).long()}, ValueError, r"units of shape \[P, 4\], got \(2, 3\)"),
         ({"units": torch.tensor([[2, 0, 0, 0]])}, ValueError, r"image from 0 to 1 of layer 'top', got 2"),
         ({"batch_size": 0}, ValueError, r"batch_size a positive int, got 0"),
+        ({"position": (0.5, 1)}, ValueError, r"position 'max' or \(row, column\), got \(0\.5, 1\)"),
+        ({"units": torch.ones(1, 4, dtype=torch.bool)}, TypeError, r"units an int tensor \[P, 4\], got torch\.bool"),
+        (
+            {"units": torch.tensor([[0, 0, 0, 0]]), "channels": 1},
+            ValueError,
+            r"units, or channels and position, got both",
+        ),
+        ({"units": torch.tensor([[0, 0, 0, 0]]), "position": (1, 1)}, ValueError, r"units, or channels .*, got both"),
     ],
 )
 def test_bad_input(arguments: dict[str, Any], error: type[Exception], message: str) -> None:

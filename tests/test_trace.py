@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ import torch
 import torch.nn.functional as F
 import zoo
 from footprint import bounding_boxes, toy_footprints
+from hiding import assert_exact, dense_outputs
 from torch import Tensor, nn
-from toys import SIZE, TOYS, Body, Net, conv, images, toy
+from torchvision.ops import StochasticDepth
+from toys import MAPS, SIZE, TOYS, Body, Net, conv, images, toy
 
 import zfkernels as zf
 from zfkernels.trace import UntraceableError, fold, trace_model
@@ -247,13 +250,60 @@ def test_training_mode_is_refused_with_the_remedy() -> None:
         trace_model(lambda x: x)  # type: ignore[arg-type]
 
 
-def test_dropout_that_is_always_on_is_no_identity() -> None:
-    always = Net(Body(lambda m, x: F.dropout(m.conv(x), 0.5), conv=conv())).eval()
-    kinds = {step.name: step.kind for step in trace_model(always).steps}
-    assert kinds["dropout"] == "other"
-    off = Net(Body(lambda m, x: F.dropout(m.conv(x), 0.5, m.training), conv=conv())).eval()
-    kinds = {step.name: step.kind for step in trace_model(off).steps}
-    assert kinds["dropout"] == "identity"
+LOTS: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "dropout": (lambda: body_of(lambda m, x: F.dropout(x, 0.5, m.training)), "body with an active dropout"),
+    "dropout2d": (lambda: body_of(lambda m, x: F.dropout2d(x, training=m.training)), "body with an active dropout2d"),
+    "alpha": (lambda: body_of(lambda m, x: F.alpha_dropout(x, 0.5, m.training)), "body with an active alpha_dropout"),
+    "rrelu": (lambda: body_of(lambda m, x: F.rrelu(x, training=m.training)), "body with an active rrelu"),
+    "depth": (lambda: nn.Sequential(StochasticDepth(0.2, "row")), "0 with an active stochastic_depth"),
+    "convnext": (lambda: zoo.unloaded("convnext_tiny"), "with an active stochastic_depth"),
+    "RReLU": (lambda: nn.Sequential(conv(3), nn.RReLU()), r"1 \(RReLU\) in training mode"),
+    "InstanceNorm2d": (
+        lambda: nn.Sequential(conv(3), nn.InstanceNorm2d(MAPS, track_running_stats=True)),
+        r"1 \(InstanceNorm2d\) in training mode",
+    ),
+}
+
+
+def body_of(forward: Callable[[Any, Tensor], Tensor]) -> nn.Module:
+    return Net(Body(forward))
+
+
+@pytest.mark.parametrize("name", LOTS)
+def test_what_draws_lots_or_learns_in_training_mode_is_refused(name: str) -> None:
+    make, message = LOTS[name]
+    with pytest.raises(ValueError, match=rf"in eval mode, got .*{message}; call model\.eval\(\) first"):
+        trace_model(make().train())
+    kinds = {step.kind for step in trace_model(make().eval()).steps}
+    assert "other" not in kinds or name in ("rrelu", "RReLU", "InstanceNorm2d")
+
+
+def test_batch_normalisation_without_running_statistics_is_refused() -> None:
+    model = nn.Sequential(conv(3), nn.BatchNorm2d(MAPS, track_running_stats=False)).eval()
+    with pytest.raises(ValueError, match=r"expected batch normalisation with running statistics, got 1 \(BatchNorm2d"):
+        trace_model(model)
+
+
+@pytest.mark.parametrize("path", ["", "body", "body.relu"])
+@pytest.mark.parametrize("kind", ["register_forward_hook", "register_forward_pre_hook"])
+def test_hooks_are_not_overlooked(path: str, kind: str) -> None:
+    model = toy("residual")
+    calls: list[Any] = []
+    handle = getattr(model.get_submodule(path), kind)(lambda *args: calls.append(args))
+    with pytest.raises(UntraceableError, match=rf"cannot trace Net: {path or 'it'} carries a forward hook, .*; remove"):
+        trace_model(model)
+    assert calls == []
+    handle.remove()
+    trace_model(model)
+
+
+def test_others_may_call_another_function_layer_norm_2d() -> None:
+    LayerNorm2d = type("LayerNorm2d", (nn.GroupNorm,), {})
+    model, x = Net(nn.Sequential(conv(), LayerNorm2d(1, MAPS), nn.ReLU())).double().eval(), images(2)
+    positions = torch.tensor([[0, 0], [9, 11]])
+    found = zf.occlusion_sweep(model, x, window=5, positions=positions, fill=0.7)
+    assert_exact(found, *dense_outputs(model, x, positions, (5, 5), 0.7))
+    assert len(zf.DeconvNet(model).project(x, "body.1")) == 2 * MAPS
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")

@@ -52,15 +52,9 @@ def as_trace(model: Any) -> Trace | None:
     if not isinstance(model, nn.Module):
         return None
     try:
-        trace = trace_model(model)
+        return trace_model(model)
     except UntraceableError:
         return None
-    return None if has_hooks(model) else trace
-
-
-def has_hooks(model: nn.Module) -> bool:
-    """Whether a forward hook may change what a trace, which does not see it, takes for the network."""
-    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 def without_wrapper(model: Any) -> Any:

@@ -17,7 +17,6 @@ from zfkernels.captum_api.arguments import (
     as_inputs,
     as_tensors,
     columns,
-    has_hooks,
     select,
     without_wrapper,
 )
@@ -157,7 +156,7 @@ def _deconvnet(model: nn.Module, tensors: tuple[Tensor, ...], arguments: tuple[A
         net = DeconvNet(model, rules=CAPTUM)
     except UntraceableError:
         return None
-    return net if images and not arguments and not has_hooks(model) else None
+    return net if images and not arguments else None
 
 
 def _one_each(name: str, pick: Pick) -> Pick:

@@ -25,7 +25,7 @@ from zfkernels.captum_api.arguments import (
 from zfkernels.methods.checks import check_images
 from zfkernels.methods.incremental import Advance, Incremental
 from zfkernels.methods.progress import progress_bar
-from zfkernels.trace import Trace
+from zfkernels.trace import Trace, fold
 
 NAME = "Occlusion"
 Shape = tuple[int, ...]
@@ -231,7 +231,7 @@ def _sweep(
 ) -> Tensor:  # [k, *grid.counts]
     """Clean minus occluded output, incrementally; one sweep for each place along the channels."""
     places = torch.cartesian_prod(*grid.starts[1:]).cpu()
-    run = Incremental(trace, (images.shape[2], images.shape[3]), places, (grid.window[1], grid.window[2]))
+    run = Incremental(fold(trace), (images.shape[2], images.shape[3]), places, (grid.window[1], grid.window[2]))
     image, classes = wanted
     targets, column = classes.unique(return_inverse=True)
     frame = shown.view((1,) * (4 - shown.dim()) + shown.shape)

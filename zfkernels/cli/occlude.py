@@ -113,23 +113,22 @@ def occlude(
     network, preprocess = options.load_model(model, weights, device)
     photos = _read(images, preprocess)
     square = Square(in_pixels(window, preprocess.size), in_pixels(stride, preprocess.size), fill)
-    with options.use_backend(backend):
+    with staged(out, FILES, "occlude") as folder, options.use_backend(backend):
         study = Study(network, preprocess, model, layer, others)
         chosen = _one_each([study.class_number(text) for text in targets], len(photos))
         results = [
             study.run(name, image.to(device), target, square, progress=not as_json)
             for (name, image), target in zip(photos, chosen, strict=True)
         ]
-    arrays = {name: np.stack([result.arrays[name] for result in results]) for name in results[0].arrays}
-    record = {
-        "model": model,
-        "layer": study.layer,
-        "window": square.window,
-        "stride": square.stride,
-        "fill": fill,
-        "images": [result.numbers for result in results],
-    }
-    with staged(out, FILES, "occlude") as folder:
+        arrays = {name: np.stack([result.arrays[name] for result in results]) for name in results[0].arrays}
+        record = {
+            "model": model,
+            "layer": study.layer,
+            "window": square.window,
+            "stride": square.stride,
+            "fill": fill,
+            "images": [result.numbers for result in results],
+        }
         occlusion_sheet([result.row for result in results]).savefig(folder / FILES[0], dpi=150)
         np.savez_compressed(folder / FILES[1], allow_pickle=False, **arrays)
         (folder / FILES[2]).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")

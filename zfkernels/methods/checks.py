@@ -1,4 +1,4 @@
-"""Checks of images that the methods share."""
+"""Checks of arguments that the methods share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ import torch
 from torch import Tensor
 
 from zfkernels.trace import Trace
+
+
+def is_int_tensor(value: Any) -> bool:
+    """A tensor of whole numbers."""
+    return isinstance(value, Tensor) and not (
+        value.is_floating_point() or value.is_complex() or value.dtype == torch.bool
+    )
 
 
 def check_images(method: str, images: Any, trace: Trace | None) -> None:
@@ -28,7 +35,7 @@ def check_images(method: str, images: Any, trace: Trace | None) -> None:
     if parameter is not None and images.device != parameter.device:
         raise ValueError(f"{method}: expected images on the model's device {parameter.device}, got {images.device}")
     if images.device.type == "cpu" and images.dtype == torch.float16:
-        raise TypeError(f"{method}: expected images of float32 or float64 on a CPU, got {images.dtype}")
+        raise TypeError(f"{method}: expected images of float32, float64 or bfloat16 on a CPU, got {images.dtype}")
     first = None if trace is None else next((step for step in trace.steps if step.kind == "conv"), None)
     if trace is not None and first is not None and first.inputs == (trace.input.name,):
         channels = first.params.weight.shape[1] * first.params.groups

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zfkernels.methods.checks import check_images
+from zfkernels.methods.checks import check_images, is_int_tensor
 from zfkernels.methods.descent import Clean, Descent
 from zfkernels.methods.progress import progress_bar
 from zfkernels.methods.pullback import DECONVNET, Rules
@@ -33,8 +33,8 @@ class DeconvNet:
     """A network, ready to be looked at.
 
     Args:
-        model: any nn.Module in eval mode that torch.fx can trace; it is left untouched. The trace keeps the weights
-            that the model had at this moment.
+        model: any nn.Module in eval mode that torch.fx can trace; it is left untouched. Its weights are shared:
+            changes in place (a step of training, ``load_state_dict``) are seen, new parameters are not.
         overlap: what happens where pooling windows overlap and select the same pixel: ``"sum"``, the exact adjoint of
             max-pooling, or ``"last"``, the last window in row-major order wins (as ``F.max_unpool2d``).
         rules: which steps follow the paper's rules and which their derivative.
@@ -239,8 +239,11 @@ def _units(
     """The units to project: int64 [P, 4] (image, channel, row, column)."""
     count, depth, height, width = maps.shape
     if units is not None:
-        if not isinstance(units, Tensor) or units.is_floating_point():
-            raise TypeError(f"project: expected units an int tensor [P, 4], got {type(units).__name__}")
+        if channels is not None or position != "max":
+            raise ValueError("project: expected units, or channels and position, got both")
+        if not is_int_tensor(units):
+            got = units.dtype if isinstance(units, Tensor) else type(units).__name__
+            raise TypeError(f"project: expected units an int tensor [P, 4], got {got}")
         if units.dim() != 2 or units.shape[1] != 4:
             raise ValueError(f"project: expected units of shape [P, 4], got {tuple(units.shape)}")
         units = units.to(maps.device, torch.int64)
@@ -257,7 +260,7 @@ def _units(
         if position == "max":
             place = maps.flatten(2).argmax(2)[image, channel]
             row, column = place // width, place % width
-        elif isinstance(position, tuple) and len(position) == 2:
+        elif isinstance(position, tuple) and len(position) == 2 and all(isinstance(index, int) for index in position):
             row, column = (torch.full_like(image, index) for index in position)
         else:
             raise ValueError(f"project: expected position 'max' or (row, column), got {position!r}")

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from zfkernels.methods.incremental import Incremental
 from zfkernels.methods.occlusion import grid, to_pair
-from zfkernels.plan import SweepPlan, cell_cost, frame_of, plan_sweep
+from zfkernels.plan import SweepPlan, cell_cost, changed_boxes, frame_of, plan_sweep
 from zfkernels.plan.sweep import DENSE_FROM
-from zfkernels.trace import Step, Trace, trace_model
+from zfkernels.trace import Step, Trace, fold, trace_model
 from zfkernels.trace.steps import FRAME_KINDS
-from zfkernels.windows import Pair
+from zfkernels.windows import Boxes, Pair, boxes
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class PlanRow:
         layer: its name.
         kind: its kind of step.
         frame: (rows, columns) of the whole layer, None without maps.
-        window: (rows, columns) that are computed for each position, None without maps.
+        window: (rows, columns) that are computed for each position, None for a mean over the frame or without maps.
         mode: "windows", "dense" or "unchanged".
         why: what decided the mode.
         multiply_adds: for one position of the group.
@@ -51,12 +50,15 @@ class PlanReport:
 
     def __str__(self) -> str:
         plan, count = self.plan, len(self.plan.positions)
-        lines = [f"{'layer':34} {'kind':12} {'frame':>9} {'window':>9} {'mode':10} {'M-adds':>9} {'of dense':>9}  why"]
+        width = max(len(row.layer) for row in self.rows)
+        lines = [
+            f"{'layer':{width}} {'kind':12} {'frame':>9} {'window':>9} {'mode':10} {'M-adds':>9} {'of dense':>9}  why"
+        ]
         for row in self.rows:
             share = f"{row.multiply_adds / row.dense_multiply_adds:.1%}" if row.dense_multiply_adds else ""
             adds = f"{row.multiply_adds / 1e6:.2f}M" if row.multiply_adds else ""
             lines.append(
-                f"{row.layer[-34:]:34} {row.kind:12} {_size(row.frame):>9} {_size(row.window):>9} {row.mode:10} "
+                f"{row.layer:{width}} {row.kind:12} {_size(row.frame):>9} {_size(row.window):>9} {row.mode:10} "
                 f"{adds:>9} {share:>9}  {row.why}"
             )
         lines.append(
@@ -92,18 +94,24 @@ def explain_plan(
         raise ValueError(f"explain_plan: expected window no larger than the images {image}, got {square}")
     step = square if stride is None else to_pair("explain_plan", "stride", stride)
     positions = grid(image, square, step).reshape(-1, 2)
-    trace = Incremental(trace_model(model), image, positions, square).trace
+    trace = fold(trace_model(model))
     shapes = trace.shapes(image)
     plan = plan_sweep(trace, shapes, positions, square)
+    reached = changed_boxes(trace, shapes, boxes(positions, square, image))
     rows = tuple(
-        _row(trace, shapes, plan, step) for step in trace.steps if step.name in shapes and step.kind != "input"
+        _row(trace, shapes, plan, reached, step) for step in trace.steps if step.name in shapes and step.kind != "input"
     )
     return PlanReport(plan, rows, square)
 
 
-def _row(trace: Trace, shapes: Mapping[str, tuple[int, ...]], plan: SweepPlan, step: Step) -> PlanRow:
+def _row(
+    trace: Trace, shapes: Mapping[str, tuple[int, ...]], plan: SweepPlan, reached: Mapping[str, Boxes], step: Step
+) -> PlanRow:
+    """``reached``: the box that each position's square can change in each step with maps."""
     group = max(plan.groups, key=lambda group: len(group.members))
     frame, cost = frame_of(step, shapes[step.name]), cell_cost(step)
+    if step.kind == "global_pool" and step.inputs[0] in group.windows and not _follows(trace, step, plan.tail):
+        return PlanRow(step.label, step.kind, frame, None, "windows", "clean mean, and what the window changes", 0, 0)
     if frame is None:
         return PlanRow(step.label, step.kind, None, None, "dense", "no maps", cost, cost)
     cells = frame[0] * frame[1]
@@ -115,17 +123,22 @@ def _row(trace: Trace, shapes: Mapping[str, tuple[int, ...]], plan: SweepPlan, s
             step.label, step.kind, frame, window, "windows", f"{window[0] * window[1] / cells:.0%} of the frame",
             cost * window[0] * window[1], cost * cells,
         )  # fmt: skip
+    share = int(reached[step.name].size[group.members].amax(0).prod()) / cells
     dense = [name for name in step.inputs if name not in group.windows and name not in group.unchanged]
-    names = [step.name for step in trace.steps]
-    if names.index(step.name) > names.index(plan.tail):
-        why = f"whole frames of all groups together from {trace.by_name[plan.tail].label} on"
-    elif step.kind in FRAME_KINDS:
+    if step.kind in FRAME_KINDS:
         why = "spreads over the frame"
-    elif dense:
-        why = f"{trace.by_name[dense[0]].label} is dense"
+    elif share >= DENSE_FROM:
+        why = f"the square changes {share:.0%} of the frame"
+    elif _follows(trace, step, plan.tail):
+        why = f"whole frames of all groups together from {trace.by_name[plan.tail].label} on"
     else:
-        why = f"the window is {DENSE_FROM:.0%} of the frame or more"
+        why = f"{trace.by_name[dense[0]].label} is dense"
     return PlanRow(step.label, step.kind, frame, frame, "dense", why, cost * cells, cost * cells)
+
+
+def _follows(trace: Trace, step: Step, tail: str) -> bool:
+    names = [other.name for other in trace.steps]
+    return names.index(step.name) > names.index(tail)
 
 
 def _size(pair: Pair | None) -> str:

@@ -18,10 +18,11 @@ from zfkernels.methods.pullback import from_layout
 from zfkernels.methods.sweep import Square, Sweep
 from zfkernels.ops.occluded_conv2d.reference import occluded_crop
 from zfkernels.plan import Group, SweepPlan, frame_of, plan_sweep
-from zfkernels.trace import Step, Trace, fold
+from zfkernels.trace import Step, Trace
 from zfkernels.windows import Pair, Windows, crop
 
 TAIL_BATCH, TAIL_BYTES = 256, 2**26  # values that go through the tail together
+UNKNOWN_MEMORY = 2**30  # bytes that are taken to be free where the system does not say
 Advance = Callable[[int], object]
 
 
@@ -29,11 +30,11 @@ class Incremental:
     """The sweep of one network, image size and set of positions; call it with batches of images.
 
     Args:
-        trace: the network.
+        trace: the network, folded (:func:`zfkernels.trace.fold`).
         size: (H, W) of the images.
         positions: int64 [P, 2].
         window: (height, width) of the square.
-        layer: layer to watch, or None.
+        watched: name of a step to watch, or None.
         backend: variant of the ops; None chooses by device.
     """
 
@@ -43,12 +44,11 @@ class Incremental:
         size: Pair,
         positions: Tensor,
         window: Pair,
-        layer: str | None = None,
+        watched: str | None = None,
         backend: str | None = None,
     ) -> None:
-        self.watched = None if layer is None else trace.resolve(layer)
-        self.trace = fold(trace, {self.watched} if self.watched else ())
-        self.size, self.positions, self.window, self.backend = size, positions, window, backend
+        self.trace, self.watched, self.backend = trace, watched, backend
+        self.size, self.positions, self.window = size, positions, window
         self.plan: SweepPlan | None = None
 
     def __call__(
@@ -173,7 +173,7 @@ def dense_sweep(
     result = clean.new_empty((len(images), len(positions), clean.shape[1] if targets is None else len(targets)))
     size = (images.shape[2], images.shape[3])
     everything = torch.arange(len(images) * len(positions), device=images.device)
-    for chunk in everything.split(batch_size):
+    for chunk in everything.split(batch_size) if len(images) else ():
         image, position = chunk // len(positions), chunk % len(positions)
         places = positions[position.cpu()].to(images.device, torch.int32)
         occluded = occluded_crop(images, places, image, fill, window, torch.zeros_like(places), size)
@@ -203,12 +203,16 @@ def _chunks(plan: SweepPlan, images: int, batch_size: int) -> Iterator[tuple[Gro
     """(group, members of it, image of each) in chunks of at most ``batch_size``."""
     for group in plan.groups:
         count = len(group.members)
-        everything = torch.arange(images * count)
-        for chunk in everything.split(batch_size):
+        for chunk in torch.arange(images * count).split(batch_size) if images else ():
             yield group, chunk % count, chunk // count
 
 
 def _free_memory(device: torch.device) -> int:
+    """Bytes. What Linux calls free leaves out the caches of files: an eighth of all memory is taken to be there; other
+    systems do not say what is free."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    known = getattr(os, "sysconf_names", {})
+    free, all_of_it = (os.sysconf(n) if n in known else 0 for n in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"))
+    pages = max(free, all_of_it // 8)
+    return pages * os.sysconf("SC_PAGE_SIZE") if pages > 0 else UNKNOWN_MEMORY

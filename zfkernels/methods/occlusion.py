@@ -14,15 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zfkernels.methods.checks import check_images
+from zfkernels.methods.checks import check_images, is_int_tensor
 from zfkernels.methods.incremental import Incremental, dense_sweep
 from zfkernels.methods.progress import progress_bar
 from zfkernels.results import OcclusionMap
-from zfkernels.trace import Trace, UntraceableError, trace_model
+from zfkernels.trace import Trace, UntraceableError, fold, trace_model
 from zfkernels.windows import Pair
 
 NAME = "occlusion_sweep"
 DENSE_BATCH = 32
+SIZES = 4  # sizes of images whose plans are kept
 
 
 def grid(image: Pair, window: Pair, stride: Pair) -> Tensor:
@@ -58,8 +59,8 @@ def occlusion_sweep(
         window: (height, width) of the square, in pixels, no larger than the image.
         stride: of the grid, in pixels; the window's size by default.
         positions: int [P, 2] (row, column), places of the square instead of a grid; none outside the image.
-        fill: what the square shows, in the model's input units: a number, [C], a tensor of the images' shape, or
-            "mean", the mean of each channel of each image.
+        fill: what the square shows, in the model's input units: a number, [C], an image [C, H, W], one for each image
+            [N, C, H, W], or "mean", the mean of each channel of each image.
         layer: also record the activity of this layer's strongest map.
         targets: keep these classes' outputs only.
         batch_size: windows that travel together; None chooses by the free memory.
@@ -93,6 +94,7 @@ def occlusion_sweeps(
     batch_size: int | None = None,
     precision: torch.dtype | str | None = None,
     start: int = 0,
+    progress: bool = False,
     backend: str | None = None,
 ) -> Iterator[OcclusionMap]:
     """:func:`occlusion_sweep` over a whole data set: one map for each image, one image in memory at a time.
@@ -103,6 +105,7 @@ def occlusion_sweeps(
     Args:
         dataset: yields images [C, H, W], or tuples that start with one.
         start: number of images to leave out at the beginning.
+        progress: show a progress bar of images.
 
     The other arguments are :func:`occlusion_sweep`'s.
 
@@ -117,9 +120,17 @@ def occlusion_sweeps(
         items: Iterator[Any] = (dataset[i] for i in range(start, len(dataset)))  # type: ignore[index,arg-type]
     else:
         items = itertools.islice(iter(dataset), start, None)
-    for item in items:
-        image = item[0] if isinstance(item, (tuple, list)) else item
-        yield sweeper.sweep(image[None], fill, targets, batch_size)
+    total = max(0, len(dataset) - start) if indexed else None  # type: ignore[arg-type]
+    with progress_bar(total, "images", progress) as advance:
+        for item in items:
+            image = item[0] if isinstance(item, (tuple, list)) and item else item
+            if not isinstance(image, Tensor):
+                raise TypeError(
+                    f"occlusion_sweeps: expected dataset of images [C, H, W] or tuples that start with one, got "
+                    f"{type(image).__name__}"
+                )
+            yield sweeper.sweep(image[None], fill, targets, batch_size)
+            advance(1)
 
 
 class Sweeper:
@@ -138,31 +149,16 @@ class Sweeper:
         self.precision = None if precision is None else _dtype(precision)
         if self.precision is not None and isinstance(model, nn.Module):
             model = copy.deepcopy(model).to(self.precision)
-        self.model, self.layer, self.backend = model, layer, backend
+        self.model, self.backend = model, backend
         self.window = to_pair(NAME, "window", window)
         self.stride = self.window if stride is None else to_pair(NAME, "stride", stride)
         if positions is not None and stride is not None:
             raise ValueError(f"{NAME}: expected stride or positions, got both")
         self.positions = positions
-        self.trace = self._traced()
-        self.runs: dict[Pair, Incremental] = {}
-
-    def _traced(self) -> Trace | None:
-        """None for a model that can only run on whole images."""
-        if not callable(self.model):
-            raise TypeError(f"{NAME}: expected model an nn.Module or a function, got {type(self.model).__name__}")
-        if not isinstance(self.model, nn.Module):
-            if self.layer is not None:
-                raise ValueError(
-                    f"{NAME}: expected layer=None for a model that is not an nn.Module, got {self.layer!r}"
-                )
-            return None
-        try:
-            return trace_model(self.model)
-        except UntraceableError:
-            if self.layer is not None:
-                raise
-            return None
+        trace = _traced(model, layer)
+        self.watched = None if trace is None or layer is None else trace.resolve(layer)
+        self.trace = None if trace is None else fold(trace, {self.watched} if self.watched else ())
+        self.runs: dict[Pair, Incremental] = {}  # by size of image, the latest last
 
     def sweep(
         self, images: Tensor, fill: Any, targets: Sequence[int] | None, batch_size: int | None, progress: bool = False
@@ -189,13 +185,36 @@ class Sweeper:
                 batch = batch_size or DENSE_BATCH
                 clean, outputs = dense_sweep(self.model, images, flat, self.window, shown, wanted, batch, advance)
             else:
-                if size not in self.runs:
-                    self.runs[size] = Incremental(self.trace, size, flat, self.window, self.layer, self.backend)
-                run = self.runs[size]
+                run = self._run(self.trace, size, flat)
                 clean, outputs, channel, activity = run(images, shown, wanted, batch_size, advance)
         shape = places.shape[:-1]
         watched = None if activity is None else activity.unflatten(1, shape)
         return OcclusionMap(places, self.window, outputs.unflatten(1, shape), clean, wanted, channel, watched)
+
+    def _run(self, trace: Trace, size: Pair, positions: Tensor) -> Incremental:
+        """The sweep of images of one size; plans of the latest few sizes are kept, so that a data set of images of
+        many sizes takes no more memory."""
+        run = self.runs.pop(size, None) or Incremental(trace, size, positions, self.window, self.watched, self.backend)
+        self.runs[size] = run
+        if len(self.runs) > SIZES:
+            del self.runs[next(iter(self.runs))]
+        return run
+
+
+def _traced(model: Any, layer: str | None) -> Trace | None:
+    """None for a model that can only run on whole images."""
+    if not callable(model):
+        raise TypeError(f"{NAME}: expected model an nn.Module or a function, got {type(model).__name__}")
+    if not isinstance(model, nn.Module):
+        if layer is not None:
+            raise ValueError(f"{NAME}: expected layer=None for a model that is not an nn.Module, got {layer!r}")
+        return None
+    try:
+        return trace_model(model)
+    except UntraceableError:
+        if layer is not None:
+            raise
+        return None
 
 
 def to_pair(name: str, argument: str, value: Any) -> Pair:
@@ -209,8 +228,9 @@ def to_pair(name: str, argument: str, value: Any) -> Pair:
 
 
 def _positions(positions: Any, size: Pair) -> Tensor:
-    if not isinstance(positions, Tensor) or positions.is_floating_point():
-        raise TypeError(f"{NAME}: expected positions an int tensor [P, 2], got {type(positions).__name__}")
+    if not is_int_tensor(positions):
+        got = positions.dtype if isinstance(positions, Tensor) else type(positions).__name__
+        raise TypeError(f"{NAME}: expected positions an int tensor [P, 2], got {got}")
     if positions.dim() != 2 or positions.shape[1] != 2 or len(positions) == 0:
         raise ValueError(f"{NAME}: expected positions of shape [P, 2], at least one, got {tuple(positions.shape)}")
     outside = (positions < 0).any() or (positions >= torch.tensor(size, device=positions.device)).any()
@@ -228,11 +248,13 @@ def _fill(fill: Any, images: Tensor) -> Tensor:
         return images.new_full((images.shape[1],), fill)
     if not isinstance(fill, Tensor):
         raise TypeError(f"{NAME}: expected fill a number, a tensor or 'mean', got {type(fill).__name__}")
-    if fill.shape not in (images.shape, images.shape[1:2]):
+    if fill.shape not in (images.shape[1:2], images.shape[1:], (1, *images.shape[1:]), images.shape):
         raise ValueError(
-            f"{NAME}: expected fill of shape [{images.shape[1]}] or {tuple(images.shape)}, got {tuple(fill.shape)}"
+            f"{NAME}: expected fill of shape [{images.shape[1]}], {tuple(images.shape[1:])} or {tuple(images.shape)}, "
+            f"got {tuple(fill.shape)}"
         )
-    return fill.detach().to(images)
+    fill = fill.detach().to(images)
+    return fill if fill.dim() == 1 else fill.expand_as(images)
 
 
 def _targets(targets: Any, device: torch.device) -> Tensor:

@@ -9,8 +9,9 @@ from zfkernels._extras import require
 
 
 @contextlib.contextmanager
-def progress_bar(total: int, unit: str, show: bool) -> Iterator[Callable[[int], object]]:
-    """Yields a function that advances the bar; without ``show`` it does nothing and needs no library."""
+def progress_bar(total: int | None, unit: str, show: bool) -> Iterator[Callable[[int], object]]:
+    """Yields a function that advances the bar (``total`` None: nobody knows how far); without ``show`` it does nothing
+    and needs no library."""
     if not show:
         yield lambda count: None
         return

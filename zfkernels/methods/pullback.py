@@ -71,7 +71,7 @@ def derivative_of(step: Step) -> Callable[..., Tensor] | None:
     module = step.params
     if isinstance(module, nn.GELU):
         return gelu_derivative(module.approximate)
-    if isinstance(module, nn.LayerNorm) or type(module).__name__ == "LayerNorm2d":
+    if isinstance(module, nn.LayerNorm):  # torchvision's LayerNorm2d is one
         return lambda g, x: _layer_norm(g, x, module, step.layout)
     if isinstance(module, nn.Linear):
         return lambda g, x: g @ module.weight.detach()

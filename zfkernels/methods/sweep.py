@@ -84,7 +84,7 @@ class Sweep:
             else:
                 values[step.name] = self._step(step, values)
             if step.name == self.watched:
-                watched = values[step.name]
+                watched = None if step.name in self.unchanged else self._value(step.name, values)
             for name in step.inputs:
                 if self.last_use[name] <= index and name != self.last:
                     values.pop(name, None)

@@ -25,6 +25,7 @@ Kinds:
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from zfkernels.trace.refusals import draws_lots
 from zfkernels.windows import Pair, Sliding
 
 
@@ -145,6 +147,12 @@ class Role:
     maps: bool = False
 
 
+def is_layer_norm2d(module: nn.Module) -> bool:
+    """torchvision's layer norm over the channels of maps; what others call by this name may be another function."""
+    known = getattr(sys.modules.get("torchvision.models.convnext"), "LayerNorm2d", None)
+    return known is not None and type(module) is known
+
+
 def classify_module(module: nn.Module, layout: str) -> Role:
     """The role of a leaf module with one input."""
     role = Role("other")
@@ -164,14 +172,14 @@ def classify_module(module: nn.Module, layout: str) -> Role:
         role = Role("lrn", module)
     elif isinstance(module, nn.BatchNorm2d) and layout == "NCHW" and module.running_var is not None:
         role = Role("batch_norm", module)
-    elif isinstance(module, _DROPOUTS) or type(module).__name__ == "StochasticDepth":
+    elif isinstance(module, _DROPOUTS):
         role = Role("identity")
     elif isinstance(module, _POINTWISE_MODULES) or (isinstance(module, nn.PReLU) and layout == "NCHW"):
         role = Role("pointwise", module)
     elif isinstance(module, nn.AdaptiveAvgPool2d):
         role = _adaptive_pool(module.output_size)
     elif (isinstance(module, nn.LayerNorm) and layout == "NHWC" and len(module.normalized_shape) == 1) or (
-        type(module).__name__ == "LayerNorm2d" and layout == "NCHW"
+        is_layer_norm2d(module) and layout == "NCHW"
     ):
         role = Role("pointwise", module)
     elif isinstance(module, nn.Linear) and layout != "NCHW":
@@ -198,7 +206,7 @@ def classify_function(node: fx.Node, layout: str) -> Role:
     elif target is F.avg_pool2d:
         names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
         role = _avg_pool(**_bound(names, args[1:], kwargs))
-    elif method in _IDENTITY_METHODS or _is_idle_dropout(node):
+    elif method in _IDENTITY_METHODS or (draws_lots(node) is False and target is not F.rrelu):
         role = Role("identity", call=lambda x: x, inputs=tuple(node.all_input_nodes[:1]))
     elif target in (torch.cat, torch.concat, torch.concatenate) and layout == "NCHW":
         bound = _bound(("tensors", "dim"), args, kwargs)
@@ -293,17 +301,6 @@ def _avg_pool(
 def _adaptive_pool(output_size: Any) -> Role:
     size = (output_size, output_size) if output_size is None or isinstance(output_size, int) else tuple(output_size)
     return Role("global_pool" if size == (1, 1) else "adaptive_pool", size, maps=True)
-
-
-def _is_idle_dropout(node: fx.Node) -> bool:
-    """Dropout or stochastic depth as a function, with ``training=False``."""
-    if getattr(node.target, "__name__", "") == "stochastic_depth":
-        names = ("input", "p", "mode", "training")
-    elif node.target in (F.dropout, F.dropout2d, F.alpha_dropout):
-        names = ("input", "p", "training", "inplace")
-    else:
-        return False
-    return not _bound(names, node.args, node.kwargs).get("training", node.target is not F.alpha_dropout)
 
 
 def _is_flat(node: fx.Node) -> bool:

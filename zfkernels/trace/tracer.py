@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from zfkernels.trace.inplace import make_functional
+from zfkernels.trace.refusals import refuse_lots, refuse_training, why_untraceable
 from zfkernels.trace.steps import (
     ARITHMETIC,
     FRAME_KINDS,
@@ -26,6 +27,7 @@ from zfkernels.trace.steps import (
     arithmetic,
     classify_function,
     classify_module,
+    is_layer_norm2d,
     layout_after,
 )
 from zfkernels.windows import Pair
@@ -245,7 +247,7 @@ class _Tracer(fx.Tracer):
         super().__init__(autowrap_functions=(shuffle,) if shuffle else ())
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        return type(module).__name__ == "LayerNorm2d" or super().is_leaf_module(module, qualified_name)
+        return is_layer_norm2d(module) or super().is_leaf_module(module, qualified_name)
 
 
 def trace_model(model: nn.Module) -> Trace:
@@ -262,17 +264,15 @@ def trace_model(model: nn.Module) -> Trace:
 
     Raises:
         TypeError: not an nn.Module.
-        UntraceableError: the module cannot be traced; the message names it and the reason.
-        ValueError: dropout or batch normalisation in training mode.
+        UntraceableError: the module cannot be traced, or carries forward hooks; the message names it and the reason.
+        ValueError: dropout, stochastic depth or batch normalisation in training mode, batch normalisation without
+            running statistics.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"trace_model: expected model an nn.Module, got {type(model).__name__}")
-    for path, module in model.named_modules():
-        if module.training and isinstance(module, (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)):
-            raise ValueError(
-                f"trace_model: expected model in eval mode, got {path or 'the model'} ({type(module).__name__}) in "
-                "training mode; call model.eval() first"
-            )
+    refuse_training(model)
+    if reason := why_untraceable(model):
+        raise UntraceableError(f"trace_model: cannot trace {type(model).__name__}: {reason}")
     tracer = _Tracer()
     try:
         graph = tracer.trace(model)
@@ -280,6 +280,7 @@ def trace_model(model: nn.Module) -> Trace:
         where = next((name for name, _ in reversed(tracer.module_stack.values())), "") if tracer.module_stack else ""
         name = f"{type(model).__name__}{'.' + where if where else ''}"
         raise UntraceableError(f"trace_model: torch.fx cannot trace {name}: {str(error).splitlines()[0]}") from error
+    refuse_lots(type(model).__name__, graph)
     return _build(model, graph)
 
 

@@ -1,0 +1,90 @@
+"""The plan of a sweep in words, and the multiply-adds that the sweep really executes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import zoo
+from torch.profiler import ProfilerActivity, profile
+from toys import SIZE, toy
+
+import zfkernels as zf
+from zfkernels.methods.explain import PlanReport
+from zfkernels.methods.occlusion import grid
+from zfkernels.trace import UntraceableError
+
+
+def executed(function: object) -> int:
+    """Multiply-adds of convolutions and matrix products, those inside registered ops too."""
+    with profile(activities=[ProfilerActivity.CPU], with_flops=True) as profiler:
+        function()  # type: ignore[operator]
+    return sum(event.flops or 0 for event in profiler.events()) // 2
+
+
+# The images have the networks' own size; the squares lie at borders and between.
+@pytest.mark.parametrize("name", ["vgg16", "resnet18", "alexnet", "squeezenet1_0"])
+def test_multiply_adds_that_are_executed(name: str) -> None:
+    size, window, stride = (224, 224), 16, 104
+    model = zoo.unloaded(name).to_empty(device="cpu")
+    for tensor in model.state_dict().values():
+        tensor.zero_()
+    x = torch.randn(1, 3, *size)
+    with torch.no_grad():
+        clean = executed(lambda: model(x))
+    plan = zf.explain_plan(model, size, window, stride).plan
+    count = len(plan.positions)
+    assert clean == pytest.approx(plan.dense / count, rel=1e-6)  # the profiler sees the network's convolutions
+    sweep = executed(lambda: zf.occlusion_sweep(model, x, window=window, stride=stride, backend="reference")) - clean
+    assert 0.99 * plan.exact <= sweep <= 1.3 * plan.exact
+    assert sweep == pytest.approx(plan.planned, rel=0.01)
+    assert plan.exact < plan.dense / 2
+
+
+def row(report: PlanReport, layer: str) -> tuple[object, ...]:
+    found = next(row for row in report.rows if row.layer == layer)
+    return found.kind, found.frame, found.window, found.mode, found.why
+
+
+def test_reasons() -> None:
+    report = zf.explain_plan(toy("residual"), SIZE, 4)
+    assert row(report, "body.a") == ("conv", (13, 16), (5, 5), "windows", "12% of the frame")
+    assert row(report, "mean") == ("global_pool", None, None, "windows", "clean mean, and what the window changes")
+    assert row(report, "classes") == ("linear", None, None, "dense", "no maps")
+    report = zf.explain_plan(toy("squeeze"), SIZE, 4)
+    assert row(report, "body.gate.0")[3:] == ("dense", "spreads over the frame")
+    assert row(report, "mul")[3:] == ("dense", "the square changes 100% of the frame")
+    assert row(zf.explain_plan(toy("upsampling"), SIZE, 4), "body.0")[3:] == ("dense", "spreads over the frame")
+    assert row(zf.explain_plan(toy("residual"), SIZE, SIZE), "body.a")[3:] == (
+        "dense",
+        "the square changes 100% of the frame",
+    )
+
+
+def test_the_table_holds_every_step_and_the_sums() -> None:
+    report = zf.explain_plan(toy("residual"), SIZE, (4, 3), (5, 6))
+    lines = str(report).splitlines()
+    assert len(lines) == 1 + len(report.rows) + 2
+    assert len({line.index("frame") for line in lines[:1]}) == 1
+    for line, found in zip(lines[1:], report.rows, strict=False):
+        assert line.startswith(found.layer)
+        assert found.mode in line
+        assert line.endswith(found.why)
+    plan = report.plan
+    assert torch.equal(plan.positions, grid(SIZE, (4, 3), (5, 6)).reshape(-1, 2))
+    assert f"square 4x3, {len(plan.positions)} positions in {len(plan.groups)} groups" in lines[-2]
+    assert f"({plan.dense / plan.exact:.2f}x fewer)" in lines[-1]
+
+
+def test_bad_input() -> None:
+    model = toy("residual")
+    with pytest.raises(ValueError, match=r"explain_plan: expected window no larger than the images \(25, 31\), got"):
+        zf.explain_plan(model, SIZE, 26)
+    with pytest.raises(ValueError, match="explain_plan: expected stride at least 1, got 0"):
+        zf.explain_plan(model, SIZE, 4, 0)
+    with pytest.raises(ValueError, match=r"expected a size that the network takes, got \(40, 40\)"):
+        zf.explain_plan(toy("view"), 40, 4)
+    with pytest.raises(TypeError, match=r"expected model an nn\.Module, got function"):
+        zf.explain_plan(lambda x: x, SIZE, 4)  # type: ignore[arg-type]
+    model.register_forward_hook(lambda *args: None)
+    with pytest.raises(UntraceableError, match="carries a forward hook"):
+        zf.explain_plan(model, SIZE, 4)
