@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 import zfkernels
+from zfkernels.cli.ablate import ablate
 from zfkernels.cli.bench import bench
 from zfkernels.cli.demo import demo
 from zfkernels.cli.gallery import gallery
@@ -34,5 +35,5 @@ def app() -> None:
     """See what a convolutional network has learned."""
 
 
-for command in (demo, gallery, project, occlude, train, evaluate, bench, info):
+for command in (demo, gallery, project, occlude, train, evaluate, ablate, bench, info):
     app.add_command(command)

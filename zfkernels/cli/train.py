@@ -22,7 +22,10 @@ cache_option = click.option(
 @options.out_option
 @click.option("--epochs", type=click.IntRange(min=1), help="The recipe's if not given.")
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="End after this time, well annealed.")
-@click.option("--seed", type=int, default=0, help="Of the order of images, crops and dropout.")
+@click.option("--seed", type=int, default=0, help="Of the fresh weights, the order of images, crops and dropout.")
+@click.option("--classes", type=click.IntRange(min=2), help="Use so many of the classes, evenly spaced.")
+@click.option("--per-class", type=click.IntRange(min=1), help="Train on so many images of each class, the first.")
+@click.option("--keep-epochs", type=options.Numbers(), default="0,1,2,5,10,20,30,40,64", help="Whose weights to keep.")
 @click.option("--devices", default="auto", help="As Lightning's: auto, or a number of devices.")
 @click.option("--nodes", type=click.IntRange(min=1), default=1, help="Machines that train together.")
 @cache_option
@@ -36,6 +39,9 @@ def train(
     epochs: int | None,
     max_minutes: float | None,
     seed: int,
+    classes: int | None,
+    per_class: int | None,
+    keep_epochs: tuple[int, ...],
     devices: str,
     nodes: int,
     cache: Path | None,
@@ -52,16 +58,20 @@ def train(
     import torch
 
     from zfkernels import training
-    from zfkernels.models import get_model
+    from zfkernels.data import open_source
+    from zfkernels.training.images import LabelledImages
     from zfkernels.training.recipe import default_recipe
 
+    source = open_source(data)
+    outputs = len(LabelledImages(source, "train", 1, classes=classes).classes)
     torch.manual_seed(seed)
-    network = get_model(model, None)
+    network = training.new_network(model, outputs)
     recipe = default_recipe(network)
     result = training.train(
-        network, data, out, recipe=dataclasses.replace(recipe, epochs=epochs or recipe.epochs), cache=cache,
+        network, source, out, recipe=dataclasses.replace(recipe, epochs=epochs or recipe.epochs), cache=cache,
         workers=workers, seed=seed, devices=int(devices) if devices.isdecimal() else devices, nodes=nodes,
-        max_minutes=max_minutes, resume=not fresh, progress=not as_json,
+        max_minutes=max_minutes, keep_epochs=keep_epochs, limit_classes=classes, limit_per_class=per_class,
+        resume=not fresh, progress=not as_json,
     )  # fmt: skip
     text = f"epoch {result['epoch']:.0f}: top-1 {result['val_top1']:.1%}, top-5 {result['val_top5']:.1%}; look at {out}"
     options.report(result, text, as_json)

@@ -9,6 +9,7 @@ from zfkernels.training.data import ImageClasses  # noqa: E402
 from zfkernels.training.evaluation import evaluate  # noqa: E402
 from zfkernels.training.export import save_weights  # noqa: E402
 from zfkernels.training.module import Classifier, Diverged  # noqa: E402
+from zfkernels.training.networks import new_network  # noqa: E402
 from zfkernels.training.recipe import PAPER, SMALL, Recipe  # noqa: E402
 from zfkernels.training.run import train  # noqa: E402
 
@@ -22,6 +23,7 @@ __all__ = [
     "Recipe",
     "RenormalizeFilters",
     "evaluate",
+    "new_network",
     "save_weights",
     "train",
 ]
