@@ -82,7 +82,11 @@ def zfnet64(
     )
     output = nn.Linear(widths[-1], num_classes)
     classifier = nn.Sequential(*(module for layer in hidden for module in layer), output)
-    model = ConvNet(features, classifier, input_size=64)
+    options: dict[str, int | tuple[int, ...]] = {
+        "num_classes": num_classes, "maps": tuple(maps), "units": tuple(units), "first_filter": first_filter,
+        "strides": tuple(strides),
+    }  # fmt: skip
+    model = ConvNet(features, classifier, input_size=64, options=options)
     if weights is None:
         initialize_(model, std=None)
         # The output feeds a softmax, not a rectifier: small weights start it near the uniform distribution.
