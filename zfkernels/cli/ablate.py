@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from zfkernels.cli import options
-from zfkernels.cli.train import cache_option, labelled_option
+from zfkernels.cli.train import batch_option, cache_option, labelled_option
 
 
 @click.command()
@@ -20,7 +20,7 @@ from zfkernels.cli.train import cache_option, labelled_option
 @click.option("--seeds", type=options.Numbers(), default="0", help="Of the runs of each variant.")
 @click.option("--scale", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Multiplies maps and units.")
 @click.option("--epochs", type=click.IntRange(min=1), help="The recipe's if not given.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="The recipe's if not given; the rate goes with it.")
+@batch_option
 @click.option("--classes", type=click.IntRange(min=2), help="Use so many of the classes, evenly spaced.")
 @click.option("--per-class", type=click.IntRange(min=1), help="Train on so many images of each class, the first.")
 @click.option("--devices", default="auto", help="As Lightning's: auto, or a number of devices.")
@@ -46,21 +46,13 @@ def ablate(
 
     The same command goes on where it was broken off. Writes to --out ablation.csv and ablation.json after each run.
     """
-    import dataclasses
-
     from zfkernels.training import SMALL
     from zfkernels.training.ablation import VARIANTS, ablate
 
-    size = batch_size or SMALL.batch_size
-    recipe = dataclasses.replace(
-        SMALL,
-        epochs=epochs or SMALL.epochs,
-        batch_size=size,
-        learning_rate=SMALL.learning_rate * size / SMALL.batch_size,
-    )
     rows = ablate(
         data, out, variants=variants.split(",") if variants else tuple(VARIANTS), seeds=seeds, scale=scale,
-        recipe=recipe, limit_classes=classes, limit_per_class=per_class, cache=cache, workers=workers,
+        recipe=SMALL.with_budget(epochs, batch_size), limit_classes=classes, limit_per_class=per_class,
+        cache=cache, workers=workers,
         devices=int(devices) if devices.isdecimal() else devices, progress=not as_json,
     )  # fmt: skip
     text = [f"{'error in %':32} {'train':>12} {'val':>12} {'val top-5':>12}  paper"]

@@ -11,6 +11,9 @@ from zfkernels.cli import options
 labelled_option = click.option(
     "--data", required=True, help="Folder or .zip archive laid out as <split>/<class>/<image>, splits train and val."
 )
+batch_option = click.option(
+    "--batch-size", type=click.IntRange(min=1), help="The recipe's if not given; the learning rate goes with it."
+)
 cache_option = click.option(
     "--cache", type=click.Path(path_type=Path), help="Folder for a decoded copy of the images; decoded on access else."
 )
@@ -21,8 +24,10 @@ cache_option = click.option(
 @labelled_option
 @options.out_option
 @click.option("--epochs", type=click.IntRange(min=1), help="The recipe's if not given.")
+@batch_option
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="End after this time, well annealed.")
 @click.option("--seed", type=int, default=0, help="Of the fresh weights, the order of images, crops and dropout.")
+@click.option("--scale", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Of the maps of zfnet64.")
 @click.option("--classes", type=click.IntRange(min=2), help="Use so many of the classes, evenly spaced.")
 @click.option("--per-class", type=click.IntRange(min=1), help="Train on so many images of each class, the first.")
 @click.option("--keep-epochs", type=options.Numbers(), default="0,1,2,5,10,20,30,40,64", help="Whose weights to keep.")
@@ -37,8 +42,10 @@ def train(
     data: str,
     out: Path,
     epochs: int | None,
+    batch_size: int | None,
     max_minutes: float | None,
     seed: int,
+    scale: float,
     classes: int | None,
     per_class: int | None,
     keep_epochs: tuple[int, ...],
@@ -53,8 +60,6 @@ def train(
 
     Goes on from the last checkpoint in --out where there is one.
     """
-    import dataclasses
-
     import torch
 
     from zfkernels import training
@@ -65,10 +70,9 @@ def train(
     source = open_source(data)
     outputs = len(LabelledImages(source, "train", 1, classes=classes).classes)
     torch.manual_seed(seed)
-    network = training.new_network(model, outputs)
-    recipe = default_recipe(network)
+    network = training.new_network(model, outputs, scale=scale)
     result = training.train(
-        network, source, out, recipe=dataclasses.replace(recipe, epochs=epochs or recipe.epochs), cache=cache,
+        network, source, out, recipe=default_recipe(network).with_budget(epochs, batch_size), cache=cache,
         workers=workers, seed=seed, devices=int(devices) if devices.isdecimal() else devices, nodes=nodes,
         max_minutes=max_minutes, keep_epochs=keep_epochs, limit_classes=classes, limit_per_class=per_class,
         resume=not fresh, progress=not as_json,

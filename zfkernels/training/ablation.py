@@ -8,46 +8,17 @@ import json
 import os
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from zfkernels.data import ImageSource, open_source
-from zfkernels.models import ConvNet, inference_form, zfnet64
+from zfkernels.models import inference_form
 from zfkernels.training.evaluation import evaluate
+from zfkernels.training.networks import Variant
 from zfkernels.training.recipe import SMALL, Recipe
 from zfkernels.training.run import train
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One row of the table: what differs from ``zfnet64``, and the row of the paper's that it stands for.
-
-    Attributes:
-        title: In words.
-        maps: Feature maps of the convolutions, at scale 1.
-        units: Units of layers 6 and 7, at scale 1.
-        first_filter, strides: As of ``zfnet64``.
-        paper: Error in percent of the paper's network: train top-1, val top-1, val top-5; None: not in its table.
-    """
-
-    title: str
-    maps: tuple[int, ...] = (48, 96, 160, 160, 128)
-    units: tuple[int, ...] = (512, 384)
-    first_filter: int = 7
-    strides: tuple[int, int] = (2, 1)
-    paper: tuple[float, float, float] | None = None
-
-    def network(self, num_classes: int, scale: float = 1.0) -> ConvNet:
-        """Freshly drawn, in the training form, with all maps and units multiplied by ``scale``."""
-        maps, units = (tuple(max(1, round(n * scale)) for n in numbers) for numbers in (self.maps, self.units))
-        return zfnet64(
-            num_classes, maps=maps, units=units, first_filter=self.first_filter, strides=self.strides,
-            training_form=True,
-        )  # fmt: skip
-
 
 WIDE = (48, 96, 213, 427, 256)  # layers 3, 4, 5 grown as 384, 384, 256 grow to 512, 1024, 512
 VARIANTS = {

@@ -63,6 +63,7 @@ class ImageClasses(pl.LightningDataModule):
         if recipe.stored_size < input_size:
             raise ValueError(f"ImageClasses: expected stored_size of at least {input_size}, got {recipe.stored_size}")
         self.recipe, self.input_size = recipe, input_size
+        self.limit_classes, self.limit_per_class = limit_classes, limit_per_class
         self.cache, self.workers, self.seed, self.progress = cache, workers, seed, progress
         self.train_images = LabelledImages(
             source, "train", recipe.stored_size, classes=limit_classes, per_class=limit_per_class

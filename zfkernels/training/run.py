@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -19,13 +19,12 @@ from torch import nn
 from zfkernels.data import ImageSource
 from zfkernels.training.callbacks import EpochWeights, LearningCurve, RenormalizeFilters
 from zfkernels.training.data import ImageClasses
+from zfkernels.training.evolution import EVOLUTION_EPOCHS
 from zfkernels.training.export import save_weights
 from zfkernels.training.module import Classifier, Diverged
 from zfkernels.training.recipe import Recipe, default_recipe, input_size_of
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-EVOLUTION_EPOCHS = (0, 1, 2, 5, 10, 20, 30, 40, 64)
-"""The epochs of the paper's figure 4, and the network before training."""
 
 
 def train(
@@ -51,7 +50,7 @@ def train(
     """Trains a network on the ``train`` split of a data set and measures it on ``val`` after each epoch.
 
     Writes into ``out``: ``checkpoints/last.ckpt`` and ``best.ckpt``, ``evolution/epoch-NNN.safetensors``,
-    ``weights.safetensors`` (float32), ``summary.json``, ``learning_curve.csv`` and TensorBoard events.
+    ``weights.safetensors`` (float32), ``run.json``, ``summary.json``, ``learning_curve.csv`` and TensorBoard events.
 
     Args:
         model: A network with an ``input_size``, such as ``zfkernels.models.zfnet()``; trained in place.
@@ -123,6 +122,17 @@ def train(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+    record = {
+        "seed": seed,
+        "recipe": dataclasses.asdict(recipe),
+        "classes": images.classes,
+        "limit_classes": limit_classes,
+        "limit_per_class": limit_per_class,
+        "train_images": len(images.train_images),
+        "val_images": len(images.val_images),
+    }
+    if trainer.is_global_zero:
+        _write_json(out / "run.json", record)
     last = checkpoints / "last.ckpt"
     model = model.to(memory_format=torch.channels_last)
     classifier = Classifier(model, recipe, classes=len(images.classes), clock=clock, seed=seed)
@@ -136,18 +146,15 @@ def train(
     summary = dict(zip(curve.COLUMNS, curve.rows[-1], strict=True))
     if trainer.is_global_zero:
         save_weights(model, out / "weights.safetensors", dtype=torch.float32)
-        record = {
-            "seed": seed,
-            "recipe": dataclasses.asdict(recipe),
-            "classes": images.classes,
-            "train_images": len(images.train_images),
-            "val_images": len(images.val_images),
-            **summary,
-        }
-        partial = out / "summary.json.partial"
-        partial.write_text(json.dumps(record, indent=2), encoding="utf-8")
-        os.replace(partial, out / "summary.json")
+        _write_json(out / "summary.json", {**record, **summary})
     return summary
+
+
+def _write_json(path: Path, record: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".json.partial")
+    partial.write_text(json.dumps(record, indent=2), encoding="utf-8")
+    os.replace(partial, path)
 
 
 def computes_in_bfloat16() -> bool:

@@ -1,0 +1,219 @@
+"""Features of a data set's images, computed once and kept on disk.
+
+The file's name is a digest of what determines its content: the weights, what the network takes, the images (their
+names, and the pixels of three of them), the layers and the grid. Nothing in it is executable: plain arrays (``.npy``,
+read without pickle) and JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zfkernels._extras import require
+from zfkernels.data import ImageSource, UnreadableImageError, stream
+from zfkernels.models import Preprocess
+from zfkernels.trace import Trace, trace_model
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of the N images that can be read.
+
+    Attributes:
+        values: Of each layer float32 [N, D].
+        ids: int64 [N], the images' ids in their source.
+        labels: int64 [N], indices into ``classes``.
+        classes: Sorted names of the classes.
+        skipped: (key, reason) of each image that was left out.
+    """
+
+    values: dict[str, Tensor]
+    ids: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...]
+
+
+@torch.no_grad()
+def extract_features(
+    model: nn.Module,
+    source: ImageSource,
+    preprocess: Preprocess,
+    layers: Sequence[str],
+    *,
+    grid: int = 2,
+    cache: str | Path | None = None,
+    exclude: Sequence[str] = (),
+    batch_size: int = 64,
+    workers: int | None = None,
+    progress: bool = False,
+) -> Features:
+    """The values of some layers for all labelled images of a source.
+
+    A run that is broken off goes on where it stopped; one that is finished is read from the cache.
+
+    Differs from the paper: feature maps are averaged over the cells of a ``grid`` x ``grid`` raster, since their
+    hundreds of thousands of values would need as many weights for each class.
+
+    Args:
+        model: Any model in eval mode that torch.fx can trace.
+        source: Images whose label is their class.
+        preprocess: Makes the network's input of a picture.
+        layers: Names, as of ``DeconvNet.project``.
+        grid: Cells along each side of a map; smaller maps stay as they are.
+        cache: Folder for the features, made if missing; None: they are computed anew each time.
+        exclude: Classes to leave out.
+        batch_size: Images that go through the network together.
+        workers: Processes that decode; as of ``zfkernels.data.stream``.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: No layers, an unknown layer, a grid below 1, images without labels, or no image that can be read.
+    """
+    if not layers or grid < 1:
+        raise ValueError(
+            f"extract_features: expected at least one layer and grid ≥ 1, got {list(layers)} and grid {grid}"
+        )
+    trace = trace_model(model)
+    size = source.tensor_size or (preprocess.size, preprocess.size)
+    shapes = trace.shapes(size)
+    widths = [_width(shapes[trace.resolve(layer)], grid) for layer in layers]
+    identity = _identity(model, source, preprocess, layers, grid)
+    store = _Store(identity, len(source.keys), widths, None if cache is None else Path(cache))
+    store.fill(trace, source, preprocess, layers, grid, batch_size, workers, progress)
+    kept = [n for n in store.ids if store.names[n] is not None and store.names[n] not in exclude]
+    if not kept:
+        raise ValueError(f"extract_features: expected images with labels that can be read, got none in {source.name}")
+    classes = sorted({str(store.names[n]) for n in kept})
+    index = {name: label for label, name in enumerate(classes)}
+    labels = torch.tensor([index[str(store.names[n])] for n in kept])
+    values = {name: torch.from_numpy(array[kept]) for name, array in zip(layers, store.arrays, strict=True)}
+    return Features(values, torch.tensor(kept), labels, tuple(classes), tuple(store.skipped))
+
+
+def _width(shape: tuple[int, ...], grid: int) -> int:
+    return shape[1] * min(grid, shape[2]) * min(grid, shape[3]) if len(shape) == 4 else int(np.prod(shape[1:]))
+
+
+def _pooled(values: Tensor, grid: int) -> Tensor:
+    if values.dim() == 4:
+        values = F.adaptive_avg_pool2d(values, (min(grid, values.shape[2]), min(grid, values.shape[3])))
+    return values.flatten(1).float().cpu()
+
+
+def _identity(
+    model: nn.Module, source: ImageSource, preprocess: Preprocess, layers: Sequence[str], grid: int
+) -> dict[str, Any]:
+    weights = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        weights.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
+        weights.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.dim() else
+                       str(value.item()).encode())  # fmt: skip
+    images = hashlib.sha256("\n".join(source.keys).encode())
+    order = list(source.order)
+    images.update(str(order).encode())
+    for image_id in (order[0], order[len(order) // 2], order[-1]):  # other images may have the same names
+        with contextlib.suppress(UnreadableImageError):
+            image, _ = source.load(image_id)
+            images.update(image.numpy().tobytes() if isinstance(image, Tensor) else image.tobytes())
+    return {
+        "weights": weights.hexdigest(), "source": source.name, "images": images.hexdigest(),
+        "preprocess": [preprocess.size, preprocess.resize, *preprocess.mean, *preprocess.std],
+        "layers": list(layers), "grid": grid,
+    }  # fmt: skip
+
+
+class _Store:
+    """Arrays [images, D] of each layer, in memory or in files, and which images are done.
+
+    Images are computed in the source's order; after each batch the arrays are flushed and the number of images done is
+    written, in this order, so that what the number counts is on disk.
+    """
+
+    def __init__(self, identity: dict[str, Any], count: int, widths: Sequence[int], folder: Path | None) -> None:
+        self.names: dict[int, str | None] = {}
+        self.skipped: list[tuple[str, str]] = []
+        self.ids: list[int] = []
+        self.seen = 0
+        self.state: Path | None = None
+        self.identity = identity
+        if folder is None:
+            self.arrays = [np.zeros((count, width), np.float32) for width in widths]
+            return
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        self.state = folder / f"{digest}.json"
+        self.arrays = []
+        known = self._read_state()
+        for n, width in enumerate(widths):
+            path = folder / f"{digest}-{n}.npy"
+            mode = "r+" if known and path.exists() else "w+"
+            if mode == "w+":
+                self._forget()
+                self.arrays.append(np.lib.format.open_memmap(path, "w+", np.float32, (count, width)))
+            else:
+                self.arrays.append(np.load(path, mmap_mode="r+", allow_pickle=False))
+                if self.arrays[-1].shape != (count, width):
+                    raise ValueError(f"extract_features: expected cache with {path} of {count} x {width} values")
+
+    def _read_state(self) -> bool:
+        if self.state is None or not self.state.exists():
+            return False
+        known = json.loads(self.state.read_text(encoding="utf-8"))
+        if known["identity"] != json.loads(json.dumps(self.identity)):
+            raise ValueError(f"extract_features: expected cache with {self.state} of these images, got others")
+        self.seen, self.ids = known["seen"], known["ids"]
+        self.names = dict(zip(self.ids, known["labels"], strict=True))
+        self.skipped = [(key, reason) for key, reason in known["skipped"]]
+        return True
+
+    def _forget(self) -> None:
+        self.seen, self.ids, self.names, self.skipped = 0, [], {}, []
+
+    def fill(
+        self, trace: Trace, source: ImageSource, preprocess: Preprocess, layers: Sequence[str], grid: int,
+        batch_size: int, workers: int | None, progress: bool,
+    ) -> None:  # fmt: skip
+        """Computes what is not done yet."""
+        left = list(source.order)[self.seen :]
+        if not left:
+            return
+        like = next(trace.model.parameters())
+        tqdm = require("tqdm", "viz").tqdm
+        with tqdm(total=len(source), initial=self.seen, unit="images", disable=not progress) as bar:
+            for batch in stream(source, preprocess, ids=left, batch_size=batch_size, workers=workers):
+                if len(batch.ids):
+                    values = trace.activations(batch.images.to(like), layers)
+                    for array, layer in zip(self.arrays, layers, strict=True):
+                        array[batch.ids.numpy()] = _pooled(values[layer], grid).numpy()
+                self.ids += batch.ids.tolist()
+                self.names.update(zip(batch.ids.tolist(), batch.labels, strict=True))
+                self.skipped += [(source.keys[image_id], reason) for image_id, reason in batch.skipped]
+                self.seen += len(batch.ids) + len(batch.skipped)
+                self._write_state()
+                bar.update(len(batch.ids) + len(batch.skipped))
+
+    def _write_state(self) -> None:
+        if self.state is None:
+            return
+        for array in self.arrays:
+            array.flush()  # type: ignore[attr-defined]
+        content = {
+            "identity": self.identity, "seen": self.seen, "ids": self.ids,
+            "labels": [self.names[n] for n in self.ids], "skipped": self.skipped,
+        }  # fmt: skip
+        partial = self.state.with_suffix(".partial")
+        partial.write_text(json.dumps(content), encoding="utf-8")
+        os.replace(partial, self.state)
