@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from zfkernels.results import Correspondence
 
 FILES = ("correspondence.png", "correspondence.csv", "correspondence.json")
-COLUMNS = ("model", "layer", "masked", "mean", "std", "share_of_random_draws_below")
+COLUMNS = ("model", "layer", "masked", "mean", "std", "random_below", "one_place_below")
 BOX = ("head_ymin", "head_xmin", "head_ymax", "head_xmax")
 
 
@@ -31,7 +31,7 @@ BOX = ("head_ymin", "head_xmin", "head_ymax", "head_xmax")
 @click.option("--layers", help="Names, separated by commas; four rectifiers from early to late if not given.")
 @click.option("--window", type=click.FloatRange(min=0, min_open=True), default=1 / 7,
               help="Side of the mask: pixels of the network's input, or a share of it up to 1.")  # fmt: skip
-@click.option("--random", "random_draws", type=click.IntRange(min=2), default=50, help="Sets of random places.")
+@click.option("--random", "random_draws", type=click.IntRange(min=2), default=20, help="Sets of random places.")
 @click.option("--seed", type=int, default=0, help="Of the random places.")
 @options.out_option
 @options.batch_size_option
@@ -167,7 +167,9 @@ def spread(trace: Any, side: int) -> list[str]:
 
 
 def _rows(model: str, result: Correspondence) -> Any:
+    from zfkernels.methods.correspondence import ONE_PLACE, RANDOM
+
     for n, layer in enumerate(result.layers):
         for part in result.parts:
-            below = float(result.share_below(part, "random")[n])
-            yield model, layer, part, float(result.mean(part)[n]), float(result.std(part)[n]), below
+            below = [float(result.share_below(part, random)[n]) for random in (RANDOM, ONE_PLACE)]
+            yield model, layer, part, float(result.mean(part)[n]), float(result.std(part)[n]), *below

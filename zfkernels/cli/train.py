@@ -85,6 +85,7 @@ def train(
 @options.model_options(default="zfnet64")
 @labelled_option
 @click.option("--split", default="val", help="Folder of the data set to measure on.")
+@click.option("--with", "others", multiple=True, help="Weights of a further network of an ensemble; may be repeated.")
 @click.option("--crops", type=click.Choice(["center", "ten"]), default="center", help="Views that are averaged.")
 @cache_option
 @options.batch_size_option
@@ -97,19 +98,20 @@ def evaluate(
     backend: str | None,
     data: str,
     split: str,
+    others: tuple[str, ...],
     crops: str,
     cache: Path | None,
     batch_size: int,
     workers: int,
     as_json: bool,
 ) -> None:
-    """Top-1 and top-5 accuracy of a network."""
+    """Top-1 and top-5 accuracy of a network, or of several whose probabilities are averaged."""
     from zfkernels import training
 
-    network, _ = options.load_model(model, weights, device)
+    networks = [options.load_model(model, file, device)[0] for file in (weights, *others)]
     with options.use_backend(backend):
         result = training.evaluate(
-            network, data, split=split, crops=crops, batch_size=batch_size, cache=cache, workers=workers,
+            networks, data, split=split, crops=crops, batch_size=batch_size, cache=cache, workers=workers,
             device=device, progress=not as_json,
         )  # fmt: skip
     text = f"top-1 {result['top1']:.1%}, top-5 {result['top5']:.1%} of {result['images']:.0f} images"

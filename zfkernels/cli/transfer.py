@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -13,6 +15,7 @@ from zfkernels.cli import options
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from zfkernels.data import ImageSource
     from zfkernels.features import Features
     from zfkernels.models import Preprocess
     from zfkernels.results import Transfer
@@ -31,6 +34,8 @@ def _shared(command: Command) -> Command:
         options.model_options(default="zfnet64"),
         click.option("--data", required=True, help="Folder or archive whose images lie in a folder for each class."),
         click.option("--exclude", default="BACKGROUND_Google", help="Classes to leave out, separated by commas."),
+        click.option("--per-class", type=click.IntRange(min=2), help="Use so many images of each class, the first."),
+        click.option("--size", type=click.IntRange(min=1), help="Side of the network's input; its own if not given."),
         click.option("--test-per-class", type=click.IntRange(min=1), default=50, help="At most so many to test."),
         click.option("--folds", type=click.IntRange(min=1), default=5, help="Random splits."),
         click.option("--grid", type=click.IntRange(min=1), default=2, help="Cells a side that maps are averaged over."),
@@ -55,10 +60,10 @@ def _shared(command: Command) -> Command:
               help="Also train the same network from fresh weights, for so many epochs (zfnet64).")  # fmt: skip
 @click.option("--scratch-folds", type=click.IntRange(min=1), default=1, help="In so many of the folds.")
 def transfer(
-    model: str, weights: str, device: str, backend: str | None, data: str, exclude: str, test_per_class: int,
-    folds: int, grid: int, seed: int, cache: Path | None, out: Path, batch_size: int, workers: int | None,
-    as_json: bool, layer: str | None, classifier: str, train_per_class: tuple[int, ...], scratch_epochs: int | None,
-    scratch_folds: int,
+    model: str, weights: str, device: str, backend: str | None, data: str, exclude: str, per_class: int | None,
+    size: int | None, test_per_class: int, folds: int, grid: int, seed: int, cache: Path | None, out: Path,
+    batch_size: int, workers: int | None, as_json: bool, layer: str | None, classifier: str,
+    train_per_class: tuple[int, ...], scratch_epochs: int | None, scratch_folds: int,
 ) -> None:  # fmt: skip
     """Tables 4 and 5, figure 9: a new classifier on features of a trained network.
 
@@ -70,8 +75,10 @@ def transfer(
     from zfkernels.viz import transfer_figure
 
     network, preprocess = options.load_model(model, weights, device)
+    preprocess = resized(preprocess, size)
     name = layer or last_rectifier(network, preprocess)
-    features = _features(network, preprocess, (name,), data, exclude, grid, cache, batch_size, workers, not as_json)
+    chosen = choose(data, exclude, per_class)
+    features = _features(network, preprocess, (name,), chosen, grid, cache, batch_size, workers, not as_json)
     split: dict[str, Any] = {"test_per_class": test_per_class, "seed": seed, "names": features.classes}
     found = measure(
         features.values[name], features.labels, train_per_class=train_per_class, folds=folds, classifier=classifier,
@@ -97,9 +104,9 @@ def transfer(
 @click.option("--classifiers", default="softmax", help="softmax, svm, or both, separated by a comma.")
 @click.option("--train-per-class", type=click.IntRange(min=1), default=30, help="Images of each class to train.")
 def probe(
-    model: str, weights: str, device: str, backend: str | None, data: str, exclude: str, test_per_class: int,
-    folds: int, grid: int, seed: int, cache: Path | None, out: Path, batch_size: int, workers: int | None,
-    as_json: bool, layers: str | None, classifiers: str, train_per_class: int,
+    model: str, weights: str, device: str, backend: str | None, data: str, exclude: str, per_class: int | None,
+    size: int | None, test_per_class: int, folds: int, grid: int, seed: int, cache: Path | None, out: Path,
+    batch_size: int, workers: int | None, as_json: bool, layers: str | None, classifiers: str, train_per_class: int,
 ) -> None:  # fmt: skip
     """Table 7: how well classes can be told from the features of each layer.
 
@@ -111,8 +118,10 @@ def probe(
     from zfkernels.viz import probe_figure
 
     network, preprocess = options.load_model(model, weights, device)
+    preprocess = resized(preprocess, size)
     names = tuple(layers.split(",")) if layers else rectifiers(network, preprocess)
-    features = _features(network, preprocess, names, data, exclude, grid, cache, batch_size, workers, not as_json)
+    chosen = choose(data, exclude, per_class)
+    features = _features(network, preprocess, names, chosen, grid, cache, batch_size, workers, not as_json)
     results = {
         classifier: layer_probe(
             features.values, features.labels, train_per_class=(train_per_class,), test_per_class=test_per_class,
@@ -149,15 +158,34 @@ def last_rectifier(network: nn.Module, preprocess: Preprocess) -> str:
     return rectifiers(network, preprocess)[-1]
 
 
+def resized(preprocess: Preprocess, size: int | None) -> Preprocess:
+    """For another size of the network's input, whole pictures on their shorter side."""
+    return preprocess if size is None else dataclasses.replace(preprocess, size=size, resize=size)
+
+
+def choose(data: str, exclude: str, per_class: int | None) -> tuple[ImageSource, list[int]]:
+    """The source, and the images of it whose class, the folder that they lie in, is not left out."""
+    source, left_out = options.open_data(data, None), exclude.split(",")
+    seen: Counter[str] = Counter()
+    ids = []
+    for image_id in sorted(source.order):
+        name = PurePosixPath(source.keys[image_id]).parent.name
+        seen[name] += 1
+        if name not in left_out and (per_class is None or seen[name] <= per_class):
+            ids.append(image_id)
+    return source, ids
+
+
 def _features(
-    network: nn.Module, preprocess: Preprocess, layers: tuple[str, ...], data: str, exclude: str, grid: int,
-    cache: Path | None, batch_size: int, workers: int | None, progress: bool,
+    network: nn.Module, preprocess: Preprocess, layers: tuple[str, ...], chosen: tuple[ImageSource, list[int]],
+    grid: int, cache: Path | None, batch_size: int, workers: int | None, progress: bool,
 ) -> Features:  # fmt: skip
     from zfkernels.features import extract_features
 
+    source, ids = chosen
     return extract_features(
-        network, options.open_data(data, None), preprocess, layers, grid=grid, cache=cache,
-        exclude=exclude.split(","), batch_size=batch_size, workers=workers, progress=progress,
+        network, source, preprocess, layers, grid=grid, cache=cache, ids=ids, batch_size=batch_size, workers=workers,
+        progress=progress,
     )  # fmt: skip
 
 

@@ -20,7 +20,8 @@ from zfkernels.methods.progress import progress_bar
 from zfkernels.results import Correspondence
 from zfkernels.trace import Trace, trace_model
 
-WHOLE = "random"
+RANDOM = "random"
+ONE_PLACE = "random, one place"
 
 
 @torch.no_grad()
@@ -41,8 +42,12 @@ def correspondence(
 ) -> Correspondence:
     """How alike the features of different images change when the same part of each is masked.
 
+    Two random parts are always there, for comparison: ``"random"``, a place of its own for each image, as in the paper,
+    and ``"random, one place"``, the same place in all images. Masks at one place change the same units, and so the same
+    signs, whatever they hide; a part that lies at about the same place in all images has to be compared with these.
+
     Differs from the paper: the size and the colour of the mask are not in it, and neither is the number of random
-    places, which is one for each image there, as it seems; ``random_draws`` sets of them are drawn here.
+    places; ``random_draws`` sets of them are drawn here. The paper has no ``"random, one place"``.
 
     Args:
         model: Any model in eval mode that torch.fx can trace.
@@ -53,7 +58,7 @@ def correspondence(
         window: Side, or height and width, of the mask in pixels.
         fill: Of the mask, in the model's input units; 0 is the mean colour of most models.
         regions: Further random parts: boxes (top, left, bottom, right) of each image in which the mask's middle is
-            drawn. ``"random"``, anywhere in the image, is always there.
+            drawn.
         random_draws: Sets of random places.
         seed: Of the random places.
         tolerance: Changes of at most this share of the layer's largest magnitude have the sign 0: they are rounding.
@@ -74,8 +79,9 @@ def correspondence(
     corners = {name: _corners(name, middle, len(images), size, frame)[None] for name, middle in parts.items()}
     generator = torch.Generator().manual_seed(seed)
     anywhere = torch.tensor([[size[0] // 2, size[1] // 2, frame[0] - size[0] // 2, frame[1] - size[1] // 2]])
-    for name, boxes in {**(regions or {}), WHOLE: anywhere.expand(len(images), 4)}.items():
-        middles = [_draw(name, boxes, len(images), frame, generator) for _ in range(random_draws)]
+    boxes = {**(regions or {}), **dict.fromkeys((RANDOM, ONE_PLACE), anywhere.expand(len(images), 4))}
+    for name, box in boxes.items():
+        middles = [_draw(name, box, len(images), frame, generator) for _ in range(random_draws)]
         corners[name] = torch.stack([_corners(name, middle, len(images), size, frame) for middle in middles])
     steps = [trace.resolve(layer) for layer in layers]
     clean = _features(trace, images, steps, batch_size)
@@ -134,13 +140,14 @@ def _corners(name: str, middle: Tensor, count: int, size: tuple[int, int], frame
 
 
 def _draw(name: str, boxes: Tensor, count: int, frame: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """A random pixel, int64 [N, 2], of the part of each box that lies inside the image."""
+    """A random pixel, int64 [N, 2], of the part of each box that lies inside the image; for ONE_PLACE the same one."""
     if boxes.shape != (count, 4):
         raise ValueError(f"correspondence: expected region {name!r} of shape [{count}, 4], got {list(boxes.shape)}")
     limit = torch.tensor(frame)
     low = torch.minimum(boxes[:, :2].clamp(min=0).long(), limit - 1)
     high = torch.maximum(torch.minimum(boxes[:, 2:].long(), limit), low + 1)
-    return low + (torch.rand(count, 2, generator=generator, dtype=torch.float64) * (high - low)).long()
+    share = torch.rand(1 if name == ONE_PLACE else count, 2, generator=generator, dtype=torch.float64)
+    return low + (share * (high - low)).long()
 
 
 def _check_arguments(

@@ -39,7 +39,7 @@ class ImageClasses(pl.LightningDataModule):
     Raises:
         FileNotFoundError: ``source`` does not exist.
         ValueError: It has no images in a split, one class only, or different classes in its splits; or the recipe's
-            images are smaller than the network's input.
+            images, or those of ``source``, are smaller than the network's input.
     """
 
     mean: Tensor
@@ -66,14 +66,17 @@ class ImageClasses(pl.LightningDataModule):
         self.limit_classes, self.limit_per_class = limit_classes, limit_per_class
         self.cache, self.workers, self.seed, self.progress = cache, workers, seed, progress
         self.train_images = LabelledImages(
-            source, "train", recipe.stored_size, classes=limit_classes, per_class=limit_per_class
+            source, "train", recipe.stored_size, classes=limit_classes, per_class=limit_per_class, least=input_size
         )
-        self.val_images = LabelledImages(self.train_images.source, "val", recipe.stored_size, classes=limit_classes)
+        self.val_images = LabelledImages(
+            self.train_images.source, "val", recipe.stored_size, classes=limit_classes, least=input_size
+        )
         self.classes = self.train_images.classes
         if self.val_images.classes != self.classes:
             odd = sorted(set(self.val_images.classes) ^ set(self.classes))
             raise ValueError(f"ImageClasses: expected the same classes in train and val, got {odd[0]!r} in one only")
         self.std = per_channel(recipe.std)
+        self.train_images.image(0)  # the size of the first one is likely to be that of all
 
     def prepare_data(self) -> None:
         """Decodes into the cache, once per machine."""

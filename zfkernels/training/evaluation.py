@@ -64,7 +64,9 @@ def evaluate(
     if crops not in ("center", "ten"):
         raise ValueError(f"evaluate: expected crops one of center, ten, got {crops!r}")
     recipe, size = recipe or default_recipe(networks[0]), input_size_of(networks[0])
-    labelled = LabelledImages(data, split, recipe.stored_size, classes=limit_classes, per_class=limit_per_class)
+    labelled = LabelledImages(
+        data, split, recipe.stored_size, classes=limit_classes, per_class=limit_per_class, least=size
+    )
     images = labelled if cache is None else DecodedImages(labelled, cache, progress=progress)
     if recipe.mean is None:
         mean = mean_image(LabelledImages(labelled.source, "train", recipe.stored_size, classes=limit_classes))

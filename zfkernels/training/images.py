@@ -28,6 +28,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         size: Images are scaled to this shorter side and centre-cropped to ``size`` x ``size``.
         classes: Use so many of the classes, evenly spaced in the sorted list of their names; None: all.
         per_class: Use so many images of each class, the first by key; None: all.
+        least: Smaller images, by their shorter side, are refused when they are read.
 
     Attributes:
         classes: Sorted names of the class folders; a label is an index into them.
@@ -47,8 +48,9 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         *,
         classes: int | None = None,
         per_class: int | None = None,
+        least: int = 1,
     ) -> None:
-        self.source, self.split, self.size = open_source(source), split, size
+        self.source, self.split, self.size, self.least = open_source(source), split, size, least
         found = [class_of(key, split) for key in self.source.keys]
         self.classes = _evenly(sorted({name for name in found if name is not None}), classes, split)
         kept = set(self.classes)
@@ -74,7 +76,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         """One image.
 
         Raises:
-            UnreadableImageError: It cannot be decoded; the message names it.
+            UnreadableImageError: It cannot be decoded, or is too small; the message names it.
         """
         key = self.source.keys[self.ids[index]]
         try:
@@ -83,6 +85,11 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
             raise UnreadableImageError(f"LabelledImages: {key} cannot be used: {error}") from error
         if not isinstance(picture, Image.Image):
             raise TypeError(f"LabelledImages: expected source whose items are pictures, got {type(picture).__name__}")
+        if min(picture.size) < self.least:
+            raise UnreadableImageError(
+                f"LabelledImages: expected images of at least {self.least} pixels, which the network takes, "
+                f"got {key} of {picture.width}x{picture.height}"
+            )
         return F.pil_to_tensor(F.center_crop(F.resize(picture, [self.size]), [self.size]))
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:

@@ -29,9 +29,10 @@ def correspondence_figure(results: dict[str, Correspondence]) -> Figure:
             places = [n + 0.13 * (p - (len(result.parts) - 1) / 2) for n in range(len(result.layers))]
             random = result.pairs[part].shape[0] > 1
             color = GREY if random else COLORS[p % len(COLORS)]
-            face = "white" if random and part != "random" else color
+            marker = ("D" if part == "random, one place" else "s") if random else "o"
+            face = color if not random or part == "random" else "white"
             axes.errorbar(
-                places, result.mean(part), yerr=result.std(part), fmt="s" if random else "o", markersize=4.5,
+                places, result.mean(part), yerr=result.std(part), fmt=marker, markersize=4.5,
                 mfc=face, color=color, capsize=2, linewidth=1, label=part,
             )  # fmt: skip
         plain(axes, title=name, x="layer", y="sign distance" if axes is panels[0] else "")
