@@ -158,7 +158,7 @@ def _first_of_each(ids: list[int], names: list[str], count: int, split: str) -> 
     for name, images in sorted(seen.items()):
         if images < count:
             raise ValueError(
-                f"LabelledImages: expected {count} images of each class, got {images} of {name} in {split}"
+                f"LabelledImages: expected {count} images of each class, got {images} of {name!r} in {split}"
             )
     return kept
 
