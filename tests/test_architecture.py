@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "methods": {"plan", "trace", "ops", "windows", "results"},
     "captum_api": {"methods", "plan", "trace", "ops", "windows", "results"},
     "viz": {"results", "windows"},
-    "training": {"data", "models"},
+    "features": {"data", "models", "trace"},
+    "training": {"data", "models", "methods", "results"},
     "gallery": {"data", "models", "trace", "methods", "ops", "windows", "results", "viz"},
 }
 EVERYWHERE = {"_extras"}

@@ -7,13 +7,19 @@ from typing import Any
 import click
 
 import zfkernels
+from zfkernels.cli.ablate import ablate
 from zfkernels.cli.bench import bench
+from zfkernels.cli.correspondence import correspondence
 from zfkernels.cli.demo import demo
+from zfkernels.cli.diagnose import diagnose
+from zfkernels.cli.evolve import evolve
 from zfkernels.cli.gallery import gallery
 from zfkernels.cli.info import info
+from zfkernels.cli.invariance import invariance
 from zfkernels.cli.occlude import occlude
 from zfkernels.cli.project import project
 from zfkernels.cli.train import evaluate, train
+from zfkernels.cli.transfer import probe, transfer
 
 
 class _OneSentence(click.Group):
@@ -34,5 +40,10 @@ def app() -> None:
     """See what a convolutional network has learned."""
 
 
-for command in (demo, gallery, project, occlude, train, evaluate, bench, info):
+COMMANDS = (
+    demo, gallery, project, occlude, invariance, correspondence, diagnose,
+    train, evaluate, evolve, ablate, transfer, probe,
+    bench, info,
+)  # fmt: skip
+for command in COMMANDS:
     app.add_command(command)

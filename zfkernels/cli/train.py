@@ -11,6 +11,9 @@ from zfkernels.cli import options
 labelled_option = click.option(
     "--data", required=True, help="Folder or .zip archive laid out as <split>/<class>/<image>, splits train and val."
 )
+batch_option = click.option(
+    "--batch-size", type=click.IntRange(min=1), help="The recipe's if not given; the learning rate goes with it."
+)
 cache_option = click.option(
     "--cache", type=click.Path(path_type=Path), help="Folder for a decoded copy of the images; decoded on access else."
 )
@@ -21,8 +24,13 @@ cache_option = click.option(
 @labelled_option
 @options.out_option
 @click.option("--epochs", type=click.IntRange(min=1), help="The recipe's if not given.")
+@batch_option
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="End after this time, well annealed.")
-@click.option("--seed", type=int, default=0, help="Of the order of images, crops and dropout.")
+@click.option("--seed", type=int, default=0, help="Of the fresh weights, the order of images, crops and dropout.")
+@click.option("--scale", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Of the maps of zfnet64.")
+@click.option("--classes", type=click.IntRange(min=2), help="Use so many of the classes, evenly spaced.")
+@click.option("--per-class", type=click.IntRange(min=1), help="Train on so many images of each class, the first.")
+@click.option("--keep-epochs", type=options.Numbers(), default="0,1,2,5,10,20,30,40,64", help="Whose weights to keep.")
 @click.option("--devices", default="auto", help="As Lightning's: auto, or a number of devices.")
 @click.option("--nodes", type=click.IntRange(min=1), default=1, help="Machines that train together.")
 @cache_option
@@ -34,8 +42,13 @@ def train(
     data: str,
     out: Path,
     epochs: int | None,
+    batch_size: int | None,
     max_minutes: float | None,
     seed: int,
+    scale: float,
+    classes: int | None,
+    per_class: int | None,
+    keep_epochs: tuple[int, ...],
     devices: str,
     nodes: int,
     cache: Path | None,
@@ -47,21 +60,22 @@ def train(
 
     Goes on from the last checkpoint in --out where there is one.
     """
-    import dataclasses
-
     import torch
 
     from zfkernels import training
-    from zfkernels.models import get_model
+    from zfkernels.data import open_source
+    from zfkernels.training.images import LabelledImages
     from zfkernels.training.recipe import default_recipe
 
+    source = open_source(data)
+    outputs = len(LabelledImages(source, "train", 1, classes=classes).classes)
     torch.manual_seed(seed)
-    network = get_model(model, None)
-    recipe = default_recipe(network)
+    network = training.new_network(model, outputs, scale=scale)
     result = training.train(
-        network, data, out, recipe=dataclasses.replace(recipe, epochs=epochs or recipe.epochs), cache=cache,
+        network, source, out, recipe=default_recipe(network).with_budget(epochs, batch_size), cache=cache,
         workers=workers, seed=seed, devices=int(devices) if devices.isdecimal() else devices, nodes=nodes,
-        max_minutes=max_minutes, resume=not fresh, progress=not as_json,
+        max_minutes=max_minutes, keep_epochs=keep_epochs, limit_classes=classes, limit_per_class=per_class,
+        resume=not fresh, progress=not as_json,
     )  # fmt: skip
     text = f"epoch {result['epoch']:.0f}: top-1 {result['val_top1']:.1%}, top-5 {result['val_top5']:.1%}; look at {out}"
     options.report(result, text, as_json)
@@ -71,6 +85,7 @@ def train(
 @options.model_options(default="zfnet64")
 @labelled_option
 @click.option("--split", default="val", help="Folder of the data set to measure on.")
+@click.option("--with", "others", multiple=True, help="Weights of a further network of an ensemble; may be repeated.")
 @click.option("--crops", type=click.Choice(["center", "ten"]), default="center", help="Views that are averaged.")
 @cache_option
 @options.batch_size_option
@@ -83,19 +98,20 @@ def evaluate(
     backend: str | None,
     data: str,
     split: str,
+    others: tuple[str, ...],
     crops: str,
     cache: Path | None,
     batch_size: int,
     workers: int,
     as_json: bool,
 ) -> None:
-    """Top-1 and top-5 accuracy of a network."""
+    """Top-1 and top-5 accuracy of a network, or of several whose probabilities are averaged."""
     from zfkernels import training
 
-    network, _ = options.load_model(model, weights, device)
+    networks = [options.load_model(model, file, device)[0] for file in (weights, *others)]
     with options.use_backend(backend):
         result = training.evaluate(
-            network, data, split=split, crops=crops, batch_size=batch_size, cache=cache, workers=workers,
+            networks, data, split=split, crops=crops, batch_size=batch_size, cache=cache, workers=workers,
             device=device, progress=not as_json,
         )  # fmt: skip
     text = f"top-1 {result['top1']:.1%}, top-5 {result['top5']:.1%} of {result['images']:.0f} images"

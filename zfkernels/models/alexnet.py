@@ -49,4 +49,5 @@ def alexnet2012(num_classes: int = 1000, *, units: int = 4096, dropout: float = 
         nn.Dropout(dropout),
         nn.Linear(units, num_classes),
     )
-    return initialize_(ConvNet(features, classifier, input_size=224))
+    options: dict[str, int | tuple[int, ...]] = {"num_classes": num_classes, "units": units}
+    return initialize_(ConvNet(features, classifier, input_size=224, options=options))

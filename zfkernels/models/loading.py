@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +37,8 @@ def get_model(name: str, weights: str | Path | None = "DEFAULT") -> nn.Module:
             torchvision's, or ``package.module:function``, which is called without arguments.
         weights: ``"DEFAULT"`` for the weights that come with the network (torchvision downloads them; what a
             ``package.module:function`` returns is taken as it is); the path of a safetensors file or of a state dict;
-            or None for freshly drawn weights.
+            or None for freshly drawn weights. A file that ``zfkernels.training`` wrote says how many classes and
+            which layers its network has, and one of the package's own is built accordingly.
 
     Raises:
         ValueError: No such network, no such function, no default weights, a file that does not hold weights of this
@@ -43,8 +46,9 @@ def get_model(name: str, weights: str | Path | None = "DEFAULT") -> nn.Module:
         OSError: The file cannot be read, or the default weights cannot be fetched.
     """
     if isinstance(weights, Path) or weights not in ("DEFAULT", None):
-        model = _construct(name, None)
-        _load_weights_(model, Path(weights), name)
+        state, options = _read_state(Path(weights))
+        model = _construct(name, None, options)
+        _load_weights_(model, state, Path(weights), name)
     else:
         model = _construct(name, weights)
     refuse_nan_weights(model, "get_model")
@@ -97,12 +101,12 @@ def refuse_nan_weights(model: nn.Module, function: str) -> None:
             raise ValueError(f"{function}: expected model with weights free of NaN, got NaN in {key}")
 
 
-def _construct(name: str, weights: str | None) -> nn.Module:
+def _construct(name: str, weights: str | None, own: dict[str, Any] | None = None) -> nn.Module:
     if ":" in name:
         return _call(name)
     if name in _OWN:
         if weights is None:
-            return _OWN[name]()
+            return _build_own(name, own or {})
         if name in _SHIPPED:
             return _OWN[name](weights=weights)
         raise ValueError(f"get_model: expected weights for {name}, which ships without: name a file")
@@ -135,10 +139,17 @@ def _call(name: str) -> nn.Module:
     return model
 
 
-def _load_weights_(model: nn.Module, path: Path, name: str) -> None:
-    if not path.is_file():
-        raise FileNotFoundError(f"get_model: expected weights 'DEFAULT' or an existing file, got {path}")
-    state = _read_state(path)
+def _build_own(name: str, options: dict[str, Any]) -> nn.Module:
+    """One of the package's networks with the options that a file of weights names: whole numbers and tuples of them."""
+    known = inspect.signature(_OWN[name]).parameters
+    for key, value in options.items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        if key not in known or not all(type(number) is int and number > 0 for number in numbers):
+            raise ValueError(f"get_model: expected weights of {name}, got a file for {key} = {value!r}")
+    return _OWN[name](**options)
+
+
+def _load_weights_(model: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:
     expected = model.state_dict()
     missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in expected]
@@ -150,15 +161,19 @@ def _load_weights_(model: nn.Module, path: Path, name: str) -> None:
     model.load_state_dict(state, strict=False)  # the counters of batch normalisation may be missing
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
+def _read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a file, and the options of their network where the file has them."""
+    if not path.is_file():
+        raise FileNotFoundError(f"get_model: expected weights 'DEFAULT' or an existing file, got {path}")
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors import SafetensorError, safe_open
 
         try:
-            return load_file(path)
+            with safe_open(path, "pt") as file:
+                state, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
         except SafetensorError as error:
             raise ValueError(f"get_model: expected weights a safetensors file, got {path} ({error})") from error
+        return state, _options_in(metadata, path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
@@ -167,4 +182,14 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"get_model: expected weights a state dict of tensors, got {path} with something else")
-    return state
+    return state, {}
+
+
+def _options_in(metadata: dict[str, str], path: Path) -> dict[str, Any]:
+    try:
+        options = json.loads(metadata.get("options", "{}"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"get_model: expected weights with readable options, got {path} ({error})") from error
+    if not isinstance(options, dict):
+        raise ValueError(f"get_model: expected weights with options a mapping, got {path} with {options!r}")
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
@@ -19,13 +20,23 @@ class ConvNet(nn.Module):
         features: Sequential of convolutions, ReLUs, pools and contrast normalisations.
         classifier: Sequential of the fully connected layers.
         input_size: Height and width in pixels of the images that the network takes.
+        options: Whole numbers, or tuples of them, that its function was called with; they go into a file of weights,
+            so that ``get_model`` can build the network that the weights fit.
     """
 
-    def __init__(self, features: nn.Sequential, classifier: nn.Sequential, *, input_size: int) -> None:
+    def __init__(
+        self,
+        features: nn.Sequential,
+        classifier: nn.Sequential,
+        *,
+        input_size: int,
+        options: Mapping[str, int | tuple[int, ...]] | None = None,
+    ) -> None:
         super().__init__()
         self.features = features
         self.classifier = classifier
         self.input_size = input_size
+        self.options = dict(options or {})
 
     def forward(
         self,
@@ -104,7 +115,8 @@ def inference_form(model: ConvNet) -> ConvNet:
         else:
             layers.append(contrast_normalization() if isinstance(layer, BandedResponseNorm) else layer)
     classifier = copy.deepcopy(model.classifier)
-    return ConvNet(nn.Sequential(*layers), classifier, input_size=model.input_size).eval()
+    plain = ConvNet(nn.Sequential(*layers), classifier, input_size=model.input_size, options=model.options)
+    return plain.eval()
 
 
 @torch.no_grad()

@@ -56,7 +56,8 @@ def zfnet(
         nn.Dropout(dropout),
         nn.Linear(units, num_classes),
     )
-    return initialize_(ConvNet(features, classifier, input_size=224))
+    options: dict[str, int | tuple[int, ...]] = {"num_classes": num_classes, "maps": maps, "units": units}
+    return initialize_(ConvNet(features, classifier, input_size=224, options=options))
 
 
 def zfnet_large(num_classes: int = 1000, *, units: int = 4096, dropout: float = 0.5) -> ConvNet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 from torch import nn
@@ -14,8 +15,10 @@ def zfnet64(
     num_classes: int = 200,
     *,
     weights: str | Path | None = None,
-    maps: tuple[int, int, int, int, int] = (48, 96, 160, 160, 128),
-    units: tuple[int, int] = (512, 384),
+    maps: tuple[int, ...] = (48, 96, 160, 160, 128),
+    units: tuple[int, ...] = (512, 384),
+    first_filter: int = 7,
+    strides: tuple[int, int] = (2, 1),
     dropout: float = 0.2,
     training_form: bool = False,
 ) -> ConvNet:
@@ -31,8 +34,12 @@ def zfnet64(
         num_classes: Outputs of the last layer.
         weights: ``"DEFAULT"`` for those that ship with the package (Tiny-ImageNet), the path of a safetensors file,
             or None for freshly drawn ones. The dtype is float32 either way.
-        maps: Feature maps of the five convolutions.
-        units: Units of the fully connected layers 6 and 7.
+        maps: Feature maps of the convolutions: layers 1, 2, 3, 4 and 5; three or four numbers leave out layers of 3x3
+            filters in the middle (``(48, 96, 128)``: without layers 3 and 4).
+        units: Units of the fully connected layers 6 and 7; one number: without layer 7; none: without both.
+        first_filter: Height and width of the first layer's filters.
+        strides: Of the first two convolutions. ``first_filter=11, strides=(4, 1)`` against ``7`` and ``(2, 2)`` is
+            Krizhevsky's design against the paper's, with 4x4 cells left for layers 3 to 5.
         dropout: Probability of dropping a unit of layers 6 and 7 in training.
         training_form: The form to train quickly: a batch normalisation follows each convolution, and contrast
             normalisation is computed as a convolution. ``inference_form`` turns the trained network into the plain
@@ -44,37 +51,42 @@ def zfnet64(
 
     Raises:
         FileNotFoundError: ``weights`` names a file that does not exist.
+        ValueError: ``maps`` are fewer than three.
         RuntimeError: The weights do not fit the network.
     """
-    first, second, third, fourth, fifth = maps
-    sixth, seventh = units
+    if len(maps) < 3:
+        raise ValueError(f"zfnet64: expected maps of at least three layers, got {maps}")
+    first, second, *later = maps
 
     def normalization(maps: int) -> nn.LocalResponseNorm:
         return BandedResponseNorm(maps) if training_form else contrast_normalization()
 
     features = nn.Sequential(
-        *_convolution(3, first, 7, training_form, stride=2, padding=3),
+        *_convolution(3, first, first_filter, training_form, stride=strides[0], padding=first_filter // 2),
         nn.MaxPool2d(3, stride=2, padding=1),
         normalization(first),
-        *_convolution(first, second, 5, training_form, padding=2),
+        *_convolution(first, second, 5, training_form, stride=strides[1], padding=2),
         nn.MaxPool2d(3, stride=2, padding=1),
         normalization(second),
-        *_convolution(second, third, 3, training_form, padding=1),
-        *_convolution(third, fourth, 3, training_form, padding=1),
-        *_convolution(fourth, fifth, 3, training_form, padding=1),
+        *(
+            module
+            for maps_in, maps_out in pairwise((second, *later))
+            for module in _convolution(maps_in, maps_out, 3, training_form, padding=1)
+        ),
         nn.MaxPool2d(3, stride=2),
     )
-    output = nn.Linear(seventh, num_classes)
-    classifier = nn.Sequential(
-        nn.Linear(fifth * 3 * 3, sixth),
-        nn.ReLU(inplace=True),
-        nn.Dropout(dropout),
-        nn.Linear(sixth, seventh),
-        nn.ReLU(inplace=True),
-        nn.Dropout(dropout),
-        output,
+    side = _side(64, strides)
+    widths = (later[-1] * side * side, *units)
+    hidden = (
+        (nn.Linear(inputs, outputs), nn.ReLU(inplace=True), nn.Dropout(dropout)) for inputs, outputs in pairwise(widths)
     )
-    model = ConvNet(features, classifier, input_size=64)
+    output = nn.Linear(widths[-1], num_classes)
+    classifier = nn.Sequential(*(module for layer in hidden for module in layer), output)
+    options: dict[str, int | tuple[int, ...]] = {
+        "num_classes": num_classes, "maps": tuple(maps), "units": tuple(units), "first_filter": first_filter,
+        "strides": tuple(strides),
+    }  # fmt: skip
+    model = ConvNet(features, classifier, input_size=64, options=options)
     if weights is None:
         initialize_(model, std=None)
         # The output feeds a softmax, not a rectifier: small weights start it near the uniform distribution.
@@ -94,3 +106,11 @@ def _convolution(
 ) -> list[nn.Module]:
     convolution = nn.Conv2d(maps_in, maps_out, size, stride=stride, padding=padding)
     return [convolution, *([nn.BatchNorm2d(maps_out)] if batch_norm else []), nn.ReLU(inplace=True)]
+
+
+def _side(size: int, strides: tuple[int, int]) -> int:
+    """Height and width of the maps behind the last pool."""
+    for stride in strides:  # "same" padding of odd filters, then a 3x3/2 pool with padding 1
+        size = (size - 1) // stride + 1
+        size = (size - 1) // 2 + 1
+    return (size - 3) // 2 + 1

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
+from zfkernels.data import ImageSource
 from zfkernels.training.crops import center_crop, random_crop, ten_crop
 from zfkernels.training.images import DecodedImages, LabelledImages
 from zfkernels.training.recipe import Recipe
@@ -28,6 +29,7 @@ class ImageClasses(pl.LightningDataModule):
         cache: Folder for a decoded copy of the images (3 bytes per pixel); None: decoded on access.
         workers: Processes that load batches.
         seed: Determines the order of the images.
+        limit_classes, limit_per_class: Use so many classes, and so many training images of each; None: all.
         progress: Whether to show a progress bar while decoding.
 
     Attributes:
@@ -37,7 +39,7 @@ class ImageClasses(pl.LightningDataModule):
     Raises:
         FileNotFoundError: ``source`` does not exist.
         ValueError: It has no images in a split, one class only, or different classes in its splits; or the recipe's
-            images are smaller than the network's input.
+            images, or those of ``source``, are smaller than the network's input.
     """
 
     mean: Tensor
@@ -46,27 +48,35 @@ class ImageClasses(pl.LightningDataModule):
 
     def __init__(
         self,
-        source: str | Path,
+        source: str | Path | ImageSource,
         recipe: Recipe,
         *,
         input_size: int,
         cache: str | Path | None = None,
         workers: int = 0,
         seed: int = 0,
+        limit_classes: int | None = None,
+        limit_per_class: int | None = None,
         progress: bool = True,
     ) -> None:
         super().__init__()
         if recipe.stored_size < input_size:
             raise ValueError(f"ImageClasses: expected stored_size of at least {input_size}, got {recipe.stored_size}")
         self.recipe, self.input_size = recipe, input_size
+        self.limit_classes, self.limit_per_class = limit_classes, limit_per_class
         self.cache, self.workers, self.seed, self.progress = cache, workers, seed, progress
-        self.train_images = LabelledImages(source, "train", recipe.stored_size)
-        self.val_images = LabelledImages(self.train_images.source, "val", recipe.stored_size)
+        self.train_images = LabelledImages(
+            source, "train", recipe.stored_size, classes=limit_classes, per_class=limit_per_class, least=input_size
+        )
+        self.val_images = LabelledImages(
+            self.train_images.source, "val", recipe.stored_size, classes=limit_classes, least=input_size
+        )
         self.classes = self.train_images.classes
         if self.val_images.classes != self.classes:
             odd = sorted(set(self.val_images.classes) ^ set(self.classes))
             raise ValueError(f"ImageClasses: expected the same classes in train and val, got {odd[0]!r} in one only")
         self.std = per_channel(recipe.std)
+        self.train_images.image(0)  # the size of the first one is likely to be that of all
 
     def prepare_data(self) -> None:
         """Decodes into the cache, once per machine."""

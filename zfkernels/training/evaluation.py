@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from zfkernels.data import ImageSource
 from zfkernels.training.crops import center_crop, ten_crop
 from zfkernels.training.data import collate_of, mean_image, normalize, per_channel
 from zfkernels.training.images import DecodedImages, LabelledImages
@@ -19,7 +20,7 @@ from zfkernels.training.recipe import Recipe, default_recipe, input_size_of
 @torch.no_grad()
 def evaluate(
     models: nn.Module | Sequence[nn.Module],
-    data: str | Path,
+    data: str | Path | ImageSource,
     *,
     split: str = "val",
     recipe: Recipe | None = None,
@@ -27,6 +28,8 @@ def evaluate(
     batch_size: int = 128,
     cache: str | Path | None = None,
     workers: int = 0,
+    limit_classes: int | None = None,
+    limit_per_class: int | None = None,
     device: str | torch.device = "cpu",
     progress: bool = True,
 ) -> dict[str, float]:
@@ -42,6 +45,7 @@ def evaluate(
         batch_size: Images in a batch.
         cache: Folder for a decoded copy of the images; None: decoded on access.
         workers: Processes that load batches.
+        limit_classes, limit_per_class: The part of the data set that a network was trained on, as of ``train``.
         device: Where to compute.
         progress: Whether to show a progress bar.
 
@@ -60,10 +64,12 @@ def evaluate(
     if crops not in ("center", "ten"):
         raise ValueError(f"evaluate: expected crops one of center, ten, got {crops!r}")
     recipe, size = recipe or default_recipe(networks[0]), input_size_of(networks[0])
-    labelled = LabelledImages(data, split, recipe.stored_size)
+    labelled = LabelledImages(
+        data, split, recipe.stored_size, classes=limit_classes, per_class=limit_per_class, least=size
+    )
     images = labelled if cache is None else DecodedImages(labelled, cache, progress=progress)
     if recipe.mean is None:
-        mean = mean_image(LabelledImages(labelled.source, "train", recipe.stored_size))
+        mean = mean_image(LabelledImages(labelled.source, "train", recipe.stored_size, classes=limit_classes))
     else:
         mean = per_channel(recipe.mean)
     networks = [network.eval().to(device).to(memory_format=torch.channels_last) for network in networks]

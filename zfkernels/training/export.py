@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -15,7 +16,8 @@ def save_weights(model: nn.Module, path: str | Path, *, dtype: torch.dtype = tor
     """Writes a network's state dict as safetensors; the file appears only when it is complete.
 
     Args:
-        model: The network; a ``ConvNet`` is brought into its ``inference_form`` first.
+        model: The network; a ``ConvNet`` is brought into its ``inference_form`` first, and its ``options`` are
+            written beside the weights.
         path: The file to write; its folder is created if missing.
         dtype: What floating-point tensors are rounded to.
 
@@ -24,8 +26,10 @@ def save_weights(model: nn.Module, path: str | Path, *, dtype: torch.dtype = tor
     """
     from safetensors.torch import save_file
 
+    metadata = None
     if isinstance(model, ConvNet):
         model = inference_form(model)
+        metadata = {"options": json.dumps(model.options)}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {
@@ -34,7 +38,7 @@ def save_weights(model: nn.Module, path: str | Path, *, dtype: torch.dtype = tor
     }
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
-        save_file(state, partial)
+        save_file(state, partial, metadata=metadata)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -25,6 +26,9 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
             ``<split>/<class>/.../<image>``, at any depth.
         split: Name of the split's folder, such as ``"train"``.
         size: Images are scaled to this shorter side and centre-cropped to ``size`` x ``size``.
+        classes: Use so many of the classes, evenly spaced in the sorted list of their names; None: all.
+        per_class: Use so many images of each class, the first by key; None: all.
+        least: Smaller images, by their shorter side, are refused when they are read.
 
     Attributes:
         classes: Sorted names of the class folders; a label is an index into them.
@@ -32,15 +36,28 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
 
     Raises:
         FileNotFoundError: ``source`` does not exist.
-        ValueError: It holds no images of this split, or images of one class only.
+        ValueError: It holds no images of this split, images of one class only, fewer than ``classes`` classes, or a
+            class of fewer than ``per_class`` images, which is named.
     """
 
-    def __init__(self, source: str | Path | ImageSource, split: str, size: int) -> None:
-        self.source, self.split, self.size = open_source(source), split, size
-        classes = [class_of(key, split) for key in self.source.keys]
-        self.ids = [image_id for image_id, name in enumerate(classes) if name is not None]
-        names = [name for name in classes if name is not None]
-        self.classes = sorted(set(names))
+    def __init__(
+        self,
+        source: str | Path | ImageSource,
+        split: str,
+        size: int,
+        *,
+        classes: int | None = None,
+        per_class: int | None = None,
+        least: int = 1,
+    ) -> None:
+        self.source, self.split, self.size, self.least = open_source(source), split, size, least
+        found = [class_of(key, split) for key in self.source.keys]
+        self.classes = _evenly(sorted({name for name in found if name is not None}), classes, split)
+        kept = set(self.classes)
+        self.ids = [image_id for image_id, name in enumerate(found) if name in kept]
+        if per_class is not None:
+            self.ids = _first_of_each(self.ids, [str(found[image_id]) for image_id in self.ids], per_class, split)
+        names = [str(found[image_id]) for image_id in self.ids]
         if not names:
             raise ValueError(
                 f"LabelledImages: expected source with images in {split}/<class>/, got none in {self.source.name}"
@@ -59,7 +76,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         """One image.
 
         Raises:
-            UnreadableImageError: It cannot be decoded; the message names it.
+            UnreadableImageError: It cannot be decoded, or is too small; the message names it.
         """
         key = self.source.keys[self.ids[index]]
         try:
@@ -68,6 +85,11 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
             raise UnreadableImageError(f"LabelledImages: {key} cannot be used: {error}") from error
         if not isinstance(picture, Image.Image):
             raise TypeError(f"LabelledImages: expected source whose items are pictures, got {type(picture).__name__}")
+        if min(picture.size) < self.least:
+            raise UnreadableImageError(
+                f"LabelledImages: expected images of at least {self.least} pixels, which the network takes, "
+                f"got {key} of {picture.width}x{picture.height}"
+            )
         return F.pil_to_tensor(F.center_crop(F.resize(picture, [self.size]), [self.size]))
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
@@ -114,6 +136,31 @@ def class_of(key: str, split: str) -> str | None:
     """The class in a key such as ``tiny-imagenet-200/train/n01443537/000.webp``; None if it is of another split."""
     folders = PurePosixPath(key).parts[:-1]
     return folders[folders.index(split) + 1] if split in folders[:-1] else None
+
+
+def _evenly(names: list[str], count: int | None, split: str) -> list[str]:
+    if count is None:
+        return names
+    if not 2 <= count <= len(names):
+        raise ValueError(f"LabelledImages: expected classes from 2 to the {len(names)} of {split}, got {count}")
+    return [names[n * len(names) // count] for n in range(count)]
+
+
+def _first_of_each(ids: list[int], names: list[str], count: int, split: str) -> list[int]:
+    if count < 1:
+        raise ValueError(f"LabelledImages: expected per_class ≥ 1, got {count}")
+    seen: Counter[str] = Counter()
+    kept = []
+    for image_id, name in zip(ids, names, strict=True):
+        seen[name] += 1
+        if seen[name] <= count:
+            kept.append(image_id)
+    for name, images in sorted(seen.items()):
+        if images < count:
+            raise ValueError(
+                f"LabelledImages: expected {count} images of each class, got {images} of {name!r} in {split}"
+            )
+    return kept
 
 
 def _decode(images: LabelledImages, path: Path, progress: bool) -> None:

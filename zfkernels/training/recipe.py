@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from torch import nn
@@ -49,6 +50,12 @@ class Recipe:
         for name in ("epochs", "batch_size", "learning_rate", "stored_size"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"Recipe: expected {name} > 0, got {getattr(self, name)}")
+
+    def with_budget(self, epochs: int | None, batch_size: int | None) -> Recipe:
+        """The same with other epochs and batches, None: as they are; the learning rate grows with the batch."""
+        size = batch_size or self.batch_size
+        rate = self.learning_rate * size / self.batch_size
+        return dataclasses.replace(self, epochs=epochs or self.epochs, batch_size=size, learning_rate=rate)
 
 
 PAPER = Recipe(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -15,20 +16,20 @@ from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
+from zfkernels.data import ImageSource
 from zfkernels.training.callbacks import EpochWeights, LearningCurve, RenormalizeFilters
 from zfkernels.training.data import ImageClasses
+from zfkernels.training.evolution import EVOLUTION_EPOCHS
 from zfkernels.training.export import save_weights
 from zfkernels.training.module import Classifier, Diverged
 from zfkernels.training.recipe import Recipe, default_recipe, input_size_of
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-EVOLUTION_EPOCHS = (0, 1, 2, 5, 10, 20, 30, 40, 64)
-"""The epochs of the paper's figure 4, and the network before training."""
 
 
 def train(
     model: nn.Module,
-    data: str | Path,
+    data: str | Path | ImageSource,
     out: str | Path,
     *,
     recipe: Recipe | None = None,
@@ -40,13 +41,16 @@ def train(
     nodes: int = 1,
     max_minutes: float | None = None,
     keep_epochs: tuple[int, ...] = EVOLUTION_EPOCHS,
+    limit_classes: int | None = None,
+    limit_per_class: int | None = None,
+    callbacks: Sequence[pl.Callback] = (),
     resume: bool = True,
     progress: bool = True,
 ) -> dict[str, float]:
     """Trains a network on the ``train`` split of a data set and measures it on ``val`` after each epoch.
 
     Writes into ``out``: ``checkpoints/last.ckpt`` and ``best.ckpt``, ``evolution/epoch-NNN.safetensors``,
-    ``weights.safetensors`` (float32), ``summary.json``, ``learning_curve.csv`` and TensorBoard events.
+    ``weights.safetensors`` (float32), ``run.json``, ``summary.json``, ``learning_curve.csv`` and TensorBoard events.
 
     Args:
         model: A network with an ``input_size``, such as ``zfkernels.models.zfnet()``; trained in place.
@@ -62,6 +66,9 @@ def train(
         max_minutes: The run ends after this time even if epochs are left; a ``"cosine"`` learning rate is at 0 by then.
             A run under a limit cannot be repeated exactly.
         keep_epochs: Epochs whose weights are kept for a figure of their evolution.
+        limit_classes, limit_per_class: Train on so many of the classes (evenly spaced), and on so many images of each
+            (the first); validate on the same classes.
+        callbacks: Further callbacks of Lightning's, such as ``FeatureEvolution``.
         resume: Whether to go on from ``checkpoints/last.ckpt`` where ``out`` has one.
         progress: Whether to show progress bars.
 
@@ -77,11 +84,12 @@ def train(
     out = Path(out)
     recipe = recipe or default_recipe(model)
     images = ImageClasses(
-        data, recipe, input_size=input_size_of(model), cache=cache, workers=workers, seed=seed, progress=progress
-    )
+        data, recipe, input_size=input_size_of(model), cache=cache, workers=workers, seed=seed,
+        limit_classes=limit_classes, limit_per_class=limit_per_class, progress=progress,
+    )  # fmt: skip
     checkpoints = out / "checkpoints"
     curve = LearningCurve(out / "learning_curve.csv")
-    callbacks: list[pl.Callback] = [
+    used: list[pl.Callback] = [
         EpochWeights(model, out / "evolution", keep_epochs),
         curve,
         ModelCheckpoint(
@@ -93,26 +101,38 @@ def train(
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         ),
+        *callbacks,
     ]
     if recipe.max_rms is not None:
-        callbacks.insert(0, RenormalizeFilters(recipe.max_rms))
+        used.insert(0, RenormalizeFilters(recipe.max_rms))
     clock = None
     if max_minutes is not None:
         timer = Timer(timedelta(minutes=max_minutes))
-        callbacks.append(timer)
+        used.append(timer)
         clock = lambda: timer.time_elapsed() / (60 * max_minutes)  # noqa: E731
     trainer = pl.Trainer(
         max_epochs=recipe.epochs,
         precision=precision or ("bf16-mixed" if computes_in_bfloat16() else "32-true"),
         devices=devices,
         num_nodes=nodes,
-        callbacks=callbacks,
+        callbacks=used,
         logger=TensorBoardLogger(out, name="", version="tensorboard"),
         num_sanity_val_steps=0,
         enable_progress_bar=progress,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+    record = {
+        "seed": seed,
+        "recipe": dataclasses.asdict(recipe),
+        "classes": images.classes,
+        "limit_classes": limit_classes,
+        "limit_per_class": limit_per_class,
+        "train_images": len(images.train_images),
+        "val_images": len(images.val_images),
+    }
+    if trainer.is_global_zero:
+        _write_json(out / "run.json", record)
     last = checkpoints / "last.ckpt"
     model = model.to(memory_format=torch.channels_last)
     classifier = Classifier(model, recipe, classes=len(images.classes), clock=clock, seed=seed)
@@ -126,11 +146,15 @@ def train(
     summary = dict(zip(curve.COLUMNS, curve.rows[-1], strict=True))
     if trainer.is_global_zero:
         save_weights(model, out / "weights.safetensors", dtype=torch.float32)
-        record = {"seed": seed, "recipe": dataclasses.asdict(recipe), "classes": images.classes, **summary}
-        partial = out / "summary.json.partial"
-        partial.write_text(json.dumps(record, indent=2), encoding="utf-8")
-        os.replace(partial, out / "summary.json")
+        _write_json(out / "summary.json", {**record, **summary})
     return summary
+
+
+def _write_json(path: Path, record: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".json.partial")
+    partial.write_text(json.dumps(record, indent=2), encoding="utf-8")
+    os.replace(partial, path)
 
 
 def computes_in_bfloat16() -> bool:

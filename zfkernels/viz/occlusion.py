@@ -1,167 +1,22 @@
-"""Drawing: the only place that turns tensors into pictures."""
+"""Figure 7: what a network says while a square hides each part of an image."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from zfkernels._extras import require
+from zfkernels.viz.tiles import SpriteGrid, map_sprite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
-    from PIL.Image import Image
-
-INK, MUTED, PAPER = (24, 24, 27), (113, 113, 122), (255, 255, 255)
-
-
-def stretch_projections(
-    projections: Tensor,  # [P, 3, h, w], any scale
-    quantile: float = 0.99,
-) -> Tensor:  # uint8 [P, 3, h, w]
-    """Projections as pixels: zero is mid-grey, and each projection is stretched by itself, alike on both sides of it.
-
-    The rule: pixel = 127.5 + 127.5 * p / s, clamped, where s is the ``quantile`` of |p| over the cells of this
-    projection, or its largest |p| where that quantile is zero. A few extreme cells so do not turn the rest grey, and
-    the colours of a projection keep their balance; the strengths of two projections cannot be compared by eye.
-    """
-    magnitude = projections.abs().flatten(1)
-    scale = magnitude.kthvalue(max(1, round(quantile * magnitude.shape[1])), 1).values
-    scale = torch.where(scale > 0, scale, magnitude.amax(1))
-    scale = torch.where(scale > 0, scale, 1.0).view(-1, 1, 1, 1)
-    return (projections / scale * 127.5 + 127.5).clamp_(0, 255).round_().to(torch.uint8)
-
-
-def resize_tiles(
-    tiles: Tensor,  # floating point [P, 3, h, w]
-    size: tuple[int, int],
-) -> Tensor:  # [P, 3, *size]
-    """Tiles at the size in which they are shown, bicubic."""
-    return F.interpolate(tiles, size, mode="bicubic", antialias=True)
-
-
-@dataclass(frozen=True)
-class SpriteGrid:
-    """Where the tiles of one feature map lie: blocks side by side, each a square grid, in pixels.
-
-    Attributes:
-        count: Tiles of a block.
-        tile: Height and width of a tile.
-        blocks: How many blocks.
-    """
-
-    count: int
-    tile: tuple[int, int]
-    blocks: int
-
-    TILE_GAP = 2
-
-    @property
-    def side(self) -> int:
-        """Tiles in a row of a block: the smallest square that holds them."""
-        return math.isqrt(self.count - 1) + 1
-
-    @property
-    def block_gap(self) -> int:
-        """Pixels between two blocks."""
-        return max(6, self.tile[1] // 5)
-
-    @property
-    def block(self) -> tuple[int, int]:
-        """Height and width of a block."""
-        height, width = (self.side * (length + self.TILE_GAP) - self.TILE_GAP for length in self.tile)
-        return height, width
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the whole."""
-        return self.block[0], self.blocks * (self.block[1] + self.block_gap) - self.block_gap
-
-    def corner(self, block: int, rank: int) -> tuple[int, int]:
-        """Top and left of a tile."""
-        row, column = divmod(rank, self.side)
-        left = block * (self.block[1] + self.block_gap) + column * (self.tile[1] + self.TILE_GAP)
-        return row * (self.tile[0] + self.TILE_GAP), left
-
-
-def map_sprite(
-    tiles: np.ndarray,  # uint8 [blocks, k, h, w, 3], such as projections and patches
-    drawn: Sequence[bool],  # [k]
-) -> Image:
-    """One feature map as an RGBA picture: see ``SpriteGrid``. Gaps and what is not drawn are transparent.
-
-    Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 2.
-    """
-    image = require("PIL.Image", "viz")
-    blocks, count, height, width, _ = tiles.shape
-    grid = SpriteGrid(count, (height, width), blocks)
-    sprite = image.new("RGBA", grid.size[::-1])
-    for block in range(blocks):
-        for rank in np.flatnonzero(drawn).tolist():
-            sprite.paste(image.fromarray(tiles[block, rank]), grid.corner(block, rank)[::-1])
-    return sprite
-
-
-def feature_sheet(
-    rows: Sequence[tuple[str, Sequence[tuple[str, Image]]]],
-    *,
-    columns: int,
-    margin: int = 18,
-) -> Image:
-    """Maps of several layers on one page, as in the paper's figure 2.
-
-    Args:
-        rows: For each layer its title, and (caption, sprite) of each map.
-        columns: Maps beside each other.
-        margin: Pixels around the page and between maps.
-
-    Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 2.
-    """
-    image, draw_on = require("PIL.Image", "viz"), require("PIL.ImageDraw", "viz")
-    load_font = require("PIL.ImageFont", "viz").load_default
-    title_font, caption_font = load_font(22), load_font(13)
-    width = max(
-        sum(sprite.width + margin for _, sprite in maps[start : start + columns])
-        for _, maps in rows
-        for start in range(0, max(len(maps), 1), columns)
-    )
-    width = max(width, *(round(title_font.getlength(title)) + margin for title, _ in rows))
-    height = margin
-    for _, maps in rows:
-        height += 34 + sum(
-            max(sprite.height for _, sprite in maps[start : start + columns]) + 18 + margin
-            for start in range(0, len(maps), columns)
-        )
-    page = image.new("RGB", (width + margin, height), PAPER)
-    draw = draw_on.Draw(page)
-    y = margin
-    for title, maps in rows:
-        draw.text((margin, y), title, INK, font=title_font)
-        y += 34
-        for start in range(0, len(maps), columns):
-            x, line = margin, maps[start : start + columns]
-            for caption, sprite in line:
-                page.paste(sprite, (x, y), sprite)
-                draw.text((x, y + sprite.height + 2), caption, MUTED, font=caption_font)
-                x += sprite.width + margin
-            y += max(sprite.height for _, sprite in line) + 18 + margin
-    return page
-
-
-def as_picture(
-    pixels: Tensor,  # uint8 [3, H, W]
-) -> Image:
-    """Pixels as an RGBA picture."""
-    image = require("PIL.Image", "viz").fromarray(pixels.permute(1, 2, 0).cpu().numpy())
-    return image.convert("RGBA")
 
 
 def occlusion_figure(

@@ -1,0 +1,149 @@
+"""zfkernels invariance"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zfkernels.cli import options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zfkernels.cli.images import Loaded
+    from zfkernels.models import Preprocess
+    from zfkernels.results import Invariance
+
+FILES = ("invariance.png", "invariance.csv", "invariance.json")
+COLUMNS = ("transform", "amount", "image", "class", "layer", "distance", "relative", "probability")
+
+
+@click.command()
+@options.model_options(default="zfnet64")
+@options.data_option
+@options.limit_option
+@click.option(
+    "--layers", help="Names, separated by commas; the first rectifier and the last layer but one if not given."
+)
+@click.option("--transforms", default="vertical,scale,rotation",
+              help="Of vertical, horizontal, scale, rotation, brightness.")  # fmt: skip
+@click.option("--classes", type=click.Choice(["model", "labels"]), default="model",
+              help="The class whose probability counts: what the model says of the image, or its label.")  # fmt: skip
+@options.out_option
+@options.batch_size_option
+@options.json_option
+def invariance(
+    model: str,
+    weights: str,
+    device: str,
+    backend: str | None,
+    data: str,
+    limit: int | None,
+    layers: str | None,
+    transforms: str,
+    classes: str,
+    out: Path,
+    batch_size: int,
+    as_json: bool,
+) -> None:
+    """Figure 5: how features and the class move when images are moved, scaled, turned or lit otherwise.
+
+    Writes to --out invariance.png, invariance.csv (all distances and probabilities) and invariance.json (for each
+    transformation and layer one number: 1 minus the mean distance, in units of that between two images; by class too).
+    """
+    import torch
+
+    from zfkernels.cli.images import known_classes, load_images
+    from zfkernels.cli.tables import write_csv, write_json
+    from zfkernels.gallery.staging import staged
+    from zfkernels.methods.invariance import invariance as measure
+    from zfkernels.trace import trace_model
+    from zfkernels.viz import invariance_figure
+
+    network, preprocess = options.load_model(model, weights, device)
+    loaded = load_images("invariance", data, limit, preprocess, device)
+    names = layers.split(",") if layers else ends(trace_model(network), preprocess.size)
+    targets = None if classes == "model" else known_classes("invariance", model, loaded.labels)
+    mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
+    black, white = -mean / std, (1 - mean) / std
+    with options.use_backend(backend):
+        results = [
+            measure(network, loaded.images, transform, layers=names, targets=targets, batch_size=batch_size,
+                    progress=not as_json, black=black, white=white)
+            for transform in transforms.split(",")
+        ]  # fmt: skip
+    strips = {result.transform: _strip(result, loaded, preprocess, black, white) for result in results}
+    record = _record(model, data, loaded, results)
+    with staged(out, FILES, "invariance") as folder:
+        captions = [Path(key).stem for key in loaded.keys]
+        invariance_figure(results, strips, captions).savefig(folder / FILES[0], dpi=110)
+        write_csv(folder / FILES[1], COLUMNS, _rows(results, loaded.keys))
+        write_json(folder / FILES[2], record)
+    text = [f"{len(loaded.keys)} images; 1: does not notice, 0: as far as another image"]
+    text += [
+        f"{entry['transform']}: " + ", ".join(f"{layer} {value:.2f}" for layer, value in entry["invariance"].items())
+        + f"; {entry['probability_kept']:.0%} of the probability kept"
+        for entry in record["results"]
+    ]  # fmt: skip
+    options.report({"out": str(out), **record}, "\n".join([*text, f"look at {out / FILES[0]}"]), as_json)
+
+
+def ends(trace: Any, side: int) -> list[str]:
+    """The first rectifier, and the last layer before the classes that is one: the paper's layers 1 and 7."""
+    rectifiers = [info.name for info in trace.layer_info((side, side)) if info.kind == "relu"]
+    if len(rectifiers) < 2:
+        raise ValueError("invariance: expected a model with two rectifiers or more, or --layers, got neither")
+    return [rectifiers[0], rectifiers[-1]]
+
+
+def _strip(result: Invariance, loaded: Loaded, preprocess: Preprocess, black: Tensor, white: Tensor) -> Tensor:
+    """Pictures of the first images under a few amounts, uint8 [images, STRIP, 3, H, W]."""
+    import torch
+
+    from zfkernels.methods.invariance import transform_images
+    from zfkernels.viz.invariance import SHOWN, STRIP
+
+    images = loaded.images[:SHOWN].cpu()
+    chosen = torch.linspace(0, len(result.amounts) - 1, STRIP).round().long()
+    changed = [
+        transform_images(images, result.transform, float(result.amounts[n]), black=black, white=white) for n in chosen
+    ]
+    return preprocess.to_pixels(torch.stack(changed, 1))
+
+
+def _rows(results: list[Invariance], keys: list[str]) -> Any:
+    for result in results:
+        relative = result.relative
+        for t, amount in enumerate(result.amounts.tolist()):
+            for n, key in enumerate(keys):
+                for k, layer in enumerate(result.layers):
+                    yield (
+                        result.transform, amount, key, int(result.targets[n]), layer, float(result.distance[t, k, n]),
+                        float(relative[t, k, n]), float(result.probability[t, n]),
+                    )  # fmt: skip
+
+
+def _record(model: str, data: str, loaded: Loaded, results: list[Invariance]) -> dict[str, Any]:
+    from zfkernels.models import get_categories
+
+    names = get_categories(model)
+    entries = []
+    for result in results:
+        layers = result.layers
+        by_class = {
+            names[n] if n < len(names) else f"class {n}": dict(zip(layers, values.tolist(), strict=True))
+            for n, values in result.by_class().items()
+        }
+        entries.append({
+            "transform": result.transform,
+            "amounts": result.amounts.tolist(),
+            "invariance": dict(zip(layers, result.summary.mean(1).tolist(), strict=True)),
+            "distance_between_images": dict(zip(layers, result.reference.tolist(), strict=True)),
+            "mean_relative": {layer: result.relative[:, n].mean(1).tolist() for n, layer in enumerate(layers)},
+            "mean_probability": result.probability.mean(1).tolist(),
+            "probability_kept": float(result.kept.mean()),
+            "by_class": by_class,
+        })  # fmt: skip
+    return {"model": model, "data": data, "images": len(loaded.keys), "results": entries, "skipped": loaded.skipped}

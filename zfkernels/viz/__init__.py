@@ -1,0 +1,37 @@
+"""Drawing: the only place that turns tensors into pictures. One module for each kind of figure."""
+
+from zfkernels.viz.ablation import ablation_figure
+from zfkernels.viz.correspondence import correspondence_figure
+from zfkernels.viz.diagnosis import diagnosis_figure
+from zfkernels.viz.evolution import convergence_figure, evolution_sheet
+from zfkernels.viz.invariance import invariance_figure
+from zfkernels.viz.occlusion import OcclusionRow, occlusion_figure, occlusion_sheet
+from zfkernels.viz.tiles import (
+    SpriteGrid,
+    as_picture,
+    feature_sheet,
+    map_sprite,
+    resize_tiles,
+    stretch_projections,
+)
+from zfkernels.viz.transfer import probe_figure, transfer_figure
+
+__all__ = [
+    "OcclusionRow",
+    "SpriteGrid",
+    "ablation_figure",
+    "as_picture",
+    "convergence_figure",
+    "correspondence_figure",
+    "diagnosis_figure",
+    "evolution_sheet",
+    "feature_sheet",
+    "invariance_figure",
+    "map_sprite",
+    "occlusion_figure",
+    "occlusion_sheet",
+    "probe_figure",
+    "resize_tiles",
+    "stretch_projections",
+    "transfer_figure",
+]

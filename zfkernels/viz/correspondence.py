@@ -1,0 +1,42 @@
+"""Table 1 as a figure: the distance of each masked part, by layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zfkernels.results import Correspondence
+from zfkernels.viz.style import COLORS, GREY, new_figure, plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def correspondence_figure(results: dict[str, Correspondence]) -> Figure:
+    """For each network the mean sign distance of each part, with its standard deviation over pairs; parts in colours.
+
+    Args:
+        results: Of each network, by its name.
+
+    Source: Zeiler & Fergus 2013 (arXiv 1311.2901), table 1.
+    """
+    layers = sum(len(result.layers) for result in results.values())
+    figure = new_figure(1.6 + 1.15 * layers, 3.1)
+    panels = figure.subplots(
+        1, len(results), squeeze=False, sharey=True, width_ratios=[len(result.layers) for result in results.values()]
+    )[0]
+    for axes, (name, result) in zip(panels, results.items(), strict=True):
+        for p, part in enumerate(result.parts):
+            places = [n + 0.13 * (p - (len(result.parts) - 1) / 2) for n in range(len(result.layers))]
+            random = result.pairs[part].shape[0] > 1
+            color = GREY if random else COLORS[p % len(COLORS)]
+            marker = ("D" if part == "random, one place" else "s") if random else "o"
+            face = color if not random or part == "random" else "white"
+            axes.errorbar(
+                places, result.mean(part), yerr=result.std(part), fmt=marker, markersize=4.5,
+                mfc=face, color=color, capsize=2, linewidth=1, label=part,
+            )  # fmt: skip
+        plain(axes, title=name, x="layer", y="sign distance" if axes is panels[0] else "")
+        axes.set_xticks(range(len(result.layers)), result.layers, rotation=20, ha="right")
+        axes.set_ylim(bottom=0)
+    panels[-1].legend(fontsize=7.5, frameon=False, loc="upper left", bbox_to_anchor=(1, 1), title="masked")
+    return figure

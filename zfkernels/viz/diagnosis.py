@@ -1,0 +1,104 @@
+"""Figure 6: the first layers of networks side by side, and what is wrong with them in numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from zfkernels.results import Diagnosis
+from zfkernels.viz.style import COLORS, new_figure, plain
+from zfkernels.viz.tiles import stretch_projections
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BANDS = ("low", "middle", "high")
+
+
+def diagnosis_figure(results: Mapping[str, Diagnosis]) -> Figure:
+    """A row for each network: its first-layer filters, their frequencies, what aliases, activity of all layers.
+
+    Filters are stretched one by one and sorted by their root mean square; dead ones have a red frame.
+
+    Args:
+        results: Of each network, by its name.
+
+    Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 6.
+    """
+    figure = new_figure(13.2, 3.2 * len(results))
+    grid = figure.subplots(len(results), 4, squeeze=False, width_ratios=[1.15, 1, 1, 1.15])
+    for line, (name, result) in zip(grid, results.items(), strict=True):
+        _filter_panel(line[0], result, name)
+        _band_panel(line[1], result)
+        _aliasing_panel(line[2], result)
+        _activity_panel(line[3], result)
+    return figure
+
+
+def _filter_panel(axes: Axes, result: Diagnosis, name: str) -> None:
+    filters = result.filters
+    first = result.layers[0]
+    order = first.rms.argsort(descending=True)
+    shown = stretch_projections(filters[order].float()) if filters.shape[1] == 3 else _grey(filters[order])
+    count, _, height, width = shown.shape
+    columns = math.ceil(math.sqrt(count * 1.3))
+    rows = math.ceil(count / columns)
+    board = torch.full((rows * (height + 1) - 1, columns * (width + 1) - 1, 3), 255, dtype=torch.uint8)
+    for n in range(count):
+        top, left = n // columns * (height + 1), n % columns * (width + 1)
+        board[top : top + height, left : left + width] = shown[n].permute(1, 2, 0)
+    axes.imshow(board.numpy(), interpolation="nearest")
+    for n in first.dead[order].nonzero().flatten().tolist():
+        top, left = n // columns * (height + 1), n % columns * (width + 1)
+        xs, ys = (left - 0.8, left + width - 0.2), (top - 0.8, top + height - 0.2)
+        across, down = (xs[0], xs[1], xs[1], xs[0], xs[0]), (ys[0], ys[0], ys[1], ys[1], ys[0])
+        axes.plot(across, down, color=COLORS[3], linewidth=1.2)
+    axes.set_axis_off()
+    size = "x".join(str(n) for n in filters.shape[2:])
+    axes.set_title(f"{name}: {count} filters, {size}/{result.stride[0]}", fontsize=9, loc="left", parse_math=False)
+
+
+def _grey(filters: Tensor) -> Tensor:
+    return stretch_projections(filters.float().mean(1, keepdim=True).expand(-1, 3, -1, -1))
+
+
+def _band_panel(axes: Axes, result: Diagnosis) -> None:
+    """Each filter's shares, sorted by the middle one."""
+    order = result.bands[:, 1].argsort()
+    bottom = torch.zeros(len(order), dtype=torch.float64)
+    for n, band in enumerate(BANDS):
+        share = 100 * result.bands[order, n]
+        label = f"{band}: {100 * float(result.power_by_band[n]):.0f} % (noise {100 * float(result.flat[n]):.0f})"
+        axes.bar(range(len(order)), share, bottom=bottom, width=1, color=COLORS[(0, 2, 1)[n]], label=label)
+        bottom += share
+    plain(axes, title="power by frequency in %, one bar per filter", x="filter, by its middle share")
+    axes.set(ylim=(0, 100), xlim=(-0.5, len(order) - 0.5))
+    axes.legend(fontsize=7, loc="lower left", framealpha=0.85)
+
+
+def _aliasing_panel(axes: Axes, result: Diagnosis) -> None:
+    axes.hist(100 * result.aliased.numpy(), bins=[5.0 * n for n in range(21)], color=COLORS[0])
+    axes.axvline(100 * float(result.aliased.mean()), color=COLORS[3], linewidth=1.4)
+    plain(
+        axes,
+        title=f"power beyond the stride: mean {100 * float(result.aliased.mean()):.0f} %",
+        x="share of a first-layer map's power that aliases, in %",
+        y="maps",
+    )
+
+
+def _activity_panel(axes: Axes, result: Diagnosis) -> None:
+    for n, layer in enumerate(result.layers):
+        share = layer.active.sort(descending=True).values
+        places = torch.linspace(0, 100, len(share))
+        label = f"{layer.layer}: {int(layer.dead.sum())} dead of {len(share)}"
+        axes.plot(places, 100 * share, color=COLORS[n % len(COLORS)], linewidth=1.4, label=label)
+    plain(axes, title="images in which a map is active, in %", x="maps, strongest first, in %")
+    axes.set_ylim(-2, 103)
+    if len(result.layers) <= 8:
+        axes.legend(fontsize=7, frameon=False, loc="lower left")

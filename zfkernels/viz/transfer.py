@@ -1,0 +1,65 @@
+"""Tables 4, 5 and 7 and figure 9: accuracy by images per class, and by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from zfkernels.results import LayerProbe, Transfer
+from zfkernels.viz.style import COLORS, new_figure, plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def transfer_figure(results: Mapping[str, Transfer], *, published: Mapping[int, float] | None = None) -> Figure:
+    """Accuracy against training images per class, a line for each network.
+
+    Args:
+        results: Of each network or classifier, by its name.
+        published: Accuracy in percent by images per class, to be drawn beside.
+
+    Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 9.
+    """
+    figure = new_figure(5.2, 3.3)
+    axes = figure.subplots()
+    for n, (name, result) in enumerate(results.items()):
+        axes.errorbar(
+            result.train_per_class, 100 * result.mean, yerr=100 * result.std, marker="o", markersize=4, capsize=2,
+            linewidth=1.4, color=COLORS[n % len(COLORS)], label=name,
+        )  # fmt: skip
+    if published:
+        axes.plot(list(published), list(published.values()), "x", color="#18181b", label="the paper's network")
+    plain(axes, x="training images of each class", y="mean accuracy of the classes in %")
+    axes.set_ylim(0, 100)
+    axes.legend(fontsize=7.5, frameon=False, loc="lower right")
+    return figure
+
+
+def probe_figure(results: Mapping[str, LayerProbe]) -> Figure:
+    """Accuracy against depth, a line for each network and classifier, for the largest number of training images.
+
+    Args:
+        results: By name; all of the same layers, or each in a panel of its own.
+
+    Source: Zeiler & Fergus 2013 (arXiv 1311.2901), table 7.
+    """
+    panels: dict[tuple[str, ...], dict[str, LayerProbe]] = {}
+    for name, result in results.items():
+        panels.setdefault(result.layers, {})[name] = result
+    figure = new_figure(max(4.2, sum(1.2 + 0.42 * len(layers) for layers in panels)), 3.5)
+    ratios = [len(layers) + 1 for layers in panels]
+    for axes, (layers, lines) in zip(
+        figure.subplots(1, len(panels), squeeze=False, sharey=True, width_ratios=ratios)[0], panels.items(), strict=True
+    ):
+        for n, (name, result) in enumerate(lines.items()):
+            mean = [100 * float(transfer.mean[-1]) for transfer in result.transfers]
+            std = [100 * float(transfer.std[-1]) for transfer in result.transfers]
+            color = COLORS[n % len(COLORS)]
+            axes.errorbar(range(len(layers)), mean, yerr=std, marker="o", markersize=4, capsize=2, linewidth=1.4,
+                          color=color, label=name)  # fmt: skip
+        plain(axes, x="layer", y="mean accuracy of the classes in %")
+        axes.set_xticks(range(len(layers)), layers, rotation=35, ha="right")
+        axes.set_ylim(bottom=0)
+        axes.legend(fontsize=7.5, frameon=False, loc="best")
+    return figure
