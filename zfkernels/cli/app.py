@@ -9,7 +9,7 @@ import click
 import zfkernels
 from zfkernels.cli.bench import bench
 from zfkernels.cli.demo import demo
-from zfkernels.cli.gallery import gallery
+from zfkernels.cli.gallery import figure, gallery
 from zfkernels.cli.info import info
 from zfkernels.cli.occlude import occlude
 from zfkernels.cli.project import project
@@ -34,5 +34,5 @@ def app() -> None:
     """See what a convolutional network has learned."""
 
 
-for command in (demo, gallery, project, occlude, train, evaluate, bench, info):
+for command in (demo, gallery, figure, project, occlude, train, evaluate, bench, info):
     app.add_command(command)

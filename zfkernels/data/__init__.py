@@ -33,9 +33,9 @@ def open_source(data: Any) -> ImageSource:
     """The images of ``data``.
 
     Args:
-        data: A folder, a ``.zip`` or ``.tar`` archive (also compressed), shards (``shards-{000..012}.tar``, or a folder
-            of tar files), an address of fsspec's, ``"embedded"`` for the photos that ship with scikit-image, a map-style
-            or an iterable data set, or a source, which is returned as it is.
+        data: A folder, a ``.zip`` or ``.tar`` archive (also compressed), shards (``shards-{000..012}.tar``, or a
+            folder of tar files), an address of fsspec's, ``"embedded"`` for the photos that ship with scikit-image, a
+            map-style or an iterable data set, or a source, which is returned as it is.
 
     Raises:
         FileNotFoundError: The path does not exist.

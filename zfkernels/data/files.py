@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from zfkernels.data.source import ImageSource, UnreadableImageError
 from zfkernels.data.places import open_store
+from zfkernels.data.source import ImageSource, UnreadableImageError
 from zfkernels.data.stores import BROKEN_ARCHIVE, Shards
 
 # Only these decoders run on what may be anybody's files; Pillow has others that start external programs.
@@ -45,7 +45,8 @@ class ImageFiles(ImageSource):
     """The images in a folder and its subfolders, in an archive (zip or tar, also compressed), or in several archives.
 
     The path of one image file is a source of one image; several archives are named by a pattern
-    (``shards-{000..012}.tar``), or as a folder of tar files; addresses such as ``s3://bucket/photos`` go through fsspec.
+    (``shards-{000..012}.tar``), or as a folder of tar files; addresses such as ``s3://bucket/photos`` go through
+    fsspec.
 
     Keys are the paths inside the folder or archive, after the archive's name where there are several; ids follow their
     sorted order, so that a folder and an archive of it have the same ids. An image's label is the name of the folder

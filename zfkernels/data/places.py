@@ -21,8 +21,9 @@ def open_store(data: str | os.PathLike[str]) -> Store:
     """The store that ``data`` names.
 
     Args:
-        data: A folder, an archive or an image; several archives as a pattern (``shards-{000..012}.tar``, ``part-*.tar``)
-            or as a folder that holds nothing but tar files; or such an address of fsspec's (``s3://bucket/photos``).
+        data: A folder, an archive or an image; several archives as a pattern (``shards-{000..012}.tar``,
+            ``part-*.tar``) or as a folder that holds nothing but tar files; or an address of fsspec's
+            (``s3://bucket/photos``).
 
     Raises:
         FileNotFoundError: There is nothing.
@@ -119,7 +120,9 @@ def _remote(url: str) -> Store:
 
     def archive(path: str, name: str) -> Archive | None:
         info = fs.info(path)
-        return as_archive(name, partial(_open_remote, protocol, path), [info.get(key) for key in ("size", "ETag", "mtime")])
+        return as_archive(
+            name, partial(_open_remote, protocol, path), [info.get(key) for key in ("size", "ETag", "mtime")]
+        )
 
     if _is_pattern(url):
         paths = [path for pattern in _expand(root) for path in sorted(fs.glob(pattern))]

@@ -66,7 +66,7 @@ class _Walked(IterableDataset["Batch | str"]):
         self.source, self.preprocess, self.ids, self.batch_size, self.skip = source, preprocess, ids, batch_size, skip
 
     def __iter__(self) -> Iterator[Batch | str]:
-        """Batches; in the end the reason why there are no more, if the walk broke off (an error would lose its text)."""
+        """Batches; in the end the reason why there are no more, if the walk broke off: an error would lose its text."""
         items: list[Item] = []
         seen = 0
         try:

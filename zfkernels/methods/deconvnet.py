@@ -276,8 +276,12 @@ class Forward:
         progress: bool = False,
     ) -> Projections:
         """Projects activations of one of the layers; arguments and result as those of :meth:`DeconvNet.project`."""
+        step, value = self.values[layer]
+        below = {other.name for other in self.net.trace.needed_for([step.name])}
+        shapes = {name: shape for name, shape in self.clean.shapes.items() if name in below}
+        clean = Clean(shapes, self.clean.switches, self.clean.values)  # as if the pass had ended at this layer
         return self.net._project(
-            self.images, self.clean, *self.values[layer], layer, channels, position, units, batch_size, progress
+            self.images, clean, step, value, layer, channels, position, units, batch_size, progress
         )
 
 
