@@ -41,7 +41,7 @@ class Batch:
     number: int = 0
 
 
-class _Decoded(Dataset[Item]):
+class _Decoded(Dataset[tuple[int, Item]]):
     """The images of a source with random access; sampled by (number of the batch, id)."""
 
     def __init__(self, source: ImageSource, preprocess: Preprocess) -> None:
@@ -170,7 +170,7 @@ def stream(
         return
     yield from DataLoader(
         _Decoded(source, preprocess),
-        batch_sampler=chosen,  # type: ignore[arg-type]  # places are pairs
+        batch_sampler=chosen,
         num_workers=min(workers, len(chosen)),
         collate_fn=_collate,
     )

@@ -62,9 +62,9 @@ class Gallery:
         return read_table(self.path / "topk.parquet")
 
     def maps(self, layer: str) -> list[int]:
-        """The maps of a layer that fired."""
+        """The maps of a layer that are drawn: all that fired, and without a rectifier the others too."""
         record = self._record(layer)
-        return sorted(set(range(record["maps"])) - set(record["dead"]))
+        return sorted(set(range(record["maps"])) - set(record["dead"] if record["rectified"] else ()))
 
     def winners(self, layer: str, channel: int) -> list[dict[str, Any]]:
         """The rows of the table for one map that are drawn, by rank.

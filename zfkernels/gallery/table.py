@@ -53,8 +53,8 @@ class Winners:
 
     @property
     def dead(self) -> list[int]:
-        """The maps that never fired."""
-        return self.channel[(self.rank == 0) & ~self.drawn].tolist()
+        """The maps that were never above zero."""
+        return self.channel[(self.rank == 0) & (self.value <= 0)].tolist()
 
     def by_map(self) -> Iterator[tuple[int, Tensor]]:
         """Each map that fired, and the rows of its winners by rank, those that are not drawn included."""

@@ -13,7 +13,9 @@ from typing import Any
 
 from zfkernels._extras import require
 from zfkernels.gallery.checkpoint import flush_folder, write_json
+from zfkernels.gallery.staging import flush, make_folder, remove_empty, unwritable
 
+NAME = "build_gallery"
 STATE, LOCK, RUN = ".unfinished", ".lock", "run.json"
 # gallery.json comes last: where it is, the rest is too.
 ENTRIES = ("maps", "images", "topk.parquet", "index.html", "gallery.json")
@@ -62,7 +64,7 @@ class Workplace:
     def publish(self) -> None:
         """Moves the results to where they belong; what was there before goes."""
         for name in ENTRIES:
-            _flush(self.state / name)
+            flush(self.state / name)
         (self.out / ENTRIES[-1]).unlink(missing_ok=True)
         for name in ENTRIES:
             if not (self.state / name).exists():  # moved before a crash
@@ -97,7 +99,7 @@ def workplace(out: Path) -> Iterator[Workplace]:
         OSError: ``out`` cannot be made or written to, another run works in it, or the disk is full.
     """
     filelock = require("filelock", "viz")
-    made = _make(out)
+    made = make_folder(out, NAME)
     place = Workplace(out)
     lock = filelock.FileLock(out / LOCK, blocking=False)
     try:
@@ -112,7 +114,7 @@ def workplace(out: Path) -> Iterator[Workplace]:
                 f"build_gallery: the disk of {out} is full; what is done is kept, and the same call goes on from there",
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EDQUOT):
-            raise _unwritable(out, error) from error
+            raise unwritable(out, error, NAME) from error
         raise
     finally:
         _tidy(place, made)
@@ -139,33 +141,4 @@ def _tidy(place: Workplace, made: Sequence[Path]) -> None:
     """Leaves nothing behind where nothing was begun."""
     if place.out.is_dir() and {path.name for path in place.out.iterdir()} <= {LOCK}:
         (place.out / LOCK).unlink(missing_ok=True)
-    _remove(made)
-
-
-def _flush(path: Path) -> None:
-    """Makes sure that the bytes are on the disk before the name says so."""
-    for file in path.rglob("*") if path.is_dir() else (path,):
-        if file.is_file():
-            with open(file, "rb") as handle:
-                os.fsync(handle.fileno())
-
-
-def _make(folder: Path) -> list[Path]:
-    """Makes a folder and those above it; returns the ones that did not exist, innermost first."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        _remove(missing)
-        raise _unwritable(folder, error) from error
-    return missing
-
-
-def _remove(folders: Sequence[Path]) -> None:
-    for folder in folders:
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-
-
-def _unwritable(out: Path, error: OSError) -> OSError:
-    return OSError(f"build_gallery: expected out a folder that can be written, got {out} ({error.strerror or error})")
+    remove_empty(made)
