@@ -1,4 +1,6 @@
-"""The first pass on a Ray cluster: tasks decode batches, actors run the network, this program merges what they find.
+"""The first pass on a Ray cluster: actors run the network, this program merges what they find.
+
+Where there are GPUs, tasks on the CPUs of the cluster decode the batches for them; else each actor decodes its own.
 
 Ray Data repeats what a lost worker or machine had in hand. Each batch reaches this program once, by its number, so that
 nothing is counted twice; its checkpoints are those of the local engine, and either engine takes up the other's run.
@@ -51,9 +53,24 @@ class _Decode:
 
 
 class _Sweep:
-    """Images of some batches → the partial top-k of all layers and what was skipped."""
+    """Images of some batches → the partial top-k of all layers and what was skipped.
 
-    def __init__(self, model: nn.Module, layers: Sequence[Layer], top_k: int, batch_size: int, device: str) -> None:
+    Args:
+        model, layers, top_k, batch_size: As ``Sweeper`` takes them.
+        device: Where the network runs.
+        decode: Makes images of the numbers of batches, where nobody has done so before.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[Layer],
+        top_k: int,
+        batch_size: int,
+        device: str,
+        decode: _Decode | None,
+    ) -> None:
+        self.decode = decode
         self.sweeper = Sweeper(trace_model(model.to(device)), layers, top_k, batch_size)
 
     def __call__(self, table: Table) -> Table:
@@ -62,13 +79,16 @@ class _Sweep:
         self.sweeper.reset()
         progress = Progress()
         skipped: list[Any] = []
-        for number, images, ids, reasons in zip(
-            *(table[key] for key in ("number", "images", "ids", "skipped")), strict=True
-        ):
+        for row in range(len(table["number"])):
+            one = {name: column[row : row + 1] for name, column in table.items()}
+            if self.decode is not None:
+                with progress.timed("waiting for images"):
+                    one = self.decode(one)
+            images, ids = one["images"][0], one["ids"][0]
             there = ids >= 0
             tensors = torch.from_numpy(np.ascontiguousarray(images[there])), torch.from_numpy(ids[there])
-            self.sweeper.update(Batch(*tensors, [], [], int(number)), progress)
-            skipped += json.loads(reasons)
+            self.sweeper.update(Batch(*tensors, [], [], int(one["number"][0])), progress)
+            skipped += json.loads(one["skipped"][0])
         meta = {"numbers": table["number"].tolist(), "skipped": skipped, "seconds": progress.seconds}
         return {"state": np.array([save(self.sweeper.tensors())], object), "meta": np.array([json.dumps(meta)])}
 
@@ -129,28 +149,27 @@ def _pipeline(
     """Rows of partial results, in whatever order."""
     resources = ray.cluster_resources()
     gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
-    if cpus < 2:
-        raise RuntimeError(f"build_gallery: expected a Ray cluster of at least 2 CPUs, got {cpus}")
-    actors = gpus or cpus - 1  # the last one decodes
+    actors = gpus or max(1, cpus)
     decode = _Decode(source, preprocess, batches, size)
-    shared = ray.put(decode)
     model = copy.deepcopy(sweeper.trace.model).cpu()
+    numbers = ray.data.from_items(left, override_num_blocks=-(-len(left) // GATHER))
+    if gpus:
+        shared = ray.put(decode)  # once to each machine, not once to each task
 
-    def decoded(table: Table) -> Table:
-        return ray.get(shared)(table)
+        def decoded(table: Table) -> Table:
+            return ray.get(shared)(table)
 
-    found = (
-        ray.data.from_items(left, override_num_blocks=len(left))
-        .map_batches(decoded, batch_size=1, num_cpus=1)
-        .map_batches(
-            _Sweep,
-            fn_constructor_args=(model, sweeper.layers, sweeper.top_k, size, "cuda" if gpus else "cpu"),
-            batch_size=GATHER,
-            num_cpus=0 if gpus else 1,
-            num_gpus=1 if gpus else 0,
-            concurrency=(1, actors) if actors > 1 else 1,
-        )
-    )
+        numbers = numbers.map_batches(decoded, batch_size=1, num_cpus=1)
+    found = numbers.map_batches(
+        _Sweep,
+        fn_constructor_args=(
+            model, sweeper.layers, sweeper.top_k, size, "cuda" if gpus else "cpu", None if gpus else decode
+        ),
+        batch_size=GATHER,
+        num_cpus=0 if gpus else 1,
+        num_gpus=1 if gpus else 0,
+        concurrency=(1, actors) if actors > 1 else 1,
+    )  # fmt: skip
     try:
         yield from found.iter_rows()
     except ray.exceptions.RayError as error:

@@ -110,8 +110,7 @@ def workplace(out: Path) -> Iterator[Workplace]:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise OSError(
-                errno.ENOSPC,
-                f"build_gallery: the disk of {out} is full; what is done is kept, and the same call goes on from there",
+                f"build_gallery: the disk of {out} is full; what is done is kept, and the same call goes on from there"
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EDQUOT):
             raise unwritable(out, error, NAME) from error
