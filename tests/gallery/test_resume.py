@@ -52,9 +52,10 @@ def test_a_crash_in_the_second_pass_does_not_lose_the_first(
     def cut(*_: object) -> None:
         raise PowerCut
 
-    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+    with monkeypatch.context() as patch:
         patch.setattr(draw.Studio, "draw", cut)
-        build_gallery(small_network(), photos, out=tmp_path, **OPTIONS)
+        with pytest.raises(PowerCut):
+            build_gallery(small_network(), photos, out=tmp_path, **OPTIONS)
     events: list[dict] = []
     other = build_gallery(small_network(), photos, out=tmp_path, **{**OPTIONS, "progress": events.append})
     assert other.table.equals(gallery.table)
