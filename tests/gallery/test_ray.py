@@ -106,8 +106,12 @@ def test_equals_the_local_engine_though_workers_die(
 
 
 def test_a_walk_is_refused(cluster: Any, tmp_path: Path) -> None:
+    class Walk(torch.utils.data.IterableDataset):
+        def __iter__(self) -> Iterator[Tensor]:
+            return iter([torch.rand(3, 9, 9)])
+
     with pytest.raises(ValueError, match="expected engine 'local' for a data set that can only be walked through"):
         build_gallery(
-            Network(None).eval(), (torch.rand(3, 9, 9) for _ in range(3)), out=tmp_path, engine="ray",
+            Network(None).eval(), Walk(), out=tmp_path, engine="ray",
             **{**OPTIONS, "layers": "0"},
         )  # fmt: skip

@@ -53,13 +53,18 @@ class IterableSource(ImageSource):
     an interruption, so that it has to give the same images in the same order each time. Items as for ``DatasetSource``.
 
     Raises:
-        TypeError: The first item is neither a picture nor a tensor.
+        TypeError: It can be walked through only once, or the first item is neither a picture nor a tensor.
         ValueError: The data set is empty, or its first item is a tensor of another shape.
     """
 
     random_access = False
 
     def __init__(self, dataset: Any) -> None:
+        if iter(dataset) is dataset:
+            raise TypeError(
+                "open_source: expected data that can be walked through more than once, got an iterator "
+                f"({type(dataset).__name__})"
+            )
         self.dataset = dataset
         self.name = type(dataset).__name__
         self.keys = _Counted()

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from zfkernels._extras import require
@@ -118,6 +119,8 @@ def build_gallery(
     source = open_source(dataset)
     image_size = source.tensor_size or (preprocess.size, preprocess.size)
     chosen = tuple(select_layers(net.trace, [layers] if isinstance(layers, str) else list(layers), image_size))
+    if projections:
+        _rehearse(net, chosen, image_size)
     title = title or type(model).__name__
     options = {"top_k": top_k, "batch_size": batch_size, "projections": projections, "title": title,
                "image_size": list(image_size)}  # fmt: skip
@@ -320,6 +323,14 @@ def _spent(progresses: Sequence[Progress]) -> dict[str, float]:
     """Where the time of a pass went, in seconds of all its processes."""
     names = dict.fromkeys(name for progress in progresses for name in progress.seconds)
     return {name: round(sum(progress.seconds.get(name, 0.0) for progress in progresses), 3) for name in names}
+
+
+def _rehearse(net: DeconvNet, layers: Sequence[Layer], image_size: tuple[int, int]) -> None:
+    """Projects one activation of each layer: what cannot be done is refused now and not after the first pass."""
+    parameter = next(net.trace.model.parameters(), torch.empty(0))
+    forward = net.forward(parameter.new_zeros(1, 3, *image_size), [layer.name for layer in layers])
+    for layer in layers:
+        forward.project(layer.name, units=torch.zeros(1, 4, dtype=torch.int64))
 
 
 def _check_channels(trace: Trace) -> None:
