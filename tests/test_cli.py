@@ -65,11 +65,26 @@ def test_gallery(photos: Path, tmp_path: Path) -> None:
 def test_gallery_as_json(photos: Path, tmp_path: Path) -> None:
     result = run("gallery", *MODEL, "--data", photos, "--out", tmp_path / "out", "--layers", "1, 3", "--json")
     assert result.exit_code == 0, result.output
-    answer = json.loads(result.stdout)
+    *events, answer = map(json.loads, result.stdout.splitlines())
+    assert [event["stage"] for event in events if event["event"] == "done"] == ["sweep", "project", "write"]
     assert list(answer["layers"]) == ["1", "3"]
     assert answer["images"] == 5
     assert Path(answer["page"]).is_file()
     assert result.stderr == ""
+    again = run("gallery", *MODEL, "--data", photos, "--out", tmp_path / "out", "--layers", "1, 3", "--json")
+    assert json.loads(again.stdout) == answer  # it is there already
+    other = run("gallery", *MODEL, "--data", photos, "--out", tmp_path / "out", "--layers", "1", "--json")
+    assert other.exit_code == 1
+    assert "options.layers" in other.stderr
+    fresh = run(
+        "gallery", *MODEL, "--data", photos, "--out", tmp_path / "out", "--layers", "1", "--fresh", "--workers", 0,
+        "--tensorboard", tmp_path / "tb",
+    )  # fmt: skip
+    assert fresh.exit_code == 0, fresh.output
+    assert list((tmp_path / "tb").iterdir())
+    figure = run("figure", tmp_path / "out", "--layer", "1", "--channel", 0, "--out", tmp_path / "map.svg")
+    assert figure.exit_code == 0, figure.output
+    assert (tmp_path / "map.svg").read_text().startswith("<?xml")
 
 
 def test_project(photos: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,40 +17,39 @@ def entries(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-COMPLETE = {"index.html", "topk.parquet", "gallery.json", "maps"}
+COMPLETE = {".lock", "index.html", "topk.parquet", "gallery.json", "maps", "images"}
 
 
-@pytest.mark.parametrize("stage", ["sweep", "draw_winners", "_write_sprites", "write_table", "write_page"])
-def test_nothing_half_written_stays_when_a_run_fails(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+@pytest.mark.parametrize("stage", ["sweep", "draw", "write_sprites", "write_table", "write_page"])
+def test_the_results_of_another_run_stay_until_a_fresh_one_is_complete(
+    gallery: Gallery, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("the lights went out")
 
+    out = tmp_path / "out"
+    shutil.copytree(gallery.path, out)
+    (out / "mine.txt").write_text("the user's")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    fresh = {**OPTIONS, "layers": "4", "resume": False}
     with monkeypatch.context() as patch:
         patch.setattr(build, stage, fail)
         with pytest.raises(RuntimeError, match="lights"):
-            build_gallery(small_network(), photos, out=tmp_path / "new" / "out", **OPTIONS)
-    assert entries(tmp_path) == set()
-    gallery = build_gallery(small_network(), photos, out=tmp_path / "out", **OPTIONS)
-    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    (tmp_path / "out" / "mine.txt").write_text("the user's")
-    with monkeypatch.context() as patch:
-        patch.setattr(build, stage, fail)
-        with pytest.raises(RuntimeError, match="lights"):
-            build_gallery(small_network(), photos, out=tmp_path / "out", **OPTIONS)
+            build_gallery(small_network(), photos, out=out, **fresh)
     assert {path: path.read_bytes() for path in before} == before
-    assert entries(tmp_path / "out") == COMPLETE | {"mine.txt"}
-    assert Gallery.open(tmp_path / "out").table.equals(gallery.table)
+    assert entries(out) == COMPLETE | {"mine.txt", ".unfinished"}
+    again = build_gallery(small_network(), photos, out=out, **{**fresh, "resume": True})
+    assert entries(out) == COMPLETE | {"mine.txt"}
+    assert again.layers == ["4"]
+    assert {path.name for path in (out / "maps").iterdir()} == {"000"}
 
 
-def test_a_second_run_replaces_the_first(photos: Path, tmp_path: Path) -> None:
-    build_gallery(small_network(), photos, out=tmp_path, **OPTIONS)
-    (tmp_path / "mine.txt").write_text("the user's")
-    gallery = build_gallery(small_network(), photos, out=tmp_path, **{**OPTIONS, "layers": "4"})
-    assert entries(tmp_path) == COMPLETE | {"mine.txt"}
-    assert gallery.layers == ["4"]
-    assert entries(tmp_path / "maps") == {"000"}
+def test_nothing_stays_where_no_image_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "x.png").write_text("no picture")
+    with pytest.raises(ValueError, match=r"images that can be read, got none: x\.png: not an image file"):
+        build_gallery(small_network(), tmp_path / "photos", out=tmp_path / "out", **OPTIONS)
+    assert entries(tmp_path) == {"photos"}
 
 
 def with_nan() -> nn.Module:
@@ -67,7 +67,7 @@ def with_nan() -> nn.Module:
         ({"layers": ("1", "1")}, ValueError, "expected layers different names"),
         ({"top_k": 0}, ValueError, "expected top_k ≥ 1, got 0"),
         ({"batch_size": 0}, ValueError, "expected batch_size ≥ 1, got 0"),
-        ({"engine": "slurm"}, ValueError, "expected engine 'local', got 'slurm'"),
+        ({"engine": "slurm"}, ValueError, r"expected engine one of \('local', 'ray'\), got 'slurm'"),
         ({"dataset": "/nowhere"}, FileNotFoundError, "got /nowhere"),
         ({"dataset": [torch.rand(1, SIZE, SIZE)]}, ValueError, r"shape \(3, H, W\), got .*\(1, 20, 20\)"),
         (

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
+import torch
 from PIL import Image
 from small import OPTIONS, SIZE, small_network
 
 from zfkernels.gallery import Gallery, build_gallery
+from zfkernels.gallery.page import script_path, sprite_path
 
 
 def test_figure_holds_the_pictures_of_its_maps(gallery: Gallery) -> None:
@@ -54,23 +58,95 @@ def test_names_from_data_and_model_are_escaped(tmp_path: Path) -> None:
     tags.feed(text)
     assert [attributes.get("type") for tag, attributes in tags.found if tag == "script"] == ["application/json", None]
     assert not any(name.startswith("on") for _, attributes in tags.found for name in attributes)
-    assert all(attributes["src"].startswith("maps/") for tag, attributes in tags.found if tag == "img")
-    data = text.split('<script type="application/json" id="data">')[1].split("</script>")[0]
-    images = json.loads(data)["images"]
-    assert {key for key, _ in images} == {row["image"] for row in gallery.table.to_pylist()}
-    assert any("<script>" in key for key, _ in images)
+    assert not any(tag == "img" for tag, _ in tags.found)
+    assert "</script" not in text.split('id="data">')[1].split("</script>")[0]
+    images = layer_data(gallery, 2)["images"]
+    assert {key for _, key, _ in images} <= {row["image"] for row in gallery.table.to_pylist()}
+    assert any("<script>" in key for _, key, _ in images)
+    assert not any("<" in (gallery.path / script_path(n)).read_text() for n in range(3))
 
 
-def test_page_is_whole_and_every_picture_exists(gallery: Gallery) -> None:
+def layer_data(gallery: Gallery, index: int) -> dict[str, Any]:
+    text = (gallery.path / script_path(index)).read_text()
+    return json.loads(text.removeprefix(f"showLayer({index}, ").removesuffix(");\n"))
+
+
+def test_page_says_what_the_table_says(gallery: Gallery) -> None:
+    rows = [row for row in gallery.table.to_pylist() if row["layer"] == "4" and row["value"] > 0]
+    data = layer_data(gallery, 2)
+    found = []
+    for channel, fired, purity, units in data["maps"]:
+        assert 0 < fired <= 1
+        labels = [data["images"][unit[0]][2] for unit in units]
+        assert purity == round(max(labels.count(label) for label in labels) / len(labels), 3)
+        for rank, (image, value, *place) in enumerate(units):
+            path, key, label = data["images"][image]
+            assert (gallery.path / path).is_file()
+            found.append((channel, rank, value, key, label, *place))
+    names = ("image", "label", "row", "col", "top", "left", "bottom", "right")
+    assert found == [
+        (row["channel"], row["rank"], f"{row['value']:.4g}", *(row[name] for name in names)) for row in rows
+    ]
+
+
+def test_every_picture_of_the_page_exists(gallery: Gallery) -> None:
+    text = (gallery.path / "index.html").read_text()
+    data = json.loads(text.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+    assert [layer["name"] for layer in data["layers"]] == gallery.layers
+    for index, layer in enumerate(data["layers"]):
+        shown = [channel for channel, *_ in layer_data(gallery, index)["maps"]]
+        assert shown == gallery.maps(layer["name"])
+        for channel in shown:
+            with Image.open(gallery.path / sprite_path(index, channel)) as sprite:
+                assert list(sprite.size) == layer["sprite"]
     tags = Tags()
-    tags.feed((gallery.path / "index.html").read_text())
-    sources = [attributes["src"] for tag, attributes in tags.found if tag == "img"]
-    assert len(sources) == len(set(sources)) == len(list((gallery.path / "maps").rglob("*.webp")))
-    for tag, attributes in tags.found:
-        if tag == "img":
-            with Image.open(gallery.path / str(attributes["src"])) as picture:
-                assert (str(picture.width), str(picture.height)) == (attributes["width"], attributes["height"])
-            assert attributes["loading"] == "lazy"
-            assert attributes["alt"]
+    tags.feed(text)
+    for _, attributes in tags.found:
         for name in ("src", "href"):
             assert not str(attributes.get(name, "")).startswith(("http", "//", "/"))
+
+
+def test_tiles_as_tensors(gallery: Gallery) -> None:
+    channel = gallery.maps("4")[0]
+    rows = gallery.winners("4", channel)
+    for tiles in (gallery.projections("4", channel), gallery.patches("4", channel), gallery.activations("4", channel)):
+        assert tiles.dtype == torch.uint8
+        assert tiles.shape == (len(rows), 3, *gallery.info["layers"][2]["tile"])
+    # The brightest place of the heat is the activation's.
+    heat, (height, width) = gallery.activations("4", channel)[0].float().sum(0), gallery.info["layers"][2]["size"]
+    cells = torch.nn.functional.adaptive_avg_pool2d(heat[None, None], (height, width))[0, 0]
+    assert divmod(int(cells.argmax()), width) == (rows[0]["row"], rows[0]["col"])
+    assert gallery.image(rows[0]["image_id"]).shape == (3, SIZE, SIZE)
+    with pytest.raises(ValueError, match="image_id of a winning image, got 999"):
+        gallery.image(999)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_export_of_one_map(gallery: Gallery, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"map{suffix}"
+    gallery.export("4", gallery.maps("4")[0], path)
+    assert path.read_bytes().startswith(b"\x89PNG" if suffix == ".png" else b"<?xml")
+    with pytest.raises(ValueError, match=r"expected path of a \.png or \.svg file"):
+        gallery.export("4", gallery.maps("4")[0], tmp_path / "map.gif")
+
+
+def test_images_for_tensorboard(gallery: Gallery, tmp_path: Path) -> None:
+    gallery.to_tensorboard(tmp_path, maps=2)
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(tmp_path)).Reload()
+    assert set(gallery.layers) < set(events.Tags()["images"])
+    assert len(events.Tags()["images"]) == 3 * len(gallery.layers)
+
+
+@pytest.mark.parametrize("tool", ["pandas", "polars", "duckdb"])
+def test_other_tools_read_the_table(gallery: Gallery, tool: str) -> None:
+    path = str(gallery.path / "topk.parquet")
+    module = pytest.importorskip(tool)
+    if tool == "duckdb":
+        rows = module.sql(f"select layer, max(value) from '{path}' group by layer order by layer").fetchall()
+    elif tool == "polars":
+        rows = sorted(module.read_parquet(path).group_by("layer").agg(module.max("value")).rows())
+    else:
+        rows = list(module.read_parquet(path).groupby("layer")["value"].max().items())
+    table = gallery.table.to_pylist()
+    assert rows == [(layer, max(row["value"] for row in table if row["layer"] == layer)) for layer in gallery.layers]

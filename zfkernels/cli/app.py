@@ -13,7 +13,7 @@ from zfkernels.cli.correspondence import correspondence
 from zfkernels.cli.demo import demo
 from zfkernels.cli.diagnose import diagnose
 from zfkernels.cli.evolve import evolve
-from zfkernels.cli.gallery import gallery
+from zfkernels.cli.gallery import figure, gallery
 from zfkernels.cli.info import info
 from zfkernels.cli.invariance import invariance
 from zfkernels.cli.occlude import occlude
@@ -41,7 +41,7 @@ def app() -> None:
 
 
 COMMANDS = (
-    demo, gallery, project, occlude, invariance, correspondence, diagnose,
+    demo, gallery, figure, project, occlude, invariance, correspondence, diagnose,
     train, evaluate, evolve, ablate, transfer, probe,
     bench, info,
 )  # fmt: skip

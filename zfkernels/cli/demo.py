@@ -32,6 +32,7 @@ def demo(out: Path, workers: int | None, as_json: bool) -> None:
         layers=default_layers(trace_model(model), (preprocess.size, preprocess.size)),
         out=out / "gallery",
         workers=workers,
+        resume=False,
         progress=not as_json,
         preprocess=preprocess,
         title=MODEL,

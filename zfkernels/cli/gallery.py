@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,11 @@ from zfkernels.cli import options
 @options.batch_size_option
 @options.workers_option
 @click.option("--title", help="Heading of the page; the name of the model if not given.")
-@options.json_option
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", help="This machine, or a Ray cluster.")
+@click.option("--address", help="Address of the Ray cluster; one is started here if not given.")
+@click.option("--fresh", is_flag=True, help="Start anew; otherwise an interrupted run in --out is taken up.")
+@click.option("--tensorboard", type=click.Path(path_type=Path), help="Folder to write images for TensorBoard to.")
+@click.option("--json", "as_json", is_flag=True, help="Print events and, on the last line, the result, as JSON lines.")
 def gallery(
     model: str,
     weights: str,
@@ -36,12 +43,17 @@ def gallery(
     batch_size: int,
     workers: int | None,
     title: str | None,
+    engine: str,
+    address: str | None,
+    fresh: bool,
+    tensorboard: Path | None,
     as_json: bool,
 ) -> None:
     """The strongest activations of every feature map, projected to pixels.
 
     Streams the images of --data, keeps the images that excite each map most, and writes topk.parquet, gallery.json and
-    index.html to --out.
+    index.html to --out. The same command goes on where an interrupted one stopped. Started by torchrun, its processes
+    share the work; --device cuda then gives each its own GPU.
     """
     from zfkernels.gallery import build_gallery, default_layers
     from zfkernels.trace import trace_model
@@ -57,12 +69,36 @@ def gallery(
             top_k=top_k,
             batch_size=batch_size,
             workers=workers,
+            engine=engine,
+            address=address,
             projections=projections,
-            progress=not as_json,
+            resume=not fresh,
+            progress=_print_event if as_json else True,
             preprocess=preprocess,
             title=title or model,
         )
+    if os.environ.get("RANK", "0") != "0":  # one of torchrun's processes speaks for all
+        return
+    if tensorboard is not None:
+        result.to_tensorboard(tensorboard)
     options.report(summary(result.info, out), describe(result.info, out), as_json)
+
+
+def _print_event(event: dict[str, Any]) -> None:
+    click.echo(json.dumps(event, ensure_ascii=False))
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--layer", required=True, help="Name of the layer.")
+@click.option("--channel", required=True, type=click.IntRange(min=0), help="Number of the map.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write: .png or .svg.")
+def figure(folder: Path, layer: str, channel: int, out: Path) -> None:
+    """One map of the gallery in FOLDER as the paper's figure 2 has it."""
+    from zfkernels.gallery import Gallery
+
+    Gallery.open(folder).export(layer, channel, out)
+    click.echo(str(out))
 
 
 def summary(info: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -74,6 +110,8 @@ def summary(info: dict[str, Any], out: Path) -> dict[str, Any]:
         "skipped": info["data"]["skipped"],
         "layers": {layer["name"]: {"maps": layer["maps"], "dead": layer["dead"]} for layer in info["layers"]},
         "seconds": info["seconds"],
+        "spent": info["spent"],
+        "peak_memory_bytes": info["peak_memory_bytes"],
     }
 
 
@@ -84,7 +122,17 @@ def describe(info: dict[str, Any], out: Path) -> str:
     lines = [f"{info['data']['images']:,} images, {maps:,} maps in {len(info['layers'])} layers, {dead:,} of them dead"]
     skipped = info["data"]["skipped"]
     if skipped:
-        lines.append(f"{len(skipped):,} left out, such as {skipped[0]['image']}: {skipped[0]['reason']}")
-    lines.append("seconds: " + ", ".join(f"{stage} {spent:.1f}" for stage, spent in info["seconds"].items()))
+        lines.append(f"{len(skipped):,} left out:")
+        reasons = Counter(entry["reason"] for entry in skipped)
+        example = {entry["reason"]: entry["image"] for entry in skipped}
+        lines += [f"  {count:,} × {reason}, such as {example[reason]}" for reason, count in reasons.most_common(8)]
+        if len(reasons) > 8:
+            lines.append(f"  and {len(reasons) - 8} other reasons, see gallery.json")
+    seconds = info["seconds"]
+    for stage, spent in seconds.items():
+        parts = ", ".join(f"{what} {part:.1f}" for what, part in info["spent"].get(stage, {}).items())
+        lines.append(f"{stage} {spent:.1f} s" + (f" ({parts})" if parts else ""))
+    rate = info["data"]["images"] / max(seconds["sweep"], 1e-9)
+    lines.append(f"{rate:.1f} images/s in the sweep; at most {info['peak_memory_bytes'] / 2**20:,.0f} MiB in a process")
     lines.append(f"open {out / 'index.html'}")
     return "\n".join(lines)

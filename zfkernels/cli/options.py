@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -63,7 +64,8 @@ def model_options(default: str | None) -> Callable[[Command], Command]:
 data_option = click.option(
     "--data",
     default="embedded",
-    help="Folder, .zip or .tar archive, image file, torchvision data set as NAME:FOLDER, or embedded.",
+    help="Folder, .zip or .tar archive, shards such as x-{00..12}.tar, image file, an address of fsspec's, "
+    "torchvision data set as NAME:FOLDER, or embedded.",
 )
 limit_option = click.option("--limit", type=click.IntRange(min=1), help="Use so many of the images, evenly spaced.")
 out_option = click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the results.")
@@ -84,6 +86,8 @@ def load_model(name: str, weights: str, device: str) -> tuple[nn.Module, Preproc
         place = torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"expected --device a device of torch's, got {device!r}") from error
+    if place.type == "cuda" and place.index is None and "LOCAL_RANK" in os.environ:  # torchrun: a GPU for each process
+        place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     model = get_model(name, None if weights == "none" else weights)
     return model.to(place), get_preprocess(name)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from zfkernels.gallery.layers import Layer
     from zfkernels.gallery.tiles import Painter
+    from zfkernels.methods.deconvnet import DeconvNet
 
 COLUMNS = 3
 
@@ -57,10 +58,10 @@ def project(
     from zfkernels.methods.deconvnet import DeconvNet
 
     network, preprocess = options.load_model(model, weights, device)
-    painter = Painter(DeconvNet(network), preprocess)
+    net, painter = DeconvNet(network), Painter(preprocess, ("projections", "patches"))
     source = options.open_data(data, limit)
     size = source.tensor_size or (preprocess.size, preprocess.size)
-    (chosen,) = select_layers(painter.net.trace, [layer], size)
+    (chosen,) = select_layers(net.trace, [layer], size)
     wanted = _channels(channels, chosen)
     found, skipped = [], [{"image": key, "reason": reason} for key, reason in source.ignored]
     with staged(out, ("figures", "projections.json"), "project") as folder, options.use_backend(backend):
@@ -69,7 +70,7 @@ def project(
             skipped += [{"image": source.keys[image_id], "reason": reason} for image_id, reason in batch.skipped]
             images = batch.images.to(device)
             for image, image_id in zip(images, batch.ids.tolist(), strict=True):
-                rows, figure = _project_one(painter, chosen, image[None], source.keys[image_id], wanted, maps)
+                rows, figure = _project_one(net, painter, chosen, image[None], source.keys[image_id], wanted, maps)
                 name = f"figures/{image_id:06d}.png"
                 figure.save(folder / name)
                 found.append({"image": source.keys[image_id], "figure": name, "activations": rows})
@@ -96,7 +97,7 @@ def _channels(text: str | None, layer: Layer) -> list[int] | None:
 
 
 def _project_one(
-    painter: Painter, layer: Layer, image: Tensor, key: str, channels: list[int] | None, maps: int
+    net: DeconvNet, painter: Painter, layer: Layer, image: Tensor, key: str, channels: list[int] | None, maps: int
 ) -> tuple[list[dict[str, Any]], Any]:
     """What was found in one image [1, 3, H, W], and its picture."""
     import torch
@@ -104,20 +105,19 @@ def _project_one(
     from zfkernels.methods.topk import TopK
     from zfkernels.viz import as_picture, feature_sheet, map_sprite
 
-    net = painter.net
+    forward = net.forward(image, [layer.name])
     topk = TopK(layer.info.channels, 1)
-    topk.update(net.trace.activations(image, [layer.name])[layer.name], torch.zeros(1, dtype=torch.int64))
+    topk.update(forward.activations(layer.name), torch.zeros(1, dtype=torch.int64))
     ranking = topk.compute()
     values, positions = ranking.values[:, 0], ranking.positions[:, 0]
     channel = values.topk(min(maps, len(values))).indices if channels is None else torch.tensor(channels)
     units = torch.cat([torch.zeros_like(channel)[:, None], channel[:, None], positions[channel]], 1)
     field = layer.receptive_fields(net, channel, positions[channel], (image.shape[2], image.shape[3]))
-    painted = painter.paint(layer, image, units, field)
+    pixels = painter.preprocess.to_pixels(image)
+    painted, _ = painter.paint(layer, forward, pixels.float(), units, field)
     tiles = torch.stack([painted[block] for block in painter.blocks]).permute(0, 1, 3, 4, 2).numpy()
     sprites = [(f"{n}  {values[n]:.3g}", map_sprite(tiles[:, [i]], [True])) for i, n in enumerate(channel.tolist())]
-    figure = feature_sheet(
-        [(key, [("", as_picture(painter.preprocess.to_pixels(image)[0]))]), (layer.name, sprites)], columns=COLUMNS
-    )
+    figure = feature_sheet([(key, [("", as_picture(pixels[0]))]), (layer.name, sprites)], columns=COLUMNS)
     rows = [
         {"channel": n, "value": values[n].item(), "position": positions[n].tolist(), "receptive_field": box.tolist()}
         for n, box in zip(channel.tolist(), field, strict=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from zfkernels.data.datasets import DatasetSource
+from torch.utils.data import IterableDataset
+
+from zfkernels.data.datasets import DatasetSource, IterableSource
 from zfkernels.data.files import ImageFiles
 from zfkernels.data.photos import EmbeddedPhotos, embedded_photos
 from zfkernels.data.source import ImageSource, UnreadableImageError
-from zfkernels.data.stream import Batch, stream
+from zfkernels.data.stream import Batch, load_batch, split, stream
 
 __all__ = [
     "Batch",
@@ -17,9 +19,12 @@ __all__ = [
     "EmbeddedPhotos",
     "ImageFiles",
     "ImageSource",
+    "IterableSource",
     "UnreadableImageError",
     "embedded_photos",
+    "load_batch",
     "open_source",
+    "split",
     "stream",
 ]
 
@@ -28,8 +33,9 @@ def open_source(data: Any) -> ImageSource:
     """The images of ``data``.
 
     Args:
-        data: A folder, a ``.zip`` or ``.tar`` archive (also compressed), ``"embedded"`` for the photos that ship with
-            scikit-image, a map-style data set, or a source, which is returned as it is.
+        data: A folder, a ``.zip`` or ``.tar`` archive (also compressed), shards (``shards-{000..012}.tar``, or a
+            folder of tar files), an address of fsspec's, ``"embedded"`` for the photos that ship with scikit-image, a
+            map-style or an iterable data set, or a source, which is returned as it is.
 
     Raises:
         FileNotFoundError: The path does not exist.
@@ -42,4 +48,6 @@ def open_source(data: Any) -> ImageSource:
         return embedded_photos()
     if isinstance(data, (str, os.PathLike)):
         return ImageFiles(data)
+    if hasattr(data, "__iter__") and (isinstance(data, IterableDataset) or not hasattr(data, "__getitem__")):
+        return IterableSource(data)
     return DatasetSource(data)

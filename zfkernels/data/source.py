@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -25,6 +26,7 @@ class ImageSource(ABC):
         order: The ids to read, in the order in which they are cheapest to read.
         ignored: (key, reason) of what the source holds beside images.
         tensor_size: Height and width of the images of a source of tensors; None for a source of pictures.
+        random_access: Any image can be loaded at any time; otherwise see ``IterableSource``.
     """
 
     name: str
@@ -32,6 +34,23 @@ class ImageSource(ABC):
     order: Sequence[int]
     ignored: Sequence[tuple[str, str]] = ()
     tensor_size: tuple[int, int] | None = None
+    random_access = True
+
+    @property
+    def count(self) -> int | None:
+        """How many images there are to read; None where nobody knows before the end."""
+        return len(self.order)
+
+    def digest(self) -> str:
+        """SHA-256 of what is known of the images without decoding them: names, sizes, times or checksums, and order."""
+        digest = hashlib.sha256()
+        for part in (*self.keys, *self.order, *self.marks()):
+            digest.update(f"{part}\n".encode())
+        return digest.hexdigest()
+
+    def marks(self) -> Iterable[object]:
+        """What tells the images from others of the same names, by id."""
+        return ()
 
     def limit(self, count: int) -> None:
         """Leaves ``count`` images to read, evenly spaced by id, or all if there are fewer; ids stay as they are.

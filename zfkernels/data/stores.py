@@ -1,4 +1,4 @@
-"""Where image files lie: a folder, an archive, or a single file. Bytes only; what they mean is none of its business."""
+"""Where image files lie: a folder, archives, or a single file. Bytes only; what they mean is none of its business."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tarfile
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,7 @@ class Store(ABC):
 
     seeks = True
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self) -> None:
         self.problems: list[tuple[str, str]] = []
 
     @abstractmethod
@@ -39,62 +38,60 @@ class Store(ABC):
     def read(self, place: Any, limit: int) -> bytes:
         """The bytes of the file at ``place``, at most ``limit`` of them."""
 
-
-def open_store(path: Path) -> Store:
-    """The store at ``path``, by what it is and not by its suffix.
-
-    Raises:
-        FileNotFoundError: The path does not exist.
-        ValueError: An archive that cannot be read.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"open_source: expected data an existing folder, archive or image, got {path}")
-    if path.is_dir():
-        return _Folder(path)
-    try:
-        if zipfile.is_zipfile(path):
-            return _Zip(path)
-        if tarfile.is_tarfile(path):
-            return _Tar(path)
-    except BROKEN_ARCHIVE as error:
-        raise ValueError(f"open_source: expected data an archive that can be read, got {path} ({error})") from error
-    if path.suffix.lower() in ARCHIVE_SUFFIXES:
-        raise ValueError(f"open_source: expected data an archive that can be read, got {path}")
-    return _File(path)
+    @abstractmethod
+    def mark(self, place: Any) -> object:
+        """What changes when the file at ``place`` changes: size and time, or a checksum."""
 
 
-class _Folder(Store):
+class Folder(Store):
+    """The files of a folder and its subfolders, or one of them."""
+
     seeks = False
 
+    def __init__(self, path: Path, only: str | None = None) -> None:
+        super().__init__()
+        self.path, self.only = path, only
+
     def entries(self) -> Iterator[tuple[str, str]]:
+        if self.only is not None:
+            yield printable(self.only), self.only
+            return
+
         def unreadable(error: OSError) -> None:
-            self.problems.append((_printable(str(error.filename)), f"folder cannot be read: {error.strerror}"))
+            name = os.path.relpath(error.filename, self.path)
+            self.problems.append((printable(name), f"folder cannot be read: {error.strerror}"))
 
         for folder, _, names in os.walk(self.path, onerror=unreadable):
             for name in names:
                 relative = os.path.relpath(os.path.join(folder, name), self.path)
-                yield _printable(relative), relative
+                yield printable(relative), relative
 
     def read(self, place: str, limit: int) -> bytes:
         with open(self.path / place, "rb") as file:
             return file.read(limit)
 
-
-class _File(_Folder):
-    """One file of a folder."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path.parent)
-        self.file = path.name
-
-    def entries(self) -> Iterator[tuple[str, str]]:
-        yield _printable(self.file), self.file
+    def mark(self, place: str) -> object:
+        try:
+            status = os.stat(self.path / place)
+        except OSError as error:  # a link to nowhere; reading it will say so
+            return error.strerror
+        return status.st_size, status.st_mtime_ns
 
 
-class _Archive(Store):
-    """Opened once in each process: a handle shared by forked workers would share its position."""
+class Archive(Store):
+    """An archive file, opened once in each process: a handle shared by forked workers would share its position.
+
+    Args:
+        name: what to call it in messages.
+        open_file: opens it for reading, with seek.
+        stamp: what changes when the archive changes.
+    """
 
     _opened: tuple[int, Any] | None = None
+
+    def __init__(self, name: str, open_file: Callable[[], Any], stamp: object) -> None:
+        super().__init__()
+        self.name, self.open_file, self.stamp = name, open_file, stamp
 
     def _handle(self) -> Any:
         if self._opened is None or self._opened[0] != os.getpid():
@@ -108,32 +105,36 @@ class _Archive(Store):
     def _open(self) -> Any: ...
 
 
-class _Zip(_Archive):
+class Zip(Archive):
     def _open(self) -> zipfile.ZipFile:
-        return zipfile.ZipFile(self.path)
+        return zipfile.ZipFile(self.open_file())
 
     def entries(self) -> Iterator[tuple[str, tuple[int, str]]]:
         for info in self._handle().infolist():
             if not info.is_dir():
-                yield _printable(info.filename), (info.header_offset, info.filename)
+                yield printable(info.filename), (info.header_offset, info.filename)
 
     def read(self, place: tuple[int, str], limit: int) -> bytes:
         with self._handle().open(place[1]) as file:
             return file.read(limit)
 
+    def mark(self, place: tuple[int, str]) -> object:
+        info = self._handle().getinfo(place[1])
+        return info.file_size, info.CRC
 
-class _Tar(_Archive):
+
+class Tar(Archive):
     def _open(self) -> tarfile.TarFile:
-        return tarfile.open(self.path)
+        return tarfile.open(fileobj=self.open_file())
 
     def entries(self) -> Iterator[tuple[str, tuple[int, int]]]:
         with self._open() as archive:  # a handle of its own: it keeps the whole index, reading by offset needs none
             try:
                 for member in archive:
                     if member.isreg():
-                        yield _printable(member.name), (member.offset_data, member.size)
+                        yield printable(member.name), (member.offset_data, member.size)
             except BROKEN_ARCHIVE as error:
-                self.problems.append((_printable(str(self.path)), f"the archive breaks off: {error}"))
+                self.problems.append((printable(self.name), f"the archive breaks off: {error}"))
 
     def read(self, place: tuple[int, int], limit: int) -> bytes:
         offset, size = place
@@ -144,7 +145,51 @@ class _Tar(_Archive):
             raise EOFError("the archive ends inside this file")
         return data
 
+    def mark(self, place: tuple[int, int]) -> object:
+        return self.stamp
 
-def _printable(name: str) -> str:
+
+class Shards(Store):
+    """Several archives as one store, such as the shards of a WebDataset; keys begin with the archive's name."""
+
+    def __init__(self, shards: Sequence[Archive]) -> None:
+        super().__init__()
+        self.shards = list(shards)
+
+    def entries(self) -> Iterator[tuple[str, tuple[int, Any]]]:
+        for index, shard in enumerate(self.shards):
+            for key, place in shard.entries():
+                yield f"{printable(shard.name)}/{key}", (index, place)
+            self.problems += shard.problems
+
+    def read(self, place: tuple[int, Any], limit: int) -> bytes:
+        return self.shards[place[0]].read(place[1], limit)
+
+    def mark(self, place: tuple[int, Any]) -> object:
+        return self.shards[place[0]].mark(place[1])
+
+
+def as_archive(name: str, open_file: Callable[[], Any], stamp: object) -> Archive | None:
+    """The archive in a file, by what it is and not by its suffix; None where it is none.
+
+    Raises:
+        ValueError: It has the suffix of an archive, or begins like one, and cannot be read.
+    """
+    problem = ""
+    try:
+        with open_file() as file:
+            if zipfile.is_zipfile(file):
+                return Zip(name, open_file, stamp)
+            file.seek(0)
+            if tarfile.is_tarfile(file):
+                return Tar(name, open_file, stamp)
+    except BROKEN_ARCHIVE as error:
+        problem = f" ({error})"
+    if problem or Path(name).suffix.lower() in ARCHIVE_SUFFIXES:
+        raise ValueError(f"open_source: expected data an archive that can be read, got {name}{problem}")
+    return None
+
+
+def printable(name: str) -> str:
     """A name with ``/`` between its parts and without bytes that no text file can hold."""
     return os.fsencode(name).decode("utf-8", "backslashreplace").replace(os.sep, "/")

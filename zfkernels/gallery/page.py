@@ -1,8 +1,13 @@
-"""index.html: the gallery as one static page that opens from the file system."""
+"""index.html: the gallery as a static site that opens from the file system, with nothing to build or to fetch.
+
+The page knows the layers; what it shows of a layer it loads as a script of its own, since a page from the file system
+may load scripts but not read files.
+"""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -12,10 +17,11 @@ from typing import Any
 
 from zfkernels.gallery.layers import Layer
 from zfkernels.gallery.table import Winners
+from zfkernels.methods.topk import Ranking
 from zfkernels.viz import SpriteGrid
+from zfkernels.windows import Pair
 
 SCALE = 1.5  # pixels of a sprite for each pixel of the page, for screens of high density
-DEAD_LISTED = 400
 
 
 def sprite_path(layer: int, channel: int) -> str:
@@ -23,97 +29,103 @@ def sprite_path(layer: int, channel: int) -> str:
     return f"maps/{layer:03d}/{channel:05d}.webp"
 
 
+def image_path(image_id: int) -> str:
+    """Where an image lies in the gallery, as the network sees it."""
+    return f"images/{image_id // 1000:04d}/{image_id:07d}.webp"
+
+
+def script_path(layer: int) -> str:
+    """Where the page finds what it shows of a layer."""
+    return f"maps/{layer:03d}/layer.js"
+
+
 def write_page(
-    path: Path,
+    folder: Path,
     *,
     title: str,
     facts: Sequence[str],
     layers: Sequence[Layer],
     winners: Sequence[Winners],
+    rankings: Sequence[Ranking],
     grids: Sequence[SpriteGrid],
     blocks: Sequence[str],
+    image_size: Pair,
     keys: Sequence[str],
     labels: Mapping[int, str | None],
 ) -> None:
-    """Writes the page. Everything that comes from the model or the data is escaped."""
-    sections = [
-        _section(index, layer, found, grid, blocks)
-        for index, (layer, found, grid) in enumerate(zip(layers, winners, grids, strict=True))
-    ]
-    links = "".join(f'<a href="#layer-{n}">{escape(layer.name)}</a>' for n, layer in enumerate(layers))
+    """Writes the page and the scripts of its layers. Everything that comes from the model or the data is escaped."""
+    rows = list(zip(layers, winners, rankings, grids, strict=True))
+    for index, (_, found, ranking, _) in enumerate(rows):
+        text = _as_script(layer_data(found, ranking, keys, labels))
+        path = folder / script_path(index)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"showLayer({index}, {text});\n", encoding="utf-8", errors="backslashreplace")
+    summary = {
+        "blocks": list(blocks),
+        "imageSize": list(image_size),
+        "layers": [_layer(layer, found, grid) for layer, found, _, grid in rows],
+    }
     site = files("zfkernels.gallery") / "site"
     page = Template((site / "index.html").read_text(encoding="utf-8")).substitute(
         title=escape(title),
         facts="".join(f"<li>{escape(fact)}</li>" for fact in facts),
-        links=links,
-        sections="".join(sections),
         style=(site / "style.css").read_text(encoding="utf-8"),
-        script=(site / "gallery.js").read_text(encoding="utf-8"),
-        data=_as_script(_data(winners, grids[0], keys, labels)),
+        script="\n".join((site / name).read_text(encoding="utf-8") for name in ("picture.js", "gallery.js")),
+        data=_as_script(summary),
     )
-    path.write_text(page, encoding="utf-8")
+    (folder / "index.html").write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
-def _section(index: int, layer: Layer, found: Winners, grid: SpriteGrid, blocks: Sequence[str]) -> str:
+def _layer(layer: Layer, found: Winners, grid: SpriteGrid) -> dict[str, Any]:
     info, (height, width) = layer.info, grid.size
-    facts = [info.kind, f"{info.channels} maps"]
+    facts = [info.kind, f"{info.channels} {'map' if info.channels == 1 else 'maps'}"]
     if info.size is not None:
         facts += [f"{info.size[0]}×{info.size[1]}", f"receptive field {layer.field[0]}×{layer.field[1]} px"]
-    dead = found.dead
-    gone = set(dead)
-    alive = [channel for channel in range(info.channels) if channel not in gone]
-    maps = "".join(_map(index, layer, channel, width, height, blocks) for channel in alive)
-    return (
-        f'<section id="layer-{index}" data-layer="{index}" data-gap="{grid.block_gap / width:.4f}" '
-        f'style="--map:{round(width / SCALE)}px">'
-        f"<h2>{escape(layer.name)}</h2><p>{escape(' · '.join(facts))}</p>"
-        f'<div class="maps">{maps}</div>{_dead(dead)}</section>'
-    )
-
-
-def _map(index: int, layer: Layer, channel: int, width: int, height: int, blocks: Sequence[str]) -> str:
-    name = escape(f"{layer.name}, map {channel}: {' beside '.join(blocks)}")
-    return (
-        f'<figure id="map-{index}-{channel}" data-channel="{channel}">'
-        f'<img src="{sprite_path(index, channel)}" width="{width}" height="{height}" loading="lazy" decoding="async" '
-        f'alt="{name}"><figcaption>{channel}</figcaption></figure>'
-    )
-
-
-def _dead(channels: Sequence[int]) -> str:
-    if not channels:
-        return ""
-    listed = ", ".join(map(str, channels[:DEAD_LISTED])) + (" …" if len(channels) > DEAD_LISTED else "")
-    noun = "map" if len(channels) == 1 else "maps"
-    return f'<p class="dead">{len(channels)} dead {noun} (never above zero on these images): {listed}</p>'
-
-
-def _data(
-    winners: Sequence[Winners], grid: SpriteGrid, keys: Sequence[str], labels: Mapping[int, str | None]
-) -> dict[str, Any]:
-    """What the page says about a tile: the images once, and for each layer and map its drawn activations by rank."""
-    used = sorted({n for found in winners for n in found.image_id[found.drawn].tolist()})
-    place = {image_id: n for n, image_id in enumerate(used)}
-    maps: list[dict[int, list[list[object]]]] = []
-    for found in winners:
-        units: dict[int, list[list[object]]] = {}
-        columns = zip(
-            found.channel.tolist(), found.image_id.tolist(), found.value.tolist(), found.field.tolist(),
-            found.drawn.tolist(), strict=True,
-        )  # fmt: skip
-        for channel, image_id, value, field, drawn in columns:
-            if drawn:
-                units.setdefault(channel, []).append([place[image_id], f"{value:.4g}", *field])
-        maps.append(units)
     return {
-        "blocks": grid.blocks,
+        "name": layer.name,
+        "facts": " · ".join(facts),
+        "maps": info.channels,
+        "size": info.size or (1, 1),
+        "dead": found.dead,
+        "sprite": [width, height],
+        "tile": list(grid.tile),
         "side": grid.side,
-        "images": [[keys[n], labels.get(n)] for n in used],
-        "maps": maps,
+        "gaps": [grid.TILE_GAP, grid.block_gap],
+        "width": round((2 * grid.block[1] + grid.block_gap) / SCALE),
     }
 
 
+def layer_data(
+    found: Winners, ranking: Ranking, keys: Sequence[str], labels: Mapping[int, str | None]
+) -> dict[str, Any]:
+    """What the page says of the maps of one layer.
+
+    ``images``: path, name and label of each. ``maps``: channel, share of the images in which it fired, share of its
+    commonest label among the labelled winners (or None), and its drawn winners by rank: image, value, row, column, top,
+    left, bottom, right.
+    """
+    places: dict[int, int] = {}
+    maps = []
+    values = [f"{value:.4g}" for value in found.value.tolist()]
+    for channel, rows in found.by_map():
+        rows = rows[found.drawn[rows]]
+        ids = found.image_id[rows].tolist()
+        cells = zip(found.position[rows].tolist(), found.field[rows].tolist(), strict=True)
+        units = [
+            [places.setdefault(image_id, len(places)), values[row], *place, *field]
+            for image_id, row, (place, field) in zip(ids, rows.tolist(), cells, strict=True)
+        ]
+        share = round(int(ranking.fired[channel]) / max(ranking.images, 1), 6)
+        maps.append([channel, share, _purity([labels.get(n) for n in ids]), units])
+    return {"images": [[image_path(n), keys[n], labels.get(n)] for n in places], "maps": maps}
+
+
+def _purity(labels: Sequence[str | None]) -> float | None:
+    known = [label for label in labels if label is not None]
+    return round(max(Counter(known).values()) / len(known), 3) if known else None
+
+
 def _as_script(data: Any) -> str:
-    """JSON that cannot end the script element that it stands in."""
+    """JSON that cannot end the script element that it stands in, and is JavaScript too."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -16,6 +18,9 @@ from zfkernels.gallery.layers import Layer
 from zfkernels.gallery.sweep import Swept
 from zfkernels.gallery.table import Winners
 from zfkernels.methods.topk import Ranking
+from zfkernels.models import Preprocess
+from zfkernels.trace import Trace
+from zfkernels.windows import Pair
 
 
 def weights_hash(model: nn.Module) -> str:
@@ -28,25 +33,56 @@ def weights_hash(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def model_record(model: nn.Module) -> dict[str, Any]:
+def run_record(
+    trace: Trace,
+    source: ImageSource,
+    layers: Sequence[Layer],
+    preprocess: Preprocess,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What must stay the same when a run is taken up again: model, weights, data, options and versions."""
+    model = trace.model
+    steps = "\n".join(f"{step.label} {step.kind} {step.inputs}" for step in trace.steps)
+    parameter = next(model.parameters(), torch.empty(0))
     return {
-        "class": f"{type(model).__module__}.{type(model).__qualname__}",
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "weights_sha256": weights_hash(model),
+        "model": {
+            "class": f"{type(model).__module__}.{type(model).__qualname__}",
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "weights_sha256": weights_hash(model),
+            "steps_sha256": hashlib.sha256(steps.encode()).hexdigest(),
+            "dtype": str(parameter.dtype),
+            "device": parameter.device.type,
+        },
+        "data": {"name": source.name, "images": source.count, "sha256": source.digest()},
+        "options": {"layers": [layer.name for layer in layers], "preprocess": asdict(preprocess), **options},
+        "versions": versions(),
     }
 
 
 def data_record(source: ImageSource, swept: Swept) -> dict[str, Any]:
     """Where the images came from, how many were used, and each that was not, with the reason."""
-    skipped = [(source.keys[image_id], reason) for image_id, reason in swept.skipped]
     return {
         "name": source.name,
         "images": swept.images,
-        "skipped": [{"image": key, "reason": reason} for key, reason in sorted([*skipped, *source.ignored])],
+        "skipped": [{"image": key, "reason": reason} for key, reason in left_out(source, swept)],
     }
 
 
-def layer_record(layer: Layer, found: Winners, ranking: Ranking) -> dict[str, Any]:
+def left_out(source: ImageSource, swept: Swept) -> list[tuple[str, str]]:
+    """(key, reason) of everything that was not used."""
+    return sorted([*((source.keys[image_id], reason) for image_id, reason in swept.skipped), *source.ignored])
+
+
+def peak_memory() -> int:
+    """Bytes of the largest process so far, this one or a worker of it."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def layer_record(layer: Layer, found: Winners, ranking: Ranking, tile: Pair) -> dict[str, Any]:
+    """What gallery.json says of a layer; ``tile`` is the height and width of its tiles."""
     info = layer.info
     return {
         "name": layer.name,
@@ -56,6 +92,7 @@ def layer_record(layer: Layer, found: Winners, ranking: Ranking) -> dict[str, An
         "stride": info.stride,
         "receptive_field": layer.field,
         "rectified": layer.rectified,
+        "tile": tile,
         "dead": found.dead,
         "nan_activations": {str(n): int(ranking.nans[n]) for n in ranking.nans.nonzero()[:, 0].tolist()},
     }

@@ -27,28 +27,28 @@ def staged(out: Path, order: Sequence[str], function: str) -> Iterator[Path]:
     Raises:
         OSError: ``out`` cannot be made or written to.
     """
-    made = _make(out, function)
+    made = make_folder(out, function)
     try:
         staging = Path(tempfile.mkdtemp(prefix=PREFIX, dir=out))
     except OSError as error:
-        _remove(made)
-        raise _unwritable(out, error, function) from error
+        remove_empty(made)
+        raise unwritable(out, error, function) from error
     try:
         yield staging
         try:
             _move(staging, out, order)
         except OSError as error:
-            raise _unwritable(out, error, function) from error
+            raise unwritable(out, error, function) from error
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
-        _remove(made)
+        remove_empty(made)
         raise
     shutil.rmtree(staging)
 
 
 def _move(staging: Path, out: Path, order: Sequence[str]) -> None:
     for name in order:
-        _flush(staging / name)
+        flush(staging / name)
     (out / order[-1]).unlink(missing_ok=True)
     for name in order:
         new, old = staging / name, out / name
@@ -57,7 +57,7 @@ def _move(staging: Path, out: Path, order: Sequence[str]) -> None:
         os.replace(new, old)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Makes sure that the bytes are on the disk before the name says so."""
     for file in path.rglob("*") if path.is_dir() else (path,):
         if file.is_file():
@@ -65,22 +65,22 @@ def _flush(path: Path) -> None:
                 os.fsync(handle.fileno())
 
 
-def _make(folder: Path, function: str) -> list[Path]:
+def make_folder(folder: Path, function: str) -> list[Path]:
     """Makes a folder and those above it; returns the ones that did not exist, innermost first."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        _remove(missing)
-        raise _unwritable(folder, error, function) from error
+        remove_empty(missing)
+        raise unwritable(folder, error, function) from error
     return missing
 
 
-def _remove(folders: Sequence[Path]) -> None:
+def remove_empty(folders: Sequence[Path]) -> None:
     for folder in folders:
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
 
-def _unwritable(out: Path, error: OSError, function: str) -> OSError:
+def unwritable(out: Path, error: OSError, function: str) -> OSError:
     return OSError(f"{function}: expected out a folder that can be written, got {out} ({error.strerror or error})")

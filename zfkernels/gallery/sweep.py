@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from zfkernels.data import ImageSource, stream
+from zfkernels.data import Batch
+from zfkernels.gallery.checkpoint import Checkpoint, Progress
+from zfkernels.gallery.events import Stage
 from zfkernels.gallery.layers import Layer
 from zfkernels.methods.topk import Ranking, TopK
-from zfkernels.models import Preprocess
-from zfkernels.trace import Trace
+from zfkernels.trace import Step, Trace
 
-Advance = Callable[[int], object]  # told how many images are done, as they are done
+# Images that go through the network together on a CPU, whatever the batch: libraries choose other loops for other
+# shapes, which round otherwise. It is also where a CPU is fastest: larger maps leave its caches.
+CPU_BLOCK = 16
 
 
 @dataclass
@@ -27,40 +32,109 @@ class Swept:
     """
 
     rankings: list[Ranking]
-    images: int = 0
-    skipped: list[tuple[int, str]] = field(default_factory=list)
+    images: int
+    skipped: list[tuple[int, str]]
 
 
-def sweep(
-    trace: Trace,
-    layers: Sequence[Layer],
-    source: ImageSource,
-    preprocess: Preprocess,
-    *,
-    top_k: int,
-    batch_size: int,
-    workers: int | None,
-    advance: Advance,
-) -> Swept:
-    """One forward pass for each batch of ``source``; memory does not grow with the number of images.
+class Sweeper:
+    """A network and the running top-k of its layers.
 
-    Raises:
-        ValueError: No image could be read.
+    The images go through in blocks of one shape, the last one padded, so that no result depends on which images share a
+    batch, or on how many there are: blocks of ``CPU_BLOCK`` on a CPU, whatever the batch size; of the batch size on
+    other devices.
     """
-    parameter = next(trace.model.parameters(), torch.empty(0))
-    topks = [TopK(layer.info.channels, top_k) for layer in layers]
-    names = [layer.name for layer in layers]
-    images, skipped = 0, []
-    for batch in stream(source, preprocess, batch_size=batch_size, workers=workers):
-        skipped += batch.skipped
-        if len(batch.ids):
-            activations = trace.activations(batch.images.to(parameter.device, parameter.dtype), names)
-            for topk, name in zip(topks, names, strict=True):
-                topk.update(activations[name], batch.ids)
-            images += len(batch.ids)
-        advance(len(batch.ids) + len(batch.skipped))
-    if images == 0:
-        image_id, reason = min(skipped)
-        raise ValueError(f"build_gallery: expected dataset with images that can be read, got none: "
-                         f"{source.keys[image_id]}: {reason}")  # fmt: skip
-    return Swept([topk.compute() for topk in topks], images, sorted(skipped))
+
+    def __init__(self, trace: Trace, layers: Sequence[Layer], top_k: int, batch_size: int) -> None:
+        self.trace, self.layers, self.top_k = trace, layers, top_k
+        self.parameter = next(trace.model.parameters(), torch.empty(0))
+        on_cpu = self.parameter.device.type == "cpu"
+        self.block = CPU_BLOCK if on_cpu else batch_size
+        self.memory_format = torch.channels_last if on_cpu else torch.contiguous_format
+        self.steps: dict[str, list[int]] = {}  # which layers each step is
+        for index, layer in enumerate(layers):
+            self.steps.setdefault(trace.resolve(layer.name), []).append(index)
+        needed = {name: {step.name for step in trace.needed_for([name])} - {name} for name in self.steps}
+        self.ends = [name for name in self.steps if not any(name in before for before in needed.values())]
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything seen so far."""
+        self.topks = [TopK(layer.info.channels, self.top_k) for layer in self.layers]
+
+    def update(self, batch: Batch, progress: Progress) -> None:
+        """Takes in a batch, and the time that it takes."""
+        for images, ids in zip(batch.images.split(self.block), batch.ids.split(self.block), strict=True):
+            if not len(ids):
+                continue
+            missing = self.block - len(images)
+            images = torch.cat([images, images.new_zeros(missing, *images.shape[1:])]) if missing else images
+            before = progress.seconds.get("top-k", 0.0)
+            with progress.timed("network"):
+                self._run(images, ids, progress)
+            progress.seconds["network"] -= progress.seconds.get("top-k", 0.0) - before
+
+    def _run(self, images: Tensor, ids: Tensor, progress: Progress) -> None:
+        images = images.to(self.parameter.device, self.parameter.dtype, memory_format=self.memory_format)
+
+        def watch(step: Step, inputs: tuple[Any, ...]) -> Any:
+            if step.name not in self.steps:
+                return None
+            value = step.call(*inputs)
+            with progress.timed("top-k"):  # while the maps are warm, and so that none has to be kept
+                for index in self.steps[step.name]:
+                    self.topks[index].update(value[: len(ids)], ids)
+            return value
+
+        with torch.inference_mode():
+            self.trace.run(images, self.ends, hook=watch)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state of all layers, to be saved."""
+        return {
+            f"{index}.{key}": value for index, topk in enumerate(self.topks) for key, value in topk.state_dict().items()
+        }
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Replaces the state by a saved one; none at all is the state of the beginning."""
+        self.reset()
+        if not tensors:
+            return
+        for index, topk in enumerate(self.topks):
+            prefix = f"{index}."
+            topk.load_state_dict(
+                {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+            )
+
+    def merge(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes in the saved state of another one, which has seen other images."""
+        other = Sweeper(self.trace, self.layers, self.top_k, self.block)
+        other.load(tensors)
+        for topk, more in zip(self.topks, other.topks, strict=True):
+            topk.merge(more)
+
+
+def sweep(batches: Iterable[Batch], sweeper: Sweeper, checkpoint: Checkpoint, stage: Stage) -> None:
+    """One forward pass for each batch; memory does not grow with the number of images."""
+    progress = checkpoint.progress
+    iterator = iter(batches)
+    while True:
+        with progress.timed("waiting for images"):
+            batch = next(iterator, None)
+        if batch is None:
+            return
+        sweeper.update(batch, progress)
+        progress.notes.update(batch.skipped)
+        progress.finish(batch.number)
+        checkpoint.update()
+        stage.advance(len(batch.ids) + len(batch.skipped))
+
+
+def collect(sweeper: Sweeper, progresses: Sequence[Progress]) -> Swept:
+    """What all processes found together, in whatever order."""
+    sweeper.reset()
+    for progress in progresses:
+        if progress.tensors:
+            sweeper.merge(progress.tensors)
+    rankings = [topk.compute() for topk in sweeper.topks]
+    skipped = sorted((image_id, str(reason)) for progress in progresses for image_id, reason in progress.notes.items())
+    return Swept(rankings, rankings[0].images, skipped)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,8 +53,15 @@ class Winners:
 
     @property
     def dead(self) -> list[int]:
-        """The maps that never fired."""
-        return self.channel[(self.rank == 0) & ~self.drawn].tolist()
+        """The maps that were never above zero."""
+        return self.channel[(self.rank == 0) & (self.value <= 0)].tolist()
+
+    def by_map(self) -> Iterator[tuple[int, Tensor]]:
+        """Each map that fired, and the rows of its winners by rank, those that are not drawn included."""
+        fired = set(self.channel[self.drawn].tolist())
+        channels, counts = self.channel.unique_consecutive(return_counts=True)
+        rows = torch.arange(len(self.channel)).split(counts.tolist())
+        yield from ((channel, row) for channel, row in zip(channels.tolist(), rows, strict=True) if channel in fired)
 
 
 def write_table(

@@ -1,8 +1,9 @@
-"""Second pass: the winning images once more, each activation projected and drawn beside the patch that caused it."""
+"""Tiles of activations: the projection of each, the patch of the image that caused it, and the map that it is of."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,16 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zfkernels.data import ImageSource, stream
 from zfkernels.gallery.layers import Layer
 from zfkernels.gallery.table import Winners
-from zfkernels.methods.deconvnet import DeconvNet
+from zfkernels.methods.deconvnet import Forward
 from zfkernels.models import Preprocess
-from zfkernels.viz import resize_tiles, stretch_projections
+from zfkernels.viz import heat_tiles, resize_tiles, stretch_projections
 from zfkernels.windows import Pair, Windows, crop, place
 
-BLOCKS = ("projections", "patches")
-CHUNK = 128  # activations projected and drawn at a time
+BLOCKS = ("projections", "patches", "activations")
 
 
 def tile_size(layer: Layer, image_size: Pair) -> Pair:
@@ -37,127 +36,102 @@ def view_size(field: Pair, image_size: Pair) -> Pair:
 
 
 class Tiles:
-    """Drawn tiles of all layers, uint8 [blocks, C, k, height, width, 3] each, in files: they outgrow the memory."""
+    """Drawn tiles, uint8 [P, blocks, height, width, 3] for each layer, in files: they outgrow the memory.
+
+    Args:
+        folder: Where the files are, or are made.
+        layers, winners: What is drawn: each winner of each layer has a row.
+        blocks: Of ``BLOCKS``.
+        image_size: Of the images.
+        make: Reserves the disk, so that a full one is an error now and not a crash later; else the files are there.
+    """
 
     def __init__(
-        self, folder: Path, layers: Sequence[Layer], top_k: int, blocks: Sequence[str], image_size: Pair
+        self,
+        folder: Path,
+        layers: Sequence[Layer],
+        winners: Sequence[Winners],
+        blocks: Sequence[str],
+        image_size: Pair,
+        make: bool,
     ) -> None:
-        self.blocks = tuple(blocks)
-        self._arrays = [
-            np.lib.format.open_memmap(
-                folder / f"{index}.npy",
-                mode="w+",
-                dtype=np.uint8,
-                shape=(len(blocks), layer.info.channels, top_k, *tile_size(layer, image_size), 3),
-            )
-            for index, layer in enumerate(layers)
-        ]
+        self.blocks, self._arrays = tuple(blocks), []
+        folder.mkdir(exist_ok=True)
+        for index, (layer, found) in enumerate(zip(layers, winners, strict=True)):
+            shape = (max(len(found.rank), 1), len(blocks), *tile_size(layer, image_size), 3)
+            path = folder / f"{index}.bin"
+            if make and not (path.exists() and path.stat().st_size == np.prod(shape)):
+                _reserve(path, int(np.prod(shape)))
+            self._arrays.append(np.memmap(path, np.uint8, "r+", shape=shape))
 
-    def put(self, layer: int, channel: Tensor, rank: Tensor, painted: Mapping[str, Tensor]) -> None:
-        """Keeps the tiles of P activations of one layer, uint8 [P, 3, height, width] of each block."""
+    def put(self, layer: int, rows: Tensor, painted: Mapping[str, Tensor]) -> None:
+        """Keeps the tiles of some winners of one layer, uint8 [len(rows), 3, height, width] of each block."""
         for index, block in enumerate(self.blocks):
-            pixels = painted[block].permute(0, 2, 3, 1).numpy()
-            self._arrays[layer][index, channel.numpy(), rank.numpy()] = pixels
+            self._arrays[layer][rows.numpy(), index] = painted[block].permute(0, 2, 3, 1).numpy()
 
-    def of_map(self, layer: int, channel: int) -> np.ndarray:  # uint8 [blocks, k, height, width, 3]
-        """The tiles of one feature map."""
-        return self._arrays[layer][:, channel]
+    def get(self, layer: int, rows: Tensor) -> np.ndarray:  # uint8 [blocks, len(rows), height, width, 3]
+        """The tiles of some winners of one layer."""
+        return self._arrays[layer][rows.numpy()].swapaxes(0, 1)
+
+    def flush(self) -> None:
+        """Makes sure that what was put is on the disk."""
+        for array in self._arrays:
+            array.flush()
+
+
+def _reserve(path: Path, size: int) -> None:
+    with open(path, "wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
 
 
 @dataclass(frozen=True)
 class Painter:
-    """Draws activations: the projection of each one, and the patch of the image that caused it.
+    """Draws activations.
 
     Attributes:
-        net: Projects.
         preprocess: Undoes the normalisation of the images.
         blocks: What to draw, of ``BLOCKS``.
     """
 
-    net: DeconvNet
     preprocess: Preprocess
     blocks: tuple[str, ...] = BLOCKS
 
     def paint(
         self,
         layer: Layer,
-        images: Tensor,  # [N, 3, H, W], as the network takes them
+        forward: Forward,
+        pixels: Tensor,  # float [N, 3, H, W], 0 … 255
         units: Tensor,  # int64 [P, 4]: image, channel, row, column
         field: Tensor,  # int64 [P, 4]: the part of the image that each one depends on
-    ) -> dict[str, Tensor]:  # of each block: uint8 [P, 3, height, width], on the CPU
-        """Tiles of P activations of one layer. Those of one branch all show as much of the image, inside its border."""
-        used, image = units[:, 0].unique(return_inverse=True)
-        images = images[used.to(images.device)]
-        frame = (images.shape[2], images.shape[3])
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Tiles of P activations of one layer. Those of one branch all show as much of the image, inside its border.
+
+        Returns:
+            Of each block uint8 [P, 3, height, width], on the CPU; and the activations [P].
+        """
+        frame = (pixels.shape[2], pixels.shape[3])
         size = tile_size(layer, frame)
-        pixels = self.preprocess.to_pixels(images).float()
-        projected = None
-        if "projections" in self.blocks:
-            units = torch.cat([image[:, None], units[:, 1:]], 1)
-            projected = self.net.project(images, layer=layer.name, units=units).windows
+        image, channel, row, column = units.to(pixels.device).T
+        maps = forward.activations(layer.name)
+        values = maps[image, channel, row, column]
         painted = {block: torch.zeros(len(units), 3, *size, dtype=torch.uint8) for block in self.blocks}
+        painted["activations"] = heat_tiles(maps[image, channel].float(), size).cpu()
+        projected = forward.project(layer.name, units=units).windows if "projections" in self.blocks else None
         for branch in layer.branches:
             here = branch.members(units[:, 1])
             view = view_size(branch.field, frame)
-            origins, n = (x.to(images.device) for x in (place(field[here, :2], view, frame), image[here]))
+            origins, n = place(field[here, :2], view, frame).to(pixels.device), image[here.to(pixels.device)]
             patches = resize_tiles(crop(pixels, origins, n, view), size)
             painted["patches"][here] = patches.clamp_(0, 255).round_().to(torch.uint8).cpu()
             if projected is not None:
-                values = resize_tiles(crop(None, origins, n, view, windows=_rows(projected, here)).float(), size)
-                painted["projections"][here] = stretch_projections(values).cpu()
-        return painted
+                signal = resize_tiles(crop(None, origins, n, view, windows=_rows(projected, here)).float(), size)
+                painted["projections"][here] = stretch_projections(signal).cpu()
+        return painted, values.cpu()
 
 
 def _rows(windows: Windows, chosen: Tensor) -> Windows:
     chosen = chosen.to(windows.values.device)
     return Windows(windows.values[chosen], windows.origins[chosen], windows.image[chosen], windows.frame)
-
-
-def draw_winners(
-    painter: Painter,
-    layers: Sequence[Layer],
-    winners: Sequence[Winners],
-    source: ImageSource,
-    tiles: Tiles,
-    *,
-    batch_size: int,
-    workers: int | None,
-    advance: Callable[[int], object],
-) -> dict[int, str | None]:
-    """Draws every winner; each image is read once.
-
-    Returns:
-        The label of each winning image.
-
-    Raises:
-        RuntimeError: An image that was read in the first pass cannot be read any more.
-    """
-    parameter = next(painter.net.trace.model.parameters(), torch.empty(0))
-    wanted = {n for found in winners for n in found.image_id.tolist()}
-    labels: dict[int, str | None] = {}
-    ids = [n for n in source.order if n in wanted]
-    for batch in stream(source, painter.preprocess, ids=ids, batch_size=batch_size, workers=workers):
-        if batch.skipped:
-            image_id, reason = batch.skipped[0]
-            raise RuntimeError(f"build_gallery: {source.keys[image_id]} changed during the run: {reason}")
-        labels.update(zip(batch.ids.tolist(), batch.labels, strict=True))
-        images = batch.images.to(parameter.device, parameter.dtype)
-        for index, (layer, found) in enumerate(zip(layers, winners, strict=True)):
-            for chosen, image in _in_batch(found, batch.ids):
-                channel, rank = found.channel[chosen], found.rank[chosen]
-                units = torch.cat([image[:, None], channel[:, None], found.position[chosen]], 1)
-                painted = painter.paint(layer, images, units, found.field[chosen])
-                tiles.put(index, channel, rank, painted)
-        advance(len(batch.ids))
-    return labels
-
-
-def _in_batch(found: Winners, ids: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """In chunks: the drawn winners whose images are among ``ids``, by image, and each one's image as a place in it."""
-    sorted_ids, by_id = ids.sort()
-    nearest = torch.searchsorted(sorted_ids, found.image_id).clamp(max=len(ids) - 1)
-    here = ((sorted_ids[nearest] == found.image_id) & found.drawn).nonzero()[:, 0]
-    image = by_id[nearest[here]]
-    by_image = image.argsort(stable=True)
-    if len(here):
-        yield from zip(here[by_image].split(CHUNK), image[by_image].split(CHUNK), strict=True)

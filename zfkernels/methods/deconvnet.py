@@ -10,6 +10,7 @@ Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 2.1, figure 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -106,11 +107,43 @@ class DeconvNet:
             TypeError: images that are no tensor of the model's dtype.
             ValueError: unknown layer, channel or position outside the layer, images of a wrong shape.
         """
-        target = self.trace.by_name[self.trace.resolve(layer)]
+        return self.forward(images, [layer]).project(layer, channels, position, units, batch_size, progress)
+
+    @torch.no_grad()
+    def forward(
+        self,
+        images: Tensor,  # [N, C, H, W]
+        layers: Sequence[str],
+    ) -> Forward:
+        """One forward pass, from which activations of several layers can be projected.
+
+        Args:
+            images: as for :meth:`project`.
+            layers: names as for :meth:`project`.
+
+        Raises:
+            TypeError, ValueError: as :meth:`project`.
+        """
         check_images("project", images, self.trace)
+        targets = {layer: self.trace.by_name[self.trace.resolve(layer)] for layer in layers}
+        clean, values = self._forward(images, list(targets.values()))
+        return Forward(self, images, clean, {layer: (step, values[step.name]) for layer, step in targets.items()})
+
+    def _project(
+        self,
+        images: Tensor,
+        clean: Clean,
+        target: Step,
+        activations: Tensor,
+        layer: str,
+        channels: int | Sequence[int] | None,
+        position: str | tuple[int, int],
+        units: Tensor | None,
+        batch_size: int,
+        progress: bool,
+    ) -> Projections:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"project: expected batch_size a positive int, got {batch_size!r}")
-        clean, activations = self._forward(images, target)
         maps = _as_maps(activations, target)
         chosen = _units(maps, layer, channels, position, units)
         value = maps[chosen[:, 0], chosen[:, 1], chosen[:, 2], chosen[:, 3]]
@@ -160,7 +193,8 @@ class DeconvNet:
         """
         target = self.trace.by_name[self.trace.resolve(layer)]
         check_images("pull_back", images, self.trace)
-        clean, value = self._forward(images, target)
+        clean, values = self._forward(images, [target])
+        value = values[target.name]
         injected = signal(value)
         if injected.shape != value.shape:
             raise ValueError(
@@ -178,8 +212,8 @@ class DeconvNet:
         descent = Descent(self.trace, target, clean, placements, self.rules, self.overlap, self.backend)
         return descent.run(torch.arange(len(images), device=images.device), injected).paste()
 
-    def _forward(self, images: Tensor, target: Step) -> tuple[Clean, Tensor]:
-        """One forward pass up to ``target``; keeps switches, and inputs where a derivative will need them."""
+    def _forward(self, images: Tensor, targets: Sequence[Step]) -> tuple[Clean, dict[str, Tensor]]:
+        """One forward pass up to ``targets``; keeps switches, and inputs where a derivative will need them."""
         clean = Clean({self.trace.input.name: tuple(images.shape)}, {}, {})
 
         def watch(step: Step, inputs: tuple[Any, ...]) -> Any:
@@ -197,12 +231,14 @@ class DeconvNet:
                     clean.shapes[name] = tuple(value.shape)
             return result
 
-        value = self.trace.run(images, [target.name], hook=watch)[target.name]
-        if not isinstance(value, Tensor) or value.shape[:1] != images.shape[:1]:
-            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"DeconvNet: expected a layer that is one tensor [{len(images)}, ...], got {got}")
-        clean.shapes[target.name] = tuple(value.shape)
-        return clean, value
+        names = [target.name for target in targets]
+        values = {name: value for name, value in self.trace.run(images, names, hook=watch).items() if name in names}
+        for name, value in values.items():
+            if not isinstance(value, Tensor) or value.shape[:1] != images.shape[:1]:
+                got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                raise ValueError(f"DeconvNet: expected a layer that is one tensor [{len(images)}, ...], got {got}")
+            clean.shapes[name] = tuple(value.shape)
+        return clean, values
 
     def _place(
         self, boxes: dict[str, Boxes], shapes: dict[str, tuple[int, ...]], count: int, device: torch.device
@@ -214,6 +250,39 @@ class DeconvNet:
             one = one_placement(box, frame)
             placements[name] = Placement(one.origins.expand(count, 2).to(device), one.size, frame)
         return placements
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One forward pass of some images through a network; :meth:`DeconvNet.forward` makes one."""
+
+    net: DeconvNet
+    images: Tensor
+    clean: Clean
+    values: dict[str, tuple[Step, Tensor]]
+
+    def activations(self, layer: str) -> Tensor:
+        """The layer's maps [N, C, h, w]; of a layer without maps [N, C, 1, 1]."""
+        return _as_maps(self.values[layer][1], self.values[layer][0])
+
+    @torch.no_grad()
+    def project(
+        self,
+        layer: str,
+        channels: int | Sequence[int] | None = None,
+        position: str | tuple[int, int] = "max",
+        units: Tensor | None = None,
+        batch_size: int = 256,
+        progress: bool = False,
+    ) -> Projections:
+        """Projects activations of one of the layers; arguments and result as those of :meth:`DeconvNet.project`."""
+        step, value = self.values[layer]
+        below = {other.name for other in self.net.trace.needed_for([step.name])}
+        shapes = {name: shape for name, shape in self.clean.shapes.items() if name in below}
+        clean = Clean(shapes, self.clean.switches, self.clean.values)  # as if the pass had ended at this layer
+        return self.net._project(
+            self.images, clean, step, value, layer, channels, position, units, batch_size, progress
+        )
 
 
 def _as_maps(value: Tensor, step: Step) -> Tensor:

@@ -19,12 +19,16 @@ class Ranking:
         image_ids: int64 [C, k]; -1 where fewer than k images were seen.
         positions: int64 [C, k, 2]: row and column of the activation in its map.
         nans: int64 [C]: how many activations of each map were NaN.
+        fired: int64 [C]: in how many images the largest activation of each map was above zero.
+        images: how many images were seen.
     """
 
     values: Tensor
     image_ids: Tensor
     positions: Tensor
     nans: Tensor
+    fired: Tensor
+    images: int
 
     @property
     def taken(self) -> Tensor:
@@ -63,6 +67,8 @@ class TopK:
         self._ids = torch.full((self.channels, self.k), EMPTY)
         self._positions = torch.zeros(self.channels, self.k, 2, dtype=torch.int64)
         self._nans = torch.zeros(self.channels, dtype=torch.int64)
+        self._fired = torch.zeros(self.channels, dtype=torch.int64)
+        self._images = torch.zeros((), dtype=torch.int64)
 
     def update(
         self,
@@ -85,6 +91,8 @@ class TopK:
             self._nans += nan.sum((0, 2, 3)).cpu()
             activations = activations.masked_fill(nan, float("-inf"))
             values = activations.amax((2, 3)).double().cpu()
+        self._fired += (values > 0).sum(0)
+        self._images += len(image_ids)
         ids = image_ids.cpu()[:, None].expand_as(values)
         last_value, last_id = self._values[:, -1], self._ids[:, -1]
         enters = (values > last_value) | ((values == last_value) & (ids < last_id))
@@ -95,12 +103,12 @@ class TopK:
         width = activations.shape[3]
         on_device = image.to(activations.device), channel.to(activations.device)
         place = activations[on_device].flatten(1).argmax(1).cpu()
-        shape = values.shape
-        positions = torch.zeros(*shape, 2, dtype=torch.int64)
+        positions = torch.zeros(*values.shape, 2, dtype=torch.int64)
         positions[image, channel] = torch.stack([place // width, place % width], 1)
         values = values.masked_fill(~enters, float("-inf"))
         ids = ids.masked_fill(~enters, EMPTY)
-        self._absorb(values.T, ids.T, positions.transpose(0, 1))
+        changed = enters.any(0).nonzero()[:, 0]
+        self._absorb(changed, values.T[changed], ids.T[changed], positions.transpose(0, 1)[changed])
 
     def merge(self, other: TopK) -> None:
         """Takes in what ``other`` has seen, as if this one had seen it.
@@ -114,12 +122,17 @@ class TopK:
                 f"got {other.channels} and {other.k}"
             )
         self._nans += other._nans
-        self._absorb(other._values, other._ids, other._positions)
+        self._fired += other._fired
+        self._images += other._images
+        self._absorb(torch.arange(self.channels), other._values, other._ids, other._positions)
 
     def compute(self) -> Ranking:
         """The ranking of what was seen so far."""
         image_ids = self._ids.masked_fill(self._ids == EMPTY, -1)
-        return Ranking(self._values.clone(), image_ids, self._positions.clone(), self._nans.clone())
+        return Ranking(
+            self._values.clone(), image_ids, self._positions.clone(), self._nans.clone(), self._fired.clone(),
+            int(self._images),
+        )  # fmt: skip
 
     def state_dict(self) -> dict[str, Tensor]:
         """The state as tensors, to be saved; ``load_state_dict`` takes it."""
@@ -128,6 +141,8 @@ class TopK:
             "image_ids": self._ids.clone(),
             "positions": self._positions.clone(),
             "nans": self._nans.clone(),
+            "fired": self._fired.clone(),
+            "images": self._images.clone(),
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -143,15 +158,17 @@ class TopK:
             )
         self._values, self._ids = state["values"].clone(), state["image_ids"].clone()
         self._positions, self._nans = state["positions"].clone(), state["nans"].clone()
+        self._fired, self._images = state["fired"].clone(), state["images"].clone()
 
-    def _absorb(self, values: Tensor, ids: Tensor, positions: Tensor) -> None:
-        values, ids = torch.cat([self._values, values], 1), torch.cat([self._ids, ids], 1)
-        positions = torch.cat([self._positions, positions], 1)
+    def _absorb(self, channels: Tensor, values: Tensor, ids: Tensor, positions: Tensor) -> None:
+        """Takes in candidates [len(channels), n] of some of the maps."""
+        values, ids = torch.cat([self._values[channels], values], 1), torch.cat([self._ids[channels], ids], 1)
+        positions = torch.cat([self._positions[channels], positions], 1)
         by_id = ids.argsort(1)
         by_value = values.gather(1, by_id).argsort(dim=1, descending=True, stable=True)
         best = by_id.gather(1, by_value)[:, : self.k]
-        self._values, self._ids = values.gather(1, best), ids.gather(1, best)
-        self._positions = positions.gather(1, best[..., None].expand(-1, -1, 2))
+        self._values[channels], self._ids[channels] = values.gather(1, best), ids.gather(1, best)
+        self._positions[channels] = positions.gather(1, best[..., None].expand(-1, -1, 2))
 
     def _checked(self, activations: Tensor, image_ids: Tensor) -> Tensor:
         if not activations.is_floating_point():

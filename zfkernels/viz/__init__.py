@@ -10,8 +10,10 @@ from zfkernels.viz.tiles import (
     SpriteGrid,
     as_picture,
     feature_sheet,
+    heat_tiles,
     map_sprite,
     resize_tiles,
+    save_picture,
     stretch_projections,
 )
 from zfkernels.viz.transfer import probe_figure, transfer_figure
@@ -26,12 +28,14 @@ __all__ = [
     "diagnosis_figure",
     "evolution_sheet",
     "feature_sheet",
+    "heat_tiles",
     "invariance_figure",
     "map_sprite",
     "occlusion_figure",
     "occlusion_sheet",
     "probe_figure",
     "resize_tiles",
+    "save_picture",
     "stretch_projections",
     "transfer_figure",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,8 @@ from zfkernels._extras import require
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# From cold to hot, of even lightness steps.
+HEAT = ((8, 8, 16), (66, 20, 92), (148, 38, 104), (221, 81, 58), (251, 165, 10), (252, 252, 220))
 INK, MUTED, PAPER = (24, 24, 27), (113, 113, 122), (255, 255, 255)
 
 
@@ -43,6 +46,20 @@ def resize_tiles(
 ) -> Tensor:  # [P, 3, *size]
     """Tiles at the size in which they are shown, bicubic."""
     return F.interpolate(tiles, size, mode="bicubic", antialias=True)
+
+
+def heat_tiles(
+    maps: Tensor,  # floating point [P, h, w]
+    size: tuple[int, int],
+) -> Tensor:  # uint8 [P, 3, *size]
+    """Feature maps as heat: black is zero and below, white the map's largest value; by nearest cell."""
+    scale = maps.nan_to_num(0, 0, 0).amax((1, 2), keepdim=True)
+    level = (maps / torch.where(scale > 0, scale, 1.0)).nan_to_num(0).clamp(0, 1)
+    colors = maps.new_tensor(HEAT)
+    place = level * (len(colors) - 1)
+    low = place.floor().long().clamp(max=len(colors) - 2)
+    mixed = torch.lerp(colors[low], colors[low + 1], (place - low)[..., None]).permute(0, 3, 1, 2)
+    return F.interpolate(mixed, size, mode="nearest-exact").round_().to(torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -151,6 +168,18 @@ def feature_sheet(
                 x += sprite.width + margin
             y += max(sprite.height for _, sprite in line) + 18 + margin
     return page
+
+
+def save_picture(picture: Image, path: Path, title: str) -> None:
+    """Writes an RGBA picture under its title, one pixel for one, in the format of the suffix (.png, .svg)."""
+    dpi, head = 100, 22
+    width, height = picture.width, picture.height + head
+    figure = require("matplotlib.figure", "viz").Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
+    axes = figure.add_axes((0, 0, 1, picture.height / height))
+    axes.imshow(np.asarray(picture), interpolation="none")
+    axes.set_axis_off()
+    figure.text(0, 1, title, va="top", fontsize=9, parse_math=False)
+    figure.savefig(path, dpi=dpi * (1 if path.suffix == ".svg" else 2))
 
 
 def as_picture(

@@ -1,34 +1,365 @@
-"use strict";
-// Says of the tile under the pointer which image it comes from. All text is set as text, never as markup.
+// The page: one layer at a time, its maps in some order, filtered by a search; and one activation in the large view.
 const data = JSON.parse(document.getElementById("data").textContent);
-const tip = document.getElementById("tip");
+const at = (id) => document.getElementById(id);
+const loaded = new Map(); // layer → what its script says
+const waiting = new Map(); // layer → who waits for it
+const state = { layer: 0, sort: "channel", q: "", map: null, rank: 0 };
+const SORTS = ["channel", "strength", "purity", "sparsity"];
+let order = []; // places of the shown maps in the layer's list
+const PROJECTIONS = data.blocks.indexOf("projections");
+const PATCHES = data.blocks.indexOf("patches");
+const ACTIVATIONS = data.blocks.indexOf("activations");
 
-// Rank of the tile under the pointer; -1 between the blocks.
-function rankAt(img, gap, event) {
-  const box = img.getBoundingClientRect();
-  const x = (event.clientX - box.left) / box.width;
-  const y = (event.clientY - box.top) / box.height;
-  const width = (1 - gap * (data.blocks - 1)) / data.blocks;
-  const inBlock = (x % (width + gap)) / width;
-  if (inBlock >= 1) return -1;
-  return Math.floor(y * data.side) * data.side + Math.floor(inBlock * data.side);
+// ---- data
+
+// The scripts of the layers call this.
+function showLayer(index, content) {
+  loaded.set(index, content);
+  for (const resolve of waiting.get(index) ?? []) resolve(content);
+  waiting.delete(index);
+}
+
+function folderOf(layer) {
+  return `maps/${String(layer).padStart(3, "0")}`;
+}
+
+function load(layer) {
+  if (loaded.has(layer)) return Promise.resolve(loaded.get(layer));
+  return new Promise((resolve) => {
+    if (waiting.has(layer)) return waiting.get(layer).push(resolve);
+    waiting.set(layer, [resolve]);
+    document.head.append(element("script", { src: `${folderOf(layer)}/layer.js` }));
+  });
+}
+
+function sprite(layer, channel) {
+  return `${folderOf(layer)}/${String(channel).padStart(5, "0")}.webp`;
+}
+
+// Maps in which every word of the search is a channel, or stands in a label or the name of an image; places in the list.
+function matches(content, query) {
+  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+  const images = content.images.map(([, key, label]) => `${label ?? ""}\n${key}`.toLowerCase());
+  const found = [];
+  content.maps.forEach(([channel, , , units], place) => {
+    const fits = (word) => (/^\d+$/.test(word) && Number(word) === channel)
+      || (!/^\d+$/.test(word) && units.some(([image]) => images[image].includes(word)));
+    if (words.every(fits)) found.push(place);
+  });
+  return found;
+}
+
+function sorted(content, places) {
+  const rank = {
+    channel: ([channel]) => channel,
+    strength: ([, , , units]) => -Number(units[0][1]),
+    purity: ([, , purity]) => -(purity ?? -1),
+    sparsity: ([, fired]) => fired,
+  }[state.sort];
+  return places.sort((a, b) => rank(content.maps[a]) - rank(content.maps[b]) || a - b);
+}
+
+// ---- the address: #layer=NAME&map=3&rank=0&sort=purity&q=dog
+
+function toAddress() {
+  const parts = new URLSearchParams({ layer: data.layers[state.layer].name });
+  if (state.sort !== "channel") parts.set("sort", state.sort);
+  if (state.q) parts.set("q", state.q);
+  if (state.map !== null) {
+    parts.set("map", state.map);
+    if (state.rank) parts.set("rank", state.rank);
+  }
+  const address = `#${parts}`;
+  if (address !== location.hash) history.replaceState(null, "", address);
+}
+
+function fromAddress() {
+  const parts = new URLSearchParams(location.hash.slice(1));
+  const layer = data.layers.findIndex(({ name }) => name === parts.get("layer"));
+  state.layer = Math.max(0, layer);
+  state.sort = SORTS.includes(parts.get("sort")) ? parts.get("sort") : "channel";
+  state.q = parts.get("q") ?? "";
+  state.map = /^\d+$/.test(parts.get("map") ?? "") ? Number(parts.get("map")) : null;
+  state.rank = Number(parts.get("rank")) || 0;
+  at("sort").value = state.sort;
+  at("query").value = state.q;
+}
+
+// ---- the maps
+
+function describe(layer, [channel, fired, purity, units], images) {
+  const label = images[units[0][0]][2] ?? images[units[0][0]][1];
+  return `${layer.name}, map ${channel}: strongest ${units[0][1]}, ${label}; fired in ${percent(fired)} of the images`
+    + (purity === null ? "" : `; purity ${percent(purity)}`);
+}
+
+function percent(share) {
+  return `${(100 * share).toPrecision(share >= 0.995 ? 3 : 2)} %`;
+}
+
+function card(layer, content, place, number) {
+  const map = content.maps[place];
+  const [channel, fired, purity] = map;
+  const [width, height] = layer.sprite;
+  const image = element("img", { loading: "lazy", decoding: "async", alt: "", width, height });
+  image.src = sprite(state.layer, channel);
+  const note = state.sort === "purity" && purity !== null ? `purity ${percent(purity)}`
+    : state.sort === "strength" ? map[3][0][1] : `fired ${percent(fired)}`;
+  const button = element("button", { type: "button", tabIndex: number ? -1 : 0 }, [
+    element("span", { className: "sprite" }, [image]),
+    element("span", { className: "caption", ariaHidden: "true" }, [
+      element("b", { textContent: channel }), element("span", { textContent: note }),
+    ]),
+  ]);
+  button.setAttribute("aria-label", describe(layer, map, content.images));
+  button.dataset.place = place;
+  return element("div", { className: "card", role: "listitem", id: `map-${channel}` }, [button]);
+}
+
+async function show({ focus = false } = {}) {
+  const index = state.layer;
+  const layer = data.layers[index];
+  at("name").textContent = layer.name;
+  at("about").textContent = layer.facts;
+  for (const [n, link] of [...at("layers").children].entries()) {
+    if (n === index) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  at("layers").children[index].scrollIntoView({ block: "nearest", inline: "nearest" });
+  const content = await load(index);
+  if (index !== state.layer) return; // another layer was asked for meanwhile
+  order = sorted(content, matches(content, state.q));
+  const grid = at("maps");
+  grid.style.setProperty("--map", `${layer.width}px`);
+  grid.style.setProperty("--aspect", `${layer.width} / ${Math.round((layer.sprite[1] * layer.width) / visible(layer))}`);
+  grid.style.setProperty("--wide", `${(100 * layer.sprite[0]) / visible(layer)}%`);
+  grid.replaceChildren(...order.map((place, number) => card(layer, content, place, number)));
+  at("count").textContent = state.q ? `${order.length} of ${content.maps.length} maps match “${state.q}”` : "";
+  const dead = layer.dead;
+  at("dead").textContent = dead.length
+    ? `${dead.length} dead ${dead.length === 1 ? "map" : "maps"} (never above zero on these images): `
+      + dead.slice(0, 400).join(", ") + (dead.length > 400 ? " …" : "") : "";
+  toAddress();
+  countMatches();
+  if (state.map !== null) openMap(content);
+  else if (focus) grid.querySelector("button")?.focus();
+}
+
+// Pixels of a sprite that a card shows: two blocks; what is left is for the large view.
+function visible(layer) {
+  const shown = Math.min(2, data.blocks.length);
+  const [left, , width] = tileBox(layer, shown - 1, layer.side - 1);
+  return left + width;
+}
+
+// How many maps of each layer match the search, beside the layers' names.
+async function countMatches() {
+  const query = state.q;
+  for (const [index, link] of [...at("layers").children].entries()) {
+    const badge = link.querySelector("span");
+    if (!query) badge.textContent = "";
+    else {
+      const content = await load(index);
+      if (query !== state.q) return;
+      badge.textContent = matches(content, query).length;
+    }
+  }
+}
+
+// ---- one activation
+
+function openMap(content) {
+  const map = content.maps.find(([channel]) => channel === state.map);
+  if (!map) {
+    state.map = null;
+    return;
+  }
+  const layer = data.layers[state.layer];
+  const [channel, fired, purity, units] = map;
+  state.rank = Math.min(Math.max(state.rank, 0), units.length - 1);
+  const [image, value, row, column, top, left, bottom, right] = units[state.rank];
+  const [source, key, label] = content.images[image];
+  const picture = sprite(state.layer, channel);
+  const wide = Math.min(260, innerWidth - 90);
+  const panel = (title, node) => element("figure", {}, [node, element("figcaption", { textContent: title })]);
+  const tile = (block, title) => panel(title, tilePicture(layer, picture, block, state.rank, wide, title));
+  const panels = [panel("image; framed: what the activation depends on",
+    framedPicture(data.imageSize, source, [top, left, bottom, right], wide, label ?? key))];
+  if (PATCHES >= 0) panels.push(tile(PATCHES, "patch"));
+  if (PROJECTIONS >= 0) panels.push(tile(PROJECTIONS, "projection"));
+  if (ACTIVATIONS >= 0) panels.push(tile(ACTIVATIONS, `the map's activations on this image, ${layer.size.join("×")}`));
+  at("unit-title").textContent = `${layer.name}, map ${channel}, rank ${state.rank}`;
+  at("panels").replaceChildren(...panels);
+  const facts = [["activation", value], ["place in the map", `row ${row}, column ${column}`],
+    ["receptive field", `rows ${top}–${bottom}, columns ${left}–${right}`], ["image", key]];
+  if (label !== null) facts.push(["label", label]);
+  facts.push(["fired in", `${percent(fired)} of the images`]);
+  if (purity !== null) facts.push(["label purity", percent(purity)]);
+  at("unit-facts").replaceChildren(...facts.flatMap(([term, text]) => [
+    element("dt", { textContent: term }), element("dd", { textContent: text })]));
+  at("strip").replaceChildren(...units.map((unit, rank) => {
+    const button = element("button", { type: "button" },
+      [tilePicture(layer, picture, Math.max(PATCHES, 0), rank, 54, `rank ${rank}: activation ${unit[1]}`)]);
+    if (rank === state.rank) button.setAttribute("aria-current", "true");
+    button.addEventListener("click", () => moveRank(rank - state.rank));
+    return button;
+  }));
+  at("tip").hidden = true;
+  if (!at("unit").open) at("unit").showModal();
+  toAddress();
+}
+
+function moveRank(step) {
+  state.rank += step;
+  openMap(loaded.get(state.layer));
+}
+
+at("unit").addEventListener("close", () => {
+  const channel = state.map;
+  state.map = null;
+  state.rank = 0;
+  toAddress();
+  document.querySelector(`#map-${channel} button`)?.focus();
+});
+
+// ---- pointer
+
+// The map and the rank under the pointer, or null.
+function unitAt(event) {
+  const box = event.target.closest?.(".sprite");
+  if (!box) return null;
+  const content = loaded.get(state.layer);
+  const map = content.maps[box.closest("button").dataset.place];
+  const layer = data.layers[state.layer];
+  const place = box.getBoundingClientRect();
+  const scale = visible(layer) / place.width;
+  const tile = tileAt(layer, (event.clientX - place.left) * scale, (event.clientY - place.top) * scale);
+  return tile && map[3][tile[1]] ? { map, rank: tile[1], content } : null;
 }
 
 document.addEventListener("pointermove", (event) => {
-  const img = event.target.closest?.("figure img");
-  const section = img?.closest("section");
-  const units = img && data.maps[section.dataset.layer][img.parentElement.dataset.channel];
-  const unit = units?.[rankAt(img, Number(section.dataset.gap), event)];
+  const tip = at("tip");
+  const unit = event.pointerType !== "touch" && unitAt(event);
   tip.hidden = !unit;
   if (!unit) return;
-  const [image, value, top, left, bottom, right] = unit;
-  const [key, label] = data.images[image];
-  const name = document.createElement("b");
-  name.textContent = label ?? key;
-  tip.replaceChildren(name, document.createElement("br"));
-  if (label !== null) tip.append(key, document.createElement("br"));
-  tip.append(`activation ${value} · rows ${top}–${bottom}, columns ${left}–${right}`);
+  const [image, value, , , ...field] = unit.map[3][unit.rank];
+  const [source, key, label] = unit.content.images[image];
+  const name = `${unit.map[0]} ${unit.rank} ${image}`;
+  if (tip.dataset.shows !== name) {
+    tip.dataset.shows = name;
+    tip.replaceChildren(framedPicture(data.imageSize, source, field, 190, ""),
+      element("b", { textContent: label ?? key }), element("span", { textContent: `activation ${value}` }));
+  }
   const box = tip.getBoundingClientRect();
-  tip.style.left = `${Math.min(event.clientX + 14, innerWidth - box.width - 8)}px`;
-  tip.style.top = `${Math.min(event.clientY + 18, innerHeight - box.height - 8)}px`;
+  const left = event.clientX + 18 + box.width > innerWidth ? event.clientX - box.width - 18 : event.clientX + 18;
+  tip.style.left = `${Math.max(4, left)}px`;
+  tip.style.top = `${Math.max(4, Math.min(event.clientY + 18, innerHeight - box.height - 8))}px`;
 });
+
+at("maps").addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  const content = loaded.get(state.layer);
+  state.map = content.maps[button.dataset.place][0];
+  state.rank = unitAt(event)?.rank ?? 0;
+  openMap(content);
+});
+
+// ---- keys
+
+function moveFocus(key) {
+  const buttons = [...at("maps").querySelectorAll("button")];
+  const here = buttons.indexOf(document.activeElement);
+  if (here < 0) return buttons[0]?.focus();
+  const columns = getComputedStyle(at("maps")).gridTemplateColumns.split(" ").length;
+  const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[key];
+  const next = buttons[here + step];
+  if (!next) return;
+  buttons[here].tabIndex = -1;
+  next.tabIndex = 0;
+  next.focus();
+}
+
+function moveLayer(step) {
+  const layer = state.layer + step;
+  if (layer >= 0 && layer < data.layers.length) choose(layer);
+}
+
+function choose(layer) {
+  Object.assign(state, { layer, map: null, rank: 0 });
+  scrollTo(0, 0);
+  show({ focus: true });
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || at("help").open) return;
+  const arrow = event.key.startsWith("Arrow");
+  if (at("unit").open) {
+    if (event.key === "ArrowLeft" || event.key === "ArrowRight") moveRank(event.key === "ArrowLeft" ? -1 : 1);
+    return;
+  }
+  if (event.target.matches("input, select")) {
+    if (event.key === "Escape") at("maps").querySelector("button")?.focus();
+    return;
+  }
+  if (arrow) moveFocus(event.key);
+  else if (event.key === "/") at("query").focus();
+  else if (event.key === "[") moveLayer(-1);
+  else if (event.key === "]") moveLayer(1);
+  else if (event.key === "s") sortBy(SORTS[(SORTS.indexOf(state.sort) + 1) % SORTS.length]);
+  else if (event.key === "t") switchTheme();
+  else if (event.key === "?") at("help").showModal();
+  else return;
+  event.preventDefault();
+});
+
+function sortBy(sort) {
+  state.sort = at("sort").value = sort;
+  show();
+}
+
+at("sort").addEventListener("change", () => sortBy(at("sort").value));
+at("query").addEventListener("input", () => {
+  state.q = at("query").value.trim();
+  show();
+});
+at("tools").addEventListener("submit", (event) => event.preventDefault());
+at("help-button").addEventListener("click", () => at("help").showModal());
+
+// ---- light and dark
+
+function setTheme(theme) {
+  if (theme) document.documentElement.dataset.theme = theme;
+}
+
+function switchTheme() {
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const now = document.documentElement.dataset.theme ?? (dark ? "dark" : "light");
+  setTheme(now === "dark" ? "light" : "dark");
+  try {
+    localStorage.setItem("zfkernels-theme", document.documentElement.dataset.theme);
+  } catch { /* a browser that keeps nothing forgets this too */ }
+}
+
+at("theme").addEventListener("click", switchTheme);
+try {
+  setTheme(localStorage.getItem("zfkernels-theme"));
+} catch { /* as above */ }
+
+// ---- beginning
+
+at("layers").append(...data.layers.map(({ name }, n) => {
+  const link = element("a", { href: `#${new URLSearchParams({ layer: name })}` }, [name, element("span")]);
+  link.addEventListener("click", (event) => {
+    event.preventDefault();
+    choose(n);
+  });
+  return link;
+}));
+addEventListener("hashchange", () => {
+  if (at("unit").open) at("unit").close();
+  fromAddress();
+  show();
+});
+fromAddress();
+show();

@@ -1,0 +1,76 @@
+"""The first pass of a gallery over all convolutions against the bare forward pass, both fed by the same loader."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from networks import channels_last, network
+from rounds import Race, Work, replay, replay_timer, run_race
+
+from zfkernels.data import Batch, embedded_photos, stream
+from zfkernels.gallery.checkpoint import Progress
+from zfkernels.gallery.layers import select_layers
+from zfkernels.gallery.sweep import CPU_BLOCK, Sweeper
+from zfkernels.models import get_preprocess
+from zfkernels.trace import trace_model
+
+pytestmark = pytest.mark.benchmark(timer=replay_timer)
+# name → images, rounds
+CASES = {"squeezenet1_0": (64, 3), "zfnet64": (512, 5)}
+CONTENDERS = ("bare-nchw", "bare-channels-last", "sweep")
+BATCH, WORKERS = 64, 2
+
+
+def batches(name: str) -> Any:
+    source = embedded_photos()
+    source.limit(CASES[name][0])
+    return stream(source, get_preprocess(name), batch_size=BATCH, workers=WORKERS)
+
+
+@cache
+def sweep_race(name: str) -> Race:
+    size = get_preprocess(name).size
+    trace = trace_model(network(name))
+    convolutions = [info.name for info in trace.layer_info((size, size)) if info.kind == "conv"]
+    layers = select_layers(trace, convolutions, (size, size))
+
+    def bare(model: torch.nn.Module, memory_format: torch.memory_format, block: int) -> int:
+        count = 0
+        with torch.inference_mode():
+            for batch in batches(name):
+                for images in batch.images.split(block):
+                    model(images.contiguous(memory_format=memory_format))
+                count += len(batch.ids)
+        return count
+
+    def sweep(_: int) -> int:
+        sweeper, progress = Sweeper(trace, layers, 9, BATCH), Progress()
+        batch: Batch
+        for batch in batches(name):
+            sweeper.update(batch, progress)
+        return sweeper.topks[0].compute().images
+
+    def check(contender: str, images: int, first: int) -> None:
+        assert images == first == CASES[name][0]
+
+    contenders = {
+        "bare-nchw": lambda _: bare(network(name), torch.contiguous_format, BATCH),
+        "bare-channels-last": lambda _: bare(channels_last(name), torch.channels_last, CPU_BLOCK),
+        "sweep": sweep,
+    }
+    return run_race(contenders, lambda turn: turn, check, CASES[name][1])
+
+
+@pytest.mark.parametrize("contender", CONTENDERS)
+@pytest.mark.parametrize("name", CASES)
+def test_sweep(benchmark: Any, name: str, contender: str) -> None:
+    """``speedup`` is the share of the bare pass's images/s that the sweep keeps."""
+    race = sweep_race(name)
+    rate = CASES[name][0] / race.median(contender)
+    replay(
+        benchmark, race, contender, f"gallery sweep-{name}-all convolutions-float32",
+        baselines=CONTENDERS[:2], work=Work(), images_per_second=rate,
+    )  # fmt: skip

@@ -1,0 +1,223 @@
+"""The page in a browser: it loads without a complaint, finds, sorts, shows, and can be worked by keyboard."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import importlib.util
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from small import OPTIONS, small_network
+
+from zfkernels.gallery import Gallery, build_gallery
+
+ARGUMENTS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+EVIL = "<script>alert(1)<"
+
+
+@pytest.fixture(scope="module")
+def browser(require: Callable[[str, object, str], None]) -> Iterator[Any]:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    there = chromium and importlib.util.find_spec("playwright")
+    require("browser", there, "there is no chromium, or no playwright to drive it")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
+    """A gallery whose file names and labels are markup."""
+    root = tmp_path_factory.mktemp("evil")
+    generator = np.random.default_rng(0)
+    for n in range(12):
+        folder = root / ("dogs" if n % 2 else "<img src=x onerror=alert(2)>")
+        folder.mkdir(exist_ok=True)
+        blocks = generator.integers(0, 256, (5, 5, 3), dtype=np.uint8).repeat(5, 0).repeat(5, 1)
+        Image.fromarray(blocks).save(folder / f"{EVIL}{n}.png")
+    return build_gallery(small_network(), root, out=tmp_path_factory.mktemp("site") / "out", **OPTIONS, title=EVIL)
+
+
+@pytest.fixture
+def page(browser: Any, site: Gallery) -> Iterator[Any]:
+    """A page that fails the test if the browser complains of anything."""
+    page = browser.new_page(viewport={"width": 1300, "height": 850})
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("dialog", lambda dialog: (problems.append("a dialog"), dialog.dismiss()))
+    page.on("requestfailed", lambda request: problems.append(request.url))
+    yield page
+    page.close()
+    assert problems == []
+
+
+def visit(page: Any, site: Gallery, address: str = "") -> None:
+    page.goto(f"{(site.path / 'index.html').as_uri()}{address}")
+    page.wait_for_selector(".card")
+
+
+def shown(page: Any) -> list[int]:
+    return [int(text) for text in page.locator(".caption b").all_text_contents()]
+
+
+def test_loads_from_the_file_system_and_every_picture_shows(page: Any, site: Gallery) -> None:
+    visit(page, site)
+    assert page.title().startswith(EVIL)
+    assert page.locator("#layers a").all_text_contents() == site.layers
+    assert shown(page) == site.maps("0")
+    page.wait_for_function("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+    if folder := os.environ.get("ZFKERNELS_SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/site.png")
+
+
+def test_loads_from_a_server(page: Any, site: Gallery) -> None:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            if self.path == "/favicon.ico":
+                self.send_response(204)
+                self.end_headers()
+            else:
+                super().do_GET()
+
+    handler = functools.partial(Quiet, directory=str(site.path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page.goto(f"http://127.0.0.1:{server.server_port}/#layer=1")
+        page.wait_for_selector(".card")
+        assert shown(page) == site.maps("1")
+        server.shutdown()
+
+
+def test_search_finds_channels_and_labels(page: Any, site: Gallery) -> None:
+    visit(page, site, "#layer=4")
+    one = site.maps("4")[-1]
+    page.fill("#query", str(one))
+    page.wait_for_function("document.querySelectorAll('.card').length === 1")
+    assert shown(page) == [one]
+    page.fill("#query", "dogs")
+    dogs = [n for n in site.maps("4") if any(row["label"] == "dogs" for row in site.winners("4", n))]
+    page.wait_for_function(f"document.querySelectorAll('.card').length === {len(dogs)}")
+    assert shown(page) == dogs
+    assert "q=dogs" in page.url
+    page.fill("#query", "no such thing")
+    page.wait_for_selector(".card", state="detached")
+    assert page.locator("#count").text_content().startswith("0 of")
+
+
+def test_sorting(page: Any, site: Gallery) -> None:
+    visit(page, site, "#layer=4")
+    page.select_option("#sort", "strength")
+    best = {n: site.winners("4", n)[0]["value"] for n in site.maps("4")}
+    assert shown(page) == sorted(best, key=lambda n: (-float(f"{best[n]:.4g}"), n))
+    page.select_option("#sort", "purity")
+    labels = {n: [row["label"] for row in site.winners("4", n)] for n in site.maps("4")}
+    purity = {n: max(map(found.count, found)) / len(found) for n, found in labels.items()}
+    assert shown(page) == sorted(purity, key=lambda n: (-round(purity[n], 3), n))
+    page.select_option("#sort", "sparsity")
+    assert sorted(shown(page)) == site.maps("4")
+
+
+def test_a_deep_link_opens_one_activation(page: Any, site: Gallery) -> None:
+    channel = site.maps("4")[0]
+    row = site.winners("4", channel)[2]
+    visit(page, site, f"#layer=4&map={channel}&rank=2")
+    page.wait_for_selector("#unit[open]")
+    assert page.locator("#unit-title").text_content() == f"4, map {channel}, rank 2"
+    facts = page.locator("#unit-facts dd").all_text_contents()
+    assert row["image"] in facts
+    assert row["label"] in facts
+    frame = page.locator("#panels .frame").bounding_box()
+    image = page.locator("#panels .framed img").bounding_box()
+    size = site.info["image_size"]
+    assert (frame["y"] - image["y"]) / image["height"] == pytest.approx(row["top"] / size[0], abs=0.02)
+    assert frame["width"] / image["width"] == pytest.approx((row["right"] - row["left"]) / size[1], abs=0.02)
+    page.wait_for_function("document.querySelector('#panels img').naturalWidth > 0")
+    if folder := os.environ.get("ZFKERNELS_SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/unit.png")
+
+
+def test_hovering_shows_the_patch_in_its_image(page: Any, site: Gallery) -> None:
+    visit(page, site, "#layer=1")
+    box = page.locator(".sprite").first.bounding_box()
+    page.mouse.move(box["x"] + 0.95 * box["width"], box["y"] + 0.9 * box["height"])  # rank 3 of 2 by 2
+    page.wait_for_selector("#tip:not([hidden]) .frame")
+    row = site.winners("1", site.maps("1")[0])[3]
+    assert page.locator("#tip").text_content() == f"{row['label']}activation {row['value']:.4g}"
+    page.mouse.move(2, 2)
+    assert page.locator("#tip").is_hidden()
+
+
+def test_the_keyboard_reaches_everything(page: Any, site: Gallery) -> None:
+    visit(page, site)
+    page.keyboard.press("]")
+    page.wait_for_function("document.getElementById('name').textContent === '1'")
+    page.wait_for_function("document.activeElement.closest('.card') !== null")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#unit[open]")
+    channel = site.maps("1")[1]
+    assert f"map={channel}" in page.url
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#unit-title").text_content() == f"1, map {channel}, rank 1"
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.closest('.card').id") == f"map-{channel}"
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "query"
+    page.keyboard.press("Escape")
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.keyboard.press("t")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+    page.keyboard.press("?")
+    page.wait_for_selector("#help[open]")
+
+
+def test_everything_has_a_name(page: Any, site: Gallery) -> None:
+    visit(page, site, f"#layer=4&map={site.maps('4')[0]}")
+    page.wait_for_selector("#unit[open]")
+    nameless = page.evaluate(
+        """[...document.querySelectorAll("button, input, select, a, [role=img], nav, dialog")].filter((node) => !(
+            node.getAttribute("aria-label") || node.getAttribute("aria-labelledby") || node.labels?.length
+            || node.textContent.trim() || node.querySelector("[aria-label]"))).map((node) => node.outerHTML)"""
+    )
+    assert nameless == []
+    assert page.evaluate("[...document.images].every((image) => image.hasAttribute('alt'))")
+    assert page.locator(".card button").first.get_attribute("aria-label").startswith("4, map")
+
+
+def test_a_thousand_maps_do_not_load_at_once(page: Any, site: Gallery, tmp_path: Path) -> None:
+    """1,000 cards, of which only those near the view fetch their sprite."""
+    copy = tmp_path / "many"
+    shutil.copytree(site.path, copy)
+    sprite = (copy / "maps/000/00000.webp").read_bytes()
+    for channel in range(1000):
+        (copy / f"maps/000/{channel:05d}.webp").write_bytes(sprite)
+    page.goto((copy / "index.html").as_uri())
+    page.wait_for_selector(".card")
+    page.evaluate(
+        """() => { const content = loaded.get(0); const [first] = content.maps;
+        content.maps = Array.from({ length: 1000 }, (_, channel) => [channel, ...first.slice(1)]); show(); }"""
+    )
+    page.wait_for_function("document.querySelectorAll('.card').length === 1000")
+    page.wait_for_timeout(300)
+    fetched = page.evaluate("[...document.images].filter((image) => image.complete && image.naturalWidth).length")
+    assert 4 <= fetched < 500
+    page.evaluate("document.querySelectorAll('.card')[990].scrollIntoView()")
+    page.wait_for_function("document.querySelectorAll('.card img')[990].naturalWidth > 0")

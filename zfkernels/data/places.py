@@ -1,0 +1,136 @@
+"""From what a user writes to the store that it means: paths, patterns of shards, and addresses of remote files."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from zfkernels._extras import require
+from zfkernels.data.stores import Archive, Folder, Shards, Store, as_archive, printable
+
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
+SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+
+
+def open_store(data: str | os.PathLike[str]) -> Store:
+    """The store that ``data`` names.
+
+    Args:
+        data: A folder, an archive or an image; several archives as a pattern (``shards-{000..012}.tar``,
+            ``part-*.tar``) or as a folder that holds nothing but tar files; or an address of fsspec's
+            (``s3://bucket/photos``).
+
+    Raises:
+        FileNotFoundError: There is nothing.
+        ValueError: An archive that cannot be read.
+        ImportError: fsspec, or what it needs for this kind of address, is missing.
+    """
+    text = os.fspath(data)
+    if "://" in text:
+        return _remote(text)
+    path = Path(text)
+    if path.is_dir():
+        shards = _only_shards(path)
+        return Shards([_archive(shard) for shard in shards]) if shards else Folder(path)
+    if path.exists():
+        stamp = _stamp(path)
+        return as_archive(str(path), partial(open, path, "rb"), stamp) or Folder(path.parent, path.name)
+    shards = [Path(name) for pattern in _expand(text) for name in sorted(glob.glob(pattern))]
+    if not shards or not _is_pattern(text):
+        raise FileNotFoundError(f"open_source: expected data an existing folder, archive or image, got {text}")
+    return Shards([_archive(shard) for shard in shards])
+
+
+def _is_pattern(text: str) -> bool:
+    return glob.has_magic(text) or _RANGE.search(text) is not None
+
+
+def _expand(pattern: str) -> list[str]:
+    """``a-{00..02}.tar`` → three names, ``{train,val}.tar`` → two; further braces likewise."""
+    found = _RANGE.search(pattern)
+    if not found:
+        return [pattern]
+    first, last, words = found.groups()
+    middle = words.split(",") if words else [str(n).zfill(len(first)) for n in range(int(first), int(last) + 1)]
+    rests = _expand(pattern[found.end() :])
+    return [pattern[: found.start()] + word + rest for word, rest in itertools.product(middle, rests)]
+
+
+def _only_shards(folder: Path) -> list[Path]:
+    """The tar files of a folder that holds no other visible files or folders."""
+    try:
+        visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return []
+    return visible if all(path.name.endswith(SHARD_SUFFIXES) and path.is_file() for path in visible) else []
+
+
+def _archive(path: Path) -> Archive:
+    archive = as_archive(path.name, partial(open, path, "rb"), _stamp(path))
+    if archive is None:
+        raise ValueError(f"open_source: expected data shards that are archives, got {path}")
+    return archive
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+class _RemoteFolder(Store):
+    """The files below an address of fsspec's. Each process connects for itself."""
+
+    seeks = False
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+        self._marks: dict[str, object] = {}
+
+    def entries(self) -> Any:
+        fs, root = _connect(self.url)
+        for path, info in fs.find(root, detail=True).items():
+            self._marks[path] = [info.get(key) for key in ("size", "ETag", "mtime", "created", "LastModified")]
+            yield printable(path[len(root) :].lstrip("/")), path
+
+    def read(self, place: str, limit: int) -> bytes:
+        return _connect(self.url)[0].cat_file(place, 0, limit)
+
+    def mark(self, place: str) -> object:
+        return self._marks[place]
+
+
+def _connect(url: str) -> tuple[Any, str]:
+    """The file system of an address and the path in it; fsspec keeps one connection for each process."""
+    return require("fsspec", "distributed").core.url_to_fs(url)
+
+
+def _open_remote(protocol: str, path: str) -> BinaryIO:
+    return _connect(f"{protocol}://{path}")[0].open(path, "rb")
+
+
+def _remote(url: str) -> Store:
+    fs, root = _connect(url)
+    protocol = url.split("://")[0]
+
+    def archive(path: str, name: str) -> Archive | None:
+        info = fs.info(path)
+        return as_archive(
+            name, partial(_open_remote, protocol, path), [info.get(key) for key in ("size", "ETag", "mtime")]
+        )
+
+    if _is_pattern(url):
+        paths = [path for pattern in _expand(root) for path in sorted(fs.glob(pattern))]
+        shards = [found for path in paths if (found := archive(path, path.rsplit("/", 1)[-1]))]
+        if shards:
+            return Shards(shards)
+    elif fs.isdir(root):
+        return _RemoteFolder(url)
+    elif fs.exists(root) and (found := archive(root, url)):
+        return found
+    raise FileNotFoundError(f"open_source: expected data an existing folder or archives, got {url}")

@@ -1,0 +1,135 @@
+"""Second pass: the winning images once more, each activation projected and drawn beside the patch that caused it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from zfkernels.data import Batch
+from zfkernels.gallery.checkpoint import Checkpoint
+from zfkernels.gallery.events import Stage
+from zfkernels.gallery.layers import Layer
+from zfkernels.gallery.page import image_path, sprite_path
+from zfkernels.gallery.table import Winners
+from zfkernels.gallery.tiles import Painter, Tiles
+from zfkernels.methods.deconvnet import DeconvNet
+from zfkernels.viz import as_picture, map_sprite
+
+CHUNK = 128  # activations projected and drawn at a time
+SPRITE_QUALITY, IMAGE_QUALITY = 88, 80
+# How far an activation may be from what the first pass found: blocks of other shapes round otherwise.
+TOLERANCE = 2e-2
+
+
+@dataclass(frozen=True)
+class Studio:
+    """What the second pass works with.
+
+    Attributes:
+        net: Projects.
+        painter: Draws.
+        layers, winners: What there is to draw.
+        tiles: Takes the tiles.
+        folder: Takes the images, at the paths that the page names.
+        keys: Names of the images.
+    """
+
+    net: DeconvNet
+    painter: Painter
+    layers: Sequence[Layer]
+    winners: Sequence[Winners]
+    tiles: Tiles
+    folder: Path
+    keys: Sequence[str]
+
+    def draw(self, batch: Batch) -> None:
+        """Draws all winners in the images of a batch, from one forward pass.
+
+        Raises:
+            RuntimeError: An image is not what it was in the first pass.
+        """
+        if batch.skipped:
+            image_id, reason = batch.skipped[0]
+            raise RuntimeError(f"build_gallery: {self.keys[image_id]} changed during the run: {reason}")
+        parameter = next(self.net.trace.model.parameters(), torch.empty(0))
+        images = batch.images.to(parameter.device, parameter.dtype)
+        chosen = [_in_batch(found, batch.ids) for found in self.winners]
+        needed = [layer.name for layer, (rows, _) in zip(self.layers, chosen, strict=True) if len(rows)]
+        pixels = self.painter.preprocess.to_pixels(images)
+        for image_id, picture in zip(batch.ids.tolist(), pixels, strict=True):
+            path = self.folder / image_path(image_id)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            as_picture(picture).convert("RGB").save(path, "WEBP", quality=IMAGE_QUALITY)
+        forward = self.net.forward(images, needed)
+        for index, (layer, found, (rows, image)) in enumerate(zip(self.layers, self.winners, chosen, strict=True)):
+            for here, n in zip(rows.split(CHUNK), image.split(CHUNK), strict=True):
+                if not len(here):
+                    continue
+                units = torch.cat([n[:, None], found.channel[here, None], found.position[here]], 1)
+                painted, values = self.painter.paint(layer, forward, pixels.float(), units, found.field[here])
+                self._compare(values, found.value[here], found.image_id[here])
+                self.tiles.put(index, here, painted)
+
+    def _compare(self, now: Tensor, before: Tensor, image_id: Tensor) -> None:
+        now = now.double()
+        same = (now - before).abs() <= TOLERANCE * before.abs().clamp(min=before.abs().mean().item())
+        wrong = (~same & (now != before)).nonzero()
+        if len(wrong):
+            n = int(wrong[0])
+            raise RuntimeError(
+                f"build_gallery: {self.keys[int(image_id[n])]} changed during the run: an activation of "
+                f"{before[n]:.4g} is now {now[n]:.4g}; a data set has to give the same images in each pass"
+            )
+
+
+def draw(batches: Iterable[Batch], studio: Studio, checkpoint: Checkpoint, stage: Stage) -> None:
+    """Draws every winner; each image is decoded and sent through the network once."""
+    progress = checkpoint.progress
+    iterator = iter(batches)
+    while True:
+        with progress.timed("waiting for images"):
+            batch = next(iterator, None)
+        if batch is None:
+            return
+        with progress.timed("projecting and drawing"):
+            studio.draw(batch)
+        progress.notes.update(zip(batch.ids.tolist(), batch.labels, strict=True))
+        progress.finish(batch.number)
+        checkpoint.update()
+        stage.advance(len(batch.ids))
+
+
+def write_sprites(studio: Studio, advance: Callable[[int], object]) -> None:
+    """One picture for each map that fired; those that are there already stay."""
+
+    def write(index: int, channel: int, rows: Tensor, drawn: Tensor) -> None:
+        path = studio.folder / sprite_path(index, channel)
+        if not path.exists():
+            part = path.with_suffix(".part")
+            sprite = map_sprite(studio.tiles.get(index, rows), drawn.tolist())
+            sprite.save(part, "WEBP", quality=SPRITE_QUALITY)
+            os.replace(part, path)
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for index, found in enumerate(studio.winners):
+            (studio.folder / sprite_path(index, 0)).parent.mkdir(parents=True, exist_ok=True)
+            pending = [pool.submit(write, index, channel, rows, found.drawn[rows]) for channel, rows in found.by_map()]
+            for done in pending:
+                done.result()
+                advance(1)
+
+
+def _in_batch(found: Winners, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The drawn winners whose images are among ``ids``, by image, and each one's image as a place in it."""
+    sorted_ids, by_id = ids.sort()
+    nearest = torch.searchsorted(sorted_ids, found.image_id).clamp(max=len(ids) - 1)
+    here = ((sorted_ids[nearest] == found.image_id) & found.drawn).nonzero()[:, 0]
+    image = by_id[nearest[here]]
+    by_image = image.argsort(stable=True)
+    return here[by_image], image[by_image]
