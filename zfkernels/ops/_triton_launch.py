@@ -1,0 +1,46 @@
+"""What every launch of a Triton kernel needs: the type of its indices, its precision and the sizes of its tiles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+
+def index_type(*tensors: Tensor | None) -> tl.dtype:
+    """int32, or int64 where an offset into one of the tensors needs it."""
+    for tensor in tensors:
+        if tensor is not None and _span(tensor) >= 2**31:
+            return tl.int64
+    return tl.int32
+
+
+def _span(tensor: Tensor) -> int:
+    return 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+
+
+def dot_precision() -> str:
+    """``input_precision`` of a ``tl.dot`` of float32: PyTorch's own setting for convolutions."""
+    return "tf32" if torch.backends.cudnn.conv.fp32_precision == "tf32" else "ieee"
+
+
+def channels_last(maps: Tensor) -> Tensor:
+    """The maps [N, C, H, W] with their channels side by side; a copy only where they lie otherwise."""
+    return maps.contiguous(memory_format=torch.channels_last)
+
+
+def power_of_two(value: int, least: int, most: int) -> int:
+    """The smallest power of two that is at least ``value``, within limits."""
+    return min(max(triton.next_power_of_2(value), least), most)
+
+
+def launch(kernel: Any, grid: tuple[int, ...], like: Tensor, *args: Any, **options: Any) -> None:
+    """Launches ``kernel`` on the device of ``like``, unless there is nothing to do."""
+    if all(grid):
+        with torch.cuda.device_of(like):
+            kernel[grid](*args, **options)
+
+
