@@ -9,6 +9,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+# Elements of a tile of a kernel without dot; the interpreter takes its time per operation, not per element.
+TILE = 2**14 if triton.knobs.runtime.interpret else 2**10
+
 
 def index_type(*tensors: Tensor | None) -> tl.dtype:
     """int32, or int64 where an offset into one of the tensors needs it."""

@@ -17,10 +17,9 @@ import triton.language as tl
 from torch import Tensor
 
 from zfkernels.ops._checks import empty_like_format
-from zfkernels.ops._triton_launch import index_type, launch, power_of_two
+from zfkernels.ops._triton_launch import TILE, index_type, launch, power_of_two
 from zfkernels.windows import Pair, Sliding
 
-TILE = 1024  # outputs of a program
 UNROLLED = 16  # cells of a window whose loads are all in flight at once
 
 
@@ -98,7 +97,7 @@ def max_pool2d_with_switches(
     last = not values.is_contiguous()
     places = size[0] * size[1]
     rows, columns = (images * places, channels) if last else (images * channels, places)
-    block = power_of_two(columns, 16, 128 if last else 512)
+    block = power_of_two(columns, 4, 128 if last else 512)
     cells = kernel_size[0] * kernel_size[1]
     launch(
         max_pool_kernel, (triton.cdiv(rows, TILE // block), triton.cdiv(columns, block)), input,

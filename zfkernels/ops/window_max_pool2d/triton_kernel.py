@@ -16,10 +16,9 @@ import triton.language as tl
 from torch import Tensor
 
 from zfkernels.ops._checks import empty_channels_last
-from zfkernels.ops._triton_launch import channels_last, index_type, launch, power_of_two
+from zfkernels.ops._triton_launch import TILE, channels_last, index_type, launch, power_of_two
 from zfkernels.windows import Pair
 
-TILE = 1024  # outputs of a program
 UNROLLED = 16  # cells of a window whose loads are all in flight at once
 
 
@@ -96,7 +95,7 @@ def window_max_pool2d(
     count, channels = values.shape[:2]
     values, frames = channels_last(values), channels_last(frames)
     out = empty_channels_last(values, (count, channels, *out_size))
-    rows, block = count * out_size[0] * out_size[1], power_of_two(channels, 16, 128)
+    rows, block = count * out_size[0] * out_size[1], power_of_two(channels, 4, 128)
     cells = kernel_size[0] * kernel_size[1]
     launch(
         window_max_pool_kernel, (triton.cdiv(rows, TILE // block), triton.cdiv(channels, block)), values,
