@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -9,8 +13,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# Elements of a tile of a kernel without dot; the interpreter takes its time per operation, not per element.
-TILE = 2**14 if triton.knobs.runtime.interpret else 2**10
+INTERPRETED = triton.knobs.runtime.interpret  # takes its time per operation, not per element: larger blocks
+TILE = 2**14 if INTERPRETED else 2**10  # elements of a tile of a kernel without dot
+ROWS = 512 if INTERPRETED else 128  # rows of a tile of a matrix product
 
 
 def index_type(*tensors: Tensor | None) -> tl.dtype:
@@ -40,10 +45,37 @@ def power_of_two(value: int, least: int, most: int) -> int:
     return min(max(triton.next_power_of_2(value), least), most)
 
 
+@dataclass(frozen=True)
+class Launch:
+    """A launch that was written down in place of being run."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    args: tuple[Any, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+_recorded: ContextVar[list[Launch] | None] = ContextVar("zfkernels_recorded_launches", default=None)
+
+
+@contextlib.contextmanager
+def record() -> Iterator[list[Launch]]:
+    """Inside, kernels are not launched: the list that is yielded says what would have been, on any device."""
+    launches: list[Launch] = []
+    token = _recorded.set(launches)
+    try:
+        yield launches
+    finally:
+        _recorded.reset(token)
+
+
 def launch(kernel: Any, grid: tuple[int, ...], like: Tensor, *args: Any, **options: Any) -> None:
     """Launches ``kernel`` on the device of ``like``, unless there is nothing to do."""
-    if all(grid):
-        with torch.cuda.device_of(like):
-            kernel[grid](*args, **options)
-
-
+    recorded = _recorded.get()
+    if not all(grid):
+        return
+    if recorded is not None:
+        recorded.append(Launch(kernel, grid, args, options))
+        return
+    with torch.cuda.device_of(like):
+        kernel[grid](*args, **options)

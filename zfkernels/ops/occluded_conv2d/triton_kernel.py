@@ -19,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from zfkernels.ops._checks import empty_channels_last
-from zfkernels.ops._triton_launch import dot_precision, index_type, launch, power_of_two
+from zfkernels.ops._triton_launch import ROWS, dot_precision, index_type, launch, power_of_two
 from zfkernels.windows import Pair, Sliding
 
 
@@ -146,13 +146,13 @@ def occluded_conv2d(
     else:
         fill = padded_images(fill, padding, groups)
     rows = count * out_size[0] * out_size[1]
-    block_m, block_n = 128, power_of_two(outputs, 16, 128)
+    block_n = power_of_two(outputs, 16, 128)
     launch(
-        occluded_conv_kernel, (triton.cdiv(rows, block_m), triton.cdiv(outputs, block_n), groups), images,
+        occluded_conv_kernel, (triton.cdiv(rows, ROWS), triton.cdiv(outputs, block_n), groups), images,
         padded, fill, filters, bias, constant, positions.contiguous(), image.contiguous(), out_origins.contiguous(), out,
         count, outputs, images.shape[2], images.shape[3], *window, *out_size, *inner,
         filters.shape[2], *layer.kernel, *stride, *padding, *dilation, RELU=relu, PRECISION=dot_precision(),
-        INDEX=index_type(padded, out), BLOCK_M=block_m, BLOCK_N=block_n, BLOCK_K=32, STAGES=2, num_warps=8,
+        INDEX=index_type(padded, out), BLOCK_M=ROWS, BLOCK_N=block_n, BLOCK_K=32, STAGES=2, num_warps=8,
     )  # fmt: skip
     return out
 

@@ -22,7 +22,7 @@ import triton
 from torch import Tensor
 
 from zfkernels.ops._checks import empty_channels_last, empty_like_format
-from zfkernels.ops._triton_launch import channels_last, dot_precision, index_type, launch, power_of_two
+from zfkernels.ops._triton_launch import INTERPRETED, ROWS, channels_last, dot_precision, index_type, launch, power_of_two
 from zfkernels.ops.unpool_relu_conv_transpose2d.triton_stages import convolution_axis, parts, places, stage_kernel
 from zfkernels.ops.unpool_relu_conv_transpose2d.triton_unpool import pooling_axis
 from zfkernels.windows import Pair, Sliding
@@ -45,11 +45,12 @@ class Tile:
 def tile_for(columns: int, phases: int, channels: int, element: int) -> Tile:
     """The tile for so many output channels in a group, phases and channels in a group of so many bytes each."""
     if columns < FEWEST_FOR_DOT:
-        return Tile(128, 1, columns, 16 // element, 4, 1)
+        block_k = power_of_two(channels, 16 // element, 64) if INTERPRETED else 16 // element
+        return Tile(ROWS, 1, columns, block_k, 4, 1)
     most = max(16, power_of_two(384 // phases, 16, 128))
     block_n = min(most, 32 if columns % 64 else 128, power_of_two(columns, 16, 128))
     blocks_n = max(1, min(384 // (phases * block_n), -(-columns // block_n)))
-    return Tile(64, block_n, blocks_n, power_of_two(channels, 16, 32), 8, 2)
+    return Tile(ROWS // 2, block_n, blocks_n, power_of_two(channels, 16, 32), 8, 2)
 
 
 def refuses(values: Tensor, switches: object, weight: Tensor, *args: object) -> str | None:

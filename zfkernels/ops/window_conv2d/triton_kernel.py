@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from zfkernels.ops._checks import empty_channels_last
-from zfkernels.ops._triton_launch import channels_last, dot_precision, index_type, launch, power_of_two
+from zfkernels.ops._triton_launch import ROWS, channels_last, dot_precision, index_type, launch, power_of_two
 from zfkernels.windows import Pair
 
 
@@ -102,13 +102,13 @@ def window_conv2d(
     filters = weight.permute(2, 3, 1, 0).contiguous()
     out = empty_channels_last(values, (count, weight.shape[0], *out_size))
     rows = count * out_size[0] * out_size[1]
-    block_m, block_n = 128, power_of_two(outputs, 16, 128)
+    block_n = power_of_two(outputs, 16, 128)
     launch(
-        window_conv_kernel, (triton.cdiv(rows, block_m), triton.cdiv(outputs, block_n), groups), values,
+        window_conv_kernel, (triton.cdiv(rows, ROWS), triton.cdiv(outputs, block_n), groups), values,
         values, origins.contiguous(), image.contiguous(), frames, filters, bias, out_origins.contiguous(), out,
         rows, channels, in_group, outputs, values.shape[2], values.shape[3], frames.shape[2], frames.shape[3], *out_size,
         weight.shape[2], weight.shape[3], *stride, *padding, *dilation, RELU=relu, PRECISION=dot_precision(),
-        INDEX=index_type(values, frames, out), BLOCK_M=block_m, BLOCK_N=block_n,
+        INDEX=index_type(values, frames, out), BLOCK_M=ROWS, BLOCK_N=block_n,
         BLOCK_K=power_of_two(in_group, 16, 64), STAGES=3, num_warps=8,
     )  # fmt: skip
     return out
