@@ -139,7 +139,7 @@ def _garbage(pointers: Any, mask: np.ndarray) -> Any:
     """What masked lanes hold where the kernel does not say: NaN or large numbers."""
     dtype = interpreter._get_np_dtype(pointers.get_element_ty())
     data = np.full(np.broadcast(pointers.data, mask).shape, 0xAB, np.uint8)
-    return np.repeat(data[..., None], dtype.itemsize, -1).view(dtype)[..., 0] if dtype != bool else data.astype(bool)
+    return np.repeat(data[..., None], dtype.itemsize, -1).view(dtype)[..., 0] if dtype.kind != "b" else data > 0
 
 
 def _as_float32(handle: Any) -> np.ndarray:

@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "methods": {"plan", "trace", "ops", "windows", "results"},
     "captum_api": {"methods", "plan", "trace", "ops", "windows", "results"},
     "viz": {"results", "windows"},
+    "inspect": {"ops", "windows"},
     "training": {"data", "models"},
     "gallery": {"data", "models", "trace", "methods", "ops", "windows", "results", "viz"},
 }

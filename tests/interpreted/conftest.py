@@ -1,4 +1,4 @@
-"""Tests of the Triton kernels in the interpreter, in a process of their own: ``TRITON_INTERPRET=1 pytest tests/interpreted``.
+"""Tests of the Triton kernels in the interpreter: ``TRITON_INTERPRET=1 pytest tests/interpreted``.
 
 Triton decides at its import whether it interprets or compiles; in any other process these tests are not collected.
 """

@@ -11,6 +11,7 @@ from zfkernels.cli.bench import bench
 from zfkernels.cli.demo import demo
 from zfkernels.cli.gallery import gallery
 from zfkernels.cli.info import info
+from zfkernels.cli.inspect import inspect
 from zfkernels.cli.occlude import occlude
 from zfkernels.cli.project import project
 from zfkernels.cli.train import evaluate, train
@@ -34,5 +35,5 @@ def app() -> None:
     """See what a convolutional network has learned."""
 
 
-for command in (demo, gallery, project, occlude, train, evaluate, bench, info):
+for command in (demo, gallery, project, occlude, train, evaluate, bench, inspect, info):
     app.add_command(command)

@@ -45,7 +45,8 @@ class Case:
         """Multiply-adds, and each input and output once. Frames around windows count as far as windows reach: once."""
         flat = self.flat(dtype)
         outputs = getattr(torch.ops.zfkernels, self.op).default(*flat)
-        tensors = [t for t in (*flat, *(outputs if isinstance(outputs, tuple) else (outputs,))) if isinstance(t, Tensor)]
+        results = outputs if isinstance(outputs, tuple) else (outputs,)
+        tensors = [t for t in (*flat, *results) if isinstance(t, Tensor)]
         return Work(self.multiply_adds, sum(t.numel() * t.element_size() for t in tensors))
 
 
@@ -94,13 +95,12 @@ def _stage(
     pooled = pool.output_size(unpooled)
 
     def arguments(make: Callable[..., Tensor]) -> tuple[Any, ...]:
-        images, out_size, places = (16, (size, size), (None, None, None)) if windows else (batch, (size, size), (None,) * 3)
+        places: tuple[Tensor | None, ...] = (None, None, None)
+        images, out_size = batch, (size, size)
         if windows:
             reach = conv.span(pool.span(windows))
-            out_size = (min(reach[0], size), min(reach[1], size))
-            places = (
-                make(batch, 2, of=torch.int32), make(batch, of=torch.int64), make(batch, 2, of=torch.int32)
-            )  # fmt: skip
+            images, out_size = 16, (min(reach[0], size), min(reach[1], size))
+            places = make(batch, 2, of=torch.int32), make(batch, of=torch.int64), make(batch, 2, of=torch.int32)
         return (
             make(batch, above, *(windows or pooled)), make(images, above, *pooled, of=torch.uint8),
             make(above, below, *conv.kernel), *places, pool.kernel, pool.stride, pool.padding, pool.dilation, unpooled,

@@ -23,8 +23,15 @@ def bound(work: Work, dtype: str, gpu: Gpu) -> float:
 
 
 def estimate(
-    work: Work, grid: tuple[int, ...], trips: list[int], loops: list[list[Instruction]], code: Code,
-    warps: int, resident: int, dtype: str, gpu: Gpu,
+    work: Work,
+    grid: tuple[int, ...],
+    trips: list[int],
+    loops: list[list[Instruction]],
+    code: Code,
+    warps: int,
+    resident: int,
+    dtype: str,
+    gpu: Gpu,
 ) -> float | None:
     """Microseconds of the loops, by the scarcest of three things, or of the memory, if that is more.
 

@@ -32,12 +32,18 @@ def _span(tensor: Tensor) -> int:
 
 def dot_precision() -> str:
     """``input_precision`` of a ``tl.dot`` of float32: PyTorch's own setting for convolutions."""
-    return "tf32" if torch.backends.cudnn.conv.fp32_precision == "tf32" else "ieee"
+    precision = torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
+    return "tf32" if precision == "tf32" else "ieee"
 
 
 def channels_last(maps: Tensor) -> Tensor:
     """The maps [N, C, H, W] with their channels side by side; a copy only where they lie otherwise."""
     return maps.contiguous(memory_format=torch.channels_last)
+
+
+def dense(tensor: Tensor | None) -> Tensor | None:
+    """The numbers side by side; a copy only where they lie otherwise."""
+    return None if tensor is None else tensor.contiguous()
 
 
 def power_of_two(value: int, least: int, most: int) -> int:

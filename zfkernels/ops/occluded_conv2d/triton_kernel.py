@@ -19,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from zfkernels.ops._checks import empty_channels_last
-from zfkernels.ops._triton_launch import ROWS, dot_precision, index_type, launch, power_of_two
+from zfkernels.ops._triton_launch import ROWS, dense, dot_precision, index_type, launch, power_of_two
 from zfkernels.windows import Pair, Sliding
 
 
@@ -149,7 +149,8 @@ def occluded_conv2d(
     block_n = power_of_two(outputs, 16, 128)
     launch(
         occluded_conv_kernel, (triton.cdiv(rows, ROWS), triton.cdiv(outputs, block_n), groups), images,
-        padded, fill, filters, bias, constant, positions.contiguous(), image.contiguous(), out_origins.contiguous(), out,
+        padded, fill, filters, dense(bias), constant, positions.contiguous(), image.contiguous(),
+        out_origins.contiguous(), out,
         count, outputs, images.shape[2], images.shape[3], *window, *out_size, *inner,
         filters.shape[2], *layer.kernel, *stride, *padding, *dilation, RELU=relu, PRECISION=dot_precision(),
         INDEX=index_type(padded, out), BLOCK_M=ROWS, BLOCK_N=block_n, BLOCK_K=32, STAGES=2, num_warps=8,
@@ -167,7 +168,7 @@ def always_hidden(layer: Sliding, window: Pair, out_size: Pair) -> Pair:
 
 
 def padded_images(images: Tensor, padding: Pair, groups: int) -> Tensor:
-    """[N, H + 2 ph, W + 2 pw, groups, C']: zeros around the images, C' the channels of a group up to a multiple of 4."""
+    """[N, H + 2 ph, W + 2 pw, groups, C']: C' the channels of a group up to a multiple of 4."""
     count, channels, height, width = images.shape
     in_group = channels // groups
     padded = images.new_zeros(

@@ -1,13 +1,13 @@
-"""One DeconvNet stage in Triton: unpool with switches -> ReLU -> transposed convolution, the unpooled map never in memory.
+"""One DeconvNet stage in Triton: unpool with switches -> ReLU -> transposed convolution.
 
     u[c, i, j]   = sum (or the last) of the values of the pooling windows whose switch points at (i, j)
     out[d, Y, X] = sum over c, ky, kx of w[c, d, ky, kx] max(u[c, (Y + p - ky d) / s, (X + p - kx d) / s], 0)
 
-Output stationary. With Y = s q + e d - p, tap ky = e + j step reads pixel q - j move, whatever the phase e is: all phases
-of a place q share their pixels. So a program owns a tile of places and all their phases, builds the tile of unpooled
-pixels once for each tap j and block of channels, and multiplies it with the filters of every phase that has this tap.
-Nothing is multiplied that is zero by construction. The places of a tile are PS apart, PS the pooling's stride, which
-makes the switch that a pixel needs a scalar (see ``triton_unpool``).
+Output stationary, the unpooled map never in memory. With Y = s q + e d - p, tap ky = e + j step reads pixel
+q - j move, whatever the phase e is: all phases of a place q share their pixels. So a program owns a tile of places and
+all their phases, builds the tile of unpooled pixels once for each tap j and block of channels, and multiplies it with
+the filters of every phase that has this tap. Nothing is multiplied that is zero by construction. The places of a tile
+are PS apart, PS the pooling's stride, which makes the switch that a pixel needs a scalar (see ``triton_unpool``).
 
 From 16 output channels the products are ``tl.dot`` (float32 sums); below, as in the stage of the pixels with its three,
 multiply-adds of a few sums in registers.
@@ -17,12 +17,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import triton
 from torch import Tensor
 
 from zfkernels.ops._checks import empty_channels_last, empty_like_format
-from zfkernels.ops._triton_launch import INTERPRETED, ROWS, channels_last, dot_precision, index_type, launch, power_of_two
+from zfkernels.ops._triton_launch import (
+    INTERPRETED,
+    ROWS,
+    channels_last,
+    dense,
+    dot_precision,
+    index_type,
+    launch,
+    power_of_two,
+)
 from zfkernels.ops.unpool_relu_conv_transpose2d.triton_stages import convolution_axis, parts, places, stage_kernel
 from zfkernels.ops.unpool_relu_conv_transpose2d.triton_unpool import pooling_axis
 from zfkernels.windows import Pair, Sliding
@@ -99,13 +107,14 @@ def unpool_relu_conv_transpose2d(
         out.zero_()
     size = [places(axis, n, step) for axis, n, step in zip(conv_axes, output_size, pool.stride, strict=True)]
     rows = count * size[0] * size[1]
+    windows = [dense(t) for t in (origins, image, out_origins)]
     splits = triton.cdiv(columns, tile.block_n * tile.blocks_n)
     launch(
         stage_kernel, (triton.cdiv(rows, tile.block_m), lattices * splits, groups), values,
-        values, switches, filters, origins, image, out_origins, out, rows, channels, channels // groups, columns,
+        values, switches, filters, *windows, out, rows, channels, channels // groups, columns,
         *pooled, values.shape[2], values.shape[3], *unpooled_size, *output_size, *size, *out.stride(),
-        *conv_axes, *pool_axes, parts(conv_axes), SWITCHED=switches is not values, WINDOWED=origins is not None, LAST=overlap == "last",
-        RECTIFY=rectify, DOT=dot, PRECISION=dot_precision(), INDEX=wide,
+        *conv_axes, *pool_axes, parts(conv_axes), SWITCHED=switches is not values, WINDOWED=origins is not None,
+        LAST=overlap == "last", RECTIFY=rectify, DOT=dot, PRECISION=dot_precision(), INDEX=wide,
         BLOCK_M=tile.block_m, BLOCK_N=tile.block_n, BLOCKS_N=tile.blocks_n, BLOCK_K=tile.block_k, STAGES=tile.stages,
         num_warps=tile.warps,
     )  # fmt: skip

@@ -22,7 +22,8 @@ def convolution_axis(conv: Sliding, axis: int) -> tuple[int, ...]:
     kernel, stride, padding, dilation = (pair[axis] for pair in (conv.kernel, conv.stride, conv.padding, conv.dilation))
     step = stride // math.gcd(stride, dilation)
     return (
-        kernel, stride, padding, dilation, step, min(step, kernel), -(-kernel // step), dilation // math.gcd(stride, dilation)
+        kernel, stride, padding, dilation,
+        step, min(step, kernel), -(-kernel // step), dilation // math.gcd(stride, dilation),
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Convolution of windows in their frames in Triton, the gather of what lies around a window fused into it.
 
-    out[p, :, y, x] = bias + sum over c, ky, kx of w[:, c, ky, kx] layer[p, c, Y s - p + ky d, X s - p + kx d], then ReLU,
+    out[p, :, y, x] = bias + sum over c, ky, kx of w[:, c, ky, kx] layer[p, c, Y s - p + ky d, X s - p + kx d], ReLU,
     (Y, X) = out_origins[p] + (y, x), layer[p] = values[p] inside the window at origins[p], frames[image[p]] around it
 
 An implicit matrix product [places of all windows, taps x channels] x [taps x channels, output channels] on ``tl.dot``,
@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from zfkernels.ops._checks import empty_channels_last
-from zfkernels.ops._triton_launch import ROWS, channels_last, dot_precision, index_type, launch, power_of_two
+from zfkernels.ops._triton_launch import ROWS, channels_last, dense, dot_precision, index_type, launch, power_of_two
 from zfkernels.windows import Pair
 
 
@@ -39,6 +39,7 @@ def window_conv_kernel(
     H, W, OH, OW,
     KH: tl.constexpr, KW: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr,
     PH: tl.constexpr, PW: tl.constexpr, DH: tl.constexpr, DW: tl.constexpr,
+    ALIGNED: tl.constexpr,  # channels and groups of channels take a multiple of 16 bytes
     RELU: tl.constexpr, PRECISION: tl.constexpr, INDEX: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
@@ -65,6 +66,8 @@ def window_conv_kernel(
         from_window = values_ptr + (in_values + wy * WW + wx) * C
         from_frame = frames_ptr + (in_frames + y * W + x) * C
         source = tl.where(changed, from_window, from_frame) + group * CG
+        if ALIGNED:
+            source = tl.multiple_of(source, 16)
         taps = weight_ptr + (tap * CG).to(INDEX) * outputs + group * OG
         for k in tl.range(0, CG, BLOCK_K, num_stages=STAGES):
             within = k + tl.arange(0, BLOCK_K)
@@ -105,9 +108,10 @@ def window_conv2d(
     block_n = power_of_two(outputs, 16, 128)
     launch(
         window_conv_kernel, (triton.cdiv(rows, ROWS), triton.cdiv(outputs, block_n), groups), values,
-        values, origins.contiguous(), image.contiguous(), frames, filters, bias, out_origins.contiguous(), out,
-        rows, channels, in_group, outputs, values.shape[2], values.shape[3], frames.shape[2], frames.shape[3], *out_size,
-        weight.shape[2], weight.shape[3], *stride, *padding, *dilation, RELU=relu, PRECISION=dot_precision(),
+        values, origins.contiguous(), image.contiguous(), frames, filters, dense(bias), out_origins.contiguous(), out,
+        rows, channels, in_group, outputs, values.shape[2], values.shape[3], frames.shape[2], frames.shape[3],
+        *out_size,        weight.shape[2], weight.shape[3], *stride, *padding, *dilation,
+        ALIGNED=in_group * values.element_size() % 16 == 0, RELU=relu, PRECISION=dot_precision(),
         INDEX=index_type(values, frames, out), BLOCK_M=ROWS, BLOCK_N=block_n,
         BLOCK_K=power_of_two(in_group, 16, 64), STAGES=3, num_warps=8,
     )  # fmt: skip

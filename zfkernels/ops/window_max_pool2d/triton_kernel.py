@@ -46,6 +46,7 @@ def window_max_pool_kernel(
     PW: tl.constexpr,
     DH: tl.constexpr,
     DW: tl.constexpr,
+    ALIGNED: tl.constexpr,  # C takes a multiple of 16 bytes
     INDEX: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -73,6 +74,8 @@ def window_max_pool_kernel(
         from_window = values_ptr + (in_values + wy * WW + wx) * C
         from_frame = frames_ptr + (in_frames + y * W + x) * C
         source = tl.where(changed, from_window, from_frame)
+        if ALIGNED:
+            source = tl.multiple_of(source, 16)
         mask = inside[:, None] & (channel < C)[None, :]
         value = tl.load(source[:, None] + channel[None, :], mask=mask, other=float("-inf")).to(tl.float32)
         best = tl.where((value > best) | (value != value), value, best)
@@ -101,7 +104,8 @@ def window_max_pool2d(
         window_max_pool_kernel, (triton.cdiv(rows, TILE // block), triton.cdiv(channels, block)), values,
         values, origins.contiguous(), image.contiguous(), frames, out_origins.contiguous(), out,
         count, channels, values.shape[2], values.shape[3], frames.shape[2], frames.shape[3], *out_size,
-        *kernel_size, *stride, *padding, *dilation, INDEX=index_type(values, frames, out),
+        *kernel_size, *stride, *padding, *dilation, ALIGNED=channels * values.element_size() % 16 == 0,
+        INDEX=index_type(values, frames, out),
         ROWS=TILE // block, COLUMNS=block, UNROLL=cells if cells <= UNROLLED else 1,
     )  # fmt: skip
     return out
