@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "viz": {"results", "windows"},
     "features": {"data", "models", "trace"},
     "training": {"data", "models", "methods", "results"},
+    "inspect": {"ops", "windows"},
     "gallery": {"data", "models", "trace", "methods", "ops", "windows", "results", "viz"},
 }
 EVERYWHERE = {"_extras"}

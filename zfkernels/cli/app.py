@@ -15,6 +15,7 @@ from zfkernels.cli.diagnose import diagnose
 from zfkernels.cli.evolve import evolve
 from zfkernels.cli.gallery import figure, gallery
 from zfkernels.cli.info import info
+from zfkernels.cli.inspect import inspect
 from zfkernels.cli.invariance import invariance
 from zfkernels.cli.occlude import occlude
 from zfkernels.cli.project import project
@@ -43,7 +44,7 @@ def app() -> None:
 COMMANDS = (
     demo, gallery, figure, project, occlude, invariance, correspondence, diagnose,
     train, evaluate, evolve, ablate, transfer, probe,
-    bench, info,
+    bench, inspect, info,
 )  # fmt: skip
 for command in COMMANDS:
     app.add_command(command)

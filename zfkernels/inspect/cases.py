@@ -1,0 +1,180 @@
+"""Headline shapes: layers of ZFNet, AlexNet and VGG-16 as the methods call the ops, on tensors without memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zfkernels.inspect.estimate import Work
+from zfkernels.windows import Pair, Sliding
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call of an op.
+
+    Attributes:
+        op: name of the op.
+        name: of the shape.
+        arguments: the op's flat arguments, from a function that makes a tensor of a shape and dtype (None: the maps').
+        multiply_adds: that the task needs.
+        trips: of the innermost loops with arithmetic of the recorded launch, in the order of the code.
+    """
+
+    op: str
+    name: str
+    arguments: Callable[[Callable[..., Tensor]], tuple[Any, ...]]
+    multiply_adds: int
+    trips: Callable[[Any], list[int]]
+
+    def flat(self, dtype: torch.dtype, device: str = "meta") -> tuple[Any, ...]:
+        """The arguments on ``device``, maps channels last; numbers are not set."""
+
+        def make(*shape: int, of: torch.dtype | None = None) -> Tensor:
+            empty = torch.empty(shape, dtype=of or dtype, device=device)
+            return empty.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else empty
+
+        return self.arguments(make)
+
+    def work(self, dtype: torch.dtype) -> Work:
+        """Multiply-adds, and each input and output once. Frames around windows count as far as windows reach: once."""
+        flat = self.flat(dtype)
+        outputs = getattr(torch.ops.zfkernels, self.op).default(*flat)
+        results = outputs if isinstance(outputs, tuple) else (outputs,)
+        tensors = [t for t in (*flat, *results) if isinstance(t, Tensor)]
+        return Work(self.multiply_adds, sum(t.numel() * t.element_size() for t in tensors))
+
+
+def launches_of(case: Case, dtype: torch.dtype) -> list[Any]:
+    """What the Triton variant of the op would launch."""
+    import importlib
+
+    from zfkernels.ops import _triton_launch
+
+    module = importlib.import_module(f"zfkernels.ops.{case.op}.triton_kernel")
+    with _triton_launch.record() as launches:
+        getattr(module, case.op)(*case.flat(dtype))
+    return launches
+
+
+def _value(launch: Any, name: str) -> Any:
+    values = dict(zip(launch.kernel.arg_names, launch.args, strict=False)) | launch.options
+    return values[name]
+
+
+def _once(launch: Any) -> list[int]:
+    return [1]
+
+
+def _steps(launch: Any) -> list[int]:
+    """Of a loop over taps around one over channels."""
+    blocks = math.ceil(_value(launch, "CG") / _value(launch, "BLOCK_K"))
+    return [_value(launch, "KH") * _value(launch, "KW") * blocks]
+
+
+def _flat_steps(launch: Any) -> list[int]:
+    return [math.ceil(_value(launch, "KH") * _value(launch, "KW") * _value(launch, "CG") / _value(launch, "BLOCK_K"))]
+
+
+def _parts(launch: Any) -> list[int]:
+    blocks = math.ceil(_value(launch, "CG") / _value(launch, "BLOCK_K"))
+    return [part[1] * part[4] * blocks for part in _value(launch, "PARTS")]
+
+
+def _stage(
+    name: str, batch: int, channels: Pair, conv: Sliding, pool: Sliding, size: int, windows: Pair | None = None
+) -> Case:
+    """A DeconvNet stage, dense, or ``batch`` windows of this many pooled cells over 16 images."""
+    above, below = channels
+    unpooled = conv.output_size((size, size))
+    pooled = pool.output_size(unpooled)
+
+    def arguments(make: Callable[..., Tensor]) -> tuple[Any, ...]:
+        places: tuple[Tensor | None, ...] = (None, None, None)
+        images, out_size = batch, (size, size)
+        if windows:
+            reach = conv.span(pool.span(windows))
+            images, out_size = 16, (min(reach[0], size), min(reach[1], size))
+            places = make(batch, 2, of=torch.int32), make(batch, of=torch.int64), make(batch, 2, of=torch.int32)
+        return (
+            make(batch, above, *(windows or pooled)), make(images, above, *pooled, of=torch.uint8),
+            make(above, below, *conv.kernel), *places, pool.kernel, pool.stride, pool.padding, pool.dilation, unpooled,
+            conv.stride, conv.padding, conv.dilation, 1, out_size, "sum", True,
+        )  # fmt: skip
+
+    cells = pool.span(windows) if windows else unpooled
+    products = batch * math.prod(cells) * above * below * math.prod(conv.kernel)
+    return Case("unpool_relu_conv_transpose2d", name, arguments, products, _parts)
+
+
+def _occluded(name: str, count: int, channels: Pair, conv: Sliding, size: int, square: int) -> Case:
+    out = conv.most_touched((square, square))
+
+    def arguments(make: Callable[..., Tensor]) -> tuple[Any, ...]:
+        return (
+            make(1, channels[0], size, size), make(channels[1], channels[0], *conv.kernel), make(channels[1]),
+            make(count, 2, of=torch.int32), make(count, of=torch.int64), make(channels[0]), (square, square),
+            make(count, 2, of=torch.int32), out, conv.stride, conv.padding, conv.dilation, 1, True,
+        )  # fmt: skip
+
+    products = count * math.prod(out) * math.prod(channels) * math.prod(conv.kernel)
+    return Case("occluded_conv2d", name, arguments, products, _flat_steps)
+
+
+def _window_conv(name: str, count: int, channels: Pair, conv: Sliding, size: int, window: int) -> Case:
+    most, frame = conv.most_touched((window, window)), conv.output_size((size, size))
+    out = (min(most[0], frame[0]), min(most[1], frame[1]))
+
+    def arguments(make: Callable[..., Tensor]) -> tuple[Any, ...]:
+        return (
+            make(count, channels[0], window, window), make(count, 2, of=torch.int32), make(count, of=torch.int64),
+            make(1, channels[0], size, size), make(channels[1], channels[0], *conv.kernel), make(channels[1]),
+            make(count, 2, of=torch.int32), out, conv.stride, conv.padding, conv.dilation, 1, True,
+        )  # fmt: skip
+
+    products = count * math.prod(out) * math.prod(channels) * math.prod(conv.kernel)
+    return Case("window_conv2d", name, arguments, products, _steps)
+
+
+def _pool(name: str, batch: int, channels: int, pool: Sliding, size: int) -> Case:
+    def arguments(make: Callable[..., Tensor]) -> tuple[Any, ...]:
+        return make(batch, channels, size, size), pool.kernel, pool.stride, pool.padding, pool.dilation, False
+
+    return Case("max_pool2d_with_switches", name, arguments, 0, _once)
+
+
+def _window_pool(name: str, count: int, channels: int, pool: Sliding, size: int, window: int) -> Case:
+    out = pool.most_touched((window, window))
+
+    def arguments(make: Callable[..., Tensor]) -> tuple[Any, ...]:
+        return (
+            make(count, channels, window, window), make(count, 2, of=torch.int32), make(count, of=torch.int64),
+            make(1, channels, size, size), pool.kernel, make(count, 2, of=torch.int32), out,
+            pool.stride, pool.padding, pool.dilation,
+        )  # fmt: skip
+
+    return Case("window_max_pool2d", name, arguments, 0, _once)
+
+
+def _square(kernel: int, stride: int = 1, padding: int = 0) -> Sliding:
+    return Sliding((kernel, kernel), (stride, stride), (padding, padding))
+
+
+CASES = (
+    _stage("zfnet2", 16, (256, 96), _square(5, 2), _square(3, 2, 1), 55),
+    _stage("zfnet1", 16, (96, 3), _square(7, 2, 1), _square(3, 2, 1), 224),
+    _stage("zfnet5", 16, (256, 384), _square(3, 1, 1), _square(3, 2), 13),
+    _stage("vgg16.3", 16, (256, 256), _square(3, 1, 1), _square(2, 2), 56),
+    _stage("zfnet2-windows", 1024, (256, 96), _square(5, 2), _square(3, 2, 1), 55, windows=(2, 2)),
+    _occluded("zfnet1", 3136, (3, 96), _square(7, 2, 1), 224, 16),
+    _occluded("vgg16.1", 3136, (3, 64), _square(3, 1, 1), 224, 16),
+    _window_conv("zfnet2", 3136, (96, 256), _square(5, 2), 55, 7),
+    _window_conv("vgg16.3", 3136, (128, 256), _square(3, 1, 1), 56, 8),
+    _pool("zfnet1", 64, 96, _square(3, 2, 1), 110),
+    _window_pool("zfnet1", 3136, 96, _square(3, 2, 1), 110, 11),
+)

@@ -1,0 +1,100 @@
+"""One kernel compiled for one GPU on one headline shape, and what the compiled code says about it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Record:
+    """Generic over families of kernels (``triton``, ``cuda``); all that is counted is per thread block unless said.
+
+    Attributes:
+        kernel: name of the kernel's function.
+        op: the op that it belongs to.
+        family: ``"triton"`` or ``"cuda"``.
+        arch: ``"sm_90"`` and so on, or ``"gfx942"``.
+        dtype: of the maps.
+        shape: name of the headline shape.
+        registers: of a thread.
+        spills: bytes of local memory of a thread.
+        shared: bytes of shared memory.
+        warps: of a block.
+        occupancy: warps that one multiprocessor holds.
+        mix: instructions of the whole kernel by class.
+        hot_loop: instructions by class of the innermost loop with the most arithmetic, with ``instructions`` and
+            ``stalls`` (cycles that the compiler's own scheduling leaves between them); empty where it is unrolled.
+        wide_loads: global loads (and copies to shared memory) by width in bits.
+        bytes_floor: each input read once and each output written once, of the whole launch.
+        multiply_adds: that the task needs, of the whole launch.
+        bound_us: a bound computed from data-sheet rates, not a time: max(multiply_adds / peak, bytes / bandwidth).
+        estimate_us: an estimate, not a time, from the compiled loops: see ``zfkernels.inspect.estimate``; None unknown.
+        note: what else there is to say.
+    """
+
+    kernel: str
+    op: str
+    family: str
+    arch: str
+    dtype: str
+    shape: str
+    registers: int
+    spills: int
+    shared: int
+    warps: int
+    occupancy: int
+    mix: dict[str, int]
+    hot_loop: dict[str, int]
+    wide_loads: dict[str, int]
+    bytes_floor: int
+    multiply_adds: int
+    bound_us: float | None = None
+    estimate_us: float | None = None
+    note: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.family}/{self.op}/{self.shape}/{self.dtype}/{self.arch}"
+
+    def share(self, *classes: str) -> float:
+        """Of the hot loop's instructions, those of some classes; 0 without a loop."""
+        total = self.hot_loop.get("instructions", 0)
+        return sum(self.hot_loop.get(name, 0) for name in classes) / total if total else 0.0
+
+
+def load(path: Path) -> dict[str, Record]:
+    """The records of a file of budgets, by key."""
+    entries: dict[str, Any] = json.loads(path.read_text())["records"]
+    return {key: Record(**fields) for key, fields in entries.items()}
+
+
+def save(path: Path, records: list[Record], versions: dict[str, str]) -> None:
+    """Writes the records, those of other families, architectures and shapes in the file kept."""
+    kept = load(path) if path.exists() else {}
+    merged = kept | {record.key: record for record in records}
+    content = {
+        "versions": (json.loads(path.read_text())["versions"] if path.exists() else {}) | versions,
+        "records": {key: dataclasses.asdict(merged[key]) for key in sorted(merged)},
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def regressions(record: Record, budget: Record) -> list[str]:
+    """What is worse than recorded: one sentence for each."""
+    found = []
+    if record.spills:
+        found.append(f"{record.key}: spills {record.spills} bytes, expected none")
+    if record.occupancy < budget.occupancy:
+        found.append(f"{record.key}: holds {record.occupancy} warps, recorded {budget.occupancy}")
+    if budget.hot_loop.get("tensor") and not record.hot_loop.get("tensor"):
+        found.append(f"{record.key}: has no tensor instruction in its hot loop any more")
+    if record.share("integer") > budget.share("integer") + 0.02:
+        shares = f"{record.share('integer'):.0%}, recorded {budget.share('integer'):.0%}"
+        found.append(f"{record.key}: integer instructions are {shares} of the hot loop")
+    if budget.wide_loads.get("128") and not record.wide_loads.get("128"):
+        found.append(f"{record.key}: has no 128-bit load any more")
+    return found

@@ -1,0 +1,87 @@
+"""What every launch of a Triton kernel needs: the type of its indices, its precision and the sizes of its tiles."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+INTERPRETED = triton.knobs.runtime.interpret  # takes its time per operation, not per element: larger blocks
+TILE = 2**14 if INTERPRETED else 2**10  # elements of a tile of a kernel without dot
+ROWS = 512 if INTERPRETED else 128  # rows of a tile of a matrix product
+
+
+def index_type(*tensors: Tensor | None) -> tl.dtype:
+    """int32, or int64 where an offset into one of the tensors needs it."""
+    for tensor in tensors:
+        if tensor is not None and _span(tensor) >= 2**31:
+            return tl.int64
+    return tl.int32
+
+
+def _span(tensor: Tensor) -> int:
+    return 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+
+
+def dot_precision() -> str:
+    """``input_precision`` of a ``tl.dot`` of float32: PyTorch's own setting for convolutions."""
+    precision = torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
+    return "tf32" if precision == "tf32" else "ieee"
+
+
+def channels_last(maps: Tensor) -> Tensor:
+    """The maps [N, C, H, W] with their channels side by side; a copy only where they lie otherwise."""
+    return maps.contiguous(memory_format=torch.channels_last)
+
+
+def dense(tensor: Tensor | None) -> Tensor | None:
+    """The numbers side by side; a copy only where they lie otherwise."""
+    return None if tensor is None else tensor.contiguous()
+
+
+def power_of_two(value: int, least: int, most: int) -> int:
+    """The smallest power of two that is at least ``value``, within limits."""
+    return min(max(triton.next_power_of_2(value), least), most)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A launch that was written down in place of being run."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    args: tuple[Any, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+_recorded: ContextVar[list[Launch] | None] = ContextVar("zfkernels_recorded_launches", default=None)
+
+
+@contextlib.contextmanager
+def record() -> Iterator[list[Launch]]:
+    """Inside, kernels are not launched: the list that is yielded says what would have been, on any device."""
+    launches: list[Launch] = []
+    token = _recorded.set(launches)
+    try:
+        yield launches
+    finally:
+        _recorded.reset(token)
+
+
+def launch(kernel: Any, grid: tuple[int, ...], like: Tensor, *args: Any, **options: Any) -> None:
+    """Launches ``kernel`` on the device of ``like``, unless there is nothing to do."""
+    recorded = _recorded.get()
+    if not all(grid):
+        return
+    if recorded is not None:
+        recorded.append(Launch(kernel, grid, args, options))
+        return
+    with torch.cuda.device_of(like):
+        kernel[grid](*args, **options)
