@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #if defined(__CUDACC__)
 #include <cuda_bf16.h>
@@ -150,7 +151,11 @@ __device__ __forceinline__ void multiply(float (&c)[4], const uint32_t (&a)[4], 
 
 // To the nearest number with 10 bits behind the point, as the tensor cores read them.
 __device__ __forceinline__ uint32_t to_tf32(float value) {
-  return (__float_as_uint(value) + 0x1000u) & 0xffffe000u;
+  uint32_t bits = 0;
+#if __CUDA_ARCH__ >= 800
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+#endif
+  return bits;
 }
 
 using Stream = cudaStream_t;
@@ -232,7 +237,7 @@ void multiply(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     simt::multiply<simt::Bfloat16>(c, a, b);
 }
 inline uint32_t to_tf32(float value) {
-  return (simt::bits_of(value) + 0x1000u) & 0xffffe000u;
+  return value != value ? 0x7fffffffu : (simt::bits_of(value) + 0x1000u) & 0xffffe000u;
 }
 
 using Stream = void*;

@@ -85,3 +85,4 @@ op = define(
 )
 op.reference(reference.window_conv2d)
 op.native("cpp", (torch.float32, torch.float64))
+op.native("cuda", (torch.float32, torch.float16, torch.bfloat16))
