@@ -51,6 +51,13 @@ __device__ __forceinline__ float rectified(float value) {
   return value < 0.f ? 0.f : value;
 }
 
+// What the current device can do, and from how many outputs of a group on its tensor cores are worth their tiles.
+struct Device {
+  int major, most_shared_bytes, least_matrix_outputs;
+
+  bool multiplies_matrices(int outputs) const { return major >= 8 && outputs >= least_matrix_outputs; }
+};
+
 #if defined(__CUDACC__)
 
 // Arrays carved out of the block's dynamic shared memory; every thread takes them in the same order.
@@ -173,14 +180,9 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, int thre
   check(cudaGetLastError(), name);
 }
 
-// What the current device can do.
-struct Device {
-  int major, most_shared_bytes;
-};
-
 inline Device current_device() {
   int device = 0;
-  Device found{};
+  Device found{0, 0, 16};
   check(cudaGetDevice(&device), "cudaGetDevice");
   check(cudaDeviceGetAttribute(&found.major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
   check(cudaDeviceGetAttribute(&found.most_shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
@@ -248,11 +250,9 @@ void launch(const char*, void (*kernel)(Parameters...), dim3 grid, int threads, 
   simt::Block::current().launch(grid, dim3(threads), shared_bytes, [&] { kernel(arguments...); });
 }
 
-struct Device {
-  int major, most_shared_bytes;
-};
 inline Device current_device() {
-  return {simt::emulated_major(), int(simt::kMostSharedBytes)};
+  const simt::EmulatedDevice& device = simt::emulated_device();
+  return {device.major, int(simt::kMostSharedBytes), device.least_matrix_outputs};
 }
 
 #endif

@@ -9,13 +9,10 @@
 namespace zfkernels::cuda {
 namespace {
 
-// Fewer outputs than this leave most of a tensor core's tile idle.
-constexpr int kLeastMmaOutputs = 16;
-
 template <class T>
 void run_stage(const Stage<T>& stage, const Tensor& weight, Stream stream) {
   const Device device = current_device();
-  const bool mma = stage.outputs >= kLeastMmaOutputs && device.major >= 8;
+  const bool mma = device.multiplies_matrices(stage.outputs);
   const View<const T> filters = view_of<const T>(weight, "weight");
   const FilterSource<T> source{filters.data,      stage.channels * filters.stride[0], filters.stride[0],
                                filters.stride[1], filters.stride[2],                  filters.stride[3],

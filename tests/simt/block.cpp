@@ -80,6 +80,7 @@ void Block::begin_block() {
     thread.groups = thread.arrays = 0;
     thread.fiber.start(&thread_body);
   }
+  mix_order();
   if (monitor()) monitor()->block_begins();
 }
 
@@ -90,9 +91,13 @@ void Block::run_block() {
   if (monitor()) monitor()->block_ends();
 }
 
-// Runs each thread that is ready until it waits, in a new random order each time; then lets a full barrier go.
-void Block::sweep() {
+// A new random order of the threads, for each stretch between barriers.
+void Block::mix_order() {
   if (shuffle_) std::shuffle(order_.begin(), order_.end(), random_);
+}
+
+// Runs each thread that is ready until it waits; then lets a full barrier go.
+void Block::sweep() {
   bool any = false;
   int waiting = 0;
   for (int i : order_) {
@@ -134,6 +139,7 @@ void Block::release_barrier() {
   vote_ = votes_;
   votes_ = 0;
   ++epoch_;
+  mix_order();
 }
 
 void Block::fail(const std::string& message) {
@@ -155,7 +161,7 @@ void Block::barrier(const char* where) { pause(Thread::at_barrier, where); }
 
 void Block::warp_barrier(uint32_t mask) {
   Warp& mine = warp();
-  meet(mask, "__syncwarp", nullptr, [&](void* const*) { ++mine.epoch; });
+  if (meet(mask, "__syncwarp", nullptr, [](void* const*) {})) ++mine.epoch;
 }
 
 int Block::barrier_or(int vote, const char* where) {
@@ -164,19 +170,22 @@ int Block::barrier_or(int vote, const char* where) {
   return vote_;
 }
 
-void Block::meet(uint32_t mask, const char* operation, void* offer, const std::function<void(void* const*)>& action) {
+bool Block::meet(uint32_t mask, const char* operation, void* offer, void (*action)(void* const*)) {
   Thread& me = thread();
   Warp& mine = warp();
   const int first = me.rank - me.lane(), lanes = std::min(kWarp, count_ - first);
   const uint32_t bit = uint32_t(1) << me.lane();
   if (lanes < kWarp) mask &= (uint32_t(1) << lanes) - 1;
   if (!(mask & bit)) throw Fault(std::string("divergent warp: a lane outside its own mask calls ") + operation);
-  if (mine.arrived && std::strcmp(mine.operation, operation))
+  if (mine.arrived && mine.operation != operation && std::strcmp(mine.operation, operation))
     throw Fault(std::string("divergent warp: lanes of one warp call ") + mine.operation + " and " + operation);
   mine.operation = operation;
   mine.arrived |= bit;
   me.offer = offer;
-  if ((mine.arrived & mask) != mask) return pause(Thread::in_warp, operation);
+  if ((mine.arrived & mask) != mask) {
+    pause(Thread::in_warp, operation);
+    return false;
+  }
   void* offers[kWarp] = {};
   for (int lane = 0; lane < lanes; ++lane)
     if (mask >> lane & 1) {
@@ -186,6 +195,7 @@ void Block::meet(uint32_t mask, const char* operation, void* offer, const std::f
     }
   mine.arrived &= ~mask;
   action(offers);
+  return true;
 }
 
 void* Block::take_shared(size_t bytes, size_t element, const char* name) {

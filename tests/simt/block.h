@@ -26,10 +26,14 @@ namespace simt {
 constexpr size_t kMostSharedBytes = 101376;  // of a block, on the smallest of the devices compiled for but sm_75
 constexpr int kWarp = 32;
 
-// Major compute capability of the device that is emulated: 7 has no tensor cores that the kernels use.
-inline int& emulated_major() {
-  static int major = 9;
-  return major;
+// The device that is emulated: with compute capability 7 it has no tensor cores that the kernels use. Ops with fewer
+// outputs than the least leave the tensor cores to others; tests lower it.
+struct EmulatedDevice {
+  int major = 9, least_matrix_outputs = 16;
+};
+inline EmulatedDevice& emulated_device() {
+  static EmulatedDevice device;
+  return device;
 }
 
 // A fault of the kernel that no device would report so clearly.
@@ -87,7 +91,8 @@ class Block {
   int barrier_or(int vote, const char* where);
   void warp_barrier(uint32_t mask);
   // All lanes of the mask bring something; the last to come runs `action` on what they brought (null for the others).
-  void meet(uint32_t mask, const char* operation, void* offer, const std::function<void(void* const*)>& action);
+  // Whether that was this lane.
+  bool meet(uint32_t mask, const char* operation, void* offer, void (*action)(void* const*));
 
   // The next array of the block's dynamic shared memory: the same for each thread that takes its arrays in this order.
   void* take_shared(size_t bytes, size_t element, const char* name);
@@ -109,6 +114,7 @@ class Block {
   void release_barrier();
   void pause(Thread::State state, const char* where);
   void fail(const std::string& message);
+  void mix_order();
 
   std::vector<std::unique_ptr<Thread>> threads_;
   std::vector<Warp> warps_;

@@ -33,6 +33,7 @@ class Fiber {
   static void entry();
 
   char* stack_ = nullptr;
+  size_t used_bytes_ = 0;
   void (*body_)() = nullptr;
 #if defined(SIMT_UCONTEXT)
   ucontext_t context_{}, scheduler_{};

@@ -21,7 +21,7 @@ inline SIMT_QUIET float float_of(uint32_t bits) {
 }
 
 // Drops the last `count` bits of a float's mantissa: rounds to nearest, ties to even.
-inline uint32_t round_bits(uint32_t bits, int count) {
+inline SIMT_QUIET uint32_t round_bits(uint32_t bits, int count) {
   const uint32_t half = uint32_t(1) << (count - 1);
   return (bits + half - 1 + ((bits >> count) & 1)) >> count;
 }
@@ -32,9 +32,9 @@ struct __nv_bfloat16 {
   uint16_t bits;
 };
 
-inline float __bfloat162float(__nv_bfloat16 value) { return simt::float_of(uint32_t(value.bits) << 16); }
+inline SIMT_QUIET float __bfloat162float(__nv_bfloat16 value) { return simt::float_of(uint32_t(value.bits) << 16); }
 
-inline __nv_bfloat16 __float2bfloat16_rn(float value) {
+inline SIMT_QUIET __nv_bfloat16 __float2bfloat16_rn(float value) {
   const uint32_t bits = simt::bits_of(value);
   if (value != value) return {0x7fff};
   return {uint16_t(simt::round_bits(bits, 16))};
@@ -44,7 +44,7 @@ struct __half {
   uint16_t bits;
 };
 
-inline float __half2float(__half value) {
+inline SIMT_QUIET float __half2float(__half value) {
   const uint32_t sign = uint32_t(value.bits & 0x8000) << 16, exponent = value.bits >> 10 & 31, rest = value.bits & 1023;
   if (exponent == 31) return simt::float_of(sign | 0x7f800000 | rest << 13);
   if (exponent) return simt::float_of(sign | (exponent + 112) << 23 | rest << 13);
@@ -52,7 +52,7 @@ inline float __half2float(__half value) {
   return sign ? -small : small;
 }
 
-inline __half __float2half_rn(float value) {
+inline SIMT_QUIET __half __float2half_rn(float value) {
   const uint32_t bits = simt::bits_of(value), sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
   if (size > 0x7f800000) return {0x7fff};
   if (size >= 0x47800000) return {uint16_t(sign | 0x7c00)};  // 65536 and above

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from comparing import assert_bits_equal, assert_within_budget, call, selects
-from conftest import DTYPES
+from emulation import DTYPES
 from samples import Sample
 from variants import samples
 

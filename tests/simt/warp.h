@@ -69,48 +69,51 @@ SIMT_QUIET __attribute__((always_inline)) inline void load_matrices(uint32_t (&f
 // One number of a fragment's word; for 16 bits `half` says which.
 struct Tf32 {
   static constexpr int kInWord = 1;
-  static float read(uint32_t word, int) { return float_of(word & 0xffffe000); }
+  SIMT_QUIET static float read(uint32_t word, int) { return float_of(word & 0xffffe000); }
 };
 struct Half {
   static constexpr int kInWord = 2;
-  static float read(uint32_t word, int half) { return __half2float({uint16_t(word >> 16 * half)}); }
+  SIMT_QUIET static float read(uint32_t word, int half) { return __half2float({uint16_t(word >> 16 * half)}); }
 };
 struct Bfloat16 {
   static constexpr int kInWord = 2;
-  static float read(uint32_t word, int half) { return __bfloat162float({uint16_t(word >> 16 * half)}); }
+  SIMT_QUIET static float read(uint32_t word, int half) { return __bfloat162float({uint16_t(word >> 16 * half)}); }
 };
 
 // c[16, 8] += a[16, K] b[K, 8], K 8 words of Number. With g = lane / 4 and t = lane % 4, in words along K:
 // a0 (g, t), a1 (g + 8, t), a2 (g, t + 4), a3 (g + 8, t + 4); b0 (t, g), b1 (t + 4, g); c (g + 8 (i / 2), 2 t + i % 2).
+struct Fragments {
+  float* c;
+  const uint32_t *a, *b;
+};
+
+template <class Number>
+SIMT_QUIET __attribute__((optimize("O3"))) void multiply_fragments(void* const* offers) {
+  constexpr int kDepth = 8 * Number::kInWord;
+  float left[16][kDepth], right[kDepth][8], sums[16][8];
+  for (int l = 0; l < kWarp; ++l) {
+    const Fragments& lane = *static_cast<Fragments*>(offers[l]);
+    const int g = l / 4, t = l % 4;
+    for (int half = 0; half < Number::kInWord; ++half) {
+      for (int i = 0; i < 4; ++i)
+        left[g + 8 * (i % 2)][(t + 4 * (i / 2)) * Number::kInWord + half] = Number::read(lane.a[i], half);
+      for (int i = 0; i < 2; ++i) right[(t + 4 * i) * Number::kInWord + half][g] = Number::read(lane.b[i], half);
+    }
+    for (int i = 0; i < 4; ++i) sums[g + 8 * (i / 2)][2 * t + i % 2] = lane.c[i];
+  }
+  for (int row = 0; row < 16; ++row)
+    for (int k = 0; k < kDepth; ++k)
+      for (int column = 0; column < 8; ++column) sums[row][column] += left[row][k] * right[k][column];
+  for (int l = 0; l < kWarp; ++l)
+    for (int i = 0; i < 4; ++i)
+      static_cast<Fragments*>(offers[l])->c[i] = sums[l / 4 + 8 * (i / 2)][l % 4 * 2 + i % 2];
+  if (monitor()) monitor()->multiply_adds(16 * 8 * kDepth);
+}
+
 template <class Number>
 SIMT_QUIET void multiply(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  struct Offer {
-    float* c;
-    const uint32_t *a, *b;
-  } mine{c, a, b};
-  Block::current().meet(~uint32_t(0), "mma", &mine, [](void* const* offers) SIMT_QUIET {
-    constexpr int kDepth = 8 * Number::kInWord;
-    float left[16][kDepth], right[8][kDepth];
-    for (int l = 0; l < kWarp; ++l) {
-      const Offer& lane = *static_cast<Offer*>(offers[l]);
-      const int g = l / 4, t = l % 4;
-      for (int half = 0; half < Number::kInWord; ++half) {
-        for (int i = 0; i < 4; ++i)
-          left[g + 8 * (i % 2)][(t + 4 * (i / 2)) * Number::kInWord + half] = Number::read(lane.a[i], half);
-        for (int i = 0; i < 2; ++i) right[g][(t + 4 * i) * Number::kInWord + half] = Number::read(lane.b[i], half);
-      }
-    }
-    for (int l = 0; l < kWarp; ++l) {
-      float* sums = static_cast<Offer*>(offers[l])->c;
-      for (int i = 0; i < 4; ++i) {
-        const float *row = left[l / 4 + 8 * (i / 2)], *column = right[l % 4 * 2 + i % 2];
-        float sum = sums[i];
-        for (int k = 0; k < kDepth; ++k) sum += row[k] * column[k];
-        sums[i] = sum;
-      }
-    }
-    if (monitor()) monitor()->multiply_adds(16 * 8 * kDepth);
-  });
+  Fragments mine{c, a, b};
+  Block::current().meet(~uint32_t(0), "mma", &mine, &multiply_fragments<Number>);
 }
 
 }  // namespace simt
