@@ -1,5 +1,5 @@
-// A product of 64 rows (pixels) by 64 columns (outputs) on tensor cores: 4 warps of 32 x 32, 64 bytes of channels at a
-// time, both operands in shared memory as rows of channels.
+// A product of 64 rows (pixels) by 64 columns (outputs; 32 in float32) on tensor cores: 4 warps of 32 x 32 (or 16), 64
+// bytes of channels at a time, both operands in shared memory as rows of channels.
 //
 // float32 goes through tf32 three times: with a = a' + a'' and b = b' + b'', each part rounded to tf32, a b is
 // a' b' + a' b'' + a'' b' but for 2^-22 of it. The two small products have sums of their own: they hold NaN where a
@@ -13,18 +13,18 @@ namespace zfkernels::cuda {
 template <class T>
 class MatrixTile {
  public:
-  static constexpr int kThreads = 128, kRows = 64, kColumns = 64;
+  static constexpr int kThreads = 128, kRows = 64, kColumns = sizeof(T) == 4 ? 32 : 64;
   static constexpr int kDepth = 64 / sizeof(T);  // channels at a time
   static constexpr int kPitch = 80 / sizeof(T);  // from row to row in shared memory: 8 rows in 32 different banks
   static constexpr int kPack = 16 / sizeof(T);
   static constexpr int kRun = sizeof(T) == 4 ? 2 : 4;  // neighbouring outputs that a thread ends up with
 
   __device__ __forceinline__ MatrixTile()
-      : lane_(threadIdx.x % 32), first_row_(int(threadIdx.x) / 64 * 32), first_column_(int(threadIdx.x) / 32 % 2 * 32) {
+      : lane_(threadIdx.x % 32), first_row_(int(threadIdx.x) / 64 * 32), first_column_(int(threadIdx.x) / 32 % 2 * kColumns / 2) {
 #pragma unroll
     for (int i = 0; i < 2; ++i)
 #pragma unroll
-      for (int j = 0; j < 4; ++j)
+      for (int j = 0; j < kBlocks; ++j)
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
           sums_[i][j][k] = 0.f;
@@ -40,11 +40,11 @@ class MatrixTile {
     const T* const columns = right + (first_column_ + lane_ / 16 * 8 + lane_ % 8) * kPitch + lane_ / 8 % 2 * kPack;
 #pragma unroll
     for (int step = 0; step < 2; ++step) {
-      uint32_t a[2][4], b[4][2];
+      uint32_t a[2][4], b[kBlocks][2];
 #pragma unroll
       for (int i = 0; i < 2; ++i) load_matrices(a[i], rows[i] + lane_ / 16 * kPack + step * 2 * kPack);
 #pragma unroll
-      for (int j = 0; j < 4; j += 2) {
+      for (int j = 0; j < kBlocks; j += 2) {
         uint32_t both[4];
         load_matrices(both, columns + j * 8 * kPitch + step * 2 * kPack);
         b[j][0] = both[0], b[j][1] = both[1], b[j + 1][0] = both[2], b[j + 1][1] = both[3];
@@ -65,7 +65,7 @@ class MatrixTile {
 #pragma unroll
       for (int half = 0; half < 2; ++half)
 #pragma unroll
-        for (int j = 0; j < 4; j += kRun / 2) {
+        for (int j = 0; j < kBlocks; j += kRun / 2) {
           const int row = first_row_ + i * 16 + half * 8 + g;
           if constexpr (kRun == 2) {
             const float run[2] = {sum(i, j, 2 * half), sum(i, j, 2 * half + 1)};
@@ -88,20 +88,21 @@ class MatrixTile {
 
  private:
   static constexpr bool kSplit = sizeof(T) == 4;
+  static constexpr int kBlocks = kColumns / 16;  // of 8 columns, of a warp
 
-  __device__ __forceinline__ static void multiply_all(float (&sums)[2][4][4], const uint32_t (&a)[2][4],
-                                                      const uint32_t (&b)[4][2]) {
+  __device__ __forceinline__ static void multiply_all(float (&sums)[2][kBlocks][4], const uint32_t (&a)[2][4],
+                                                      const uint32_t (&b)[kBlocks][2]) {
 #pragma unroll
     for (int i = 0; i < 2; ++i)
 #pragma unroll
-      for (int j = 0; j < 4; ++j) cuda::multiply<T>(sums[i][j], a[i], b[j]);
+      for (int j = 0; j < kBlocks; ++j) cuda::multiply<T>(sums[i][j], a[i], b[j]);
   }
 
-  template <int kBlocks, int kWords>
-  __device__ __forceinline__ static void split(const uint32_t (&from)[kBlocks][kWords], uint32_t (&large)[kBlocks][kWords],
-                                               uint32_t (&small)[kBlocks][kWords]) {
+  template <int kCount, int kWords>
+  __device__ __forceinline__ static void split(const uint32_t (&from)[kCount][kWords], uint32_t (&large)[kCount][kWords],
+                                               uint32_t (&small)[kCount][kWords]) {
 #pragma unroll
-    for (int i = 0; i < kBlocks; ++i)
+    for (int i = 0; i < kCount; ++i)
 #pragma unroll
       for (int k = 0; k < kWords; ++k) {
         const float value = __uint_as_float(from[i][k]);
@@ -110,8 +111,8 @@ class MatrixTile {
       }
   }
 
-  __device__ __forceinline__ void multiply_split(const uint32_t (&a)[2][4], const uint32_t (&b)[4][2]) {
-    uint32_t large_a[2][4], small_a[2][4], large_b[4][2], small_b[4][2];
+  __device__ __forceinline__ void multiply_split(const uint32_t (&a)[2][4], const uint32_t (&b)[kBlocks][2]) {
+    uint32_t large_a[2][4], small_a[2][4], large_b[kBlocks][2], small_b[kBlocks][2];
     split(a, large_a, small_a);
     split(b, large_b, small_b);
     multiply_all(sums_, large_a, large_b);
@@ -129,7 +130,7 @@ class MatrixTile {
   }
 
   const int lane_, first_row_, first_column_;
-  float sums_[2][4][4], small_sums_[kSplit ? 2 : 1][4][4];
+  float sums_[2][kBlocks][4], small_sums_[kSplit ? 2 : 1][kBlocks][4];
 };
 
 // The filters of one block of outputs and one tap, 64 bytes of channels of them, as the right operand of a product.

@@ -1,5 +1,15 @@
 #include "max_pool2d_with_switches_kernel.cuh"
 
+// Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
+#if defined(__CUDACC__)
+namespace zfkernels::cuda {
+#define ZFK_LAUNCHES(T) \
+  template void max_pool<T>(const MaxPool<T>&, bool, bool, Stream);
+ZFK_FOR_DTYPES(ZFK_LAUNCHES)
+}  // namespace zfkernels::cuda
+#endif
+
+#if !defined(__CUDA_ARCH__)
 #include <tuple>
 
 #include "tensors.h"
@@ -41,3 +51,5 @@ std::tuple<Tensor, Tensor> max_pool2d_with_switches(const Tensor& input, Ints ke
 ZFK_KERNELS(m) {
   m.impl("max_pool2d_with_switches", TORCH_BOX(&zfkernels::cuda::max_pool2d_with_switches));
 }
+
+#endif

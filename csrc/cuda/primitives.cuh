@@ -21,6 +21,9 @@ namespace zfkernels::cuda {
 using Half = __half;
 using BFloat16 = __nv_bfloat16;
 
+// What the kernels are made for.
+#define ZFK_FOR_DTYPES(make) make(float) make(Half) make(BFloat16)
+
 __device__ __forceinline__ float to_float(float value) {
   return value;
 }

@@ -42,8 +42,7 @@ __global__ void __launch_bounds__(128, 4)
   const int group = blockIdx.y / shape.blocks(), first_output = int(blockIdx.y) % shape.blocks() * P::kOutputs;
   const PhaseTaps rows = phase_taps(op.conv.rows, phase);
 
-  Corner corner;
-  corner.take(op, int(blockIdx.x / op.conv.rows.stride) / tiling.tiles.area());
+  Corner corner = Corner::of(op, int(blockIdx.x / op.conv.rows.stride) / tiling.tiles.area());
   const int y = (op.out_origins ? op.out_origins[2 * corner.item] : 0) + op.conv.rows.padding;
   const int local_row = (phase - y % op.conv.rows.stride + op.conv.rows.stride) % op.conv.rows.stride;
   const int q_row = place / tiling.tiles.columns * P::kRows;

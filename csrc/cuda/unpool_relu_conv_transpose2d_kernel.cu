@@ -1,10 +1,24 @@
+#include "filters.cuh"
+#include "unpool_relu_conv_transpose2d_fma_kernel.cuh"
+#include "unpool_relu_conv_transpose2d_mma_kernel.cuh"
+
+// Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
+#if defined(__CUDACC__)
+namespace zfkernels::cuda {
+#define ZFK_LAUNCHES(T) \
+  template void conv_transpose_mma<T>(const Stage<T>&, const FilterShape&, const T*, const PhaseTiling&, Stream); \
+  template void conv_transpose_fma<T>(const Stage<T>&, const FilterShape&, const float*, int, Stream); \
+  template void pack_filters<Order::tap_output_channel>(const FilterSource<T>&, const FilterShape&, T*, Stream); \
+  template void pack_filters<Order::channel_tap_output>(const FilterSource<T>&, const FilterShape&, float*, Stream);
+ZFK_FOR_DTYPES(ZFK_LAUNCHES)
+}  // namespace zfkernels::cuda
+#endif
+
+#if !defined(__CUDA_ARCH__)
 #include <optional>
 #include <string>
 
-#include "filters.cuh"
 #include "tensors.h"
-#include "unpool_relu_conv_transpose2d_fma_kernel.cuh"
-#include "unpool_relu_conv_transpose2d_mma_kernel.cuh"
 
 namespace zfkernels::cuda {
 namespace {
@@ -99,3 +113,5 @@ Tensor unpool_relu_conv_transpose2d(const Tensor& values, const std::optional<Te
 ZFK_KERNELS(m) {
   m.impl("unpool_relu_conv_transpose2d", TORCH_BOX(&zfkernels::cuda::unpool_relu_conv_transpose2d));
 }
+
+#endif

@@ -44,8 +44,7 @@ __global__ void __launch_bounds__(128, 4)
   const PhaseTaps rows = phase_taps(op.conv.rows, phase_row), columns = phase_taps(op.conv.columns, phase_column);
 
   if (thread < tiling.together) {
-    Corner corner;
-    corner.take(op, first_item + thread);
+    Corner corner = Corner::of(op, first_item + thread);
     const int item = corner.item;
     const int y = (op.out_origins && item >= 0 ? op.out_origins[2 * item] : 0) + op.conv.rows.padding;
     const int x = (op.out_origins && item >= 0 ? op.out_origins[2 * item + 1] : 0) + op.conv.columns.padding;
@@ -70,6 +69,7 @@ __global__ void __launch_bounds__(128, 4)
                     switches + (switches ? item * pooled_cells * Tile::kDepth : 0)};
   };
   const auto stage_pooled = [&](int chunk) {
+#pragma unroll 1
     for (int i = 0; i < tiling.together; ++i)
       tile_of(i).stage(op, corners[i], group * op.channels, chunk * Tile::kDepth, thread, Tile::kThreads);
   };
@@ -99,6 +99,7 @@ __global__ void __launch_bounds__(128, 4)
   for (int chunk = 0; chunk < chunks; ++chunk) {
     wait_copies<0>();
     __syncthreads();
+#pragma unroll 1
     for (int i = thread; i < tiling.together * unpooled_cells * Unpooled::kPacks; i += Tile::kThreads) {
       const int pack = i % Unpooled::kPacks, cell = i / Unpooled::kPacks % unpooled_cells;
       const int item = i / Unpooled::kPacks / unpooled_cells;
@@ -110,6 +111,7 @@ __global__ void __launch_bounds__(128, 4)
       for (int k = 0; k < Unpooled::kPack; ++k) narrow.item[k] = from_float<T>(numbers[k]);
       store_pack(unpooled + (item * unpooled_cells + cell) * Tile::kPitch + pack * Unpooled::kPack, narrow);
     }
+#pragma unroll 1
     for (int tap = 0; tap < taps; ++tap) {
       if (tap) wait_copies<0>();
       __syncthreads();

@@ -73,19 +73,18 @@ struct Corner {
   int out_row, out_column;            // of its first output, in the result
 
   template <class T>
-  __device__ __forceinline__ void take(const Stage<T>& op, int which) {
-    item = which < op.batch ? which : -1;
-    image = which;
-    row = column = 0;
-    if (item < 0) return;
+  __device__ __forceinline__ static Corner of(const Stage<T>& op, int item) {
+    Corner corner{item < op.batch ? item : -1, item};
+    if (corner.item < 0) return corner;
     if (op.origins) {
-      row = op.origins[2 * which];
-      column = op.origins[2 * which + 1];
+      corner.row = op.origins[2 * item];
+      corner.column = op.origins[2 * item + 1];
     }
     if (op.switches && op.image) {
-      require(op.image[which] >= 0 && op.image[which] < op.images);
-      image = int(op.image[which]);
+      require(op.image[item] >= 0 && op.image[item] < op.images);
+      corner.image = int(op.image[item]);
     }
+    return corner;
   }
 };
 
@@ -112,8 +111,8 @@ struct PooledTile {
       stage_values<0>(op, corner, from, first, thread, threads);
     if (!op.switches) return;
     const uint8_t* const codes = op.switches + corner.image * op.switch_stride[0] + group + first;
-    if (op.switch_bytes == 16 && kDepth % 16 == 0)
-      stage_switches<16>(op, corner, codes, first, thread, threads);
+    if (kDepth % 16 == 0 && op.switch_bytes == 16)
+      stage_switches<kDepth % 16 ? 4 : 16>(op, corner, codes, first, thread, threads);
     else if (op.switch_bytes >= 4)
       stage_switches<4>(op, corner, codes, first, thread, threads);
     else
@@ -133,9 +132,11 @@ struct PooledTile {
     const int bottom = smaller(last_pooled(y, op.pool.rows), op.pooled.rows - 1);
     const int right = smaller(last_pooled(x, op.pool.columns), op.pooled.columns - 1);
     // In row-major order: the last one wins, or the sum is that of the reference to the bit.
+#pragma unroll 1
     for (int i = top; i <= bottom; ++i) {
       const int tap_row = y + op.pool.rows.padding - i * op.pool.rows.stride;
       if (tap_row % op.pool.rows.dilation) continue;
+#pragma unroll 1
       for (int j = left; j <= right; ++j) {
         const int tap_column = x + op.pool.columns.padding - j * op.pool.columns.stride;
         if (tap_column % op.pool.columns.dilation) continue;
@@ -165,6 +166,7 @@ struct PooledTile {
   __device__ __forceinline__ void stage_values(const Stage<T>& op, const Corner& corner, const T* from, int first,
                                                int thread, int threads) const {
     constexpr int kStep = kCount ? kCount : 1, kSteps = kDepth / kStep;
+#pragma unroll 1  // the sums of the product hold most registers
     for (int i = thread; i < pooled.area() * kSteps; i += threads) {
       const int cell = i / kSteps, channel = i % kSteps * kStep;
       const int row = corner.pooled_row + cell / pooled.columns - corner.row;
@@ -184,6 +186,7 @@ struct PooledTile {
   __device__ __forceinline__ void stage_switches(const Stage<T>& op, const Corner& corner, const uint8_t* from,
                                                  int first, int thread, int threads) const {
     constexpr int kStep = kCount ? kCount : 1, kSteps = kDepth / kStep;
+#pragma unroll 1  // the sums of the product hold most registers
     for (int i = thread; i < pooled.area() * kSteps; i += threads) {
       const int cell = i / kSteps, channel = i % kSteps * kStep;
       const int row = corner.pooled_row + cell / pooled.columns;

@@ -1,7 +1,21 @@
-#include <optional>
-
 #include "window_conv2d_fma_kernel.cuh"
 #include "window_conv2d_mma_kernel.cuh"
+
+// Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
+#if defined(__CUDACC__)
+namespace zfkernels::cuda {
+#define ZFK_LAUNCHES(T) \
+  template void window_conv_mma<T>(const WindowConv<T>&, const FilterShape&, const T*, Stream); \
+  template void window_conv_fma<T>(const WindowConv<T>&, const float*, Stream); \
+  template void pack_filters<Order::tap_output_channel>(const FilterSource<T>&, const FilterShape&, T*, Stream); \
+  template void pack_filters<Order::tap_channel_output>(const FilterSource<T>&, const FilterShape&, float*, Stream);
+ZFK_FOR_DTYPES(ZFK_LAUNCHES)
+}  // namespace zfkernels::cuda
+#endif
+
+#if !defined(__CUDA_ARCH__)
+#include <optional>
+
 #include "window_tensors.h"
 
 namespace zfkernels::cuda {
@@ -63,3 +77,5 @@ Tensor window_conv2d(const Tensor& values, const Tensor& origins, const Tensor& 
 ZFK_KERNELS(m) {
   m.impl("window_conv2d", TORCH_BOX(&zfkernels::cuda::window_conv2d));
 }
+
+#endif

@@ -1,8 +1,8 @@
 """Builds the emulator with what it runs, once for each state of the sources, under ``build/simt``.
 
 Three ways to build: ``plain`` for numbers, ``sanitized`` for bounds (AddressSanitizer and UBSan), ``recorded`` for
-races and traffic. Two things to build: ``emulated.so``, the package's kernels as operators of CPU tensors, and
-``planted``, a program of kernels with and without planted bugs.
+races and traffic. Three things to build: ``emulated``, a library of the package's kernels as operators of CPU tensors;
+``planted``, a program of kernels with and without planted bugs; ``operations``, one that tests each operation.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ def emulated(way: str) -> Path:
     root = Path(torch.__file__).parent
     flags = ["-DTORCH_TARGET_VERSION=0x020a000000000000", f"-isystem{root / 'include'}"]
     link = ["-shared", f"-L{root / 'lib'}", "-ltorch_cpu", "-lc10", "-ldl"]
-    return _build("emulated", ["emulated.cpp"], ["api.cpp"], way, flags, link, torch.__version__)
+    return _build("emulated", ["api.cpp"], way, flags, link, [*KERNELS.iterdir()], torch.__version__)
 
 
-def planted(way: str, *flags: str) -> Path:
-    """The program that runs one kernel by name and says what was found; built if its sources have changed."""
-    return _build("planted", ["planted.cpp"], [], way, list(flags), ["-ldl"], "")
+def program(name: str, way: str, *flags: str) -> Path:
+    """``planted`` or ``operations``, kernels of the emulator's own tests; built if its sources have changed."""
+    return _build(name, [], way, list(flags), ["-ldl"], [KERNELS / "primitives.cuh"], "")
 
 
 def _build(
-    name: str, kernels: list[str], others: list[str], way: str, flags: list[str], link: list[str], salt: str
+    name: str, others: list[str], way: str, flags: list[str], link: list[str], depends: list[Path], salt: str
 ) -> Path:
     flags = [*COMMON, *WAYS[way], *flags]
-    others = [*others, *RUNTIME, *(RECORDER if way == "recorded" else [])]
+    sources = [f"{name}.cpp", *others, *RUNTIME, *(RECORDER if way == "recorded" else [])]
     digest = hashlib.sha256(" ".join([COMPILER, salt, *flags, *link]).encode())
-    for path in sorted([*HERE.glob("*.h"), *HERE.glob("*.cpp"), *HERE.glob("*.cuh"), *KERNELS.iterdir()]):
+    for path in sorted([*HERE.glob("*.h"), *HERE.glob("*.cpp"), *HERE.glob("*.cuh"), *depends]):
         digest.update(path.name.encode() + path.read_bytes())
     target = BUILT / f"{name}-{way}-{digest.hexdigest()[:16]}"
     if target.exists():
@@ -68,8 +68,8 @@ def _build(
     work.mkdir(parents=True)
     try:
         compilations = []
-        for source in [*kernels, *others]:
-            instrument = INSTRUMENT if way == "recorded" and source in kernels else []
+        for source in sources:
+            instrument = INSTRUMENT if way == "recorded" and source == sources[0] else []
             command = [*COMPILER.split(), *flags, *instrument, "-c", str(HERE / source), "-o", str(work / source) + ".o"]
             compilations.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
         for process in compilations:
@@ -77,7 +77,7 @@ def _build(
             if process.returncode:
                 raise RuntimeError(f"{' '.join(map(str, process.args))} failed:\n{errors}")
         sanitizers = [flag for flag in WAYS[way] if flag.startswith("-fsanitize=")]
-        objects = [str(work / source) + ".o" for source in [*kernels, *others]]
+        objects = [str(work / source) + ".o" for source in sources]
         subprocess.run([*COMPILER.split(), *objects, *sanitizers, *link, "-o", str(work / "done")], check=True)
         for old in BUILT.glob(f"{name}-{way}-*"):
             if old.is_file():
@@ -91,4 +91,4 @@ def _build(
 if __name__ == "__main__":
     for chosen in sys.argv[1:] or WAYS:
         print(emulated(chosen))
-        print(planted(chosen))
+        print(program("planted", chosen))

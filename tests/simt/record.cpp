@@ -85,8 +85,8 @@ std::string Record::json() const {
   std::map<std::string, int64_t> faults;
   for (const auto& [what, count] : races.found) faults[what.first + " at " + source_line(what.second)] += count;
   std::map<std::tuple<std::string, std::string, std::string, size_t>, Site> lines;
-  for (const auto& [pc, site] : traffic.sites) {
-    Site& line = lines[{source_line(pc), site.array, name_of(site.kind), site.bytes}];
+  for (const auto& [place, site] : traffic.sites) {
+    Site& line = lines[{source_line(place.first), site.array, name_of(site.kind), site.bytes}];
     line.shared = site.shared;
     line.instructions += site.instructions;
     line.lanes += site.lanes;

@@ -66,7 +66,8 @@ class Traffic {
  public:
   void access(const Array& array, const char* address, size_t bytes, Access kind, void* pc);
   void end_of_block();
-  std::map<void*, Site> sites;
+  using Where = std::pair<void*, bool>;  // a cp.async reads global memory and writes shared memory
+  std::map<Where, Site> sites;
   int64_t cold_read = 0, cold_written = 0;  // bytes of the sectors touched at all: the least that DRAM has to move
   int64_t multiply_adds = 0, blocks = 0;
 
@@ -82,7 +83,7 @@ class Traffic {
   void add_global(Site& site, const Instruction& instruction);
   void add_shared(Site& site, const Instruction& instruction);
 
-  std::map<std::pair<void*, int>, OfWarp> block_;
+  std::map<std::pair<Where, int>, OfWarp> block_;
   std::unordered_set<uintptr_t> sectors_read_, sectors_written_;
 };
 

@@ -10,13 +10,14 @@ constexpr uintptr_t kSector = 32, kBanks = 32, kBankBytes = 4;
 }  // namespace
 
 void Traffic::access(const Array& array, const char* address, size_t bytes, Access kind, void* pc) {
-  Site& site = sites[pc];
+  const Where where{pc, array.shared};
+  Site& site = sites[where];
   site.kind = kind;
   site.bytes = bytes;
   site.shared = array.shared;
   site.array = array.name;
   const Thread& thread = Block::current().thread();
-  OfWarp& warp = block_[{pc, thread.rank / kWarp}];
+  OfWarp& warp = block_[{where, thread.rank / kWarp}];
   const size_t turn = warp.count[thread.lane()]++;
   if (warp.instructions.size() <= turn) warp.instructions.resize(turn + 1);
   warp.instructions[turn].address[thread.lane()] = address;
