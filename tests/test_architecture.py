@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "captum_api": {"methods", "plan", "trace", "ops", "windows", "results"},
     "viz": {"results", "windows"},
     "training": {"data", "models"},
+    "inspect": set(),
     "gallery": {"data", "models", "trace", "methods", "ops", "windows", "results", "viz"},
 }
 EVERYWHERE = {"_extras"}

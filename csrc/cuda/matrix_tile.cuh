@@ -20,7 +20,9 @@ class MatrixTile {
   static constexpr int kRun = sizeof(T) == 4 ? 2 : 4;  // neighbouring outputs that a thread ends up with
 
   __device__ __forceinline__ MatrixTile()
-      : lane_(threadIdx.x % 32), first_row_(int(threadIdx.x) / 64 * 32), first_column_(int(threadIdx.x) / 32 % 2 * kColumns / 2) {
+      : lane_(threadIdx.x % 32),
+        first_row_(int(threadIdx.x) / 64 * 32),
+        first_column_(int(threadIdx.x) / 32 % 2 * kColumns / 2) {
 #pragma unroll
     for (int i = 0; i < 2; ++i)
 #pragma unroll
@@ -99,8 +101,8 @@ class MatrixTile {
   }
 
   template <int kCount, int kWords>
-  __device__ __forceinline__ static void split(const uint32_t (&from)[kCount][kWords], uint32_t (&large)[kCount][kWords],
-                                               uint32_t (&small)[kCount][kWords]) {
+  __device__ __forceinline__ static void split(const uint32_t (&from)[kCount][kWords],
+                                               uint32_t (&large)[kCount][kWords], uint32_t (&small)[kCount][kWords]) {
 #pragma unroll
     for (int i = 0; i < kCount; ++i)
 #pragma unroll

@@ -3,8 +3,7 @@
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
 #if defined(__CUDACC__)
 namespace zfkernels::cuda {
-#define ZFK_LAUNCHES(T) \
-  template void max_pool<T>(const MaxPool<T>&, bool, bool, Stream);
+#define ZFK_LAUNCHES(T) template void max_pool<T>(const MaxPool<T>&, bool, bool, Stream);
 ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 }  // namespace zfkernels::cuda
 #endif
@@ -37,9 +36,8 @@ std::tuple<Tensor, Tensor> max_pool2d_with_switches(const Tensor& input, Ints ke
   for_dtype(input, [&](auto zero) {
     using T = decltype(zero);
     const bool packed = last && copy_bytes<T>(input, to_int(input.size(1))) == 16;
-    max_pool<T>({view_of<const T>(input, "input"), view_of<T>(values, "values"),
-                 view_of<uint8_t>(switches, "switches"), to_int(size[0]), to_int(size[1]), size_of(input),
-                 size_of(values), pool},
+    max_pool<T>({view_of<const T>(input, "input"), view_of<T>(values, "values"), view_of<uint8_t>(switches, "switches"),
+                 to_int(size[0]), to_int(size[1]), size_of(input), size_of(values), pool},
                 last, packed, device.stream);
   });
   return {values, switches};

@@ -13,9 +13,9 @@ namespace zfkernels::cuda {
 
 template <class T>
 struct MaxPool {
-  View<const T> input;      // [N, C, H, W]
-  View<T> values;           // [N, C, Hp, Wp]
-  View<uint8_t> switches;   // [N, C, Hp, Wp]
+  View<const T> input;     // [N, C, H, W]
+  View<T> values;          // [N, C, Hp, Wp]
+  View<uint8_t> switches;  // [N, C, Hp, Wp]
   int images, channels;
   Pair size, pooled;
   Sliding pool;

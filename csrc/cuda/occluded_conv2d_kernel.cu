@@ -3,7 +3,7 @@
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
 #if defined(__CUDACC__)
 namespace zfkernels::cuda {
-#define ZFK_LAUNCHES(T) \
+#define ZFK_LAUNCHES(T)                                                                                   \
   template void occluded_conv<T>(OccludedConv<T>, const FilterShape&, const float*, float*, int, Stream); \
   template void pack_filters<Order::tap_channel_output>(const FilterSource<T>&, const FilterShape&, float*, Stream);
 ZFK_FOR_DTYPES(ZFK_LAUNCHES)
@@ -41,7 +41,8 @@ Tensor occluded_conv2d(const Tensor& images, const Tensor& weight, const std::op
     using T = decltype(zero);
     OccludedConv<T> op{};
     op.images = view_of<const T>(images, "images");
-    op.fill = shown.dim() == 4 ? view_of<const T>(shown, "fill") : View<const T>{data_of<const T>(shown, "fill"), {0, 1}};
+    op.fill =
+        shown.dim() == 4 ? view_of<const T>(shown, "fill") : View<const T>{data_of<const T>(shown, "fill"), {0, 1}};
     op.positions = data_of<const int32_t>(corners, "positions");
     op.out_origins = data_of<const int32_t>(to, "out_origins");
     op.image = data_of<const int64_t>(index, "image");
@@ -59,11 +60,10 @@ Tensor occluded_conv2d(const Tensor& images, const Tensor& weight, const std::op
     op.relu = relu;
 
     const View<const T> filters = view_of<const T>(weight, "weight");
-    const FilterSource<T> source{filters.data,      op.outputs * filters.stride[0], filters.stride[1],
-                                 filters.stride[0], filters.stride[2],              filters.stride[3],
-                                 op.conv.columns.kernel};
-    const FilterShape shape{op.groups,      op.channels,           op.outputs,
-                            op.conv.taps(), OccludedTile::kOutputs, op.channels};
+    const FilterSource<T> source{
+        filters.data,      op.outputs * filters.stride[0], filters.stride[1], filters.stride[0], filters.stride[2],
+        filters.stride[3], op.conv.columns.kernel};
+    const FilterShape shape{op.groups, op.channels, op.outputs, op.conv.taps(), OccludedTile::kOutputs, op.channels};
     const Tensor packed = buffer(weight, shape.size(), ScalarType::Float);
     const Tensor constant = buffer(weight, weight.size(0), ScalarType::Float);
     float* const taps = data_of<float>(packed, "packed filters");

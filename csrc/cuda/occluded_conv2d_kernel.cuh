@@ -1,11 +1,12 @@
 // occluded_conv2d: the first convolution of an occlusion sweep, all positions of the square in one launch.
 //
-//   out[p, o, y, x] = bias[o] + sum over c, ky, kx of w[o, c, ky, kx] * q(p, c, oy * s - p + ky * d, ox * s - p + kx * d)
+//   out[p, o, y, x] = bias[o] + sum over c, ky, kx of w[o, c, ky, kx] * q(p, c, oy * s - p + ky * d, ox * s - p + kx *
+//   d)
 //
-// with (oy, ox) = out_origins[p] + (y, x) and q the image with the square at positions[p] showing the fill. A block makes
-// a tile of outputs of one position by 64 channels. The occluded patch that it reads is made in shared memory, the filter
-// taps lie beside it; a thread has 4 channels of 4 pixels, a weight is 16 bytes. Outputs that see nothing but the fill are
-// one constant vector, made once for all positions.
+// with (oy, ox) = out_origins[p] + (y, x) and q the image with the square at positions[p] showing the fill. A block
+// makes a tile of outputs of one position by 64 channels. The occluded patch that it reads is made in shared memory,
+// the filter taps lie beside it; a thread has 4 channels of 4 pixels, a weight is 16 bytes. Outputs that see nothing
+// but the fill are one constant vector, made once for all positions.
 #pragma once
 
 #include "filters.cuh"
@@ -15,12 +16,12 @@ namespace zfkernels::cuda {
 
 template <class T>
 struct OccludedConv {
-  View<const T> images, fill;               // [N, C, H, W]; a fill [C] has strides 0
-  const int32_t *positions, *out_origins;   // [P, 2]
-  const int64_t* image;                     // [P]
-  const T* bias;                            // [C_out], null: none
-  const float* constant;                    // [C_out], what the inside of a square gives; null: it is not constant
-  T* out;                                   // [P, h', w', C_out]
+  View<const T> images, fill;              // [N, C, H, W]; a fill [C] has strides 0
+  const int32_t *positions, *out_origins;  // [P, 2]
+  const int64_t* image;                    // [P]
+  const T* bias;                           // [C_out], null: none
+  const float* constant;                   // [C_out], what the inside of a square gives; null: it is not constant
+  T* out;                                  // [P, h', w', C_out]
   int positions_count, image_count, groups, channels, outputs;  // of a group
   Pair size, window, out_size;
   Sliding conv;
@@ -34,7 +35,7 @@ struct OccludedConv {
 
 struct OccludedTile {
   static constexpr int kThreads = 256, kOutputs = 64, kRun = 4, kPixelsOfThread = 4;
-  static constexpr int kLanes = kOutputs / kRun;                                // threads beside each other
+  static constexpr int kLanes = kOutputs / kRun;                       // threads beside each other
   static constexpr int kPixels = kThreads / kLanes * kPixelsOfThread;  // of a pass
 
   Pair tiles, tile, patch;
@@ -49,7 +50,8 @@ struct Range {
   __host__ __device__ int size() const { return last - first; }
 };
 
-// Of the outputs [0, tile), which begin at `out` in the frame, those that see only the square of `window` cells at `at`.
+// Of the outputs [0, tile), which begin at `out` in the frame, those that see only the square of `window` cells at
+// `at`.
 __device__ __forceinline__ Range inside_square(const Axis& conv, int out, int tile, int at, int window, int size) {
   const int first = ceil_div(at + conv.padding, conv.stride) - out;
   const int room = smaller(at + window, size) - conv.extent() + conv.padding;
@@ -83,7 +85,8 @@ __global__ void __launch_bounds__(128)
   for (int channel = 0; channel < op.channels; ++channel) {
     const float fill = to_float(op.fill.data[group * op.channels + channel]);
     for (int tap = 0; tap < shape.taps; ++tap)
-      multiply_add(sum, fill, __ldg(block + (tap * shape.padded_channels + channel) * shape.block + within % shape.block));
+      multiply_add(sum, fill,
+                   __ldg(block + (tap * shape.padded_channels + channel) * shape.block + within % shape.block));
   }
   constant[output] = op.finish(sum, output);
 }
@@ -96,7 +99,8 @@ __global__ void __launch_bounds__(256)
   SharedMemory shared;
   const int cells = tiling.patch_cells(), kernel_columns = op.conv.columns.kernel;
   float* const patch = shared.take<float>(tiling.channels * cells, "patch");
-  float* const weights = shared.take<float>(tiling.tap_rows * kernel_columns * tiling.channels * O::kOutputs, "filters");
+  float* const weights =
+      shared.take<float>(tiling.tap_rows * kernel_columns * tiling.channels * O::kOutputs, "filters");
 
   const int thread = threadIdx.x, lane = thread % O::kLanes, place = blockIdx.x % tiling.tiles.area();
   const int64_t p = blockIdx.x / tiling.tiles.area();
@@ -121,7 +125,7 @@ __global__ void __launch_bounds__(256)
 
   const int all_outputs = op.groups * op.outputs, channel_out = group * op.outputs + first_output;
   const bool aligned = op.outputs % O::kRun == 0;
-  const auto store = [&](int y, int x, const float(&run)[O::kRun]) {
+  const auto store = [&](int y, int x, const float (&run)[O::kRun]) {
     const int64_t pixel = (p * op.out_size.rows + tile_row + y) * op.out_size.columns + tile_column + x;
     if (first_output < op.outputs)
       store_run(op.out + pixel * all_outputs + channel_out, 1, aligned, op.outputs - first_output, run);
@@ -137,6 +141,7 @@ __global__ void __launch_bounds__(256)
   const auto stage_patch = [&](int first, int count) {
     const int area = tiling.patch.area();
     const bool side_by_side = op.images.stride[1] == 1;  // the channels of a pixel are
+#pragma unroll 1
     for (int i = thread; i < area * count; i += O::kThreads) {
       const int channel = side_by_side ? i % count : i / area, cell = side_by_side ? i / count : i % area;
       patch[channel * cells + cell] = pixel_of(top + cell / tiling.patch.columns, left + cell % tiling.patch.columns,
@@ -146,11 +151,13 @@ __global__ void __launch_bounds__(256)
   const float* const block = filters + blockIdx.y * shape.block_size();
   const auto stage_weights = [&](int first, int count, int tap_row, int tap_rows) {
     const int per_tap = count * O::kLanes;
+#pragma unroll 1
     for (int i = thread; i < tap_rows * kernel_columns * per_tap; i += O::kThreads) {
       const int tap = i / per_tap, rest = i % per_tap;
       copy_async<16>(weights + i * O::kRun,
                      block + (int64_t(tap_row * kernel_columns + tap) * shape.padded_channels + first) * O::kOutputs +
-                         rest * O::kRun, true);
+                         rest * O::kRun,
+                     true);
     }
     commit_copies();
   };
@@ -178,9 +185,12 @@ __global__ void __launch_bounds__(256)
           wait_copies<0>();
           __syncthreads();
         }
+#pragma unroll 1
         for (int ky = 0; ky < tap_rows; ++ky)
+#pragma unroll 1
           for (int kx = 0; kx < kernel_columns; ++kx) {
-            const int shift = (tap_row + ky) * op.conv.rows.dilation * tiling.patch.columns + kx * op.conv.columns.dilation;
+            const int shift =
+                (tap_row + ky) * op.conv.rows.dilation * tiling.patch.columns + kx * op.conv.columns.dilation;
             for (int channel = 0; channel < count; ++channel) {
               const auto weight = load_pack<float, O::kRun>(
                   weights + (((ky * kernel_columns + kx) * count + channel) * O::kLanes + lane) * O::kRun);
@@ -205,6 +215,7 @@ __global__ void __launch_bounds__(256)
     }
   }
 
+#pragma unroll 1
   for (int i = thread / O::kLanes; i < rows.size() * columns.size(); i += O::kThreads / O::kLanes) {
     float run[O::kRun];
 #pragma unroll
@@ -227,19 +238,19 @@ OccludedTile occluded_tile(const OccludedConv<T>& op) {
   return tiling;
 }
 
-// `filters`: packed as float32 in the order tap_channel_output. `constant` [C_out] is written, null for a fill per image.
+// `filters`: packed as float32 in the order tap_channel_output. `constant` [C_out] is written, null for a fill per
+// image.
 template <class T>
 void occluded_conv(OccludedConv<T> op, const FilterShape& shape, const float* filters, float* constant,
                    int most_shared_bytes, Stream stream) {
   if (constant) {
-    launch("occluded_conv2d", constant_outputs_kernel<T>, grid_of(ceil_div(op.groups * op.outputs, 128)), 128, 0, stream,
-           op, shape, filters, constant);
+    launch("occluded_conv2d", constant_outputs_kernel<T>, grid_of(ceil_div(op.groups * op.outputs, 128)), 128, 0,
+           stream, op, shape, filters, constant);
     op.constant = constant;
   }
   const OccludedTile tiling = occluded_tile(op);
-  const int shared_bytes =
-      4 * (round_up(tiling.channels * tiling.patch_cells(), 4) +
-           tiling.tap_rows * op.conv.columns.kernel * tiling.channels * OccludedTile::kOutputs);
+  const int shared_bytes = 4 * (round_up(tiling.channels * tiling.patch_cells(), 4) +
+                                tiling.tap_rows * op.conv.columns.kernel * tiling.channels * OccludedTile::kOutputs);
   if (shared_bytes > most_shared_bytes)
     throw std::runtime_error("occluded_conv2d: expected filters whose reach fits shared memory");
   launch("occluded_conv2d", occluded_conv_kernel<T>,

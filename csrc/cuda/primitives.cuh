@@ -136,10 +136,11 @@ __device__ __forceinline__ void load_matrices(uint32_t (&fragment)[4], const voi
                : "memory");
 }
 
-#define ZFK_MMA(shape, types)                                                                                       \
-  asm volatile("mma.sync.aligned." shape ".row.col.f32." types ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}," \
-               " {%0, %1, %2, %3};"                                                                                 \
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                                     \
+#define ZFK_MMA(shape, types)                                       \
+  asm volatile("mma.sync.aligned." shape ".row.col.f32." types      \
+               ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}," \
+               " {%0, %1, %2, %3};"                                 \
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])     \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
 
 // c[16, 8] += a b, with 32 bytes of a row of a and of a column of b. The launch sees to it that no older device comes
@@ -248,8 +249,9 @@ inline uint32_t to_tf32(float value) {
 using Stream = void*;
 
 template <class... Parameters, class... Arguments>
-void launch(const char*, void (*kernel)(Parameters...), dim3 grid, int threads, int shared_bytes, Stream,
+void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, int threads, int shared_bytes, Stream,
             const Arguments&... arguments) {
+  if (simt::monitor()) simt::monitor()->launch(name, int64_t(grid.x) * grid.y, threads, shared_bytes);
   simt::Block::current().launch(grid, dim3(threads), shared_bytes, [&] { kernel(arguments...); });
 }
 

@@ -38,7 +38,8 @@ __global__ void __launch_bounds__(128, 4)
   float* const results = shared.take<float>(P::kRows * P::kColumns * P::kOutputs, "results");
 
   const int thread = threadIdx.x, lane = thread % 32, first_row = thread / 32 * P::kRowsOfThread;
-  const int phase = blockIdx.x % op.conv.rows.stride, place = int(blockIdx.x / op.conv.rows.stride) % tiling.tiles.area();
+  const int phase = blockIdx.x % op.conv.rows.stride,
+            place = int(blockIdx.x / op.conv.rows.stride) % tiling.tiles.area();
   const int group = blockIdx.y / shape.blocks(), first_output = int(blockIdx.y) % shape.blocks() * P::kOutputs;
   const PhaseTaps rows = phase_taps(op.conv.rows, phase);
 
@@ -65,8 +66,8 @@ __global__ void __launch_bounds__(128, 4)
     const int count = rows.count * kernel_columns;
     for (int i = thread; i < P::kDepth * count; i += P::kThreads) {
       const int channel = i / count, row = i % count / kernel_columns, kx = i % count % kernel_columns;
-      const int64_t from = int64_t(chunk * P::kDepth + channel) * shape.taps +
-                           (rows.first + row * rows.step) * kernel_columns + kx;
+      const int64_t from =
+          int64_t(chunk * P::kDepth + channel) * shape.taps + (rows.first + row * rows.step) * kernel_columns + kx;
       copy_async<16>(to + (channel * taps_of_channel + row * kernel_columns + kx) * P::kOutputs,
                      block + from * P::kOutputs, true);
     }
@@ -161,9 +162,11 @@ template <class T>
 int fma_shared_bytes(const Stage<T>& op, const PixelTile& tiling) {
   using P = PixelTile;
   const int pooled = tiling.pooled.area();
-  return round_up(pooled * (P::kDepth * int(sizeof(T)) + 16), 16) + (op.switches ? round_up(pooled * P::kDepth, 16) : 0) +
+  return round_up(pooled * (P::kDepth * int(sizeof(T)) + 16), 16) +
+         (op.switches ? round_up(pooled * P::kDepth, 16) : 0) +
          4 * (round_up(P::kDepth * tiling.unpooled_cells(), 4) +
-              2 * P::kDepth * tiling.taps * op.conv.columns.kernel * P::kOutputs + P::kRows * P::kColumns * P::kOutputs);
+              2 * P::kDepth * tiling.taps * op.conv.columns.kernel * P::kOutputs +
+              P::kRows * P::kColumns * P::kOutputs);
 }
 
 // `filters`: packed as float32 in the order channel_tap_output.
@@ -173,7 +176,8 @@ void conv_transpose_fma(const Stage<T>& op, const FilterShape& shape, const floa
   const PixelTile tiling = pixel_tile(op);
   const int shared_bytes = fma_shared_bytes(op, tiling);
   if (shared_bytes > most_shared_bytes)
-    throw std::runtime_error("unpool_relu_conv_transpose2d: expected filters and a pooling whose reach fits shared memory");
+    throw std::runtime_error(
+        "unpool_relu_conv_transpose2d: expected filters and a pooling whose reach fits shared memory");
   launch("unpool_relu_conv_transpose2d", conv_transpose_fma_kernel<T>,
          grid_of(int64_t(op.batch) * tiling.tiles.area() * op.conv.rows.stride, int64_t(op.groups) * shape.blocks()),
          PixelTile::kThreads, shared_bytes, stream, op, tiling, shape, filters);

@@ -5,10 +5,10 @@
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
 #if defined(__CUDACC__)
 namespace zfkernels::cuda {
-#define ZFK_LAUNCHES(T) \
+#define ZFK_LAUNCHES(T)                                                                                           \
   template void conv_transpose_mma<T>(const Stage<T>&, const FilterShape&, const T*, const PhaseTiling&, Stream); \
-  template void conv_transpose_fma<T>(const Stage<T>&, const FilterShape&, const float*, int, Stream); \
-  template void pack_filters<Order::tap_output_channel>(const FilterSource<T>&, const FilterShape&, T*, Stream); \
+  template void conv_transpose_fma<T>(const Stage<T>&, const FilterShape&, const float*, int, Stream);            \
+  template void pack_filters<Order::tap_output_channel>(const FilterSource<T>&, const FilterShape&, T*, Stream);  \
   template void pack_filters<Order::channel_tap_output>(const FilterSource<T>&, const FilterShape&, float*, Stream);
 ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 }  // namespace zfkernels::cuda
@@ -28,9 +28,9 @@ void run_stage(const Stage<T>& stage, const Tensor& weight, Stream stream) {
   const Device device = current_device();
   const bool mma = device.multiplies_matrices(stage.outputs);
   const View<const T> filters = view_of<const T>(weight, "weight");
-  const FilterSource<T> source{filters.data,      stage.channels * filters.stride[0], filters.stride[0],
-                               filters.stride[1], filters.stride[2],                  filters.stride[3],
-                               stage.conv.columns.kernel};
+  const FilterSource<T> source{
+      filters.data,      stage.channels * filters.stride[0], filters.stride[0], filters.stride[1], filters.stride[2],
+      filters.stride[3], stage.conv.columns.kernel};
   const int depth = mma ? MatrixTile<T>::kDepth : PixelTile::kDepth;
   const FilterShape shape{stage.groups,
                           stage.channels,

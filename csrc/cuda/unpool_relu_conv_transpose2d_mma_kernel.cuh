@@ -1,9 +1,10 @@
 // unpool_relu_conv_transpose2d for many outputs: tensor cores.
 //
-// A block makes 64 pixels of one phase of the stride, all of which are reached by the same taps, by 64 outputs: a tile of
-// one window or image, or whole small windows. For 64 bytes of channels at a time the pooled tile and its switches come
-// to shared memory by cp.async and are unpooled and rectified there, once; each tap then is one product whose left rows
-// are the unpooled cells themselves, shifted. The filters of the next tap and the next pooled tile arrive meanwhile.
+// A block makes 64 pixels of one phase of the stride, all of which are reached by the same taps, by 64 outputs: a tile
+// of one window or image, or whole small windows. For 64 bytes of channels at a time the pooled tile and its switches
+// come to shared memory by cp.async and are unpooled and rectified there, once; each tap then is one product whose left
+// rows are the unpooled cells themselves, shifted. The filters of the next tap and the next pooled tile arrive
+// meanwhile.
 #pragma once
 
 #include "filters.cuh"
@@ -56,8 +57,8 @@ __global__ void __launch_bounds__(128, 4)
     corner.out_row = local_row + q_row * op.conv.rows.stride;
     corner.out_column = local_column + q_column * op.conv.columns.stride;
     corner.unpooled_row = q_row + (local_row + y) / op.conv.rows.stride + rows.offset - (rows.count - 1) * rows.reach;
-    corner.unpooled_column = q_column + (local_column + x) / op.conv.columns.stride + columns.offset -
-                             (columns.count - 1) * columns.reach;
+    corner.unpooled_column =
+        q_column + (local_column + x) / op.conv.columns.stride + columns.offset - (columns.count - 1) * columns.reach;
     corner.pooled_row = first_pooled(corner.unpooled_row, op.pool.rows);
     corner.pooled_column = first_pooled(corner.unpooled_column, op.pool.columns);
     corners[thread] = corner;
@@ -76,7 +77,8 @@ __global__ void __launch_bounds__(128, 4)
   const int taps = rows.count * columns.count, chunks = taps ? shape.padded_channels / Tile::kDepth : 0;
   const T* const block = filters + blockIdx.y * shape.block_size();
   const auto stage_tap = [&](int chunk, int tap) {
-    const int ky = rows.first + tap / columns.count * rows.step, kx = columns.first + tap % columns.count * columns.step;
+    const int ky = rows.first + tap / columns.count * rows.step,
+              kx = columns.first + tap % columns.count * columns.step;
     const int64_t first_row = int64_t(ky * op.conv.columns.kernel + kx) * Tile::kColumns;
     stage_filters(block + first_row * shape.padded_channels + chunk * Tile::kDepth, shape.padded_channels,
                   right + (chunk * taps + tap) % 2 * Tile::kColumns * Tile::kPitch);
@@ -89,7 +91,8 @@ __global__ void __launch_bounds__(128, 4)
   for (int i = 0; i < 2; ++i) {
     const int row = product.row(i) < tiling.together * of_item ? product.row(i) : 0, pixel = row % of_item;
     cells[i] = unpooled + (row / of_item * unpooled_cells + pixel / tiling.tile.columns * tiling.unpooled.columns +
-                           pixel % tiling.tile.columns) * Tile::kPitch;
+                           pixel % tiling.tile.columns) *
+                              Tile::kPitch;
   }
   if (chunks) {
     stage_pooled(0);
@@ -129,7 +132,7 @@ __global__ void __launch_bounds__(128, 4)
   }
 
   const bool aligned = op.out.stride[1] == 1 && op.outputs % Tile::kRun == 0;
-  product.for_each_run([&](int row, int column, const float(&run)[Tile::kRun]) {
+  product.for_each_run([&](int row, int column, const float (&run)[Tile::kRun]) {
     const int output = first_output + column, item = row / of_item, pixel = row % of_item;
     if (output >= op.outputs || item >= tiling.together || corners[item].item < 0) return;
     const int y = corners[item].out_row + pixel / tiling.tile.columns * op.conv.rows.stride;
@@ -181,15 +184,16 @@ PhaseTiling mma_tiling(const Stage<T>& op, int most_shared_bytes) {
     }
     if (least < INT64_MAX) return best;
   }
-  throw std::runtime_error("unpool_relu_conv_transpose2d: expected filters and a pooling whose reach fits shared memory");
+  throw std::runtime_error(
+      "unpool_relu_conv_transpose2d: expected filters and a pooling whose reach fits shared memory");
 }
 
 // `filters`: packed in the order tap_output_channel.
 template <class T>
 void conv_transpose_mma(const Stage<T>& op, const FilterShape& shape, const T* filters, const PhaseTiling& tiling,
                         Stream stream) {
-  const int64_t blocks = int64_t(ceil_div(op.batch, tiling.together)) * tiling.tiles.area() * op.conv.rows.stride *
-                         op.conv.columns.stride;
+  const int64_t blocks =
+      int64_t(ceil_div(op.batch, tiling.together)) * tiling.tiles.area() * op.conv.rows.stride * op.conv.columns.stride;
   launch("unpool_relu_conv_transpose2d", conv_transpose_mma_kernel<T>,
          grid_of(blocks, int64_t(op.groups) * shape.blocks()), MatrixTile<T>::kThreads, mma_shared_bytes(op, tiling),
          stream, op, tiling, shape, filters);

@@ -1,5 +1,5 @@
-// One stage of a DeconvNet as its kernels see it: tiles of pooled values and switches in shared memory, and the unpooled,
-// rectified cells that come of them.
+// One stage of a DeconvNet as its kernels see it: tiles of pooled values and switches in shared memory, and the
+// unpooled, rectified cells that come of them.
 //
 // With s the switches, v the values and w the forward convolution's filters:
 //   u[c, y, x]   = sum (or the last) of v[c, i, j] over the pooling windows (i, j) whose switch points at (y, x)
@@ -15,9 +15,9 @@ struct Stage {
   const T* values;          // [N or P, h, w, C], channels side by side
   const uint8_t* switches;  // [N, Hp, Wp, C], null: no unpooling
   int64_t value_stride[3], switch_stride[3];
-  const int32_t *origins, *out_origins;  // [P, 2], null: full maps
-  const int64_t* image;                  // [P]
-  View<T> out;                           // [N or P, C_in, H, W]
+  const int32_t *origins, *out_origins;          // [P, 2], null: full maps
+  const int64_t* image;                          // [P]
+  View<T> out;                                   // [N or P, C_in, H, W]
   int batch, images, groups, channels, outputs;  // of one group
   Pair crop, pooled, unpooled, out_size;         // sizes of the values, the pooled, the unpooled map, the result
   Sliding pool, conv;
@@ -147,7 +147,8 @@ struct PooledTile {
           for (int k = 0; k < kPack; ++k) cell[k] = to_float(found.item[k]);
           continue;
         }
-        const int code = tap_row / op.pool.rows.dilation * op.pool.columns.kernel + tap_column / op.pool.columns.dilation;
+        const int code =
+            tap_row / op.pool.rows.dilation * op.pool.columns.kernel + tap_column / op.pool.columns.dilation;
         const auto codes = load_pack<uint8_t, kPack>(switches + place * kDepth + pack * kPack);
 #pragma unroll
         for (int k = 0; k < kPack; ++k)

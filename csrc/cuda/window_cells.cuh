@@ -29,12 +29,8 @@ struct WindowCells {
   __device__ __forceinline__ Place<T> place(int p) const {
     const int64_t n = image[p];
     require(n >= 0 && n < images);
-    return {origins[2 * p],
-            origins[2 * p + 1],
-            out_origins[2 * p],
-            out_origins[2 * p + 1],
-            values + p * value_stride[0],
-            frames + n * frame_stride[0]};
+    return {origins[2 * p],         origins[2 * p + 1],           out_origins[2 * p],
+            out_origins[2 * p + 1], values + p * value_stride[0], frames + n * frame_stride[0]};
   }
 
   // The cell (y, x) of the frame, null outside of it.

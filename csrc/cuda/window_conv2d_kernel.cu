@@ -4,9 +4,9 @@
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
 #if defined(__CUDACC__)
 namespace zfkernels::cuda {
-#define ZFK_LAUNCHES(T) \
-  template void window_conv_mma<T>(const WindowConv<T>&, const FilterShape&, const T*, Stream); \
-  template void window_conv_fma<T>(const WindowConv<T>&, const float*, Stream); \
+#define ZFK_LAUNCHES(T)                                                                                          \
+  template void window_conv_mma<T>(const WindowConv<T>&, const FilterShape&, const T*, Stream);                  \
+  template void window_conv_fma<T>(const WindowConv<T>&, const float*, Stream);                                  \
   template void pack_filters<Order::tap_output_channel>(const FilterSource<T>&, const FilterShape&, T*, Stream); \
   template void pack_filters<Order::tap_channel_output>(const FilterSource<T>&, const FilterShape&, float*, Stream);
 ZFK_FOR_DTYPES(ZFK_LAUNCHES)
@@ -28,13 +28,13 @@ template <class T>
 void run_conv(const WindowConv<T>& op, const Tensor& weight, Stream stream) {
   const View<const T> filters = view_of<const T>(weight, "weight");
   const bool mma = current_device().multiplies_matrices(smaller(op.outputs, op.channels * 16 / kLeastMmaChannels));
-  FilterSource<T> source{filters.data,      op.outputs * filters.stride[0], filters.stride[1],
-                         filters.stride[0], filters.stride[2],              filters.stride[3],
-                         op.conv.columns.kernel};
+  FilterSource<T> source{
+      filters.data,      op.outputs * filters.stride[0], filters.stride[1], filters.stride[0], filters.stride[2],
+      filters.stride[3], op.conv.columns.kernel};
   if (mma) {
     using Tile = MatrixTile<T>;
-    const FilterShape shape{op.groups,         op.channels,     op.outputs,
-                            op.conv.taps(),    Tile::kColumns,  round_up(op.channels, Tile::kDepth)};
+    const FilterShape shape{op.groups,      op.channels,    op.outputs,
+                            op.conv.taps(), Tile::kColumns, round_up(op.channels, Tile::kDepth)};
     const Tensor packed = buffer(weight, shape.size(), weight.scalar_type());
     T* const to = data_of<T>(packed, "packed filters");
     pack_filters<Order::tap_output_channel>(source, shape, to, stream);

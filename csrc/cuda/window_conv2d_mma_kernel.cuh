@@ -1,11 +1,12 @@
 // window_conv2d for many outputs: an implicit product on tensor cores.
 //
-//   out[p, o, y, x] = bias[o] + sum over c, ky, kx of w[o, c, ky, kx] * cell(p, c, oy * s - p + ky * d, ox * s - p + kx * d)
+//   out[p, o, y, x] = bias[o] + sum over c, ky, kx of w[o, c, ky, kx] * cell(p, c, oy * s - p + ky * d, ox * s - p + kx
+//   * d)
 //
-// with (oy, ox) = out_origins[p] + (y, x); a cell is that of window p where it has one, else that of frame image[p], else
-// zero. A block makes 64 neighbouring outputs, of one or several windows, by 64 channels. For each tap and 64 bytes of
-// channels, 64 cells and the filters come to shared memory by cp.async from wherever they lie, while the ones before
-// are multiplied; the weights are read once for all windows of a block.
+// with (oy, ox) = out_origins[p] + (y, x); a cell is that of window p where it has one, else that of frame image[p],
+// else zero. A block makes 64 neighbouring outputs, of one or several windows, by 64 channels. For each tap and 64
+// bytes of channels, 64 cells and the filters come to shared memory by cp.async from wherever they lie, while the ones
+// before are multiplied; the weights are read once for all windows of a block.
 #pragma once
 
 #include "filters.cuh"
@@ -84,8 +85,8 @@ __global__ void __launch_bounds__(128, 4)
                   right + step % 2 * Tile::kColumns * Tile::kPitch);
 #pragma unroll
     for (int i = 0; i < kRowsOfThread; ++i) {
-      const T* const cell = op.cells.find(places[i], rows[i] + ky * op.conv.rows.dilation,
-                                          columns[i] + kx * op.conv.columns.dilation);
+      const T* const cell =
+          op.cells.find(places[i], rows[i] + ky * op.conv.rows.dilation, columns[i] + kx * op.conv.columns.dilation);
       const T* const from = cell ? cell + group * op.channels + first : nullptr;
       T* const to = left + (step % 2 * Tile::kRows + thread / 4 + i * 32) * Tile::kPitch;
       if (op.cell_bytes == 16)
@@ -111,7 +112,7 @@ __global__ void __launch_bounds__(128, 4)
 
   const int all_outputs = op.groups * op.outputs;
   const bool aligned = op.outputs % Tile::kRun == 0;
-  product.for_each_run([&](int row, int column, const float(&sums)[Tile::kRun]) {
+  product.for_each_run([&](int row, int column, const float (&sums)[Tile::kRun]) {
     const int output = first_output + column;
     const int64_t pixel = first_pixel + row;
     if (output >= op.outputs || pixel >= op.pixels()) return;

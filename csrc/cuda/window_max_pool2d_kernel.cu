@@ -3,8 +3,7 @@
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
 #if defined(__CUDACC__)
 namespace zfkernels::cuda {
-#define ZFK_LAUNCHES(T) \
-  template void window_max_pool<T>(const WindowMaxPool<T>&, bool, Stream);
+#define ZFK_LAUNCHES(T) template void window_max_pool<T>(const WindowMaxPool<T>&, bool, Stream);
 ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 }  // namespace zfkernels::cuda
 #endif
@@ -25,9 +24,9 @@ Tensor window_max_pool2d(const Tensor& values, const Tensor& origins, const Tens
   for_dtype(values, [&](auto zero) {
     using T = decltype(zero);
     const WindowCells<T> cells = windows.cells<T>();
-    window_max_pool<T>({cells, data_of<T>(out, "out"), pair(out_size),
-                        sliding(pair(kernel_size), stride, padding, dilation)},
-                       windows.copy_bytes<T>(cells.channels) == 16, device.stream);
+    window_max_pool<T>(
+        {cells, data_of<T>(out, "out"), pair(out_size), sliding(pair(kernel_size), stride, padding, dilation)},
+        windows.copy_bytes<T>(cells.channels) == 16, device.stream);
   });
   return out;
 }

@@ -9,7 +9,9 @@
 
 #define SIMT_API extern "C" __attribute__((visibility("default")))
 
-SIMT_API void simt_seed(unsigned seed) { simt::Block::current().seed(seed); }
+SIMT_API void simt_seed(unsigned seed) {
+  simt::Block::current().seed(seed);
+}
 SIMT_API void simt_device(int major, int least_matrix_outputs) {
   simt::emulated_device() = {major, least_matrix_outputs};
 }

@@ -157,7 +157,9 @@ void Block::pause(Thread::State state, const char* where) {
   if (stopping_) throw Stop{};
 }
 
-void Block::barrier(const char* where) { pause(Thread::at_barrier, where); }
+void Block::barrier(const char* where) {
+  pause(Thread::at_barrier, where);
+}
 
 void Block::warp_barrier(uint32_t mask) {
   Warp& mine = warp();

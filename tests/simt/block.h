@@ -56,10 +56,10 @@ struct Thread {
   int rank = 0;
   State state = ready;
   const char* where = "";
-  void* offer = nullptr;    // what this lane brings to an operation of its warp
+  void* offer = nullptr;     // what this lane brings to an operation of its warp
   std::vector<Copy> copies;  // asked for, not yet waited for
-  int groups = 0;           // committed so far
-  int arrays = 0;           // of shared memory, taken so far
+  int groups = 0;            // committed so far
+  int arrays = 0;            // of shared memory, taken so far
 
   int lane() const { return rank % kWarp; }
 };

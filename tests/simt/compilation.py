@@ -70,7 +70,15 @@ def _build(
         compilations = []
         for source in sources:
             instrument = INSTRUMENT if way == "recorded" and source == sources[0] else []
-            command = [*COMPILER.split(), *flags, *instrument, "-c", str(HERE / source), "-o", str(work / source) + ".o"]
+            command = [
+                *COMPILER.split(),
+                *flags,
+                *instrument,
+                "-c",
+                str(HERE / source),
+                "-o",
+                str(work / source) + ".o",
+            ]
             compilations.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
         for process in compilations:
             _, errors = process.communicate()

@@ -15,11 +15,13 @@ inline void access(const void* address, size_t bytes, simt::Access kind, void* p
 #define SIMT_EXPORT __attribute__((visibility("default")))
 
 extern "C" {
-#define SIMT_ACCESS(name, bytes, kind) \
-  SIMT_EXPORT void name(void* address) { access(address, bytes, simt::Access::kind, __builtin_return_address(0)); }
-#define SIMT_ACCESSES(bytes)                        \
-  SIMT_ACCESS(__tsan_read##bytes, bytes, load)      \
-  SIMT_ACCESS(__tsan_write##bytes, bytes, store)    \
+#define SIMT_ACCESS(name, bytes, kind)                                       \
+  SIMT_EXPORT void name(void* address) {                                     \
+    access(address, bytes, simt::Access::kind, __builtin_return_address(0)); \
+  }
+#define SIMT_ACCESSES(bytes)                             \
+  SIMT_ACCESS(__tsan_read##bytes, bytes, load)           \
+  SIMT_ACCESS(__tsan_write##bytes, bytes, store)         \
   SIMT_ACCESS(__tsan_unaligned_read##bytes, bytes, load) \
   SIMT_ACCESS(__tsan_unaligned_write##bytes, bytes, store)
 SIMT_ACCESSES(1)
@@ -42,18 +44,18 @@ SIMT_EXPORT void __tsan_func_entry(void*) {}
 SIMT_EXPORT void __tsan_func_exit() {}
 SIMT_EXPORT void __tsan_vptr_read(void*) {}
 SIMT_EXPORT void __tsan_vptr_update(void**, void*) {}
-#define SIMT_ATOMICS(bits, type)                                                                            \
-  SIMT_EXPORT type __tsan_atomic##bits##_load(const volatile type* from, int) {                             \
-    return __atomic_load_n(from, __ATOMIC_SEQ_CST);                                                         \
-  }                                                                                                         \
-  SIMT_EXPORT void __tsan_atomic##bits##_store(volatile type* to, type value, int) {                        \
-    __atomic_store_n(to, value, __ATOMIC_SEQ_CST);                                                          \
-  }                                                                                                         \
-  SIMT_EXPORT type __tsan_atomic##bits##_fetch_add(volatile type* to, type value, int) {                    \
-    return __atomic_fetch_add(to, value, __ATOMIC_SEQ_CST);                                                 \
-  }                                                                                                         \
-  SIMT_EXPORT type __tsan_atomic##bits##_fetch_sub(volatile type* to, type value, int) {                    \
-    return __atomic_fetch_sub(to, value, __ATOMIC_SEQ_CST);                                                 \
+#define SIMT_ATOMICS(bits, type)                                                         \
+  SIMT_EXPORT type __tsan_atomic##bits##_load(const volatile type* from, int) {          \
+    return __atomic_load_n(from, __ATOMIC_SEQ_CST);                                      \
+  }                                                                                      \
+  SIMT_EXPORT void __tsan_atomic##bits##_store(volatile type* to, type value, int) {     \
+    __atomic_store_n(to, value, __ATOMIC_SEQ_CST);                                       \
+  }                                                                                      \
+  SIMT_EXPORT type __tsan_atomic##bits##_fetch_add(volatile type* to, type value, int) { \
+    return __atomic_fetch_add(to, value, __ATOMIC_SEQ_CST);                              \
+  }                                                                                      \
+  SIMT_EXPORT type __tsan_atomic##bits##_fetch_sub(volatile type* to, type value, int) { \
+    return __atomic_fetch_sub(to, value, __ATOMIC_SEQ_CST);                              \
   }
 SIMT_ATOMICS(8, uint8_t)
 SIMT_ATOMICS(32, uint32_t)

@@ -32,7 +32,9 @@ struct __nv_bfloat16 {
   uint16_t bits;
 };
 
-inline SIMT_QUIET float __bfloat162float(__nv_bfloat16 value) { return simt::float_of(uint32_t(value.bits) << 16); }
+inline SIMT_QUIET float __bfloat162float(__nv_bfloat16 value) {
+  return simt::float_of(uint32_t(value.bits) << 16);
+}
 
 inline SIMT_QUIET __nv_bfloat16 __float2bfloat16_rn(float value) {
   const uint32_t bits = simt::bits_of(value);

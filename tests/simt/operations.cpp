@@ -20,15 +20,17 @@ void run(Kernel kernel, int threads = 32, int blocks = 1, int shared_bytes = 0) 
 
 bool shuffles() {
   std::vector<int> seen(6 * 64);
-  run([&] {
-    const int t = threadIdx.x;
-    seen[t] = __shfl_sync(~0u, t, 5);
-    seen[64 + t] = __shfl_xor_sync(~0u, t, 3);
-    seen[128 + t] = __shfl_down_sync(~0u, t, 2);
-    seen[192 + t] = __shfl_up_sync(~0u, t, 2);
-    seen[256 + t] = __shfl_sync(~0u, t, 1, 8);
-    seen[320 + t] = __shfl_xor_sync(~0u, t, 4, 4);
-  }, 64);
+  run(
+      [&] {
+        const int t = threadIdx.x;
+        seen[t] = __shfl_sync(~0u, t, 5);
+        seen[64 + t] = __shfl_xor_sync(~0u, t, 3);
+        seen[128 + t] = __shfl_down_sync(~0u, t, 2);
+        seen[192 + t] = __shfl_up_sync(~0u, t, 2);
+        seen[256 + t] = __shfl_sync(~0u, t, 1, 8);
+        seen[320 + t] = __shfl_xor_sync(~0u, t, 4, 4);
+      },
+      64);
   bool right = true;
   for (int t = 0; t < 64; ++t) {
     const int lane = t % 32, first = t - lane;
@@ -42,13 +44,15 @@ bool shuffles() {
 bool votes() {
   std::vector<unsigned> ballots(40);
   std::vector<int> any(40), all(40), block(40);
-  run([&] {
-    const int t = threadIdx.x;
-    ballots[t] = __ballot_sync(~0u, t % 3 == 0);
-    any[t] = __any_sync(~0u, t == 31) && !__any_sync(~0u, t == 99);
-    all[t] = __all_sync(~0u, t >= 0) && !__all_sync(~0u, t != 33 && t != 4);
-    block[t] = __syncthreads_or(t == 35) && !__syncthreads_or(t == 50);
-  }, 40);
+  run(
+      [&] {
+        const int t = threadIdx.x;
+        ballots[t] = __ballot_sync(~0u, t % 3 == 0);
+        any[t] = __any_sync(~0u, t == 31) && !__any_sync(~0u, t == 99);
+        all[t] = __all_sync(~0u, t >= 0) && !__all_sync(~0u, t != 33 && t != 4);
+        block[t] = __syncthreads_or(t == 35) && !__syncthreads_or(t == 50);
+      },
+      40);
   bool right = true;
   for (int t = 0; t < 40; ++t) {
     right = right && any[t] == (t < 32) && all[t] && block[t];
@@ -74,11 +78,13 @@ bool part_of_a_warp() {  // lanes of a mask meet without the others
 
 bool atomics() {
   int sum = 0, most = 0, first = -1;
-  run([&] {
-    atomicAdd(&sum, int(threadIdx.x));
-    atomicMax(&most, int(threadIdx.x * 7 % 64));
-    atomicCAS(&first, -1, int(threadIdx.x));
-  }, 64, 3);
+  run(
+      [&] {
+        atomicAdd(&sum, int(threadIdx.x));
+        atomicMax(&most, int(threadIdx.x * 7 % 64));
+        atomicCAS(&first, -1, int(threadIdx.x));
+      },
+      64, 3);
   return sum == 3 * 63 * 32 && most == 63 && first >= 0;
 }
 
@@ -94,33 +100,37 @@ bool indices() {
 
 bool shared_memory_is_poisoned() {
   bool right = true;
-  run([&] {
-    zfk::SharedMemory shared;
-    float* const numbers = shared.take<float>(32, "numbers");
-    right = right && numbers[threadIdx.x] != numbers[threadIdx.x];  // NaN
-    __syncthreads();
-    numbers[threadIdx.x] = 1.f;
-  }, 32, 2, 128);
+  run(
+      [&] {
+        zfk::SharedMemory shared;
+        float* const numbers = shared.take<float>(32, "numbers");
+        right = right && numbers[threadIdx.x] != numbers[threadIdx.x];  // NaN
+        __syncthreads();
+        numbers[threadIdx.x] = 1.f;
+      },
+      32, 2, 128);
   return right;
 }
 
 bool copies_land_at_their_wait() {
   alignas(16) float from[8] = {1, 2, 3, 4, 5, 6, 7, 8};
   bool right = true;
-  run([&] {
-    zfk::SharedMemory shared;
-    float* const to = shared.take<float>(12, "to");
-    zfk::copy_async<16>(to, from, true);
-    zfk::commit_copies();
-    zfk::copy_async<16>(to + 4, from + 4, false);
-    zfk::commit_copies();
-    zfk::copy_async<4>(to + 8, from + 6, true);
-    zfk::commit_copies();
-    zfk::wait_copies<2>();
-    right = right && to[3] == 4 && to[4] != to[4] && to[8] != to[8];
-    zfk::wait_copies<0>();
-    right = right && to[4] == 0 && to[7] == 0 && to[8] == 7;
-  }, 1, 1, 48);
+  run(
+      [&] {
+        zfk::SharedMemory shared;
+        float* const to = shared.take<float>(12, "to");
+        zfk::copy_async<16>(to, from, true);
+        zfk::commit_copies();
+        zfk::copy_async<16>(to + 4, from + 4, false);
+        zfk::commit_copies();
+        zfk::copy_async<4>(to + 8, from + 6, true);
+        zfk::commit_copies();
+        zfk::wait_copies<2>();
+        right = right && to[3] == 4 && to[4] != to[4] && to[8] != to[8];
+        zfk::wait_copies<0>();
+        right = right && to[4] == 0 && to[7] == 0 && to[8] == 7;
+      },
+      1, 1, 48);
   return right;
 }
 
@@ -131,24 +141,26 @@ bool product() {
   for (int i = 0; i < 16 * kDepth; ++i) a[i] = float(i * 7 % 23 - 11);
   for (int i = 0; i < 8 * kDepth; ++i) b[i] = float(i * 5 % 19 - 9);
   std::vector<float> result(16 * 8);
-  run([&] {
-    zfk::SharedMemory shared;
-    T* const rows = shared.take<T>(16 * kDepth, "rows");
-    T* const columns = shared.take<T>(16 * kDepth, "columns");
-    for (int i = threadIdx.x; i < 16 * kDepth; i += 32) {
-      rows[i] = zfk::from_float<T>(a[i]);
-      columns[i] = zfk::from_float<T>(i < 8 * kDepth ? b[i] : 0.f);
-    }
-    __syncthreads();
-    const int lane = threadIdx.x, pack = 16 / sizeof(T), g = lane / 4, t = lane % 4;
-    uint32_t left[4], both[4];
-    zfk::load_matrices(left, rows + lane % 16 * kDepth + lane / 16 * pack);
-    zfk::load_matrices(both, columns + (lane / 16 * 8 + lane % 8) * kDepth + lane / 8 % 2 * pack);
-    const uint32_t right[2] = {both[0], both[1]};
-    float sums[4] = {0.5f, 0.5f, 0.5f, 0.5f};
-    zfk::multiply<T>(sums, left, right);
-    for (int i = 0; i < 4; ++i) result[(g + 8 * (i / 2)) * 8 + 2 * t + i % 2] = sums[i];
-  }, 32, 1, 1024);
+  run(
+      [&] {
+        zfk::SharedMemory shared;
+        T* const rows = shared.take<T>(16 * kDepth, "rows");
+        T* const columns = shared.take<T>(16 * kDepth, "columns");
+        for (int i = threadIdx.x; i < 16 * kDepth; i += 32) {
+          rows[i] = zfk::from_float<T>(a[i]);
+          columns[i] = zfk::from_float<T>(i < 8 * kDepth ? b[i] : 0.f);
+        }
+        __syncthreads();
+        const int lane = threadIdx.x, pack = 16 / sizeof(T), g = lane / 4, t = lane % 4;
+        uint32_t left[4], both[4];
+        zfk::load_matrices(left, rows + lane % 16 * kDepth + lane / 16 * pack);
+        zfk::load_matrices(both, columns + (lane / 16 * 8 + lane % 8) * kDepth + lane / 8 % 2 * pack);
+        const uint32_t right[2] = {both[0], both[1]};
+        float sums[4] = {0.5f, 0.5f, 0.5f, 0.5f};
+        zfk::multiply<T>(sums, left, right);
+        for (int i = 0; i < 4; ++i) result[(g + 8 * (i / 2)) * 8 + 2 * t + i % 2] = sums[i];
+      },
+      32, 1, 1024);
   for (int row = 0; row < 16; ++row)
     for (int column = 0; column < 8; ++column) {
       float sum = c[row * 8 + column];

@@ -27,7 +27,7 @@ bool unordered(const Touch& before, const Touch& now, bool shared) {
 }  // namespace
 
 void Races::note(const char* what, const Array& array, void* pc) {
-  ++found[{std::string(what) + " of " + (array.shared ? "shared " : "global ") + array.name, pc}];
+  ++found[{std::string(what) + " of " + (array.shared ? "shared " : "global ") + *array.name, pc}];
 }
 
 void Races::check(Array& array, const char* address, size_t bytes, Access kind, void* pc) {

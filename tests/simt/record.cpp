@@ -2,7 +2,6 @@
 
 #include <dlfcn.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <sstream>
 
@@ -44,7 +43,7 @@ void Record::array(const char* name, const void* data, size_t bytes, size_t elem
   const char* first = static_cast<const char*>(data);
   for (const Array& array : arrays_)
     if (array.holds(first)) return;
-  arrays_.push_back({name, first, bytes, element, shared, std::vector<Shadow>(bytes / element)});
+  arrays_.push_back({&*names_.insert(name).first, first, bytes, element, shared, std::vector<Shadow>(bytes / element)});
 }
 
 void Record::block_begins() {
@@ -105,6 +104,13 @@ std::string Record::json() const {
         << "\", \"bytes\": " << bytes << ", \"shared\": " << (line.shared ? "true" : "false")
         << ", \"instructions\": " << line.instructions << ", \"lanes\": " << line.lanes << ", \"units\": " << line.units
         << ", \"ideal\": " << line.ideal << "}";
+    comma = ", ";
+  }
+  out << "], \"launches\": [";
+  comma = "";
+  for (const Launch& launch : launches) {
+    out << comma << "{\"name\": \"" << launch.name << "\", \"blocks\": " << launch.blocks
+        << ", \"threads\": " << launch.threads << ", \"shared\": " << launch.shared_bytes << "}";
     comma = ", ";
   }
   out << "], \"blocks\": " << traffic.blocks << ", \"multiply_adds\": " << traffic.multiply_adds

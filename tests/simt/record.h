@@ -4,7 +4,9 @@
 // like before each access, and linked to instrumented.cpp in place of ThreadSanitizer's own library.
 #pragma once
 
+#include <algorithm>
 #include <map>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -29,7 +31,7 @@ struct Shadow {
 };
 
 struct Array {
-  std::string name;
+  const std::string* name;  // the same for all arrays of a name
   const char* data;
   size_t bytes, element;
   bool shared;
@@ -66,7 +68,7 @@ class Traffic {
  public:
   void access(const Array& array, const char* address, size_t bytes, Access kind, void* pc);
   void end_of_block();
-  using Where = std::pair<void*, bool>;  // a cp.async reads global memory and writes shared memory
+  using Where = std::pair<void*, const std::string*>;  // line and array
   std::map<Where, Site> sites;
   int64_t cold_read = 0, cold_written = 0;  // bytes of the sectors touched at all: the least that DRAM has to move
   int64_t multiply_adds = 0, blocks = 0;
@@ -77,19 +79,31 @@ class Traffic {
     uint32_t lanes = 0;
   };
   struct OfWarp {
+    Site* site = nullptr;
     std::vector<Instruction> instructions;
     int count[kWarp] = {};
   };
   void add_global(Site& site, const Instruction& instruction);
   void add_shared(Site& site, const Instruction& instruction);
 
-  std::map<std::pair<Where, int>, OfWarp> block_;
+  std::unordered_map<uint64_t, OfWarp> block_;  // by line, array and warp
   std::unordered_set<uintptr_t> sectors_read_, sectors_written_;
+};
+
+struct Launch {
+  std::string name;
+  int64_t blocks;
+  int threads;
+  size_t shared_bytes;
 };
 
 class Record : public Monitor {
  public:
   void array(const char* name, const void* data, size_t bytes, size_t element, bool shared) override;
+  void launch(const char* name, int64_t blocks, int threads, size_t shared_bytes) override {
+    launches.push_back({name, blocks, threads, shared_bytes});
+    for (Array& array : arrays_) std::fill(array.shadow.begin(), array.shadow.end(), Shadow{});  // one after the other
+  }
   void block_begins() override;
   void block_ends() override { traffic.end_of_block(); }
   void access(const void* address, size_t bytes, Access kind, void* pc) override;
@@ -100,9 +114,11 @@ class Record : public Monitor {
   std::string json() const;
   Races races;
   Traffic traffic;
+  std::vector<Launch> launches;
 
  private:
   Array* find(const void* address);
+  std::set<std::string> names_;
   std::vector<Array> arrays_;
   size_t last_ = 0;
 };

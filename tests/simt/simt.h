@@ -44,10 +44,18 @@ template <class T>
 T __ldg(const T* address) {
   return *address;
 }
-inline float __uint_as_float(unsigned bits) { return simt::float_of(bits); }
-inline unsigned __float_as_uint(float value) { return simt::bits_of(value); }
-inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
-inline int __ffs(int bits) { return __builtin_ffs(bits); }
+inline float __uint_as_float(unsigned bits) {
+  return simt::float_of(bits);
+}
+inline unsigned __float_as_uint(float value) {
+  return simt::bits_of(value);
+}
+inline int __popc(unsigned bits) {
+  return __builtin_popcount(bits);
+}
+inline int __ffs(int bits) {
+  return __builtin_ffs(bits);
+}
 
 namespace simt {
 

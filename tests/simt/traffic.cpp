@@ -10,14 +10,21 @@ constexpr uintptr_t kSector = 32, kBanks = 32, kBankBytes = 4;
 }  // namespace
 
 void Traffic::access(const Array& array, const char* address, size_t bytes, Access kind, void* pc) {
-  const Where where{pc, array.shared};
-  Site& site = sites[where];
-  site.kind = kind;
-  site.bytes = bytes;
-  site.shared = array.shared;
-  site.array = array.name;
   const Thread& thread = Block::current().thread();
-  OfWarp& warp = block_[{where, thread.rank / kWarp}];
+  const int rank = thread.rank / kWarp;
+  const uint64_t key = (reinterpret_cast<uint64_t>(pc) << 5 ^ reinterpret_cast<uint64_t>(array.name) << 21) + rank;
+  OfWarp& warp = block_[key];
+  if (!warp.site) {
+    warp.site = &sites[{pc, array.name}];
+    *warp.site = {kind,
+                  bytes,
+                  array.shared,
+                  *array.name,
+                  warp.site->instructions,
+                  warp.site->lanes,
+                  warp.site->units,
+                  warp.site->ideal};
+  }
   const size_t turn = warp.count[thread.lane()]++;
   if (warp.instructions.size() <= turn) warp.instructions.resize(turn + 1);
   warp.instructions[turn].address[thread.lane()] = address;
@@ -27,7 +34,7 @@ void Traffic::access(const Array& array, const char* address, size_t bytes, Acce
 void Traffic::end_of_block() {
   ++blocks;
   for (const auto& [key, warp] : block_) {
-    Site& site = sites[key.first];
+    Site& site = *warp.site;
     for (const Instruction& instruction : warp.instructions) {
       ++site.instructions;
       site.lanes += __builtin_popcount(instruction.lanes);

@@ -9,7 +9,9 @@
 
 namespace simt {
 
-inline int lane() { return Block::current().thread().lane(); }
+inline int lane() {
+  return Block::current().thread().lane();
+}
 
 // Each lane of the mask gets the value of the lane `source` names, or its own where that lane is not in the mask.
 template <class T>
@@ -105,8 +107,7 @@ SIMT_QUIET __attribute__((optimize("O3"))) void multiply_fragments(void* const* 
     for (int k = 0; k < kDepth; ++k)
       for (int column = 0; column < 8; ++column) sums[row][column] += left[row][k] * right[k][column];
   for (int l = 0; l < kWarp; ++l)
-    for (int i = 0; i < 4; ++i)
-      static_cast<Fragments*>(offers[l])->c[i] = sums[l / 4 + 8 * (i / 2)][l % 4 * 2 + i % 2];
+    for (int i = 0; i < 4; ++i) static_cast<Fragments*>(offers[l])->c[i] = sums[l / 4 + 8 * (i / 2)][l % 4 * 2 + i % 2];
   if (monitor()) monitor()->multiply_adds(16 * 8 * kDepth);
 }
 
@@ -137,7 +138,15 @@ T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
   const int source = simt::lane() - int(delta);
   return simt::shuffle(mask, value, (source ^ simt::lane()) & ~(width - 1) ? simt::lane() : source);
 }
-inline unsigned __ballot_sync(unsigned mask, int vote) { return simt::ballot(mask, vote != 0); }
-inline int __any_sync(unsigned mask, int vote) { return simt::ballot(mask, vote != 0) != 0; }
-inline int __all_sync(unsigned mask, int vote) { return simt::ballot(mask, vote == 0) == 0; }
-inline void __syncwarp(unsigned mask = ~0u) { simt::Block::current().warp_barrier(mask); }
+inline unsigned __ballot_sync(unsigned mask, int vote) {
+  return simt::ballot(mask, vote != 0);
+}
+inline int __any_sync(unsigned mask, int vote) {
+  return simt::ballot(mask, vote != 0) != 0;
+}
+inline int __all_sync(unsigned mask, int vote) {
+  return simt::ballot(mask, vote == 0) == 0;
+}
+inline void __syncwarp(unsigned mask = ~0u) {
+  simt::Block::current().warp_barrier(mask);
+}
