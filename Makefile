@@ -3,6 +3,7 @@
 #   make test    all tests                        (ARGS="-k pool" is handed to pytest)
 #   make lint    ruff, mypy, clang-format
 #   make bench   the benchmarks                   (ARGS="--only alexnet" and so on, see zfkernels bench --help)
+#   make cuda-build  the CUDA kernels for all architectures; a spill or a warning is an error
 #   make sanitize  the tests of the C++ kernels under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make clean   removes what was built; make distclean removes the environment too
 VENV ?= .venv
@@ -13,11 +14,12 @@ ARGS ?=
 
 BIN := $(abspath $(VENV))/bin
 NATIVE := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh)
+EMULATOR := $(wildcard tests/simt/*.cpp tests/simt/*.h tests/simt/*.cuh)
 SANITIZED := build/sanitized
 SANITIZER = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
     LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)"
 
-.PHONY: help demo test lint bench sanitize install clean distclean
+.PHONY: help demo test lint bench sanitize cuda-build install clean distclean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -46,7 +48,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE) $(EMULATOR)
 
 bench: install
 	$(BIN)/zfkernels bench $(ARGS)
@@ -62,6 +64,15 @@ sanitize: install
 	cd $(SANITIZED)/lib && $(SANITIZER) $(BIN)/python -c 'import zfkernels.ops._library as l; print(l.build_info())' \
 	    | grep sanitizer=address
 	cd $(SANITIZED)/lib && $(SANITIZER) $(BIN)/python -m pytest -p no:cacheprovider $(ARGS) $(CURDIR)/tests/ops
+
+# setup.py says which toolkit it uses. Where there is none, nvcc comes from PyPI into the environment.
+CUDA_ARCHITECTURES := 7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX
+CUDA_STRICT := -Werror=all-warnings -Xptxas=--warn-on-spills,--warn-on-local-memory-usage,--warning-as-error
+cuda-build: install
+	command -v nvcc >/dev/null || $(BIN)/python -m pip install -q "nvidia-cuda-nvcc==13.0.*" "nvidia-cuda-crt==13.0.*" \
+	    "nvidia-nvvm==13.0.*" "nvidia-cuda-cccl==13.0.*"
+	NVCC_APPEND_FLAGS="$(CUDA_STRICT)" TORCH_CUDA_ARCH_LIST="$(CUDA_ARCHITECTURES)" ZFKERNELS_BUILD_CPU=0 \
+	    ZFKERNELS_BUILD_CUDA=1 PATH="$(BIN):$$PATH" $(BIN)/python setup.py build_ext --inplace --force
 
 clean:
 	rm -rf build dist *.egg-info zfkernels/_C*.so $(VENV)/.built $(DEMO_OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis

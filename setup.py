@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 from glob import glob
 from pathlib import Path
 
@@ -39,8 +40,10 @@ def find_cuda_home() -> "str | None":
     if shutil.which("nvcc"):
         dry_run = subprocess.run(["nvcc", "--dryrun", "-c", "none.cu"], capture_output=True, text=True).stderr
         places += re.findall(r"TOP=(\S+)", dry_run)
+    places += glob(f"{sysconfig.get_paths()['platlib']}/nvidia/cu*")  # nvcc as packages of PyPI
     places.append("/usr/local/cuda")
-    return next((os.path.realpath(p) for p in places if p and Path(p, "include", "cuda_runtime.h").exists()), None)
+    parts = ("include/cuda_runtime.h", "bin/nvcc")
+    return next((os.path.realpath(p) for p in places if p and all(Path(p, part).exists() for part in parts)), None)
 
 
 def why_not(name: str) -> "str | None":
@@ -58,7 +61,7 @@ def why_not(name: str) -> "str | None":
     if name == CUDA and torch.version.cuda is None:
         return "this torch is not a CUDA build"
     if name == CUDA and find_cuda_home() is None:
-        return "no CUDA toolkit with include/cuda_runtime.h was found (the variable CUDA_HOME names one)"
+        return "no CUDA toolkit with include/cuda_runtime.h and bin/nvcc was found (the variable CUDA_HOME names one)"
     return None
 
 

@@ -68,6 +68,8 @@ class Op:
             problem = load_native(library)
             if problem is None and not _has_kernel(self.name, device):
                 problem = f"the extension zfkernels.{library} was built without this op"
+            if problem is None and device == "cuda" and not torch.cuda.is_available():
+                problem = "torch finds no NVIDIA GPU with a driver"
             return problem
 
         self._add(name, lambda: _native_kernel(self.name), missing, _takes({device}, dtypes, refuses))

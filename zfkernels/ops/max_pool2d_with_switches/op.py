@@ -174,4 +174,5 @@ op = define(
 )
 op.reference(reference.max_pool2d_with_switches)
 op.native("cpp", (torch.float32, torch.float64))
+op.native("cuda", (torch.float32, torch.float16, torch.bfloat16))
 op.triton((torch.float32, torch.float16, torch.bfloat16))

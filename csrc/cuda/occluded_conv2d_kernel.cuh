@@ -1,0 +1,261 @@
+// occluded_conv2d: the first convolution of an occlusion sweep, all positions of the square in one launch.
+//
+//   out[p, o, y, x] = bias[o] + sum over c, ky, kx of w[o, c, ky, kx] * q(p, c, oy * s - p + ky * d, ox * s - p + kx *
+//   d)
+//
+// with (oy, ox) = out_origins[p] + (y, x) and q the image with the square at positions[p] showing the fill. A block
+// makes a tile of outputs of one position by 64 channels. The occluded patch that it reads is made in shared memory,
+// the filter taps lie beside it; a thread has 4 channels of 4 pixels, a weight is 16 bytes. Outputs that see nothing
+// but the fill are one constant vector, made once for all positions.
+#pragma once
+
+#include "filters.cuh"
+#include "matrix_tile.cuh"
+
+namespace zfkernels::cuda {
+
+template <class T>
+struct OccludedConv {
+  View<const T> images, fill;              // [N, C, H, W]; a fill [C] has strides 0
+  const int32_t *positions, *out_origins;  // [P, 2]
+  const int64_t* image;                    // [P]
+  const T* bias;                           // [C_out], null: none
+  const float* constant;                   // [C_out], what the inside of a square gives; null: it is not constant
+  T* out;                                  // [P, h', w', C_out]
+  int positions_count, image_count, groups, channels, outputs;  // of a group
+  Pair size, window, out_size;
+  Sliding conv;
+  bool relu;
+
+  __device__ __forceinline__ float finish(float sum, int output) const {
+    const float value = bias ? sum + to_float(bias[output]) : sum;
+    return relu ? rectified(value) : value;
+  }
+};
+
+struct OccludedTile {
+  static constexpr int kThreads = 256, kOutputs = 64, kRun = 4, kPixelsOfThread = 4;
+  static constexpr int kLanes = kOutputs / kRun;                       // threads beside each other
+  static constexpr int kPixels = kThreads / kLanes * kPixelsOfThread;  // of a pass
+
+  Pair tiles, tile, patch;
+  int channels, tap_rows;  // at a time
+
+  __host__ __device__ int patch_cells() const { return patch.area() | 1; }  // channels begin in different banks
+};
+
+// Half-open.
+struct Range {
+  int first, last;
+  __host__ __device__ int size() const { return last - first; }
+};
+
+// Of the outputs [0, tile), which begin at `out` in the frame, those that see only the square of `window` cells at
+// `at`.
+__device__ __forceinline__ Range inside_square(const Axis& conv, int out, int tile, int at, int window, int size) {
+  const int first = ceil_div(at + conv.padding, conv.stride) - out;
+  const int room = smaller(at + window, size) - conv.extent() + conv.padding;
+  const int last = room < 0 ? 0 : room / conv.stride - out + 1;
+  const int lo = smaller(larger(first, 0), tile);
+  return {lo, larger(smaller(last, tile), lo)};
+}
+
+// The j-th of the tile's pixels that are not inside the square.
+__device__ __forceinline__ Pair outside_square(int j, const Pair& tile, const Range& rows, const Range& columns) {
+  const int above = rows.first * tile.columns, beside = tile.columns - columns.size();
+  if (j < above) return {j / tile.columns, j % tile.columns};
+  j -= above;
+  if (j < rows.size() * beside) {
+    const int x = j % beside;
+    return {rows.first + j / beside, x < columns.first ? x : x + columns.size()};
+  }
+  j -= rows.size() * beside;
+  return {rows.last + j / tile.columns, j % tile.columns};
+}
+
+template <class T>
+__global__ void __launch_bounds__(128)
+    constant_outputs_kernel(const OccludedConv<T> op, const FilterShape shape, const float* __restrict__ filters,
+                            float* __restrict__ constant) {
+  const int output = blockIdx.x * 128 + threadIdx.x;
+  if (output >= op.groups * op.outputs) return;
+  const int group = output / op.outputs, within = output % op.outputs;
+  const float* const block = filters + (group * shape.blocks() + within / shape.block) * shape.block_size();
+  float sum = 0.f;
+  for (int channel = 0; channel < op.channels; ++channel) {
+    const float fill = to_float(op.fill.data[group * op.channels + channel]);
+    for (int tap = 0; tap < shape.taps; ++tap)
+      multiply_add(sum, fill,
+                   __ldg(block + (tap * shape.padded_channels + channel) * shape.block + within % shape.block));
+  }
+  constant[output] = op.finish(sum, output);
+}
+
+template <class T>
+__global__ void __launch_bounds__(256)
+    occluded_conv_kernel(const OccludedConv<T> op, const OccludedTile tiling, const FilterShape shape,
+                         const float* __restrict__ filters) {
+  using O = OccludedTile;
+  SharedMemory shared;
+  const int cells = tiling.patch_cells(), kernel_columns = op.conv.columns.kernel;
+  float* const patch = shared.take<float>(tiling.channels * cells, "patch");
+  float* const weights =
+      shared.take<float>(tiling.tap_rows * kernel_columns * tiling.channels * O::kOutputs, "filters");
+
+  const int thread = threadIdx.x, lane = thread % O::kLanes, place = blockIdx.x % tiling.tiles.area();
+  const int64_t p = blockIdx.x / tiling.tiles.area();
+  const int group = blockIdx.y / shape.blocks();
+  const int first_output = int(blockIdx.y) % shape.blocks() * O::kOutputs + lane * O::kRun;
+  const int64_t n = op.image[p];
+  require(n >= 0 && n < op.image_count);
+  const int row = op.positions[2 * p], column = op.positions[2 * p + 1];
+  const int tile_row = place / tiling.tiles.columns * tiling.tile.rows;
+  const int tile_column = place % tiling.tiles.columns * tiling.tile.columns;
+  const Pair tile{smaller(tiling.tile.rows, op.out_size.rows - tile_row),
+                  smaller(tiling.tile.columns, op.out_size.columns - tile_column)};
+  const int out_row = op.out_origins[2 * p] + tile_row, out_column = op.out_origins[2 * p + 1] + tile_column;
+  const int top = out_row * op.conv.rows.stride - op.conv.rows.padding;
+  const int left = out_column * op.conv.columns.stride - op.conv.columns.padding;
+  Range rows{0, 0}, columns{0, 0};
+  if (op.constant) {
+    rows = inside_square(op.conv.rows, out_row, tile.rows, row, op.window.rows, op.size.rows);
+    columns = inside_square(op.conv.columns, out_column, tile.columns, column, op.window.columns, op.size.columns);
+    if (!rows.size() || !columns.size()) rows = columns = {0, 0};
+  }
+
+  const int all_outputs = op.groups * op.outputs, channel_out = group * op.outputs + first_output;
+  const bool aligned = op.outputs % O::kRun == 0;
+  const auto store = [&](int y, int x, const float (&run)[O::kRun]) {
+    const int64_t pixel = (p * op.out_size.rows + tile_row + y) * op.out_size.columns + tile_column + x;
+    if (first_output < op.outputs)
+      store_run(op.out + pixel * all_outputs + channel_out, 1, aligned, op.outputs - first_output, run);
+  };
+
+  const int row_end = smaller(row + op.window.rows, op.size.rows);
+  const int column_end = smaller(column + op.window.columns, op.size.columns);
+  const auto pixel_of = [&](int y, int x, int channel) {
+    if (unsigned(y) >= unsigned(op.size.rows) || unsigned(x) >= unsigned(op.size.columns)) return 0.f;
+    const bool hidden = y >= row && y < row_end && x >= column && x < column_end;
+    return to_float(__ldg((hidden ? op.fill : op.images).at(n, channel, y, x)));
+  };
+  const auto stage_patch = [&](int first, int count) {
+    const int area = tiling.patch.area();
+    const bool side_by_side = op.images.stride[1] == 1;  // the channels of a pixel are
+#pragma unroll 1
+    for (int i = thread; i < area * count; i += O::kThreads) {
+      const int channel = side_by_side ? i % count : i / area, cell = side_by_side ? i / count : i % area;
+      patch[channel * cells + cell] = pixel_of(top + cell / tiling.patch.columns, left + cell % tiling.patch.columns,
+                                               group * op.channels + first + channel);
+    }
+  };
+  const float* const block = filters + blockIdx.y * shape.block_size();
+  const auto stage_weights = [&](int first, int count, int tap_row, int tap_rows) {
+    const int per_tap = count * O::kLanes;
+#pragma unroll 1
+    for (int i = thread; i < tap_rows * kernel_columns * per_tap; i += O::kThreads) {
+      const int tap = i / per_tap, rest = i % per_tap;
+      copy_async<16>(weights + i * O::kRun,
+                     block + (int64_t(tap_row * kernel_columns + tap) * shape.padded_channels + first) * O::kOutputs +
+                         rest * O::kRun,
+                     true);
+    }
+    commit_copies();
+  };
+
+  const int pixels = tile.area() - rows.size() * columns.size();
+  const bool at_once = tiling.channels == op.channels && tiling.tap_rows == op.conv.rows.kernel;
+  for (int done = 0; done < pixels; done += O::kPixels) {
+    int starts[O::kPixelsOfThread];  // of the cells that a pixel reads, in a channel of the patch
+    Pair at[O::kPixelsOfThread];
+#pragma unroll
+    for (int j = 0; j < O::kPixelsOfThread; ++j) {
+      const int pixel = done + thread / O::kLanes * O::kPixelsOfThread + j;
+      at[j] = outside_square(smaller(pixel, pixels - 1), tile, rows, columns);
+      starts[j] = at[j].rows * op.conv.rows.stride * tiling.patch.columns + at[j].columns * op.conv.columns.stride;
+    }
+    float sums[O::kPixelsOfThread][O::kRun] = {};
+    for (int first = 0; first < op.channels; first += tiling.channels) {
+      const int count = smaller(tiling.channels, op.channels - first);
+      for (int tap_row = 0; tap_row < op.conv.rows.kernel; tap_row += tiling.tap_rows) {
+        const int tap_rows = smaller(tiling.tap_rows, op.conv.rows.kernel - tap_row);
+        if (!at_once || done == 0) {
+          __syncthreads();
+          stage_weights(first, count, tap_row, tap_rows);
+          if (tap_row == 0) stage_patch(first, count);
+          wait_copies<0>();
+          __syncthreads();
+        }
+#pragma unroll 1
+        for (int ky = 0; ky < tap_rows; ++ky)
+#pragma unroll 1
+          for (int kx = 0; kx < kernel_columns; ++kx) {
+            const int shift =
+                (tap_row + ky) * op.conv.rows.dilation * tiling.patch.columns + kx * op.conv.columns.dilation;
+            for (int channel = 0; channel < count; ++channel) {
+              const auto weight = load_pack<float, O::kRun>(
+                  weights + (((ky * kernel_columns + kx) * count + channel) * O::kLanes + lane) * O::kRun);
+#pragma unroll
+              for (int j = 0; j < O::kPixelsOfThread; ++j) {
+                const float value = patch[channel * cells + starts[j] + shift];
+#pragma unroll
+                for (int o = 0; o < O::kRun; ++o) multiply_add(sums[j][o], value, weight.item[o]);
+              }
+            }
+          }
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < O::kPixelsOfThread; ++j) {
+      if (done + thread / O::kLanes * O::kPixelsOfThread + j >= pixels) continue;
+      float run[O::kRun];
+#pragma unroll
+      for (int o = 0; o < O::kRun; ++o)
+        run[o] = first_output + o < op.outputs ? op.finish(sums[j][o], channel_out + o) : 0.f;
+      store(at[j].rows, at[j].columns, run);
+    }
+  }
+
+#pragma unroll 1
+  for (int i = thread / O::kLanes; i < rows.size() * columns.size(); i += O::kThreads / O::kLanes) {
+    float run[O::kRun];
+#pragma unroll
+    for (int o = 0; o < O::kRun; ++o) run[o] = first_output + o < op.outputs ? op.constant[channel_out + o] : 0.f;
+    store(rows.first + i / columns.size(), columns.first + i % columns.size(), run);
+  }
+}
+
+// Tiles of at most 16 x 16 outputs; the taps and the patch of as many channels as leave room for three blocks.
+template <class T>
+OccludedTile occluded_tile(const OccludedConv<T>& op) {
+  OccludedTile tiling;
+  tiling.tiles = {ceil_div(op.out_size.rows, 16), ceil_div(op.out_size.columns, 16)};
+  tiling.tile = {ceil_div(op.out_size.rows, tiling.tiles.rows), ceil_div(op.out_size.columns, tiling.tiles.columns)};
+  tiling.patch = {op.conv.rows.span(tiling.tile.rows), op.conv.columns.span(tiling.tile.columns)};
+  const int tap_row_bytes = 4 * OccludedTile::kOutputs * op.conv.columns.kernel;
+  const int fits = smaller((16 << 10) / (4 * tiling.patch_cells()), (36 << 10) / tap_row_bytes);
+  tiling.channels = smaller(op.channels, larger(1, fits));
+  tiling.tap_rows = smaller(op.conv.rows.kernel, larger(1, (38 << 10) / (tap_row_bytes * tiling.channels)));
+  return tiling;
+}
+
+// `filters`: packed as float32 in the order tap_channel_output. `constant` [C_out] is written, null for a fill per
+// image.
+template <class T>
+void occluded_conv(OccludedConv<T> op, const FilterShape& shape, const float* filters, float* constant,
+                   int most_shared_bytes, Stream stream) {
+  if (constant) {
+    launch("occluded_conv2d", constant_outputs_kernel<T>, grid_of(ceil_div(op.groups * op.outputs, 128)), 128, 0,
+           stream, op, shape, filters, constant);
+    op.constant = constant;
+  }
+  const OccludedTile tiling = occluded_tile(op);
+  const int shared_bytes = 4 * (round_up(tiling.channels * tiling.patch_cells(), 4) +
+                                tiling.tap_rows * op.conv.columns.kernel * tiling.channels * OccludedTile::kOutputs);
+  if (shared_bytes > most_shared_bytes)
+    throw std::runtime_error("occluded_conv2d: expected filters whose reach fits shared memory");
+  launch("occluded_conv2d", occluded_conv_kernel<T>,
+         grid_of(int64_t(op.positions_count) * tiling.tiles.area(), int64_t(op.groups) * shape.blocks()),
+         OccludedTile::kThreads, shared_bytes, stream, op, tiling, shape, filters);
+}
+
+}  // namespace zfkernels::cuda

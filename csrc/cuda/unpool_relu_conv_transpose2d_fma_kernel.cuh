@@ -1,0 +1,186 @@
+// unpool_relu_conv_transpose2d for few outputs, such as the three of the pixels: multiply-adds in float32.
+//
+// A block makes 32 neighbouring columns by 16 rows of one phase of the stride, by 4 outputs; a thread 4 of the rows. 8
+// channels at a time, the pooled tile and its switches come to shared memory by cp.async and are unpooled and rectified
+// there, once; then each filter weight, 4 outputs wide, is read once for 4 pixels. The columns of all phases go side by
+// side, so that what is written is one stretch of memory.
+#pragma once
+
+#include "filters.cuh"
+#include "unpool_relu_conv_transpose2d_stage.cuh"
+
+namespace zfkernels::cuda {
+
+struct PixelTile {
+  static constexpr int kThreads = 128, kColumns = 32, kRowsOfThread = 4, kRows = 16, kOutputs = 4, kDepth = 8;
+
+  Pair tiles;             // of a window or image
+  Pair pooled, unpooled;  // cells of a tile
+  int taps;               // rows of taps in a phase, at most
+
+  __host__ __device__ int unpooled_cells() const { return unpooled.area() | 1; }  // channels begin in different banks
+};
+
+template <class T>
+__global__ void __launch_bounds__(128, 4)
+    conv_transpose_fma_kernel(const Stage<T> op, const PixelTile tiling, const FilterShape shape,
+                              const float* __restrict__ filters) {
+  using P = PixelTile;
+  constexpr int kPitch = P::kDepth + 16 / sizeof(T);
+  using Unpooled = PooledTile<T, P::kDepth, kPitch>;
+  SharedMemory shared;
+  const int kernel_columns = op.conv.columns.kernel, taps_of_channel = tiling.taps * kernel_columns;
+  const int cells = tiling.unpooled_cells();
+  const Unpooled tile{tiling.pooled, tiling.unpooled, shared.take<T>(tiling.pooled.area() * kPitch, "pooled"),
+                      op.switches ? shared.take<uint8_t>(tiling.pooled.area() * P::kDepth, "switches") : nullptr};
+  float* const unpooled = shared.take<float>(P::kDepth * cells, "unpooled");
+  float* const weights = shared.take<float>(2 * P::kDepth * taps_of_channel * P::kOutputs, "filters");
+  float* const results = shared.take<float>(P::kRows * P::kColumns * P::kOutputs, "results");
+
+  const int thread = threadIdx.x, lane = thread % 32, first_row = thread / 32 * P::kRowsOfThread;
+  const int phase = blockIdx.x % op.conv.rows.stride,
+            place = int(blockIdx.x / op.conv.rows.stride) % tiling.tiles.area();
+  const int group = blockIdx.y / shape.blocks(), first_output = int(blockIdx.y) % shape.blocks() * P::kOutputs;
+  const PhaseTaps rows = phase_taps(op.conv.rows, phase);
+
+  Corner corner = Corner::of(op, int(blockIdx.x / op.conv.rows.stride) / tiling.tiles.area());
+  const int y = (op.out_origins ? op.out_origins[2 * corner.item] : 0) + op.conv.rows.padding;
+  const int local_row = (phase - y % op.conv.rows.stride + op.conv.rows.stride) % op.conv.rows.stride;
+  const int q_row = place / tiling.tiles.columns * P::kRows;
+  corner.out_row = local_row + q_row * op.conv.rows.stride;
+  corner.out_column = place % tiling.tiles.columns * P::kColumns;
+  corner.unpooled_row = q_row + (local_row + y) / op.conv.rows.stride + rows.offset - (rows.count - 1) * rows.reach;
+  const int first_x =
+      corner.out_column + (op.out_origins ? op.out_origins[2 * corner.item + 1] : 0) + op.conv.columns.padding;
+  corner.unpooled_column = floor_div(first_x - op.conv.columns.extent() + 1, op.conv.columns.stride);
+  corner.pooled_row = first_pooled(corner.unpooled_row, op.pool.rows);
+  corner.pooled_column = first_pooled(corner.unpooled_column, op.pool.columns);
+
+  const PhaseTaps columns = phase_taps(op.conv.columns, (first_x + lane) % op.conv.columns.stride);
+  const int column = (first_x + lane) / op.conv.columns.stride + columns.offset - corner.unpooled_column;
+  const int most_columns = ceil_div(kernel_columns, columns.step);
+
+  const float* const block = filters + blockIdx.y * shape.block_size();
+  const auto stage_weights = [&](int chunk) {
+    float* const to = weights + chunk % 2 * P::kDepth * taps_of_channel * P::kOutputs;
+    const int count = rows.count * kernel_columns;
+    for (int i = thread; i < P::kDepth * count; i += P::kThreads) {
+      const int channel = i / count, row = i % count / kernel_columns, kx = i % count % kernel_columns;
+      const int64_t from =
+          int64_t(chunk * P::kDepth + channel) * shape.taps + (rows.first + row * rows.step) * kernel_columns + kx;
+      copy_async<16>(to + (channel * taps_of_channel + row * kernel_columns + kx) * P::kOutputs,
+                     block + from * P::kOutputs, true);
+    }
+  };
+
+  float sums[P::kRowsOfThread][P::kOutputs] = {};
+  const int chunks = rows.count ? shape.padded_channels / P::kDepth : 0;
+  const auto stage = [&](int chunk) {
+    tile.stage(op, corner, group * op.channels, chunk * P::kDepth, thread, P::kThreads);
+    stage_weights(chunk);
+    commit_copies();
+  };
+  if (chunks) stage(0);
+  for (int chunk = 0; chunk < chunks; ++chunk) {
+    wait_copies<0>();
+    __syncthreads();
+    const int area = tiling.unpooled.area();
+    for (int i = thread; i < area * Unpooled::kPacks; i += P::kThreads) {
+      const int cell = i % area, pack = i / area;
+      float numbers[Unpooled::kPack];
+      tile.unpool(op, corner, cell / tiling.unpooled.columns, cell % tiling.unpooled.columns, pack, numbers);
+#pragma unroll
+      for (int k = 0; k < Unpooled::kPack; ++k) unpooled[(pack * Unpooled::kPack + k) * cells + cell] = numbers[k];
+    }
+    __syncthreads();
+    if (chunk + 1 < chunks) stage(chunk + 1);
+    const float* const chunk_weights = weights + chunk % 2 * P::kDepth * taps_of_channel * P::kOutputs;
+    for (int channel = 0; channel < P::kDepth; ++channel)
+      for (int ty = 0; ty < rows.count; ++ty) {
+        const int row = first_row + (rows.count - 1 - ty) * rows.reach;
+        const float* const from = unpooled + channel * cells + row * tiling.unpooled.columns + column;
+        const float* const weight = chunk_weights + (channel * taps_of_channel + ty * kernel_columns) * P::kOutputs;
+        for (int tx = 0; tx < most_columns; ++tx) {
+          if (tx >= columns.count) break;
+          const auto w = load_pack<float, P::kOutputs>(weight + (columns.first + tx * columns.step) * P::kOutputs);
+#pragma unroll
+          for (int j = 0; j < P::kRowsOfThread; ++j) {
+            const float value = from[j * tiling.unpooled.columns - tx * columns.reach];
+#pragma unroll
+            for (int o = 0; o < P::kOutputs; ++o) multiply_add(sums[j][o], value, w.item[o]);
+          }
+        }
+      }
+  }
+
+  const int outputs = smaller(P::kOutputs, op.outputs - first_output), channel = group * op.outputs + first_output;
+  const int width = smaller(P::kColumns, op.out_size.columns - corner.out_column);
+  const bool side_by_side = op.out.stride[1] == 1 && op.out.stride[3] == outputs;
+  if (!side_by_side) {  // the columns are
+    if (lane >= width) return;
+#pragma unroll
+    for (int j = 0; j < P::kRowsOfThread; ++j) {
+      const int out_row = corner.out_row + (first_row + j) * op.conv.rows.stride;
+      if (out_row >= op.out_size.rows) continue;
+#pragma unroll
+      for (int o = 0; o < P::kOutputs; ++o)
+        if (o < outputs)
+          *op.out.at(corner.item, channel + o, out_row, corner.out_column + lane) = from_float<T>(sums[j][o]);
+    }
+    return;
+  }
+#pragma unroll
+  for (int j = 0; j < P::kRowsOfThread; ++j)
+#pragma unroll
+    for (int o = 0; o < P::kOutputs; ++o)
+      if (o < outputs) results[(first_row + j) * P::kColumns * P::kOutputs + lane * outputs + o] = sums[j][o];
+  __syncwarp();  // each warp writes what it made itself
+  for (int j = 0; j < P::kRowsOfThread; ++j) {
+    const int out_row = corner.out_row + (first_row + j) * op.conv.rows.stride;
+    if (out_row >= op.out_size.rows) continue;
+    T* const to = op.out.at(corner.item, channel, out_row, corner.out_column);
+    for (int i = lane; i < width * outputs; i += 32)
+      to[i] = from_float<T>(results[(first_row + j) * P::kColumns * P::kOutputs + i]);
+  }
+}
+
+template <class T>
+PixelTile pixel_tile(const Stage<T>& op) {
+  const PhaseTaps taps = phase_taps(op.conv.rows, 0);
+  PixelTile tiling;
+  tiling.taps = ceil_div(op.conv.rows.kernel, taps.step);
+  tiling.tiles = {ceil_div(ceil_div(op.out_size.rows, op.conv.rows.stride), PixelTile::kRows),
+                  ceil_div(op.out_size.columns, PixelTile::kColumns)};
+  tiling.unpooled = {PixelTile::kRows + (tiling.taps - 1) * taps.reach,
+                     (PixelTile::kColumns + op.conv.columns.extent() - 2) / op.conv.columns.stride + 2};
+  tiling.pooled = {most_pooled(tiling.unpooled.rows, op.pool.rows),
+                   most_pooled(tiling.unpooled.columns, op.pool.columns)};
+  return tiling;
+}
+
+template <class T>
+int fma_shared_bytes(const Stage<T>& op, const PixelTile& tiling) {
+  using P = PixelTile;
+  const int pooled = tiling.pooled.area();
+  return round_up(pooled * (P::kDepth * int(sizeof(T)) + 16), 16) +
+         (op.switches ? round_up(pooled * P::kDepth, 16) : 0) +
+         4 * (round_up(P::kDepth * tiling.unpooled_cells(), 4) +
+              2 * P::kDepth * tiling.taps * op.conv.columns.kernel * P::kOutputs +
+              P::kRows * P::kColumns * P::kOutputs);
+}
+
+// `filters`: packed as float32 in the order channel_tap_output.
+template <class T>
+void conv_transpose_fma(const Stage<T>& op, const FilterShape& shape, const float* filters, int most_shared_bytes,
+                        Stream stream) {
+  const PixelTile tiling = pixel_tile(op);
+  const int shared_bytes = fma_shared_bytes(op, tiling);
+  if (shared_bytes > most_shared_bytes)
+    throw std::runtime_error(
+        "unpool_relu_conv_transpose2d: expected filters and a pooling whose reach fits shared memory");
+  launch("unpool_relu_conv_transpose2d", conv_transpose_fma_kernel<T>,
+         grid_of(int64_t(op.batch) * tiling.tiles.area() * op.conv.rows.stride, int64_t(op.groups) * shape.blocks()),
+         PixelTile::kThreads, shared_bytes, stream, op, tiling, shape, filters);
+}
+
+}  // namespace zfkernels::cuda

@@ -1,0 +1,202 @@
+// unpool_relu_conv_transpose2d for many outputs: tensor cores.
+//
+// A block makes 64 pixels of one phase of the stride, all of which are reached by the same taps, by 64 outputs: a tile
+// of one window or image, or whole small windows. For 64 bytes of channels at a time the pooled tile and its switches
+// come to shared memory by cp.async and are unpooled and rectified there, once; each tap then is one product whose left
+// rows are the unpooled cells themselves, shifted. The filters of the next tap and the next pooled tile arrive
+// meanwhile.
+#pragma once
+
+#include "filters.cuh"
+#include "matrix_tile.cuh"
+#include "unpool_relu_conv_transpose2d_stage.cuh"
+
+namespace zfkernels::cuda {
+
+// How the 64 rows of a product are taken from the pixels of one phase.
+struct PhaseTiling {
+  int together;  // windows or images in a block
+  Pair tile;     // pixels of each
+  Pair tiles;    // of a window or image
+  Pair pooled, unpooled;
+};
+
+template <class T>
+__global__ void __launch_bounds__(128, 4)
+    conv_transpose_mma_kernel(const Stage<T> op, const PhaseTiling tiling, const FilterShape shape,
+                              const T* __restrict__ filters) {
+  using Tile = MatrixTile<T>;
+  using Unpooled = PooledTile<T, Tile::kDepth, Tile::kDepth>;
+  SharedMemory shared;
+  Corner* const corners = shared.take<Corner>(tiling.together, "corners");
+  const int pooled_cells = tiling.pooled.area(), unpooled_cells = tiling.unpooled.area();
+  T* const pooled = shared.take<T>(tiling.together * pooled_cells * Tile::kDepth, "pooled");
+  uint8_t* const switches =
+      op.switches ? shared.take<uint8_t>(tiling.together * pooled_cells * Tile::kDepth, "switches") : nullptr;
+  T* const unpooled = shared.take<T>(tiling.together * unpooled_cells * Tile::kPitch, "unpooled");
+  T* const right = shared.take<T>(2 * Tile::kColumns * Tile::kPitch, "filters");
+
+  const int thread = threadIdx.x;
+  const int phases = op.conv.rows.stride * op.conv.columns.stride;
+  const int phase = blockIdx.x % phases, tile = int(blockIdx.x / phases) % tiling.tiles.area();
+  const int first_item = int(blockIdx.x / phases) / tiling.tiles.area() * tiling.together;
+  const int group = blockIdx.y / shape.blocks(), first_output = int(blockIdx.y) % shape.blocks() * Tile::kColumns;
+  const int phase_row = phase / op.conv.columns.stride, phase_column = phase % op.conv.columns.stride;
+  const PhaseTaps rows = phase_taps(op.conv.rows, phase_row), columns = phase_taps(op.conv.columns, phase_column);
+
+  if (thread < tiling.together) {
+    Corner corner = Corner::of(op, first_item + thread);
+    const int item = corner.item;
+    const int y = (op.out_origins && item >= 0 ? op.out_origins[2 * item] : 0) + op.conv.rows.padding;
+    const int x = (op.out_origins && item >= 0 ? op.out_origins[2 * item + 1] : 0) + op.conv.columns.padding;
+    const int local_row = (phase_row - y % op.conv.rows.stride + op.conv.rows.stride) % op.conv.rows.stride;
+    const int local_column =
+        (phase_column - x % op.conv.columns.stride + op.conv.columns.stride) % op.conv.columns.stride;
+    const int q_row = tile / tiling.tiles.columns * tiling.tile.rows;
+    const int q_column = tile % tiling.tiles.columns * tiling.tile.columns;
+    corner.out_row = local_row + q_row * op.conv.rows.stride;
+    corner.out_column = local_column + q_column * op.conv.columns.stride;
+    corner.unpooled_row = q_row + (local_row + y) / op.conv.rows.stride + rows.offset - (rows.count - 1) * rows.reach;
+    corner.unpooled_column =
+        q_column + (local_column + x) / op.conv.columns.stride + columns.offset - (columns.count - 1) * columns.reach;
+    corner.pooled_row = first_pooled(corner.unpooled_row, op.pool.rows);
+    corner.pooled_column = first_pooled(corner.unpooled_column, op.pool.columns);
+    corners[thread] = corner;
+  }
+  __syncthreads();
+
+  const auto tile_of = [&](int item) {
+    return Unpooled{tiling.pooled, tiling.unpooled, pooled + item * pooled_cells * Tile::kDepth,
+                    switches + (switches ? item * pooled_cells * Tile::kDepth : 0)};
+  };
+  const auto stage_pooled = [&](int chunk) {
+#pragma unroll 1
+    for (int i = 0; i < tiling.together; ++i)
+      tile_of(i).stage(op, corners[i], group * op.channels, chunk * Tile::kDepth, thread, Tile::kThreads);
+  };
+  const int taps = rows.count * columns.count, chunks = taps ? shape.padded_channels / Tile::kDepth : 0;
+  const T* const block = filters + blockIdx.y * shape.block_size();
+  const auto stage_tap = [&](int chunk, int tap) {
+    const int ky = rows.first + tap / columns.count * rows.step,
+              kx = columns.first + tap % columns.count * columns.step;
+    const int64_t first_row = int64_t(ky * op.conv.columns.kernel + kx) * Tile::kColumns;
+    stage_filters(block + first_row * shape.padded_channels + chunk * Tile::kDepth, shape.padded_channels,
+                  right + (chunk * taps + tap) % 2 * Tile::kColumns * Tile::kPitch);
+  };
+
+  Tile product;
+  const int of_item = tiling.tile.area();
+  const T* cells[2];  // of this thread's rows, for the last tap
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int row = product.row(i) < tiling.together * of_item ? product.row(i) : 0, pixel = row % of_item;
+    cells[i] = unpooled + (row / of_item * unpooled_cells + pixel / tiling.tile.columns * tiling.unpooled.columns +
+                           pixel % tiling.tile.columns) *
+                              Tile::kPitch;
+  }
+  if (chunks) {
+    stage_pooled(0);
+    stage_tap(0, 0);
+    commit_copies();
+  }
+  for (int chunk = 0; chunk < chunks; ++chunk) {
+    wait_copies<0>();
+    __syncthreads();
+#pragma unroll 1
+    for (int i = thread; i < tiling.together * unpooled_cells * Unpooled::kPacks; i += Tile::kThreads) {
+      const int pack = i % Unpooled::kPacks, cell = i / Unpooled::kPacks % unpooled_cells;
+      const int item = i / Unpooled::kPacks / unpooled_cells;
+      float numbers[Unpooled::kPack];
+      tile_of(item).unpool(op, corners[item], cell / tiling.unpooled.columns, cell % tiling.unpooled.columns, pack,
+                           numbers);
+      Pack<T, Unpooled::kPack> narrow;
+#pragma unroll
+      for (int k = 0; k < Unpooled::kPack; ++k) narrow.item[k] = from_float<T>(numbers[k]);
+      store_pack(unpooled + (item * unpooled_cells + cell) * Tile::kPitch + pack * Unpooled::kPack, narrow);
+    }
+#pragma unroll 1
+    for (int tap = 0; tap < taps; ++tap) {
+      if (tap) wait_copies<0>();
+      __syncthreads();
+      if (tap + 1 < taps)
+        stage_tap(chunk, tap + 1);
+      else if (chunk + 1 < chunks)
+        stage_tap(chunk + 1, 0);
+      if (tap == 0 && chunk + 1 < chunks) stage_pooled(chunk + 1);
+      commit_copies();
+      const int shift = (rows.count - 1 - tap / columns.count) * rows.reach * tiling.unpooled.columns +
+                        (columns.count - 1 - tap % columns.count) * columns.reach;
+      const T* const shifted[2] = {cells[0] + shift * Tile::kPitch, cells[1] + shift * Tile::kPitch};
+      product.multiply(shifted, right + (chunk * taps + tap) % 2 * Tile::kColumns * Tile::kPitch);
+    }
+  }
+
+  const bool aligned = op.out.stride[1] == 1 && op.outputs % Tile::kRun == 0;
+  product.for_each_run([&](int row, int column, const float (&run)[Tile::kRun]) {
+    const int output = first_output + column, item = row / of_item, pixel = row % of_item;
+    if (output >= op.outputs || item >= tiling.together || corners[item].item < 0) return;
+    const int y = corners[item].out_row + pixel / tiling.tile.columns * op.conv.rows.stride;
+    const int x = corners[item].out_column + pixel % tiling.tile.columns * op.conv.columns.stride;
+    if (y >= op.out_size.rows || x >= op.out_size.columns) return;
+    store_run(op.out.at(corners[item].item, group * op.outputs + output, y, x), op.out.stride[1], aligned,
+              op.outputs - output, run);
+  });
+}
+
+template <class T>
+int mma_shared_bytes(const Stage<T>& op, const PhaseTiling& tiling) {
+  using Tile = MatrixTile<T>;
+  const int cells = tiling.together * tiling.pooled.area() * Tile::kDepth;
+  return round_up(tiling.together * int(sizeof(Corner)), 16) + cells * int(sizeof(T)) + (op.switches ? cells : 0) +
+         int(sizeof(T)) * Tile::kPitch * (tiling.together * tiling.unpooled.area() + 2 * Tile::kColumns);
+}
+
+// The tiling with the least products and unpooled cells, of those that leave room for four blocks on a multiprocessor
+// if there are any.
+template <class T>
+PhaseTiling mma_tiling(const Stage<T>& op, int most_shared_bytes) {
+  const Pair pixels{ceil_div(op.out_size.rows, op.conv.rows.stride),
+                    ceil_div(op.out_size.columns, op.conv.columns.stride)};
+  const auto reach = [](const Axis& conv) {
+    const PhaseTaps taps = phase_taps(conv, 0);
+    return (ceil_div(conv.kernel, taps.step) - 1) * taps.reach;
+  };
+  PhaseTiling best{};
+  int64_t least = INT64_MAX;
+  for (int limit : {40 << 10, most_shared_bytes}) {
+    for (int columns = 1; columns <= smaller(pixels.columns, 64); ++columns) {
+      for (int rows = 1; rows <= smaller(pixels.rows, 64 / columns); ++rows) {
+        PhaseTiling tiling;
+        tiling.tile = {rows, columns};
+        tiling.tiles = {ceil_div(pixels.rows, rows), ceil_div(pixels.columns, columns)};
+        tiling.together = tiling.tiles.area() == 1 ? smaller(64 / tiling.tile.area(), op.batch) : 1;
+        tiling.unpooled = {rows + reach(op.conv.rows), columns + reach(op.conv.columns)};
+        tiling.pooled = {most_pooled(tiling.unpooled.rows, op.pool.rows),
+                         most_pooled(tiling.unpooled.columns, op.pool.columns)};
+        const int64_t blocks = int64_t(ceil_div(op.batch, tiling.together)) * tiling.tiles.area();
+        const int64_t work = blocks * (64 * ceil_div(op.conv.taps(), op.conv.rows.stride * op.conv.columns.stride) +
+                                       tiling.together * tiling.unpooled.area());
+        if (work < least && mma_shared_bytes(op, tiling) <= limit) {
+          least = work;
+          best = tiling;
+        }
+      }
+    }
+    if (least < INT64_MAX) return best;
+  }
+  throw std::runtime_error(
+      "unpool_relu_conv_transpose2d: expected filters and a pooling whose reach fits shared memory");
+}
+
+// `filters`: packed in the order tap_output_channel.
+template <class T>
+void conv_transpose_mma(const Stage<T>& op, const FilterShape& shape, const T* filters, const PhaseTiling& tiling,
+                        Stream stream) {
+  const int64_t blocks =
+      int64_t(ceil_div(op.batch, tiling.together)) * tiling.tiles.area() * op.conv.rows.stride * op.conv.columns.stride;
+  launch("unpool_relu_conv_transpose2d", conv_transpose_mma_kernel<T>,
+         grid_of(blocks, int64_t(op.groups) * shape.blocks()), MatrixTile<T>::kThreads, mma_shared_bytes(op, tiling),
+         stream, op, tiling, shape, filters);
+}
+
+}  // namespace zfkernels::cuda

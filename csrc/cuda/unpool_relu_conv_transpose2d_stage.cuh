@@ -1,0 +1,208 @@
+// One stage of a DeconvNet as its kernels see it: tiles of pooled values and switches in shared memory, and the
+// unpooled, rectified cells that come of them.
+//
+// With s the switches, v the values and w the forward convolution's filters:
+//   u[c, y, x]   = sum (or the last) of v[c, i, j] over the pooling windows (i, j) whose switch points at (y, x)
+//   out[d, y, x] = sum over c, ky, kx of w[c, d, ky, kx] * max(u[c, (y + p - ky * d) / s, (x + p - kx * d) / s], 0)
+#pragma once
+
+#include "geometry.cuh"
+
+namespace zfkernels::cuda {
+
+template <class T>
+struct Stage {
+  const T* values;          // [N or P, h, w, C], channels side by side
+  const uint8_t* switches;  // [N, Hp, Wp, C], null: no unpooling
+  int64_t value_stride[3], switch_stride[3];
+  const int32_t *origins, *out_origins;          // [P, 2], null: full maps
+  const int64_t* image;                          // [P]
+  View<T> out;                                   // [N or P, C_in, H, W]
+  int batch, images, groups, channels, outputs;  // of one group
+  Pair crop, pooled, unpooled, out_size;         // sizes of the values, the pooled, the unpooled map, the result
+  Sliding pool, conv;
+  bool last, rectify;
+  int value_bytes, switch_bytes;  // that can be copied at a time: 16, 4 or 0
+};
+
+// Outputs y (counted in the frame, padding included) of one phase, y = phase mod stride, are reached by the taps first,
+// first + step, …; tap number t reaches output `phase + stride * q` from the unpooled cell q + offset - t * reach.
+struct PhaseTaps {
+  int first, step, count, offset, reach;
+};
+
+__host__ __device__ inline int greatest_divisor(int a, int b) {
+  while (b) {
+    const int rest = a % b;
+    a = b;
+    b = rest;
+  }
+  return a;
+}
+
+__host__ __device__ inline PhaseTaps phase_taps(const Axis& conv, int phase) {
+  PhaseTaps taps;
+  taps.step = conv.stride / greatest_divisor(conv.stride, conv.dilation);
+  taps.reach = taps.step * conv.dilation / conv.stride;
+  taps.first = 0;
+  while (taps.first < taps.step && (taps.first * conv.dilation - phase) % conv.stride) ++taps.first;
+  const bool any = taps.first < taps.step && taps.first < conv.kernel;
+  taps.count = any ? (conv.kernel - 1 - taps.first) / taps.step + 1 : 0;
+  taps.offset = any ? (phase - taps.first * conv.dilation) / conv.stride : 0;
+  return taps;
+}
+
+// The pooling windows along one axis that may hold the unpooled cell y.
+__device__ __forceinline__ int first_pooled(int y, const Axis& pool) {
+  return floor_div(y + pool.padding - pool.extent() + pool.stride, pool.stride);
+}
+__device__ __forceinline__ int last_pooled(int y, const Axis& pool) {
+  return floor_div(y + pool.padding, pool.stride);
+}
+// At most so many pooled rows hold something of `rows` neighbouring unpooled ones.
+__host__ __device__ inline int most_pooled(int rows, const Axis& pool) {
+  return (rows + pool.extent() - 2) / pool.stride + 1;
+}
+
+// Where the tile of one window or image lies.
+struct Corner {
+  int item, image;                    // which one, -1: none; whose switches
+  int row, column;                    // of the first cell of its crop
+  int pooled_row, pooled_column;      // of the tile's first pooled cell
+  int unpooled_row, unpooled_column;  // of its first unpooled cell
+  int out_row, out_column;            // of its first output, in the result
+
+  template <class T>
+  __device__ __forceinline__ static Corner of(const Stage<T>& op, int item) {
+    Corner corner{item < op.batch ? item : -1, item};
+    if (corner.item < 0) return corner;
+    if (op.origins) {
+      corner.row = op.origins[2 * item];
+      corner.column = op.origins[2 * item + 1];
+    }
+    if (op.switches && op.image) {
+      require(op.image[item] >= 0 && op.image[item] < op.images);
+      corner.image = int(op.image[item]);
+    }
+    return corner;
+  }
+};
+
+// Cells of a tile: `pooled` staged, `unpooled` made from them, `kDepth` channels of each.
+template <class T, int kDepth, int kPitch>
+struct PooledTile {
+  static constexpr int kPack = 16 / sizeof(T);
+  static constexpr int kPacks = kDepth / kPack;
+
+  Pair pooled, unpooled;
+  T* values;          // [pooled][kPitch]
+  uint8_t* switches;  // [pooled][kDepth]
+
+  // Asks for the channels [first, first + kDepth) of the group that begins at channel `group`.
+  __device__ __forceinline__ void stage(const Stage<T>& op, const Corner& corner, int group, int first, int thread,
+                                        int threads) const {
+    if (corner.item < 0) return;
+    const T* const from = op.values + corner.item * op.value_stride[0] + group + first;
+    if (op.value_bytes == 16)
+      stage_values<kPack>(op, corner, from, first, thread, threads);
+    else if (op.value_bytes == 4)
+      stage_values<4 / sizeof(T)>(op, corner, from, first, thread, threads);
+    else
+      stage_values<0>(op, corner, from, first, thread, threads);
+    if (!op.switches) return;
+    const uint8_t* const codes = op.switches + corner.image * op.switch_stride[0] + group + first;
+    if (kDepth % 16 == 0 && op.switch_bytes == 16)
+      stage_switches<kDepth % 16 ? 4 : 16>(op, corner, codes, first, thread, threads);
+    else if (op.switch_bytes >= 4)
+      stage_switches<4>(op, corner, codes, first, thread, threads);
+    else
+      stage_switches<0>(op, corner, codes, first, thread, threads);
+  }
+
+  // The unpooled cell at place (row, column) of the tile, kPack channels of it, summed in float32.
+  __device__ __forceinline__ void unpool(const Stage<T>& op, const Corner& corner, int row, int column, int pack,
+                                         float (&cell)[kPack]) const {
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) cell[i] = 0.f;
+    const int y = corner.unpooled_row + row, x = corner.unpooled_column + column;
+    if (corner.item < 0 || unsigned(y) >= unsigned(op.unpooled.rows) || unsigned(x) >= unsigned(op.unpooled.columns))
+      return;
+    const int top = larger(first_pooled(y, op.pool.rows), 0);
+    const int left = larger(first_pooled(x, op.pool.columns), 0);
+    const int bottom = smaller(last_pooled(y, op.pool.rows), op.pooled.rows - 1);
+    const int right = smaller(last_pooled(x, op.pool.columns), op.pooled.columns - 1);
+    // In row-major order: the last one wins, or the sum is that of the reference to the bit.
+#pragma unroll 1
+    for (int i = top; i <= bottom; ++i) {
+      const int tap_row = y + op.pool.rows.padding - i * op.pool.rows.stride;
+      if (tap_row % op.pool.rows.dilation) continue;
+#pragma unroll 1
+      for (int j = left; j <= right; ++j) {
+        const int tap_column = x + op.pool.columns.padding - j * op.pool.columns.stride;
+        if (tap_column % op.pool.columns.dilation) continue;
+        const int place = (i - corner.pooled_row) * pooled.columns + j - corner.pooled_column;
+        const auto found = load_pack<T, kPack>(values + place * kPitch + pack * kPack);
+        if (!op.switches) {
+#pragma unroll
+          for (int k = 0; k < kPack; ++k) cell[k] = to_float(found.item[k]);
+          continue;
+        }
+        const int code =
+            tap_row / op.pool.rows.dilation * op.pool.columns.kernel + tap_column / op.pool.columns.dilation;
+        const auto codes = load_pack<uint8_t, kPack>(switches + place * kDepth + pack * kPack);
+#pragma unroll
+        for (int k = 0; k < kPack; ++k)
+          if (codes.item[k] == code) cell[k] = (op.last ? 0.f : cell[k]) + to_float(found.item[k]);
+      }
+    }
+    if (op.rectify) {
+#pragma unroll
+      for (int k = 0; k < kPack; ++k) cell[k] = rectified(cell[k]);
+    }
+  }
+
+ private:
+  // kCount numbers at a time, 0: one after the other without cp.async. Zeros around the crop and behind the channels.
+  template <int kCount>
+  __device__ __forceinline__ void stage_values(const Stage<T>& op, const Corner& corner, const T* from, int first,
+                                               int thread, int threads) const {
+    constexpr int kStep = kCount ? kCount : 1, kSteps = kDepth / kStep;
+#pragma unroll 1  // the sums of the product hold most registers
+    for (int i = thread; i < pooled.area() * kSteps; i += threads) {
+      const int cell = i / kSteps, channel = i % kSteps * kStep;
+      const int row = corner.pooled_row + cell / pooled.columns - corner.row;
+      const int column = corner.pooled_column + cell % pooled.columns - corner.column;
+      const bool valid = first + channel < op.channels && unsigned(row) < unsigned(op.crop.rows) &&
+                         unsigned(column) < unsigned(op.crop.columns);
+      const T* const at = valid ? from + row * op.value_stride[1] + column * op.value_stride[2] + channel : op.values;
+      T* const to = values + cell * kPitch + channel;
+      if constexpr (kCount)
+        copy_async<kCount * sizeof(T)>(to, at, valid);
+      else
+        *to = valid ? *at : from_float<T>(0.f);
+    }
+  }
+
+  template <int kCount>
+  __device__ __forceinline__ void stage_switches(const Stage<T>& op, const Corner& corner, const uint8_t* from,
+                                                 int first, int thread, int threads) const {
+    constexpr int kStep = kCount ? kCount : 1, kSteps = kDepth / kStep;
+#pragma unroll 1  // the sums of the product hold most registers
+    for (int i = thread; i < pooled.area() * kSteps; i += threads) {
+      const int cell = i / kSteps, channel = i % kSteps * kStep;
+      const int row = corner.pooled_row + cell / pooled.columns;
+      const int column = corner.pooled_column + cell % pooled.columns;
+      const bool valid = first + channel < op.channels && unsigned(row) < unsigned(op.pooled.rows) &&
+                         unsigned(column) < unsigned(op.pooled.columns);
+      const uint8_t* const at =
+          valid ? from + row * op.switch_stride[1] + column * op.switch_stride[2] + channel : op.switches;
+      uint8_t* const to = switches + cell * kDepth + channel;
+      if constexpr (kCount)
+        copy_async<kCount>(to, at, valid);
+      else
+        *to = valid ? *at : 0;
+    }
+  }
+};
+
+}  // namespace zfkernels::cuda

@@ -1,0 +1,137 @@
+// window_conv2d for many outputs: an implicit product on tensor cores.
+//
+//   out[p, o, y, x] = bias[o] + sum over c, ky, kx of w[o, c, ky, kx] * cell(p, c, oy * s - p + ky * d, ox * s - p + kx
+//   * d)
+//
+// with (oy, ox) = out_origins[p] + (y, x); a cell is that of window p where it has one, else that of frame image[p],
+// else zero. A block makes 64 neighbouring outputs, of one or several windows, by 64 channels. For each tap and 64
+// bytes of channels, 64 cells and the filters come to shared memory by cp.async from wherever they lie, while the ones
+// before are multiplied; the weights are read once for all windows of a block.
+#pragma once
+
+#include "filters.cuh"
+#include "matrix_tile.cuh"
+#include "window_cells.cuh"
+
+namespace zfkernels::cuda {
+
+template <class T>
+struct WindowConv {
+  WindowCells<T> cells;
+  const T* bias;  // [C_out], null: none
+  T* out;         // [P, h', w', C_out]
+  Pair out_size;
+  Sliding conv;
+  int groups, channels, outputs;  // of a group
+  bool relu;
+  int cell_bytes;  // that can be copied at a time: 16, 4 or 0
+
+  __host__ __device__ int64_t pixels() const { return int64_t(cells.windows) * out_size.area(); }
+  // The sum with the bias, rectified if asked.
+  __device__ __forceinline__ float finish(float sum, int output) const {
+    const float value = bias ? sum + to_float(bias[output]) : sum;
+    return relu ? rectified(value) : value;
+  }
+};
+
+// kCount numbers at a time of the 64 bytes of channels of a cell, 0: one by one without cp.async.
+template <class T, int kCount>
+__device__ __forceinline__ void stage_cell(const T* from, int channels, const T* somewhere, int part, T* to) {
+  constexpr int kStep = kCount ? kCount : 1, kPart = MatrixTile<T>::kDepth / 4;
+#pragma unroll
+  for (int i = 0; i < kPart; i += kStep) {
+    const int channel = part * kPart + i;
+    const bool valid = from && channel < channels;
+    const T* const at = valid ? from + channel : somewhere;
+    if constexpr (kCount)
+      copy_async<kCount * sizeof(T)>(to + channel, at, valid);
+    else
+      to[channel] = valid ? *at : from_float<T>(0.f);
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(128, 4)
+    window_conv_mma_kernel(const WindowConv<T> op, const FilterShape shape, const T* __restrict__ filters) {
+  using Tile = MatrixTile<T>;
+  constexpr int kRowsOfThread = 2;  // a thread copies a quarter of the cells of two rows
+  SharedMemory shared;
+  T* const left = shared.take<T>(2 * Tile::kRows * Tile::kPitch, "cells");
+  T* const right = shared.take<T>(2 * Tile::kColumns * Tile::kPitch, "filters");
+
+  const int thread = threadIdx.x, part = thread % 4;
+  const int group = blockIdx.y / shape.blocks(), first_output = int(blockIdx.y) % shape.blocks() * Tile::kColumns;
+  const int64_t first_pixel = int64_t(blockIdx.x) * Tile::kRows;
+  const int area = op.out_size.area();
+
+  Place<T> places[kRowsOfThread];
+  int rows[kRowsOfThread], columns[kRowsOfThread];
+#pragma unroll
+  for (int i = 0; i < kRowsOfThread; ++i) {
+    const int64_t pixel = first_pixel + thread / 4 + i * 32;
+    const int64_t held = pixel < op.pixels() ? pixel : op.pixels() - 1;
+    const int within = int(held % area);
+    places[i] = op.cells.place(int(held / area));
+    rows[i] = places[i].read_row(within / op.out_size.columns, op.conv.rows);
+    columns[i] = places[i].read_column(within % op.out_size.columns, op.conv.columns);
+  }
+
+  const T* const block = filters + blockIdx.y * shape.block_size();
+  const int chunks = shape.padded_channels / Tile::kDepth, steps = shape.taps * chunks;
+  const auto stage = [&](int step) {
+    const int tap = step / chunks, first = step % chunks * Tile::kDepth;
+    const int ky = tap / op.conv.columns.kernel, kx = tap % op.conv.columns.kernel;
+    stage_filters(block + int64_t(tap) * Tile::kColumns * shape.padded_channels + first, shape.padded_channels,
+                  right + step % 2 * Tile::kColumns * Tile::kPitch);
+#pragma unroll
+    for (int i = 0; i < kRowsOfThread; ++i) {
+      const T* const cell =
+          op.cells.find(places[i], rows[i] + ky * op.conv.rows.dilation, columns[i] + kx * op.conv.columns.dilation);
+      const T* const from = cell ? cell + group * op.channels + first : nullptr;
+      T* const to = left + (step % 2 * Tile::kRows + thread / 4 + i * 32) * Tile::kPitch;
+      if (op.cell_bytes == 16)
+        stage_cell<T, Tile::kPack>(from, op.channels - first, op.cells.values, part, to);
+      else if (op.cell_bytes == 4)
+        stage_cell<T, 4 / sizeof(T)>(from, op.channels - first, op.cells.values, part, to);
+      else
+        stage_cell<T, 0>(from, op.channels - first, op.cells.values, part, to);
+    }
+    commit_copies();
+  };
+
+  Tile product;
+  stage(0);
+  for (int step = 0; step < steps; ++step) {
+    wait_copies<0>();
+    __syncthreads();
+    if (step + 1 < steps) stage(step + 1);
+    const T* const cells = left + step % 2 * Tile::kRows * Tile::kPitch;
+    const T* const both[2] = {cells + product.row(0) * Tile::kPitch, cells + product.row(1) * Tile::kPitch};
+    product.multiply(both, right + step % 2 * Tile::kColumns * Tile::kPitch);
+  }
+
+  const int all_outputs = op.groups * op.outputs;
+  const bool aligned = op.outputs % Tile::kRun == 0;
+  product.for_each_run([&](int row, int column, const float (&sums)[Tile::kRun]) {
+    const int output = first_output + column;
+    const int64_t pixel = first_pixel + row;
+    if (output >= op.outputs || pixel >= op.pixels()) return;
+    const int channel = group * op.outputs + output, count = op.outputs - output;
+    float run[Tile::kRun];
+#pragma unroll
+    for (int i = 0; i < Tile::kRun; ++i) run[i] = i < count ? op.finish(sums[i], channel + i) : 0.f;
+    store_run(op.out + pixel * all_outputs + channel, 1, aligned, count, run);
+  });
+}
+
+// `filters`: packed in the order tap_output_channel.
+template <class T>
+void window_conv_mma(const WindowConv<T>& op, const FilterShape& shape, const T* filters, Stream stream) {
+  using Tile = MatrixTile<T>;
+  const int shared_bytes = 2 * (Tile::kRows + Tile::kColumns) * Tile::kPitch * int(sizeof(T));
+  launch("window_conv2d", window_conv_mma_kernel<T>,
+         grid_of(ceil_div<int64_t>(op.pixels(), Tile::kRows), int64_t(op.groups) * shape.blocks()), Tile::kThreads,
+         shared_bytes, stream, op, shape, filters);
+}
+
+}  // namespace zfkernels::cuda

@@ -1,0 +1,31 @@
+"""The CUDA kernels as the variant "cuda" of every op, on CPU tensors."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+import pytest
+from emulation import emulated, emulator
+
+from zfkernels import ops
+
+
+@pytest.fixture(scope="session")
+def _loaded() -> ctypes.CDLL:
+    return emulator(os.environ.get("SIMT_WAY", "plain"))
+
+
+@pytest.fixture
+def simt(_loaded: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> ctypes.CDLL:
+    """The emulator, of a device with tensor cores, threads in random order; ``backend="cuda"`` runs on it."""
+    for name, entry in ops.registered().items():
+        if "cuda" in entry.variants:
+            monkeypatch.setitem(entry.variants, "cuda", emulated(name))
+    _loaded.simt_seed(1)
+    _loaded.simt_device(9, 16)
+    return _loaded
+
+
+# The budgets of traffic need the build that counts.
+collect_ignore = [] if os.environ.get("SIMT_WAY") == "recorded" else ["test_traffic.py"]

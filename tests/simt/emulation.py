@@ -1,0 +1,61 @@
+"""Loads the emulated kernels and talks to them."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import json
+from functools import cache
+from typing import Any
+
+import compilation
+import pytest
+import torch
+
+from zfkernels import ops
+from zfkernels.ops._library import Variant, _takes, load_native
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_libraries: list[torch.library.Library] = []  # a definition lives as long as its library
+
+
+@cache
+def emulator(way: str) -> ctypes.CDLL:
+    """Loads the emulated kernels, ``torch.ops.zfkernels_simt``, with the schemas of ``zfkernels_C``; one way only."""
+    problem = load_native("_C")  # the schemas are there
+    if problem is None and compilation.compiler() is None:
+        problem = "no C++ compiler was found"
+    if problem is not None:
+        pytest.skip(problem)
+    path = compilation.emulated(way)
+    library = torch.library.Library("zfkernels_simt", "DEF")
+    for name in ops.registered():
+        schema = str(getattr(torch.ops.zfkernels_C, name).default._schema)
+        library.define(schema.removeprefix("zfkernels_C::"))
+    _libraries.append(library)
+    torch.ops.load_library(str(path))
+    loaded = ctypes.CDLL(str(path))
+    if way == "recorded":
+        loaded.simt_record_end.restype = ctypes.c_char_p
+    return loaded
+
+
+def emulated(op: str) -> Variant:
+    """The variant "cuda" of an op, but that the emulator runs its kernels, on CPU tensors."""
+    kernel = getattr(torch.ops.zfkernels_simt, op).default
+    return dataclasses.replace(
+        ops.registered()[op].variants["cuda"],
+        load=lambda: kernel,
+        missing=lambda: None,
+        refuses=_takes({"cpu"}, DTYPES, None),
+    )
+
+
+def record(simt: ctypes.CDLL, run: Any) -> dict[str, Any]:
+    """What ``run()`` did to memory; see record.h."""
+    simt.simt_record_begin()
+    try:
+        run()
+    finally:
+        text = simt.simt_record_end()
+    return json.loads(text)

@@ -1,0 +1,73 @@
+"""Every CUDA kernel over the table of samples, run by the emulator, against the references.
+
+SIMT_WAY=sanitized and SIMT_WAY=recorded run the smaller samples with the other builds; test_builds.py does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Any
+
+import pytest
+import torch
+from comparing import assert_bits_equal, assert_within_budget, call, selects
+from emulation import DTYPES, record
+from samples import Sample
+from variants import samples
+
+from zfkernels import ops
+
+WAY = os.environ.get("SIMT_WAY", "plain")
+OPS = [name for name, entry in ops.registered().items() if "cuda" in entry.variants]
+PRODUCTS = ["unpool_relu_conv_transpose2d", "window_conv2d"]  # the ops that have a kernel for tensor cores
+
+
+def smaller_half(parameters: list[Any]) -> list[Any]:
+    """Every second of the smaller samples of each op; all of them for the numbers alone."""
+    return parameters[::2] if WAY != "plain" else parameters
+
+
+def assert_equals_reference(simt: ctypes.CDLL, op: str, arguments: dict[str, Any]) -> None:
+    actual: list[torch.Tensor] = []
+    if WAY == "recorded":
+        faults = record(simt, lambda: actual.extend(call(op, arguments, "cuda")))["faults"]
+        assert faults == {}
+    else:
+        actual = call(op, arguments, "cuda")
+    if selects(op, arguments):
+        assert_bits_equal(actual, call(op, arguments, "reference"))
+    else:
+        assert_within_budget(op, arguments, actual)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
+@pytest.mark.parametrize(("op", "sample"), smaller_half(samples(OPS, large=WAY == "plain")))
+def test_the_kernel_equals_the_reference(simt: ctypes.CDLL, op: str, sample: Sample, dtype: torch.dtype) -> None:
+    assert_equals_reference(simt, op, sample.arguments(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
+@pytest.mark.parametrize(("op", "sample"), smaller_half(samples(PRODUCTS, large=False)))
+def test_the_tensor_cores_equal_the_reference(simt: ctypes.CDLL, op: str, sample: Sample, dtype: torch.dtype) -> None:
+    """The samples have few outputs, which the kernels without tensor cores would take."""
+    simt.simt_device(9, 1)
+    assert_equals_reference(simt, op, sample.arguments(dtype))
+
+
+@pytest.mark.parametrize(
+    ("op", "sample"), smaller_half(samples(PRODUCTS, names={"groups", "odd size", "windows, last"}))
+)
+def test_an_old_device_does_without_tensor_cores(simt: ctypes.CDLL, op: str, sample: Sample) -> None:
+    simt.simt_device(7, 1)
+    assert_equals_reference(simt, op, sample.arguments(torch.float32))
+
+
+@pytest.mark.parametrize(("op", "sample"), samples(OPS, names={"contiguous", "windows, default"}))
+def test_the_order_of_threads_does_not_matter(simt: ctypes.CDLL, op: str, sample: Sample) -> None:
+    arguments = sample.arguments(torch.float32)
+    simt.simt_seed(0)
+    first = call(op, arguments, "cuda")
+    for seed in (2, 3):
+        simt.simt_seed(seed)
+        assert_bits_equal(call(op, arguments, "cuda"), first)

@@ -1,0 +1,106 @@
+"""What the kernels move on shapes of ZFNet, counted: budgets of sectors, bank conflicts and work, nothing about time.
+
+Runs with SIMT_WAY=recorded; test_builds.py starts it. The shapes have ZFNet's geometry with fewer channels and images:
+neither changes what a block does with a chunk of channels.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from collections import defaultdict
+from typing import Any
+
+import pytest
+import torch
+from comparing import call
+from emulation import record
+from maker import Maker
+
+from zfkernels.windows import Windows
+
+LIMIT = 1.25
+STREAMS = {"values", "switches", "frames", "images", "input", "out"}  # of global memory; shared arrays all count
+
+
+def make(dtype: torch.dtype) -> Maker:
+    return Maker(dtype, "cpu", "normal", "channels_last")
+
+
+def stage(dtype: torch.dtype, channels: tuple[int, int], size: int, kernel: int) -> dict[str, Any]:
+    maker, unpooled = make(dtype), (size + 2 - kernel) // 2 + 1
+    pool = (3, 2, 0, 1, True)
+    switches = maker.switches(1, channels[0], (unpooled, unpooled), pool)
+    return {
+        "values": maker.maps(*switches.shape), "switches": switches,
+        "weight": maker.normal(channels[0], channels[1], kernel, kernel), "stride": 2, "padding": 1,
+        "output_size": (size, size), "pool_kernel_size": 3, "pool_stride": 2,
+    }  # fmt: skip
+
+
+def windows(maker: Maker, channels: int, size: int, frame: int, count: int = 2) -> dict[str, Any]:
+    box = (size, size)
+    return {
+        "windows": Windows(
+            maker.maps(count, channels, *box), maker.origins(count, box, (frame, frame)),
+            torch.zeros(count, dtype=torch.int64), (frame, frame),
+        ),
+        "frames": maker.maps(1, channels, frame, frame),
+    }  # fmt: skip
+
+
+def shapes(dtype: torch.dtype) -> dict[str, tuple[str, dict[str, Any]]]:
+    maker = make(dtype)
+    return {
+        "pixel stage": ("unpool_relu_conv_transpose2d", stage(dtype, (16, 3), 64, 7)),
+        "wide stage": ("unpool_relu_conv_transpose2d", stage(dtype, (32, 64), 35, 5)),
+        "occlusion": (
+            "occluded_conv2d",
+            {
+                "images": maker.maps(1, 3, 112, 112), "weight": maker.normal(64, 3, 7, 7), "bias": maker.normal(64),
+                "positions": maker.origins(2, (32, 32), (112, 112)), "window": 32, "stride": 2, "padding": 1,
+            },
+        ),
+        "window convolution": (
+            "window_conv2d",
+            windows(maker, 32, 12, 55) | {"weight": maker.normal(64, 32, 3, 3), "padding": 1},
+        ),
+        "window pooling": ("window_max_pool2d", windows(maker, 64, 16, 55) | {"kernel_size": 3, "stride": 2}),
+        "pooling": ("max_pool2d_with_switches", {"input": maker.maps(1, 64, 27, 27), "kernel_size": 3, "stride": 2}),
+    }  # fmt: skip
+
+
+NAMES = list(shapes(torch.float32))
+_records: dict[tuple[str, torch.dtype], dict[str, Any]] = {}
+
+
+def recorded(simt: ctypes.CDLL, name: str, dtype: torch.dtype) -> dict[str, Any]:
+    if (name, dtype) not in _records:
+        op, arguments = shapes(dtype)[name]
+        _records[name, dtype] = record(simt, lambda: call(op, arguments, "cuda"))
+    return _records[name, dtype]
+
+
+def excess(report: dict[str, Any]) -> dict[str, float]:
+    """Sectors or bank passes over the ideal, by array and access."""
+    units: dict[str, int] = defaultdict(int)
+    ideal: dict[str, int] = defaultdict(int)
+    for line in report["lines"]:
+        if line["shared"] or line["array"] in STREAMS:
+            key = f"{'shared' if line['shared'] else 'global'} {line['array']} {line['access']}"
+            units[key] += line["units"]
+            ideal[key] += line["ideal"]
+    return {key: units[key] / ideal[key] for key in units}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
+@pytest.mark.parametrize("name", NAMES)
+def test_memory_is_moved_in_whole_sectors_without_bank_conflicts(
+    simt: ctypes.CDLL, name: str, dtype: torch.dtype
+) -> None:
+    report = recorded(simt, name, dtype)
+    assert report["faults"] == {}
+    ratios = excess(report)
+    assert len(ratios) >= 2
+    print(json.dumps({"name": name, "dtype": str(dtype), "ratios": ratios, "launches": report["launches"]}))
+    assert {key: round(ratio, 2) for key, ratio in ratios.items() if ratio > LIMIT} == {}
