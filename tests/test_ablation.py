@@ -149,6 +149,8 @@ def test_commands(pictures: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["ablate", *base, "--variants", "no-6-7", "--devices", "1", "--out", str(out)])
     assert result.exit_code == 0, result.output
     assert json.loads((out / "ablation.json").read_text())["settings"]["scale"] == 0.1
+    with Image.open(out / "ablation.png") as figure:
+        assert figure.width > 500
     run = tmp_path / "run"
     trained = CliRunner().invoke(
         app, ["train", *base, "--classes", "2", "--per-class", "4", "--keep-epochs", "1", "--out", str(run)]

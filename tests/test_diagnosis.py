@@ -64,6 +64,9 @@ def test_the_faults_are_found() -> None:
     words = " ".join(verdict(result))
     assert "1 of 6 in 0" in words
     assert "1 of 6 dominate" in words
+    assert "white noise" not in words
+    fresh = nn.Sequential(nn.Conv2d(3, 40, 9), nn.ReLU()).eval()
+    assert "close to white noise" in " ".join(verdict(diagnose(fresh, IMAGES)))
 
 
 def test_bands_share_the_power() -> None:

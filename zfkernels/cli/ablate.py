@@ -10,6 +10,8 @@ import click
 from zfkernels.cli import options
 from zfkernels.cli.train import batch_option, cache_option, labelled_option
 
+FIGURE = "ablation.png"
+
 
 @click.command()
 @labelled_option
@@ -44,10 +46,13 @@ def ablate(
 ) -> None:
     """Table 3: trains networks that lack layers, or have other widths, all alike, and compares their errors.
 
-    The same command goes on where it was broken off. Writes to --out ablation.csv and ablation.json after each run.
+    The same command goes on where it was broken off. Writes to --out ablation.csv and ablation.json after each run,
+    and ablation.png at the end.
     """
+    from zfkernels.gallery.staging import staged
     from zfkernels.training import SMALL
     from zfkernels.training.ablation import VARIANTS, ablate
+    from zfkernels.viz import ablation_figure
 
     rows = ablate(
         data, out, variants=variants.split(",") if variants else tuple(VARIANTS), seeds=seeds, scale=scale,
@@ -55,9 +60,11 @@ def ablate(
         cache=cache, workers=workers,
         devices=int(devices) if devices.isdecimal() else devices, progress=not as_json,
     )  # fmt: skip
+    with staged(out, (FIGURE,), "ablate") as folder:
+        ablation_figure(rows).savefig(folder / FIGURE, dpi=130)
     text = [f"{'error in %':32} {'train':>12} {'val':>12} {'val top-5':>12}  paper"]
     text += [_line(row) for row in rows]
-    options.report({"out": str(out), "rows": rows}, "\n".join(text), as_json)
+    options.report({"out": str(out), "rows": rows}, "\n".join([*text, f"look at {out / FIGURE}"]), as_json)
 
 
 def _line(row: dict[str, Any]) -> str:

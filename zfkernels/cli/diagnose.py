@@ -12,6 +12,7 @@ from zfkernels.cli import options
 if TYPE_CHECKING:
     from zfkernels.results import Diagnosis
 
+NOISE = 0.1  # share of the power that filters must have moved between bands to differ from white noise
 FILES = ("diagnosis.png", "diagnosis.csv", "diagnosis.json")
 COLUMNS = (
     "network", "layer", "map", "rms", "images_in_which_active", "strength", "dead", "dominating", "low", "middle",
@@ -128,7 +129,10 @@ def verdict(result: Diagnosis) -> list[str]:
     )
     low, middle, high = result.power_by_band.tolist()
     bands = result.prevailing.bincount(minlength=3).tolist()
-    missing = "few middle frequencies" if bands[1] < count / 6 else "middle frequencies are covered"
+    if float((result.power_by_band - result.flat).abs().sum()) / 2 < NOISE:
+        missing = "close to white noise, as before training"
+    else:
+        missing = "few middle frequencies" if bands[1] < count / 6 else "middle frequencies are covered"
     sentences.append(
         f"Power {low:.0%} low, {middle:.0%} middle, {high:.0%} high; {bands[0]}, {bands[1]} and {bands[2]} filters "
         f"stand out there: {missing}."

@@ -119,9 +119,12 @@ def _sign_distances(
     """The share of units whose change has another sign, for each pair of images."""
     count, units = change.shape
     signs = torch.where(change.abs() > floor, change.sign(), 0)
-    alike = sum((signs == sign).to(change) @ (signs == sign).to(change).T for sign in (-1, 0, 1))
+    alike = change.new_zeros(count, count)
+    for sign in (-1, 0, 1):
+        chosen = (signs == sign).to(change)
+        alike += chosen @ chosen.T
     first, second = torch.triu_indices(count, count, 1)
-    return 1 - torch.as_tensor(alike)[first, second].double().cpu() / units
+    return 1 - alike[first, second].double().cpu() / units
 
 
 def _corners(name: str, middle: Tensor, count: int, size: tuple[int, int], frame: tuple[int, int]) -> Tensor:
