@@ -46,7 +46,8 @@ def in_a_fork(photos: str, out: Path, killed_after: float | None) -> float | Non
 
 def main(photos: str, out: Path, kills: int) -> None:
     torch.set_num_threads(1)  # threads do not survive a fork
-    whole = in_a_fork(photos, out / "whole", None)
+    build(photos, out / "whole")  # also loads everything, so that the forks need not
+    whole = in_a_fork(photos, out / "again", None)
     assert whole is not None
     generator = random.Random(0)
     died = 0
