@@ -60,7 +60,8 @@ class IterableSource(ImageSource):
     random_access = False
 
     def __init__(self, dataset: Any) -> None:
-        if iter(dataset) is dataset:
+        items = iter(dataset)
+        if items is dataset:
             raise TypeError(
                 "open_source: expected data that can be walked through more than once, got an iterator "
                 f"({type(dataset).__name__})"
@@ -69,7 +70,7 @@ class IterableSource(ImageSource):
         self.name = type(dataset).__name__
         self.keys = _Counted()
         self.order = ()
-        for item in dataset:
+        for item in items:
             self.tensor_size = _tensor_size(_image_and_label(item, dataset)[0])
             return
         raise ValueError("open_source: expected data with at least one image, got an empty data set")

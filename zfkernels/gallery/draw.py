@@ -23,6 +23,7 @@ from zfkernels.viz import as_picture, map_sprite
 
 CHUNK = 128  # activations projected and drawn at a time
 SPRITE_QUALITY, IMAGE_QUALITY = 88, 80
+WEBP_METHOD = 2  # half the time of the default for files 3 % larger
 # How far an activation may be from what the first pass found: blocks of other shapes round otherwise.
 TOLERANCE = 2e-2
 
@@ -113,7 +114,7 @@ def write_sprites(studio: Studio, advance: Callable[[int], object]) -> None:
         if not path.exists():
             part = path.with_suffix(".part")
             sprite = map_sprite(studio.tiles.get(index, rows), drawn.tolist())
-            sprite.save(part, "WEBP", quality=SPRITE_QUALITY)
+            sprite.save(part, "WEBP", quality=SPRITE_QUALITY, method=WEBP_METHOD)
             os.replace(part, path)
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

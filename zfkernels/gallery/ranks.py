@@ -56,14 +56,11 @@ class Ranks:
 
     def wait(self) -> None:
         """Until all are here."""
-        self.first(lambda: None) if self.size == 1 else _barrier()
+        if self.size > 1:
+            import torch.distributed as dist
+
+            dist.barrier()
 
     def mine(self, number: int) -> bool:
         """Whether this process does the piece of work of this number."""
         return number % self.size == self.rank
-
-
-def _barrier() -> None:
-    import torch.distributed as dist
-
-    dist.barrier()
