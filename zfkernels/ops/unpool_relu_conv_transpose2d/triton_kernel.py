@@ -54,9 +54,9 @@ def tile_for(columns: int, phases: int, channels: int, element: int) -> Tile:
     """The tile for so many output channels in a group, phases and channels in a group of so many bytes each."""
     if columns < FEWEST_FOR_DOT:
         block_k = power_of_two(channels, 16 // element, 64) if INTERPRETED else 16 // element
-        return Tile(ROWS, 1, columns, block_k, 4, 1)
+        return Tile(2 * ROWS, 1, columns, block_k, 4, 1)
     most = max(16, power_of_two(384 // phases, 16, 128))
-    block_n = min(most, 32 if columns % 64 else 128, power_of_two(columns, 16, 128))
+    block_n = min(most, power_of_two(columns, 16, 128))
     blocks_n = max(1, min(384 // (phases * block_n), -(-columns // block_n)))
     return Tile(ROWS // 2, block_n, blocks_n, power_of_two(channels, 16, 32), 8, 2)
 
@@ -102,7 +102,7 @@ def unpool_relu_conv_transpose2d(
     wide = index_type(values, switches, out)
     values = channels_last(values)
     switches = values if switches is None else channels_last(switches)  # without switches it is not read
-    filters = weight.permute((2, 3, 0, 1) if dot else (2, 3, 1, 0)).contiguous()
+    filters = (weight.permute(2, 3, 0, 1) if dot else weight.permute(2, 3, 1, 0).float()).contiguous()
     if phases < stride[0] * stride[1]:  # some outputs have no tap
         out.zero_()
     size = [places(axis, n, step) for axis, n, step in zip(conv_axes, output_size, pool.stride, strict=True)]
