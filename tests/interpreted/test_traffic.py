@@ -51,7 +51,7 @@ def stage(
 
 def occluded(name: str, outputs: int, kernel: int, stride: int, size: int, square: int, rereads: float) -> Shape:
     """Unfused: every occluded image written and read."""
-    rows = torch.arange(0, size - square + 1, 8, dtype=torch.int32)
+    rows = torch.arange(0, size - square + 1, 16, dtype=torch.int32)
     positions = torch.cartesian_prod(rows, rows)
     images = torch.randn(1, 3, size, size).half()
     arguments = {
@@ -62,8 +62,8 @@ def occluded(name: str, outputs: int, kernel: int, stride: int, size: int, squar
 
 
 SHAPES = (
-    stage("3x3", (64, 32), 3, 1, 29, 2, 8.0),
-    stage("5x5 stride 2", (64, 32), 5, 2, 43, 3, 8.0),
+    stage("3x3", (32, 16), 3, 1, 29, 2, 8.0),
+    stage("5x5 stride 2", (32, 16), 5, 2, 43, 3, 8.0),
     stage("pixels", (32, 3), 7, 2, 43, 3, 40.0),
     occluded("7x7 stride 2", 32, 7, 2, 64, 16, 3.0),
     occluded("3x3", 32, 3, 1, 40, 16, 3.0),

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from zfkernels.inspect.gpus import Gpu
-from zfkernels.inspect.sass import Code, Instruction, count
+from zfkernels.inspect.sass import Code, Instruction
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def estimate(
     Returns:
         None where the loops of the code are not those of ``trips``, or a block does not fit.
     """
-    bodies = [loop for loop in loops if {"tensor", "float"} & set(count(loop))] or [code.instructions]
+    bodies = loops or [code.instructions]
     if len(bodies) != len(trips) or not resident:
         return None
     blocks = math.prod(grid)

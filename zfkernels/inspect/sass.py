@@ -55,14 +55,21 @@ class Code:
         return count(self.instructions)
 
     def inner_loops(self) -> list[list[Instruction]]:
-        """The bodies of the loops that hold no other, in the order of the code."""
+        """The bodies of the loops with arithmetic that hold no other such loop, in the order of the code.
+
+        A loop without any waits for a barrier: it may lie inside a loop that computes.
+        """
         spans = []
         for instruction in self.instructions:
             target = re.match(r"BRA\S*\s+(?:\S+,\s*)?.*?0x([0-9a-f]+)", instruction.text)
             if target and int(target[1], 16) < instruction.address:
                 spans.append((int(target[1], 16), instruction.address))
-        inner = [a for a in spans if not any(a != b and a[0] <= b[0] and b[1] <= a[1] for b in spans)]
-        return [[i for i in self.instructions if low <= i.address <= high] for low, high in sorted(set(inner))]
+        bodies = {
+            span: [i for i in self.instructions if span[0] <= i.address <= span[1]] for span in sorted(set(spans))
+        }
+        busy = [span for span, body in bodies.items() if {"tensor", "float"} & set(count(body))]
+        inner = [a for a in busy if not any(a != b and a[0] <= b[0] and b[1] <= a[1] for b in busy)]
+        return [bodies[span] for span in inner]
 
     def wide_loads(self) -> dict[str, int]:
         """Loads from global memory by their width in bits."""

@@ -58,7 +58,7 @@ def first_place(origin, lattice, CONV: tl.constexpr, POOL: tl.constexpr):
 def stage_kernel(
     values_ptr,  # [P, CH, CW, C]
     switches_ptr,  # uint8 [N, HP, WP, C]
-    weight_ptr,  # [KH, KW, C, D]; without DOT [KH, KW, D, C]
+    weight_ptr,  # [KH, KW, C, D]; without DOT float32 [KH, KW, D, C]
     origins_ptr,  # int32 [P, 2]
     image_ptr,  # int64 [P]
     out_origins_ptr,  # int32 [P, 2]
@@ -139,7 +139,7 @@ def stage_kernel(
                             filters = tl.load(taps[:, None] + (start + column)[None, :], mask=mask, other=0.0)
                             total = tl.dot(tile, filters, total, input_precision=PRECISION)
                         else:
-                            filters = tl.load(taps + start * C, mask=in_group, other=0.0).to(tl.float32)
+                            filters = tl.load(taps + start * C, mask=in_group, other=0.0)
                             total += tl.sum(tile.to(tl.float32) * filters[None, :], axis=1)
                     new = new + (total,)
                 sums = new

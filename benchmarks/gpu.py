@@ -1,0 +1,153 @@
+"""The Triton and CUDA variants on a GPU, one command: python benchmarks/gpu.py [--only TEXT] [--dtype float16].
+
+For each headline shape of ``zfkernels inspect``: the result is checked against the reference first, then timed; then
+GB/s and TFLOP/s of what the task needs, and the ratio against PyTorch unfused and against torch.compile of it.
+``--device cpu --rounds 1 --dtype float32`` checks the script itself where there is no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zfkernels.inspect.cases import CASES, Case
+from zfkernels.ops import registered
+from zfkernels.windows import Sliding
+
+
+def numbers(case: Case, flat: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Fills the arguments of a case: maps with normal numbers, switches with cells, places with places in the frame."""
+    generator = torch.Generator(flat[0].device).manual_seed(0)
+    for position, value in enumerate(flat):
+        if not isinstance(value, Tensor):
+            continue
+        if value.is_floating_point():
+            value.normal_(generator=generator)
+        elif value.dtype == torch.uint8:
+            value.random_(flat[6][0] * flat[6][1], generator=generator)
+        elif value.dtype == torch.int64:
+            value.zero_()
+        else:
+            value.random_(room(case, flat, position) + 1, generator=generator)
+    return flat
+
+
+def room(case: Case, flat: tuple[Any, ...], position: int) -> int:
+    """The largest row and column where windows (or what they make) can start in their frame, which is square."""
+    if case.op == "unpool_relu_conv_transpose2d":
+        frame, size = (flat[1].shape[2], flat[0].shape[2]) if position == 3 else (flat[15][0], flat[15][0])
+    elif case.op == "occluded_conv2d":
+        layer = Sliding(tuple(flat[1].shape[2:]), *flat[9:12])
+        frame, size = (
+            (flat[0].shape[2], flat[6][0]) if position == 3 else (layer.output_size(flat[0].shape[2:])[0], flat[8][0])
+        )  # fmt: skip
+    else:
+        pooling = case.op == "window_max_pool2d"
+        kernel = flat[4] if pooling else tuple(flat[4].shape[2:])
+        layer, out_size = Sliding(kernel, *flat[7 if pooling else 8 :][:3]), flat[6 if pooling else 7]
+        frame, size = flat[3].shape[2], flat[0].shape[2]
+        if position != 1:
+            frame, size = layer.output_size(flat[3].shape[2:])[0], out_size[0]
+    return max(frame - size, 0)
+
+
+def unfused(case: Case, flat: tuple[Any, ...]) -> Callable[[], Any]:
+    """What a user of PyTorch would write: its own functions for whole maps, the reference for windows."""
+    reference = registered()[case.op].variants["reference"].load()
+    if case.op != "unpool_relu_conv_transpose2d" or flat[3] is not None:
+        return lambda: reference(*flat)
+    from zfkernels.ops import switches_to_indices
+
+    values, switches, weight, *_ = flat
+    kernel, stride, padding, dilation, unpooled = flat[6:11]
+    indices = switches_to_indices(switches, kernel, stride, padding, dilation, input_size=unpooled)
+    indices = indices.clamp(0, unpooled[0] * unpooled[1] - 1)
+    conv = Sliding(tuple(weight.shape[2:]), *flat[11:14])
+    rest = [flat[15][axis] + 2 * conv.padding[axis] - conv.span(unpooled)[axis] for axis in (0, 1)]
+
+    def chain() -> Tensor:
+        spread = F.max_unpool2d(values, indices, kernel, stride, padding, unpooled).relu()
+        return F.conv_transpose2d(spread, weight, None, conv.stride, conv.padding, rest, 1, conv.dilation)
+
+    return chain
+
+
+def check(result: Any, expected: Any, name: str) -> None:
+    """Within roundings of the result and of long float32 sums, measured by the largest number."""
+    result, expected = (x[0] if isinstance(x, tuple) else x for x in (result, expected))
+    eps = 4 * torch.finfo(result.dtype).eps + 64 * torch.finfo(torch.float32).eps
+    allowed = eps * expected.float().abs().max()
+    error = (result.float() - expected.float()).abs().max()
+    if not error <= allowed:
+        raise AssertionError(f"{name}: expected an error of at most {allowed:.2e}, got {error:.2e}")
+
+
+def seconds(function: Callable[[], Any], device: str, rounds: int) -> float:
+    """The median over rounds, each of enough calls for the clock."""
+    function()
+    if device != "cuda":
+        times = []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            function()
+            times.append(time.perf_counter() - start)
+        return statistics.median(times)
+    from triton.testing import do_bench
+
+    return do_bench(function, rep=20 * rounds, return_mode="median") / 1e3
+
+
+def run(case: Case, dtype: torch.dtype, device: str, rounds: int) -> None:
+    """Checks and times all variants on one shape; prints a line for each."""
+    flat = numbers(case, case.flat(dtype, device))
+    entry, work, name = registered()[case.op], case.work(dtype), f"{case.op}/{case.name}"
+    expected = entry.variants["reference"].load()(*flat)
+    eager = unfused(case, flat)
+    baselines = {"unfused": eager, "compile": torch.compile(eager, dynamic=False)}
+    if device != "cuda":
+        baselines.pop("compile")
+    baseline = {label: seconds(function, device, rounds) for label, function in baselines.items()}
+    for label, taken in baseline.items():
+        print(f"{name:<48} {label:<10} {taken * 1e6:10.1f} us")
+    for variant in entry.variants:
+        reason = entry.why_not(variant, flat)
+        if reason is not None:
+            print(f"{name:<48} {variant:<10} {reason}")
+            continue
+        function = entry.variants[variant].load()
+        check(function(*flat), expected, f"{name} {variant}")
+        taken = seconds(lambda function=function: function(*flat), device, rounds)
+        rates = f"{work.bytes / taken / 1e9:8.1f} GB/s {2 * work.multiply_adds / taken / 1e12:8.2f} TFLOP/s"
+        ratios = " ".join(f"{label} x{other / taken:.2f}" for label, other in baseline.items())
+        print(f"{name:<48} {variant:<10} {taken * 1e6:10.1f} us {rates} {ratios}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="cases with this in op/shape")
+    parser.add_argument("--dtype", default="float16", choices=("float32", "float16", "bfloat16"))
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("gpu.py: expected a GPU that torch can use, got none (--device cpu checks the script)", file=sys.stderr)
+        return 2
+    where = torch.cuda.get_device_name() if options.device == "cuda" else "the CPU: these are no times of a GPU"
+    print(f"torch {torch.__version__}, {options.dtype}, {where}")
+    with torch.inference_mode():
+        for case in CASES:
+            if options.only in f"{case.op}/{case.name}":
+                run(case, getattr(torch, options.dtype), options.device, options.rounds)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""Triton kernels compiled ahead of time: no spills, tensor instructions, wide loads, nothing worse than recorded.
+
+`zfkernels inspect` compiles all headline shapes for all GPUs; here a few that are quick to compile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import zfkernels  # noqa: F401
+from zfkernels.inspect import record as records
+from zfkernels.inspect.cases import CASES, launches_of
+from zfkernels.inspect.gpus import GPUS, resident_warps
+from zfkernels.inspect.report import markdown
+from zfkernels.ops import _triton_launch
+
+pytest.importorskip("triton")
+if os.environ.get("TRITON_INTERPRET") == "1":
+    pytest.skip("this process interprets Triton kernels", allow_module_level=True)
+
+from zfkernels.inspect.triton_family import inspect_case
+
+BUDGETS = Path(__file__).parent.parent / "benchmarks" / "gpu_budgets.json"
+QUICK = {
+    "max_pool2d_with_switches/zfnet1": "sm_90", "window_max_pool2d/zfnet1": "sm_90",
+    "window_conv2d/vgg16.3": "sm_90", "occluded_conv2d/vgg16.1": "sm_80",
+    "unpool_relu_conv_transpose2d/vgg16.3": "sm_90",
+}  # fmt: skip
+DOTS = {"unpool_relu_conv_transpose2d", "occluded_conv2d", "window_conv2d"}
+BY_NAME = {f"{case.op}/{case.name}": case for case in CASES}
+
+
+@pytest.mark.parametrize(("name", "arch"), QUICK.items())
+def test_kernel_is_no_worse_than_recorded(name: str, arch: str) -> None:
+    found = inspect_case(BY_NAME[name], torch.float16, arch)
+    assert records.regressions(found, records.load(BUDGETS)[found.key]) == []
+    assert found.spills == 0
+    assert found.occupancy > 0
+    if found.op in DOTS:
+        assert found.hot_loop["tensor"] > 0
+    assert found.wide_loads.get("128", 0) > 0
+
+
+def test_kernel_compiles_for_amd() -> None:
+    found = inspect_case(BY_NAME["window_conv2d/vgg16.3"], torch.float16, "gfx942")
+    assert found.spills == 0
+    assert found.mix["tensor"] > 0
+
+
+def test_recorded_kernels_keep_the_rules() -> None:
+    recorded = records.load(BUDGETS)
+    assert recorded
+    for key, record in recorded.items():
+        assert key == record.key
+        assert record.spills == 0, key
+        if record.family == "triton" and record.arch in GPUS and record.op in DOTS and record.shape != "zfnet1":
+            assert record.hot_loop["tensor"] > 0, key
+
+
+def test_a_regression_is_found() -> None:
+    budget = next(r for r in records.load(BUDGETS).values() if r.hot_loop.get("tensor"))
+    loop = budget.hot_loop
+    worse = {
+        "spills": {"spills": 8}, "warps": {"occupancy": budget.occupancy - 1}, "128-bit": {"wide_loads": {"32": 9}},
+        "tensor": {"hot_loop": {**loop, "tensor": 0}},
+        "integer": {"hot_loop": {**loop, "integer": loop["instructions"]}},
+    }  # fmt: skip
+    assert records.regressions(budget, budget) == []
+    for word, change in worse.items():
+        (sentence,) = records.regressions(dataclasses.replace(budget, **change), budget)
+        assert word in sentence
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.op}-{case.name}")
+def test_one_launch_whatever_the_number_of_positions(case: Any) -> None:
+    """The grid of a recorded launch fits a GPU, and there is one."""
+    (launch,) = launches_of(case, torch.float16)
+    assert 0 < launch.grid[0] < 2**31
+    assert all(0 < n < 2**16 for n in launch.grid[1:])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.op}-{case.name}")
+def test_fake_cuda_tensors_and_export(case: Any) -> None:
+    """Shapes of results on a GPU that is not there, and a graph of one op."""
+    op = getattr(torch.ops.zfkernels, case.op).default
+
+    class Call(torch.nn.Module):
+        def forward(self, *tensors: torch.Tensor) -> Any:
+            rest = iter(tensors)
+            return op(*(next(rest) if isinstance(a, torch.Tensor) else a for a in flat))
+
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        flat = case.flat(torch.float16, "cuda")
+        results = op(*flat)
+        tensors = tuple(a for a in flat if isinstance(a, torch.Tensor))
+        graph = torch.export.export(Call(), tensors, strict=False).graph
+    for result in results if isinstance(results, tuple) else (results,):
+        assert result.device.type == "cuda"
+        assert result.is_contiguous(memory_format=torch.channels_last)
+    called = [node.target for node in graph.nodes if node.op == "call_function"]
+    assert [target for target in called if "zfkernels" in str(target)] == [op]
+
+
+def test_resident_warps() -> None:
+    gpu = GPUS["sm_90"]
+    assert resident_warps(gpu, 32, 4, 0) == 64
+    assert resident_warps(gpu, 128, 4, 0) == 16
+    assert resident_warps(gpu, 255, 8, 0) == 8
+    assert resident_warps(gpu, 64, 8, 100_000) == 16
+    assert resident_warps(gpu, 64, 8, gpu.shared_of_block + 1) == 0
+
+
+def test_nothing_runs_while_launches_are_recorded() -> None:
+    with _triton_launch.record() as launches:
+        _triton_launch.launch("no kernel", (0, 1), torch.empty(0))
+        _triton_launch.launch("a kernel", (2, 1), torch.empty(1), 3, num_warps=4)
+    assert launches == [_triton_launch.Launch("a kernel", (2, 1), (3,), {"num_warps": 4})]
+
+
+def test_report_lists_every_record() -> None:
+    recorded = list(records.load(BUDGETS).values())
+    text = markdown(recorded, {"triton": "x"})
+    assert text.count("| float16 |") == len([r for r in recorded if r.dtype == "float16"])
+    assert "Nothing here is a time that anybody measured" in text
