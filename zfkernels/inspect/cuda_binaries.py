@@ -141,10 +141,11 @@ def wide_loads(code: list[Instruction]) -> dict[str, int]:
 
 def name_of(mangled: str) -> tuple[str, str, str] | None:
     """Kernel, dtype and the rest of the template's arguments of a mangled name; None for what is not listed."""
-    found = re.match(r"_ZN9zfkernels4cuda\d+(\w+?_kernel)I(f|6__half|13__nv_bfloat16)(\w*?)E", mangled)
+    pattern = r"_ZN9zfkernels4cuda\d+(\w+?_kernel)I(f|6__half|13__nv_bfloat16)((?:L[a-z]\d+E)*)E"
+    found = re.match(pattern, mangled)
     if found is None or found[1] not in KERNELS:
         return None
-    return found[1], DTYPES[found[2]], "".join(re.findall(r"L\w(\d+)E?", found[3]))
+    return found[1], DTYPES[found[2]], "_".join(re.findall(r"L[a-z](\d+)E", found[3]))
 
 
 def records(library: Path, cuobjdump: Path) -> Iterator[dict[str, Any]]:
