@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,9 @@ def cuobjdump() -> Path | None:
 
 
 @pytest.fixture(scope="module")
-def found() -> list[dict[str, Any]]:
+def found(require: Callable[[str, object, str], None]) -> list[dict[str, Any]]:
     libraries, tool = sorted(PACKAGE.glob("_C_cuda.*so")), cuobjdump()
-    if not libraries:
-        pytest.skip("the extension zfkernels._C_cuda is not built")
+    require("nvcc", libraries, "the extension zfkernels._C_cuda is not built")
     if tool is None:
         pytest.skip("cuobjdump was not found, neither CUDA's nor Triton's")
     return list(records(libraries[0], tool))
