@@ -13,14 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+
+def _shared(float32: int, narrow: int) -> dict[str, int]:
+    return {"float32": float32, "float16": narrow, "bfloat16": narrow}
+
+
 # By kernel: its op, and the threads and bytes of dynamic shared memory by dtype of its launch on the headline shape
 # (ZFNet's first and second stage, a square of 32 pixels, 3 x 3 filters; tests/simt/test_traffic.py launches them).
 KERNELS: dict[str, tuple[str, int, dict[str, int]]] = {
-    "conv_transpose_fma_kernel": ("unpool_relu_conv_transpose2d", 128, {}),
-    "conv_transpose_mma_kernel": ("unpool_relu_conv_transpose2d", 128, {}),
+    "conv_transpose_fma_kernel": ("unpool_relu_conv_transpose2d", 128, _shared(34336, 32400)),
+    "conv_transpose_mma_kernel": ("unpool_relu_conv_transpose2d", 128, _shared(12576, 17232)),
     "window_conv_fma_kernel": ("window_conv2d", 128, {}),
-    "window_conv_mma_kernel": ("window_conv2d", 128, {}),
-    "occluded_conv_kernel": ("occluded_conv2d", 256, {}),
+    "window_conv_mma_kernel": ("window_conv2d", 128, _shared(12288, 16384)),
+    "occluded_conv_kernel": ("occluded_conv2d", 256, _shared(45136, 45136)),
     "constant_outputs_kernel": ("occluded_conv2d", 128, {}),
     "window_max_pool_kernel": ("window_max_pool2d", 256, {}),
     "max_pool_kernel": ("max_pool2d_with_switches", 256, {}),
