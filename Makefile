@@ -4,6 +4,7 @@
 #   make lint    ruff, mypy, clang-format
 #   make bench   the benchmarks                   (ARGS="--only alexnet" and so on, see zfkernels bench --help)
 #   make cuda-build  the CUDA kernels for all architectures; a spill or a warning is an error
+#   make emulate  the CUDA kernels on the CPU again, checked for bounds, races and traffic
 #   make sanitize  the tests of the C++ kernels under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make clean   removes what was built; make distclean removes the environment too
 VENV ?= .venv
@@ -19,7 +20,7 @@ SANITIZED := build/sanitized
 SANITIZER = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
     LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)"
 
-.PHONY: help demo test lint bench sanitize cuda-build install clean distclean
+.PHONY: help demo test lint bench sanitize emulate cuda-build install clean distclean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -66,6 +67,9 @@ sanitize: install
 	cd $(SANITIZED)/lib && $(SANITIZER) $(BIN)/python -c 'import zfkernels.ops._library as l; print(l.build_info())' \
 	    | grep sanitizer=address
 	cd $(SANITIZED)/lib && $(SANITIZER) $(BIN)/python -m pytest -p no:cacheprovider $(ARGS) $(CURDIR)/tests/ops
+
+emulate: install
+	SIMT_BUILDS=1 $(BIN)/python -m pytest tests/simt/test_builds.py $(ARGS)
 
 # setup.py says which toolkit it uses. Where there is none, nvcc comes from PyPI into the environment.
 CUDA_ARCHITECTURES := 7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX

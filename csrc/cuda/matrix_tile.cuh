@@ -15,7 +15,6 @@ class MatrixTile {
  public:
   static constexpr int kThreads = 128, kRows = 64, kColumns = sizeof(T) == 4 ? 32 : 64;
   static constexpr int kDepth = 64 / sizeof(T);  // channels at a time
-  static constexpr int kPitch = 80 / sizeof(T);  // from row to row in shared memory: 8 rows in 32 different banks
   static constexpr int kPack = 16 / sizeof(T);
   static constexpr int kRun = sizeof(T) == 4 ? 2 : 4;  // neighbouring outputs that a thread ends up with
 
@@ -34,21 +33,27 @@ class MatrixTile {
         }
   }
 
+  // Where a row's pack of 16 bytes lies in shared memory: 64 bytes to a row, packs exchanged by pairs of rows, so that
+  // neither a row's four nor eight rows' same packs share a bank.
+  __device__ __forceinline__ static int place(int row, int pack) {
+    return row * kDepth + (pack ^ (row >> 1 & 3)) * kPack;
+  }
+
   // The row of the left operand whose address this thread gives to ldmatrix, for each of its two blocks of 16.
   __device__ __forceinline__ int row(int block) const { return first_row_ + block * 16 + lane_ % 16; }
 
-  // rows[0 and 1]: the beginnings of those rows; right: [kColumns][kPitch].
-  __device__ __forceinline__ void multiply(const T* const (&rows)[2], const T* right) {
-    const T* const columns = right + (first_column_ + lane_ / 16 * 8 + lane_ % 8) * kPitch + lane_ / 8 % 2 * kPack;
+  // rows[0 and 1]: the numbers of those rows of `left`; right: [kColumns] rows.
+  __device__ __forceinline__ void multiply(const T* left, const int (&rows)[2], const T* right) {
+    const int column = first_column_ + lane_ / 16 * 8 + lane_ % 8;
 #pragma unroll
     for (int step = 0; step < 2; ++step) {
       uint32_t a[2][4], b[kBlocks][2];
 #pragma unroll
-      for (int i = 0; i < 2; ++i) load_matrices(a[i], rows[i] + lane_ / 16 * kPack + step * 2 * kPack);
+      for (int i = 0; i < 2; ++i) load_matrices(a[i], left + place(rows[i], step * 2 + lane_ / 16));
 #pragma unroll
       for (int j = 0; j < kBlocks; j += 2) {
         uint32_t both[4];
-        load_matrices(both, columns + j * 8 * kPitch + step * 2 * kPack);
+        load_matrices(both, right + place(column + j * 8, step * 2 + lane_ / 8 % 2));
         b[j][0] = both[0], b[j][1] = both[1], b[j + 1][0] = both[2], b[j + 1][1] = both[3];
       }
       if constexpr (kSplit)
@@ -141,8 +146,8 @@ __device__ __forceinline__ void stage_filters(const T* packed, int padded_channe
   using Tile = MatrixTile<T>;
 #pragma unroll
   for (int i = threadIdx.x; i < Tile::kColumns * 4; i += Tile::kThreads)
-    copy_async<16>(to + i / 4 * Tile::kPitch + i % 4 * Tile::kPack,
-                   packed + int64_t(i / 4) * padded_channels + i % 4 * Tile::kPack, true);
+    copy_async<16>(to + Tile::place(i / 4, i % 4), packed + int64_t(i / 4) * padded_channels + i % 4 * Tile::kPack,
+                   true);
 }
 
 // Neighbouring outputs of a run that exist, at once where they are aligned.

@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(128)
 }
 
 template <class T>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 2)
     occluded_conv_kernel(const OccludedConv<T> op, const OccludedTile tiling, const FilterShape shape,
                          const float* __restrict__ filters) {
   using O = OccludedTile;

@@ -101,11 +101,15 @@ __global__ void __launch_bounds__(128, 4)
         const float* const from = unpooled + channel * cells + row * tiling.unpooled.columns + column;
         const float* const weight = chunk_weights + (channel * taps_of_channel + ty * kernel_columns) * P::kOutputs;
         for (int tx = 0; tx < most_columns; ++tx) {
-          if (tx >= columns.count) break;
-          const auto w = load_pack<float, P::kOutputs>(weight + (columns.first + tx * columns.step) * P::kOutputs);
+          // Columns of a phase with fewer taps multiply by nothing: all lanes go the same way.
+          const bool reached = tx < columns.count;
+          const int tap = reached ? tx : 0;
+          const auto w = load_pack<float, P::kOutputs>(weight + (columns.first % kernel_columns + tap * columns.step) *
+                                                                    P::kOutputs);
 #pragma unroll
           for (int j = 0; j < P::kRowsOfThread; ++j) {
-            const float value = from[j * tiling.unpooled.columns - tx * columns.reach];
+            const float loaded = from[j * tiling.unpooled.columns - tap * columns.reach];
+            const float value = reached ? loaded : 0.f;
 #pragma unroll
             for (int o = 0; o < P::kOutputs; ++o) multiply_add(sums[j][o], value, w.item[o]);
           }

@@ -33,8 +33,8 @@ __global__ void __launch_bounds__(128, 4)
   T* const pooled = shared.take<T>(tiling.together * pooled_cells * Tile::kDepth, "pooled");
   uint8_t* const switches =
       op.switches ? shared.take<uint8_t>(tiling.together * pooled_cells * Tile::kDepth, "switches") : nullptr;
-  T* const unpooled = shared.take<T>(tiling.together * unpooled_cells * Tile::kPitch, "unpooled");
-  T* const right = shared.take<T>(2 * Tile::kColumns * Tile::kPitch, "filters");
+  T* const unpooled = shared.take<T>(tiling.together * unpooled_cells * Tile::kDepth, "unpooled");
+  T* const right = shared.take<T>(2 * Tile::kColumns * Tile::kDepth, "filters");
 
   const int thread = threadIdx.x;
   const int phases = op.conv.rows.stride * op.conv.columns.stride;
@@ -81,18 +81,17 @@ __global__ void __launch_bounds__(128, 4)
               kx = columns.first + tap % columns.count * columns.step;
     const int64_t first_row = int64_t(ky * op.conv.columns.kernel + kx) * Tile::kColumns;
     stage_filters(block + first_row * shape.padded_channels + chunk * Tile::kDepth, shape.padded_channels,
-                  right + (chunk * taps + tap) % 2 * Tile::kColumns * Tile::kPitch);
+                  right + (chunk * taps + tap) % 2 * Tile::kColumns * Tile::kDepth);
   };
 
   Tile product;
   const int of_item = tiling.tile.area();
-  const T* cells[2];  // of this thread's rows, for the last tap
+  int cells[2];  // of this thread's rows, for the last tap
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const int row = product.row(i) < tiling.together * of_item ? product.row(i) : 0, pixel = row % of_item;
-    cells[i] = unpooled + (row / of_item * unpooled_cells + pixel / tiling.tile.columns * tiling.unpooled.columns +
-                           pixel % tiling.tile.columns) *
-                              Tile::kPitch;
+    cells[i] = row / of_item * unpooled_cells + pixel / tiling.tile.columns * tiling.unpooled.columns +
+               pixel % tiling.tile.columns;
   }
   if (chunks) {
     stage_pooled(0);
@@ -112,7 +111,7 @@ __global__ void __launch_bounds__(128, 4)
       Pack<T, Unpooled::kPack> narrow;
 #pragma unroll
       for (int k = 0; k < Unpooled::kPack; ++k) narrow.item[k] = from_float<T>(numbers[k]);
-      store_pack(unpooled + (item * unpooled_cells + cell) * Tile::kPitch + pack * Unpooled::kPack, narrow);
+      store_pack(unpooled + Tile::place(item * unpooled_cells + cell, pack), narrow);
     }
 #pragma unroll 1
     for (int tap = 0; tap < taps; ++tap) {
@@ -126,8 +125,8 @@ __global__ void __launch_bounds__(128, 4)
       commit_copies();
       const int shift = (rows.count - 1 - tap / columns.count) * rows.reach * tiling.unpooled.columns +
                         (columns.count - 1 - tap % columns.count) * columns.reach;
-      const T* const shifted[2] = {cells[0] + shift * Tile::kPitch, cells[1] + shift * Tile::kPitch};
-      product.multiply(shifted, right + (chunk * taps + tap) % 2 * Tile::kColumns * Tile::kPitch);
+      const int shifted[2] = {cells[0] + shift, cells[1] + shift};
+      product.multiply(unpooled, shifted, right + (chunk * taps + tap) % 2 * Tile::kColumns * Tile::kDepth);
     }
   }
 
@@ -148,7 +147,7 @@ int mma_shared_bytes(const Stage<T>& op, const PhaseTiling& tiling) {
   using Tile = MatrixTile<T>;
   const int cells = tiling.together * tiling.pooled.area() * Tile::kDepth;
   return round_up(tiling.together * int(sizeof(Corner)), 16) + cells * int(sizeof(T)) + (op.switches ? cells : 0) +
-         int(sizeof(T)) * Tile::kPitch * (tiling.together * tiling.unpooled.area() + 2 * Tile::kColumns);
+         int(sizeof(T)) * Tile::kDepth * (tiling.together * tiling.unpooled.area() + 2 * Tile::kColumns);
 }
 
 // The tiling with the least products and unpooled cells, of those that leave room for four blocks on a multiprocessor
@@ -174,8 +173,10 @@ PhaseTiling mma_tiling(const Stage<T>& op, int most_shared_bytes) {
         tiling.pooled = {most_pooled(tiling.unpooled.rows, op.pool.rows),
                          most_pooled(tiling.unpooled.columns, op.pool.columns)};
         const int64_t blocks = int64_t(ceil_div(op.batch, tiling.together)) * tiling.tiles.area();
-        const int64_t work = blocks * (64 * ceil_div(op.conv.taps(), op.conv.rows.stride * op.conv.columns.stride) +
-                                       tiling.together * tiling.unpooled.area());
+        const int64_t work = blocks *
+                             (64 * ceil_div(op.conv.taps(), op.conv.rows.stride * op.conv.columns.stride) +
+                              tiling.together * tiling.unpooled.area()) *
+                             (columns % 8 ? 5 : 4);  // eight rows of a product from two lines share banks
         if (work < least && mma_shared_bytes(op, tiling) <= limit) {
           least = work;
           best = tiling;

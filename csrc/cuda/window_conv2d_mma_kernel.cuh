@@ -44,9 +44,9 @@ __device__ __forceinline__ void stage_cell(const T* from, int channels, const T*
     const bool valid = from && channel < channels;
     const T* const at = valid ? from + channel : somewhere;
     if constexpr (kCount)
-      copy_async<kCount * sizeof(T)>(to + channel, at, valid);
+      copy_async<kCount * sizeof(T)>(to + i, at, valid);
     else
-      to[channel] = valid ? *at : from_float<T>(0.f);
+      to[i] = valid ? *at : from_float<T>(0.f);
   }
 }
 
@@ -56,8 +56,8 @@ __global__ void __launch_bounds__(128, 4)
   using Tile = MatrixTile<T>;
   constexpr int kRowsOfThread = 2;  // a thread copies a quarter of the cells of two rows
   SharedMemory shared;
-  T* const left = shared.take<T>(2 * Tile::kRows * Tile::kPitch, "cells");
-  T* const right = shared.take<T>(2 * Tile::kColumns * Tile::kPitch, "filters");
+  T* const left = shared.take<T>(2 * Tile::kRows * Tile::kDepth, "cells");
+  T* const right = shared.take<T>(2 * Tile::kColumns * Tile::kDepth, "filters");
 
   const int thread = threadIdx.x, part = thread % 4;
   const int group = blockIdx.y / shape.blocks(), first_output = int(blockIdx.y) % shape.blocks() * Tile::kColumns;
@@ -82,13 +82,13 @@ __global__ void __launch_bounds__(128, 4)
     const int tap = step / chunks, first = step % chunks * Tile::kDepth;
     const int ky = tap / op.conv.columns.kernel, kx = tap % op.conv.columns.kernel;
     stage_filters(block + int64_t(tap) * Tile::kColumns * shape.padded_channels + first, shape.padded_channels,
-                  right + step % 2 * Tile::kColumns * Tile::kPitch);
+                  right + step % 2 * Tile::kColumns * Tile::kDepth);
 #pragma unroll
     for (int i = 0; i < kRowsOfThread; ++i) {
       const T* const cell =
           op.cells.find(places[i], rows[i] + ky * op.conv.rows.dilation, columns[i] + kx * op.conv.columns.dilation);
       const T* const from = cell ? cell + group * op.channels + first : nullptr;
-      T* const to = left + (step % 2 * Tile::kRows + thread / 4 + i * 32) * Tile::kPitch;
+      T* const to = left + step % 2 * Tile::kRows * Tile::kDepth + Tile::place(thread / 4 + i * 32, part);
       if (op.cell_bytes == 16)
         stage_cell<T, Tile::kPack>(from, op.channels - first, op.cells.values, part, to);
       else if (op.cell_bytes == 4)
@@ -105,9 +105,9 @@ __global__ void __launch_bounds__(128, 4)
     wait_copies<0>();
     __syncthreads();
     if (step + 1 < steps) stage(step + 1);
-    const T* const cells = left + step % 2 * Tile::kRows * Tile::kPitch;
-    const T* const both[2] = {cells + product.row(0) * Tile::kPitch, cells + product.row(1) * Tile::kPitch};
-    product.multiply(both, right + step % 2 * Tile::kColumns * Tile::kPitch);
+    const int both[2] = {product.row(0), product.row(1)};
+    product.multiply(left + step % 2 * Tile::kRows * Tile::kDepth, both,
+                     right + step % 2 * Tile::kColumns * Tile::kDepth);
   }
 
   const int all_outputs = op.groups * op.outputs;
@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(128, 4)
 template <class T>
 void window_conv_mma(const WindowConv<T>& op, const FilterShape& shape, const T* filters, Stream stream) {
   using Tile = MatrixTile<T>;
-  const int shared_bytes = 2 * (Tile::kRows + Tile::kColumns) * Tile::kPitch * int(sizeof(T));
+  const int shared_bytes = 2 * (Tile::kRows + Tile::kColumns) * Tile::kDepth * int(sizeof(T));
   launch("window_conv2d", window_conv_mma_kernel<T>,
          grid_of(ceil_div<int64_t>(op.pixels(), Tile::kRows), int64_t(op.groups) * shape.blocks()), Tile::kThreads,
          shared_bytes, stream, op, shape, filters);

@@ -14,6 +14,11 @@ import pytest
 HERE = Path(__file__).parent
 
 
+pytestmark = pytest.mark.skipif(
+    os.environ.get("SIMT_BUILDS") != "1", reason="two more builds and runs, minutes long: `make emulate` runs them"
+)
+
+
 @pytest.fixture(autouse=True)
 def _needs_a_compiler() -> None:
     if compilation.compiler() is None:

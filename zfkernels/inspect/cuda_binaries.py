@@ -13,14 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+
+def _shared(float32: int, narrow: int) -> dict[str, int]:
+    return {"float32": float32, "float16": narrow, "bfloat16": narrow}
+
+
 # By kernel: its op, and the threads and bytes of dynamic shared memory by dtype of its launch on the headline shape
 # (ZFNet's first and second stage, a square of 32 pixels, 3 x 3 filters; tests/simt/test_traffic.py launches them).
 KERNELS: dict[str, tuple[str, int, dict[str, int]]] = {
-    "conv_transpose_fma_kernel": ("unpool_relu_conv_transpose2d", 128, {}),
-    "conv_transpose_mma_kernel": ("unpool_relu_conv_transpose2d", 128, {}),
+    "conv_transpose_fma_kernel": ("unpool_relu_conv_transpose2d", 128, _shared(34336, 32400)),
+    "conv_transpose_mma_kernel": ("unpool_relu_conv_transpose2d", 128, _shared(12576, 17232)),
     "window_conv_fma_kernel": ("window_conv2d", 128, {}),
-    "window_conv_mma_kernel": ("window_conv2d", 128, {}),
-    "occluded_conv_kernel": ("occluded_conv2d", 256, {}),
+    "window_conv_mma_kernel": ("window_conv2d", 128, _shared(12288, 16384)),
+    "occluded_conv_kernel": ("occluded_conv2d", 256, _shared(45136, 45136)),
     "constant_outputs_kernel": ("occluded_conv2d", 128, {}),
     "window_max_pool_kernel": ("window_max_pool2d", 256, {}),
     "max_pool_kernel": ("max_pool2d_with_switches", 256, {}),
@@ -141,10 +146,11 @@ def wide_loads(code: list[Instruction]) -> dict[str, int]:
 
 def name_of(mangled: str) -> tuple[str, str, str] | None:
     """Kernel, dtype and the rest of the template's arguments of a mangled name; None for what is not listed."""
-    found = re.match(r"_ZN9zfkernels4cuda\d+(\w+?_kernel)I(f|6__half|13__nv_bfloat16)(\w*?)E", mangled)
+    pattern = r"_ZN9zfkernels4cuda\d+(\w+?_kernel)I(f|6__half|13__nv_bfloat16)((?:L[a-z]\d+E)*)E"
+    found = re.match(pattern, mangled)
     if found is None or found[1] not in KERNELS:
         return None
-    return found[1], DTYPES[found[2]], "".join(re.findall(r"L\w(\d+)E?", found[3]))
+    return found[1], DTYPES[found[2]], "_".join(re.findall(r"L[a-z](\d+)E", found[3]))
 
 
 def records(library: Path, cuobjdump: Path) -> Iterator[dict[str, Any]]:
