@@ -5,8 +5,6 @@
 A program pools a tile of outputs that lie side by side in memory. Channels last: the rows of the tile are places and
 its columns channels, so that each cell of the window is read and each result written 16 bytes wide. Contiguous: the
 rows are planes and the columns places. Which element wins is decided in float32, which holds all smaller types.
-
-Versions tried: contiguous maps turned to channels last first (three passes over memory in place of one, dropped).
 """
 
 from __future__ import annotations

@@ -5,8 +5,6 @@
 
 All maps are channels last. The rows of a tile are places of all windows, one after the other, its columns channels. A
 place decides once per cell whether it reads the window or the frame: one pointer, one load of 16 bytes.
-
-Versions tried: two masked loads, one from the window and one from the frame (twice the load instructions, dropped).
 """
 
 from __future__ import annotations
