@@ -10,6 +10,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,12 @@ class Instruction:
 
     @property
     def kind(self) -> str:
-        return next((name for name, pattern in CLASSES.items() if re.match(pattern, self.text)), "other")
+        return _class_of(self.text.split(maxsplit=1)[0])
+
+
+@cache
+def _class_of(opcode: str) -> str:
+    return next((name for name, pattern in CLASSES.items() if re.match(pattern, opcode)), "other")
 
 
 _LINE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(.*?);\s+/\* 0x[0-9a-f]{16} \*/\n\s+/\* 0x([0-9a-f]{16}) \*/")
