@@ -178,7 +178,8 @@ def records(library: Path, cuobjdump: Path) -> Iterator[dict[str, Any]]:
             name: numbers for name, *numbers in _USAGE.findall(_run(cuobjdump, "-res-usage", "-arch", arch, library))
         }
         listing = _run(cuobjdump, "-sass", "-arch", arch, library)
-        for mangled, text in re.findall(r"Function : (\S+)\n(.*?)(?=\tFunction : |\Z)", listing, re.DOTALL):
+        for function in listing.split("Function : ")[1:]:
+            mangled, _, text = function.partition("\n")
             name = name_of(mangled)
             if name is None:
                 continue
