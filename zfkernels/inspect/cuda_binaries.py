@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -159,12 +159,13 @@ def name_of(mangled: str) -> tuple[str, str, str] | None:
     return found[1], DTYPES[found[2]], "_".join(re.findall(r"L[a-z](\d+)E", found[3]))
 
 
-def records(library: Path, cuobjdump: Path) -> Iterator[dict[str, Any]]:
+def records(library: Path, cuobjdump: Path, archs: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
     """One record for each kernel, dtype and architecture in the library.
 
     Args:
         library: ``_C_cuda*.so``.
         cuobjdump: the tool, of CUDA's toolkit or Triton's.
+        archs: such as ``{"sm_90"}``; None: all that the library holds.
 
     Yields:
         kernel, op, family ("cuda"), arch, dtype, registers, spills (bytes of local memory of a thread), shared (bytes
@@ -173,7 +174,8 @@ def records(library: Path, cuobjdump: Path) -> Iterator[dict[str, Any]]:
     Raises:
         RuntimeError: the tool failed.
     """
-    for arch in sorted(set(re.findall(r"\bsm_\d+", _run(cuobjdump, "-lelf", library)))):
+    held = set(re.findall(r"\bsm_\d+", _run(cuobjdump, "-lelf", library)))
+    for arch in sorted(held if archs is None else held & set(archs)):
         usage = {
             name: numbers for name, *numbers in _USAGE.findall(_run(cuobjdump, "-res-usage", "-arch", arch, library))
         }
