@@ -32,7 +32,7 @@ def found(require: Callable[[str, object, str], None]) -> list[dict[str, Any]]:
     require("nvcc", libraries, "the extension zfkernels._C_cuda is not built")
     if tool is None:
         pytest.skip("cuobjdump was not found, neither CUDA's nor Triton's")
-    return list(records(libraries[0], tool))
+    return list(records(libraries[0], tool, {"sm_80", "sm_90"}))  # spills of all others stop the strict build
 
 
 def test_every_kernel_is_there(found: list[dict[str, Any]]) -> None:
@@ -46,7 +46,7 @@ def test_nothing_spills(found: list[dict[str, Any]]) -> None:
 
 
 def test_products_use_tensor_cores(found: list[dict[str, Any]]) -> None:
-    products = [record for record in found if record["kernel"] in TENSOR and record["arch"] != "sm_75"]
+    products = [record for record in found if record["kernel"] in TENSOR]
     assert products
     assert [record for record in products if not record["hot_loop"].get("tensor")] == []
 

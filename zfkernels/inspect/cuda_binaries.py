@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,12 @@ class Instruction:
 
     @property
     def kind(self) -> str:
-        return next((name for name, pattern in CLASSES.items() if re.match(pattern, self.text)), "other")
+        return _class_of(self.text.split(maxsplit=1)[0])
+
+
+@cache
+def _class_of(opcode: str) -> str:
+    return next((name for name, pattern in CLASSES.items() if re.match(pattern, opcode)), "other")
 
 
 _LINE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(.*?);\s+/\* 0x[0-9a-f]{16} \*/\n\s+/\* 0x([0-9a-f]{16}) \*/")
@@ -153,12 +159,13 @@ def name_of(mangled: str) -> tuple[str, str, str] | None:
     return found[1], DTYPES[found[2]], "_".join(re.findall(r"L[a-z](\d+)E", found[3]))
 
 
-def records(library: Path, cuobjdump: Path) -> Iterator[dict[str, Any]]:
+def records(library: Path, cuobjdump: Path, archs: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
     """One record for each kernel, dtype and architecture in the library.
 
     Args:
         library: ``_C_cuda*.so``.
         cuobjdump: the tool, of CUDA's toolkit or Triton's.
+        archs: such as ``{"sm_90"}``; None: all that the library holds.
 
     Yields:
         kernel, op, family ("cuda"), arch, dtype, registers, spills (bytes of local memory of a thread), shared (bytes
@@ -167,12 +174,14 @@ def records(library: Path, cuobjdump: Path) -> Iterator[dict[str, Any]]:
     Raises:
         RuntimeError: the tool failed.
     """
-    for arch in sorted(set(re.findall(r"\bsm_\d+", _run(cuobjdump, "-lelf", library)))):
+    held = set(re.findall(r"\bsm_\d+", _run(cuobjdump, "-lelf", library)))
+    for arch in sorted(held if archs is None else held & set(archs)):
         usage = {
             name: numbers for name, *numbers in _USAGE.findall(_run(cuobjdump, "-res-usage", "-arch", arch, library))
         }
         listing = _run(cuobjdump, "-sass", "-arch", arch, library)
-        for mangled, text in re.findall(r"Function : (\S+)\n(.*?)(?=\tFunction : |\Z)", listing, re.DOTALL):
+        for function in listing.split("Function : ")[1:]:
+            mangled, _, text = function.partition("\n")
             name = name_of(mangled)
             if name is None:
                 continue
