@@ -79,6 +79,7 @@ def cluster(require: Callable[[str, object, str], None]) -> Iterator[Any]:
     import ray
     from ray.cluster_utils import Cluster
 
+    os.environ.setdefault("RAY_worker_niceness", "0")  # a busy machine would let nice workers starve
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.add_node(num_cpus=1)
     here = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
