@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from zfkernels.inspect import cuda_binaries
-from zfkernels.inspect.cuda_binaries import KERNELS, TENSOR, hot_loop, instructions, name_of, occupancy, records
+from zfkernels.inspect.cuda_binaries import KERNELS, TENSOR, hot_loop, name_of, occupancy, records
+from zfkernels.inspect.sass import Code, instructions
 
 PACKAGE = Path(cuda_binaries.__file__).parent.parent
 
@@ -83,4 +84,4 @@ def test_the_hot_loop_of_a_listing() -> None:
         for i, line in enumerate(lines)
     )
     assert len(instructions(text)) == 5
-    assert hot_loop(instructions(text)) == {"instructions": 3, "stalls": 12, "float": 2, "branch": 1}
+    assert hot_loop(Code(instructions(text), 0, 0)) == {"instructions": 3, "stalls": 12, "float": 2, "branch": 1}

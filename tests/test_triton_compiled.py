@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import zfkernels  # noqa: F401
 from zfkernels.inspect import record as records
 from zfkernels.inspect.cases import CASES, launches_of
-from zfkernels.inspect.gpus import GPUS, resident_warps
+from zfkernels.inspect.gpus import GPUS, MULTIPROCESSORS, resident_warps
 from zfkernels.inspect.report import markdown
 from zfkernels.ops import _triton_launch
 
@@ -109,7 +109,7 @@ def test_fake_cuda_tensors_and_export(case: Any) -> None:
 
 
 def test_resident_warps() -> None:
-    gpu = GPUS["sm_90"]
+    gpu = MULTIPROCESSORS["sm_90"]
     assert resident_warps(gpu, 32, 4, 0) == 64
     assert resident_warps(gpu, 128, 4, 0) == 16
     assert resident_warps(gpu, 255, 8, 0) == 8

@@ -11,6 +11,29 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Multiprocessor:
+    """What one holds; ``shared`` and ``shared_of_block`` in bytes."""
+
+    shared: int
+    shared_of_block: int
+    warps: int = 64
+    blocks: int = 32
+    registers: int = 65536
+    reserved: int = 1024  # bytes of shared memory that the system takes for each block
+
+
+MULTIPROCESSORS = {
+    "sm_75": Multiprocessor(65536, 65536, 32, 16, reserved=0),
+    "sm_80": Multiprocessor(167936, 166912),
+    "sm_86": Multiprocessor(102400, 101376, 48, 16),
+    "sm_89": Multiprocessor(102400, 101376, 48, 24),
+    "sm_90": Multiprocessor(233472, 232448),
+    "sm_100": Multiprocessor(233472, 232448),
+    "sm_120": Multiprocessor(102400, 101376, 48, 24),
+}
+
+
+@dataclass(frozen=True)
 class Gpu:
     """``tensor``: multiply-adds per cycle and multiprocessor by dtype; bandwidth in bytes per second; clock in Hz."""
 
@@ -19,11 +42,6 @@ class Gpu:
     clock: float
     bandwidth: float
     tensor: dict[str, int]
-    registers: int = 65536
-    shared: int = 233472
-    shared_of_block: int = 232448
-    warps: int = 64
-    blocks: int = 32
 
     @property
     def fma(self) -> int:
@@ -40,21 +58,18 @@ def _tensor(half: int) -> dict[str, int]:
 
 
 GPUS = {
-    "sm_80": Gpu("A100", 108, 1.41e9, 2.039e12, _tensor(1024), shared=167936, shared_of_block=166912),
+    "sm_80": Gpu("A100", 108, 1.41e9, 2.039e12, _tensor(1024)),
     "sm_90": Gpu("H100", 132, 1.83e9, 3.35e12, _tensor(2048)),
     "sm_100": Gpu("B200", 148, 1.85e9, 8.0e12, _tensor(4096)),
-    "sm_120": Gpu(
-        "RTX 5090", 170, 2.41e9, 1.792e12, {"float16": 256, "bfloat16": 256, "float32": 128},
-        shared=102400, shared_of_block=101376, warps=48, blocks=24,
-    ),
-}  # fmt: skip
+    "sm_120": Gpu("RTX 5090", 170, 2.41e9, 1.792e12, {"float16": 256, "bfloat16": 256, "float32": 128}),
+}
 
 
-def resident_warps(gpu: Gpu, registers: int, warps: int, shared: int) -> int:
+def resident_warps(unit: Multiprocessor, registers: int, warps: int, shared: int) -> int:
     """Warps that one multiprocessor holds at once; 0 where a block does not fit."""
-    if shared > gpu.shared_of_block or registers > 255 or warps > 32:
+    if shared > unit.shared_of_block or registers > 255 or warps > 32:
         return 0
     of_warp = -(-max(registers, 1) * 32 // 256) * 256  # registers are given out 256 at a time, to a quarter each
-    by_registers = gpu.registers // 4 // of_warp * 4 // warps
-    by_shared = gpu.shared // (-(-(shared + 1024) // 128) * 128)
-    return min(gpu.warps // warps, by_registers, by_shared, gpu.blocks) * warps
+    by_registers = unit.registers // 4 // of_warp * 4 // warps
+    by_shared = unit.shared // max(1, -(-(shared + unit.reserved) // 128) * 128)
+    return min(unit.warps // warps, by_registers, by_shared, unit.blocks) * warps

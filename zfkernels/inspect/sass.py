@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 CLASSES = {
@@ -40,7 +41,12 @@ class Instruction:
 
     @property
     def kind(self) -> str:
-        return next((name for name, pattern in CLASSES.items() if re.match(pattern, self.text)), "other")
+        return _class_of(self.text.split(maxsplit=1)[0])
+
+
+@cache
+def _class_of(opcode: str) -> str:
+    return next((name for name, pattern in CLASSES.items() if re.match(pattern, opcode)), "other")
 
 
 @dataclass(frozen=True)
@@ -54,19 +60,21 @@ class Code:
     def mix(self) -> dict[str, int]:
         return count(self.instructions)
 
+    def loops(self) -> dict[tuple[int, int], list[Instruction]]:
+        """The bodies of all loops by their first and last address, in the order of the code."""
+        spans = set()
+        for instruction in self.instructions:
+            target = re.match(r"BRA\S*\s+(?:\S+,\s*)?.*?0x([0-9a-f]+)", instruction.text)
+            if target and int(target[1], 16) < instruction.address:
+                spans.add((int(target[1], 16), instruction.address))
+        return {span: [i for i in self.instructions if span[0] <= i.address <= span[1]] for span in sorted(spans)}
+
     def inner_loops(self) -> list[list[Instruction]]:
         """The bodies of the loops with arithmetic that hold no other such loop, in the order of the code.
 
         A loop without any waits for a barrier: it may lie inside a loop that computes.
         """
-        spans = []
-        for instruction in self.instructions:
-            target = re.match(r"BRA\S*\s+(?:\S+,\s*)?.*?0x([0-9a-f]+)", instruction.text)
-            if target and int(target[1], 16) < instruction.address:
-                spans.append((int(target[1], 16), instruction.address))
-        bodies = {
-            span: [i for i in self.instructions if span[0] <= i.address <= span[1]] for span in sorted(set(spans))
-        }
+        bodies = self.loops()
         busy = [span for span, body in bodies.items() if {"tensor", "float"} & set(count(body))]
         inner = [a for a in busy if not any(a != b and a[0] <= b[0] and b[1] <= a[1] for b in busy)]
         return [bodies[span] for span in inner]
@@ -92,6 +100,14 @@ def summary(loop: list[Instruction]) -> dict[str, int]:
     return {"instructions": len(loop), "stalls": sum(i.stall for i in loop), **count(loop)}
 
 
+def instructions(text: str) -> list[Instruction]:
+    """Those of one function, as ``cuobjdump -sass`` prints them."""
+    return [
+        Instruction(int(address, 16), re.sub(r"^@!?U?P\w+\s+", "", body), int(control, 16) >> 41 & 0xF)
+        for address, body, control in _LINE.findall(text)
+    ]
+
+
 def disassemble(cubin: bytes, tool: Path) -> Code:
     """The code of a cubin with one kernel; ``tool`` is cuobjdump.
 
@@ -101,18 +117,19 @@ def disassemble(cubin: bytes, tool: Path) -> Code:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        text, usage = _run(tool, "-sass", file.name), _run(tool, "-res-usage", file.name)
+        text, usage = run_tool(tool, "-sass", file.name), run_tool(tool, "-res-usage", file.name)
     found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", usage)
     if found is None:
         raise RuntimeError(f"disassemble: expected the usage of resources from {tool}, got {usage[:200]!r}")
-    instructions = [
-        Instruction(int(address, 16), re.sub(r"^@!?U?P\w+\s+", "", body), int(control, 16) >> 41 & 0xF)
-        for address, body, control in _LINE.findall(text)
-    ]
-    return Code(instructions, int(found[1]), int(found[3]))
+    return Code(instructions(text), int(found[1]), int(found[3]))
 
 
-def _run(*command: object) -> str:
+def run_tool(*command: object) -> str:
+    """What a tool prints.
+
+    Raises:
+        RuntimeError: it failed.
+    """
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{command[0]} failed: {done.stderr.strip()[:200]}")

@@ -12,7 +12,7 @@ import torch
 
 from zfkernels.inspect.cases import Case, launches_of
 from zfkernels.inspect.estimate import bound, estimate
-from zfkernels.inspect.gpus import GPUS, resident_warps
+from zfkernels.inspect.gpus import GPUS, MULTIPROCESSORS, resident_warps
 from zfkernels.inspect.record import Record
 from zfkernels.inspect.sass import Code, count, disassemble, summary
 
@@ -82,7 +82,7 @@ def inspect_case(case: Case, dtype: torch.dtype, arch: str) -> Record:
     loops = code.inner_loops()
     hot = max(loops, key=_arithmetic, default=[])
     gpu = GPUS[arch]
-    resident = resident_warps(gpu, code.registers, common["warps"], common["shared"])
+    resident = resident_warps(MULTIPROCESSORS[arch], code.registers, common["warps"], common["shared"])
     return Record(
         **common, registers=code.registers, spills=code.spills, occupancy=resident, mix=code.mix(),
         hot_loop=summary(hot) if hot else {}, wide_loads=code.wide_loads(), bound_us=bound(work, name, gpu),
