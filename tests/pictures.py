@@ -8,6 +8,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 KEYS = ["a/1.png", "a/10.png", "b/2.png", "c/d/3.png", "top.png"]
@@ -34,6 +35,20 @@ def make_folder(root: Path) -> Path:
     (root / ".hidden.png").write_bytes(b"x")
     (root / "__MACOSX").mkdir()
     (root / "__MACOSX" / "x.png").write_bytes(b"x")
+    return root
+
+
+def make_classes(root: Path, train: int, val: int, height: int, width: int) -> Path:
+    """Three classes of noise, each around a colour of its own: so many pictures of each to train and to validate."""
+    generator = torch.Generator().manual_seed(1)
+    for split, count in (("train", train), ("val", val)):
+        for label in range(3):
+            folder = root / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = torch.randint(0, 120, (height, width, 3), generator=generator)
+                pixels[:, :, label] += 120
+                Image.fromarray(pixels.to(torch.uint8).numpy()).save(folder / f"{index}.png")
     return root
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from pictures import make_classes
 from PIL import Image
 
 pytest.importorskip("lightning")
@@ -23,17 +24,7 @@ from zfkernels.training.images import LabelledImages
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("ablation")
-    generator = torch.Generator().manual_seed(1)
-    for split, count in (("train", 5), ("val", 2)):
-        for label in range(3):
-            folder = root / split / f"class{label}"
-            folder.mkdir(parents=True)
-            for n in range(count):
-                pixels = torch.randint(0, 120, (64, 64, 3), generator=generator)
-                pixels[..., label] += 120
-                Image.fromarray(pixels.to(torch.uint8).numpy()).save(folder / f"{n}.png")
-    return root
+    return make_classes(tmp_path_factory.mktemp("ablation"), 5, 2, 64, 64)
 
 
 def layers(name: str) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from pictures import make_classes
 from torch import Tensor, nn
 
 pytest.importorskip("lightning")
@@ -32,18 +32,7 @@ PAPERLIKE = dataclasses.replace(training.PAPER, epochs=3, batch_size=6, stored_s
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes of noise, each around a colour of its own: 8 pictures of each to train, 4 to validate."""
-    root = tmp_path_factory.mktemp("pictures")
-    generator = torch.Generator().manual_seed(1)
-    for split, count in (("train", 8), ("val", 4)):
-        for label in range(3):
-            folder = root / split / f"class{label}"
-            folder.mkdir(parents=True)
-            for index in range(count):
-                pixels = torch.randint(0, 120, (10, 12, 3), generator=generator)
-                pixels[:, :, label] += 120
-                Image.fromarray(pixels.to(torch.uint8).numpy()).save(folder / f"{index}.png")
-    return root
+    return make_classes(tmp_path_factory.mktemp("pictures"), 8, 4, 10, 12)
 
 
 class Interrupted(Exception):

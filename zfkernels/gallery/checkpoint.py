@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from zfkernels.data import Batch
 
 SECONDS = 10.0  # between two checkpoints; what a crash costs
 
@@ -60,6 +62,16 @@ class Progress:
             yield
         finally:
             self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - start
+
+    def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches; counts the time that is spent waiting for them."""
+        iterator = iter(batches)
+        while True:
+            with self.timed("waiting for images"):
+                batch = next(iterator, None)
+            if batch is None:
+                return
+            yield batch
 
     def save(self, path: Path) -> None:
         from safetensors.torch import save

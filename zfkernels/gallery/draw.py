@@ -92,12 +92,7 @@ class Studio:
 def draw(batches: Iterable[Batch], studio: Studio, checkpoint: Checkpoint, stage: Stage) -> None:
     """Draws every winner; each image is decoded and sent through the network once."""
     progress = checkpoint.progress
-    iterator = iter(batches)
-    while True:
-        with progress.timed("waiting for images"):
-            batch = next(iterator, None)
-        if batch is None:
-            return
+    for batch in progress.waiting(batches):
         with progress.timed("projecting and drawing"):
             studio.draw(batch)
         progress.notes.update(zip(batch.ids.tolist(), batch.labels, strict=True))

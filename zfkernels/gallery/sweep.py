@@ -116,12 +116,7 @@ class Sweeper:
 def sweep(batches: Iterable[Batch], sweeper: Sweeper, checkpoint: Checkpoint, stage: Stage) -> None:
     """One forward pass for each batch; memory does not grow with the number of images."""
     progress = checkpoint.progress
-    iterator = iter(batches)
-    while True:
-        with progress.timed("waiting for images"):
-            batch = next(iterator, None)
-        if batch is None:
-            return
+    for batch in progress.waiting(batches):
         sweeper.update(batch, progress)
         progress.notes.update(batch.skipped)
         progress.finish(batch.number)
