@@ -249,6 +249,8 @@ SAMPLES: dict[str, list[Sample]] = {
         ("any switches, many maps", {"size": (14, 13), "kernel": (3, 3), "channels": (70, 3),
                                      "pool": (3, 2, 1, 1, True)}, "junk"),
         ("blocks", {"size": (37, 41), "kernel": (3, 3), "channels": (70, 35), "padding": 1, "pool": OVERLAPPING}),
+        ("blocks of rows", {"size": (71, 22), "kernel": (7, 7), "channels": (20, 3), "padding": 1, "stride": 2,
+                            "pool": OVERLAPPING}),
         *(
             (f"windows, {name}", {"size": (19, 18), "window": (2, 3), "pool": (3, 2, 0, 1, True), **STRIDED, **options})
             for name, options in {

@@ -40,8 +40,7 @@ Filters<T> filter_layout(const Stage& stage) {
     most_channels =
         std::max<int64_t>(16, std::min<int64_t>(128, (int64_t(32) << 10) / (layout.width() * int64_t(sizeof(T)))));
   }
-  layout.block_channels =
-      round_up(ceil_div(stage.channels, ceil_div(stage.channels, most_channels)), Filters<T>::kLine);
+  layout.block_channels = round_up(ceil_div(stage.channels, ceil_div(stage.channels, most_channels)), Stage::kLine);
   return layout;
 }
 
@@ -128,14 +127,16 @@ Scratch<T> scratch_for(const Stage& stage, const Filters<T>& filters, const Pair
   const int64_t reaching = std::min(span[0], (rows + stage.conv.extent(0) - 2) / stage.conv.stride[0] + 1);
   Scratch<T> scratch = [&]() -> Scratch<T> {
     if (filters.flat) {
-      const int64_t sums = (rows + 2 * (stage.conv.extent(0) - 1)) * (columns + 2 * (stage.conv.extent(1) - 1));
+      const int64_t sums =
+          stage.held_rows(rows, filters.block_channels) * (columns + 2 * (stage.conv.extent(1) - 1)) * stage.outputs;
       return {half,
               Buffer<T>(slab),
-              Buffer<T>(sums * stage.outputs),
-              Buffer<T>(span[1] * filters.block_channels + Stage::kLine),
+              Buffer<T>(sums),
+              Buffer<T>(0),
               Buffer<T>(filters.blocks * filters.width()),
-              Buffer<int32_t>(span[1] * filters.block_channels + Stage::kLine),
-              Buffer<Cell>(span[1])};
+              Buffer<int32_t>(0),
+              Buffer<Cell>(0),
+              Buffer<ChannelSet>(span[1])};
     }
     const int64_t blocks = ceil_div(stage.channels, filters.block_channels);
     const int64_t cells = units * reaching * span[1];
@@ -145,7 +146,8 @@ Scratch<T> scratch_for(const Stage& stage, const Filters<T>& filters, const Pair
             Buffer<T>(cells * stage.channels),
             Buffer<T>(0),
             Buffer<int32_t>(cells * stage.channels),
-            Buffer<Cell>(cells * blocks)};
+            Buffer<Cell>(cells * blocks),
+            Buffer<ChannelSet>(0)};
   }();
   std::fill_n(scratch.slab.get(), slab, T(0));
   return scratch;

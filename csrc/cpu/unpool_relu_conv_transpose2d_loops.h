@@ -30,7 +30,7 @@ void scatter_line(const Stage& stage, const Unit<T>& unit, const Box& box, int64
                   int64_t pitch, const int32_t* place) {
   const auto& vs = stage.value_stride;
   const auto& ss = stage.switch_stride;
-  const int64_t down = stage.pool.stride[0] * pitch, right = stage.pool.stride[1] * Filters<T>::kLine;
+  const int64_t down = stage.pool.stride[0] * pitch, right = stage.pool.stride[1] * Stage::kLine;
   const auto put = [&](Range is, Range js, const T* values, int64_t by_channel, int64_t by_row, int64_t by_column) {
     if (is.size() == 0 || js.size() == 0) return;
     const uint8_t* switches = unit.switches + channel * ss[0] + is.lo * ss[1] + js.lo * ss[2];
@@ -66,7 +66,7 @@ void scatter_line(const Stage& stage, const Unit<T>& unit, const Box& box, int64
 template <class T, class RowDone>
 void unpool(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t channel, int64_t count,
             const Scratch<T>& scratch, const RowDone& row_done) {
-  constexpr int64_t kLine = Filters<T>::kLine;
+  constexpr int64_t kLine = Stage::kLine;
   const Sliding& pool = stage.pool;
   Box pooled;  // the pooling windows that reach a wanted cell
   for (int axis : {0, 1}) {
@@ -115,7 +115,7 @@ void unpool(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t 
 template <class T>
 ZFK_INLINE int64_t nonzero_channels(const T* cell, int64_t line_stride, int64_t lines, bool rectify, T* values,
                                     int32_t* channels) {
-  constexpr int32_t kLine = Filters<T>::kLine;
+  constexpr int32_t kLine = Stage::kLine;
   int64_t kept = 0;
   for (int32_t line = 0; line < lines; ++line)
     kept += keep_nonzero(cell + line * line_stride, rectify, line * kLine, values + kept, channels + kept);
@@ -166,17 +166,28 @@ void add_tap(const Cell* cells, const Cell* end, const T* values, const int32_t*
   }
 }
 
-// Some vectors of the footprints of a row of cells: each list of channels, times their filters, added to the outputs
-// row[cell->column * outputs + offset of the vector]. Lanes that belong to no tap are masked: 0 * inf must not get
-// there.
+// Some vectors of the footprints of a row of cells: each cell's nonzero channels, times their filters, added to the
+// outputs to[column * step + offset of the vector]. Lanes that belong to no tap are masked: 0 * inf must not get there.
 template <class T, int kVectors>
-void add_footprints(const Cell* cells, const Cell* end, const T* values, const int32_t* channels, const T* filters,
-                    int64_t filter_stride, T* row, int64_t outputs, const int64_t* offsets, const T* masks) {
+void add_footprints(const Row<T>& row, const ChannelSet* nonzero, const T* filters, int64_t filter_stride, T* to,
+                    int64_t step, const int64_t* offsets, const T* masks) {
   using Bits = Vector<std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>;
-  for (const Cell* cell = cells; cell != end; ++cell) {
+  for (int64_t x = 0; x < row.xs.size(); ++x, to += step) {
+    if ((nonzero[x][0] | nonzero[x][1]) == 0) continue;
     Vector<T> sums[kVectors] = {};
-    multiply<T, kVectors>(sums, values + cell->first, channels + cell->first, cell->count, filters, filter_stride);
-    T* to = row + cell->column * outputs;
+    const T* cell = row.cells + x * Stage::kLine;
+    const T* filter = filters;
+    for (uint64_t channels : nonzero[x]) {
+      for (; channels != 0; channels &= channels - 1) {
+        const int64_t channel = __builtin_ctzll(channels);
+        const T value = cell[channel / Stage::kLine * row.line_stride + channel % Stage::kLine];
+        const T* of_channel = filter + channel * filter_stride;
+#pragma GCC unroll 16
+        for (int v = 0; v < kVectors; ++v) sums[v] += value * load(of_channel + v * kLanes<T>);
+      }
+      cell += 64 / Stage::kLine * row.line_stride;
+      filter += 64 * filter_stride;
+    }
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v)
       store(to + offsets[v], load(to + offsets[v]) + Vector<T>(Bits(sums[v]) & Bits(load(masks + v * kLanes<T>))));
@@ -240,34 +251,48 @@ void run_flat_tile(const Stage& stage, const Filters<T>& filters, const Unit<T>*
     offsets[v] = v / vectors_per_row * conv.dilation[0] * pitch + first;
     std::memset(masks + v * kLanes<T>, 0xff, (run - first < kLanes<T> ? run - first : kLanes<T>)*sizeof(T));
   }
+  T* const sums = scratch.sums.get();
+  const int64_t all_rows = rows + 2 * top, held = stage.held_rows(rows, filters.block_channels);
   for (int64_t u = tile.units.lo; u < tile.units.hi; ++u) {
     const Unit<T>& unit = units[u];
-    std::memset(scratch.sums.get(), 0, (rows + 2 * top) * pitch * sizeof(T));
+    std::memset(sums, 0, held * pitch * sizeof(T));
+    int64_t first = 0;  // the row, counted from the margin's, that `sums` begins with
+    const auto write_until = [&](int64_t row) {
+      while (first < row) {
+        const int64_t count = row - first < held ? row - first : held;
+        const Range written = Range{first, first + count} & Range{top, top + rows};
+        if (written.size() > 0)
+          write_out<T>(sums + (written.lo - first) * pitch + left * outputs, {pitch, outputs}, outputs,
+                       unit.out + (tile.rows.lo + written.lo - top) * stage.out_stride[1], stage.out_stride,
+                       written.size(), columns);
+        std::memmove(sums, sums + count * pitch, (held - count) * pitch * sizeof(T));
+        std::memset(sums + (held - count) * pitch, 0, count * pitch * sizeof(T));
+        first += count;
+      }
+    };
     for (int64_t channel = 0; channel < stage.channels; channel += filters.block_channels) {
       const int64_t rest = stage.channels - channel;
       const int64_t count = rest < filters.block_channels ? rest : filters.block_channels;
-      const int64_t lines = ceil_div(count, Filters<T>::kLine);
+      const int64_t lines = ceil_div(count, Stage::kLine);
       unpool(stage, unit, reaching(stage, unit, tile.rows), channel, count, scratch, [&](const Row<T>& row) {
-        Cell made{0, int32_t(row.xs.lo * conv.stride[1] - conv.padding[1] - unit.origin[1]), 0, 0, 0};
-        const T* cell = row.cells;
-        int64_t cells = 0;
-        for (int64_t x = row.xs.lo; x < row.xs.hi; ++x, cell += Filters<T>::kLine, made.column += conv.stride[1]) {
-          made.count =
-              int32_t(nonzero_channels(cell, row.line_stride, lines, stage.rectify, scratch.values.get() + made.first,
-                                       scratch.channels.get() + made.first));
-          if (made.count > 0) scratch.cells[cells++] = made;
-          made.first += made.count;
+        ChannelSet* nonzero = scratch.nonzero.get();
+        for (int64_t x = 0; x < row.xs.size(); ++x) {
+          nonzero[x] = {};
+          for (int64_t line = 0; line < lines; ++line)
+            nonzero[x][line / 4] |=
+                uint64_t(nonzero_bits(row.cells + line * row.line_stride + x * Stage::kLine, stage.rectify))
+                << line % 4 * 16;
         }
-        T* to = scratch.sums.get() + left * outputs +
-                (row.y * conv.stride[0] - conv.padding[0] - unit.origin[0] - tile.rows.lo + top) * pitch;
+        const int64_t y = row.y * conv.stride[0] - conv.padding[0] - unit.origin[0] - tile.rows.lo + top;
+        if (y + conv.extent(0) > first + held) write_until(y);
+        T* to = sums + (y - first) * pitch +
+                (row.xs.lo * conv.stride[1] - conv.padding[1] - unit.origin[1] + left) * outputs;
         for (int64_t b = 0; b < filters.blocks; ++b)
-          add_footprints(scratch.cells.get(), scratch.cells.get() + cells, scratch.values.get(), scratch.channels.get(),
-                         filters.data + channel * row_width + b * width, row_width, to, outputs,
-                         offsets.data() + b * filters.vectors, masks + b * width);
+          add_footprints(row, nonzero, filters.data + channel * row_width + b * width, row_width, to,
+                         conv.stride[1] * outputs, offsets.data() + b * filters.vectors, masks + b * width);
       });
     }
-    write_out<T>(scratch.sums.get() + top * pitch + left * outputs, {pitch, outputs}, outputs,
-                 unit.out + tile.rows.lo * stage.out_stride[1], stage.out_stride, rows, columns);
+    write_until(all_rows);
   }
 }
 
@@ -284,7 +309,7 @@ void run_blocked_tile(const Stage& stage, const Filters<T>& filters, const Unit<
   for (int64_t channel = 0; channel < stage.channels; channel += filters.block_channels) {
     const int64_t rest = stage.channels - channel;
     const int64_t count = rest < filters.block_channels ? rest : filters.block_channels;
-    const int64_t lines = ceil_div(count, Filters<T>::kLine);
+    const int64_t lines = ceil_div(count, Stage::kLine);
     for (int64_t u = tile.units.lo; u < tile.units.hi; ++u) {
       const Unit<T>& unit = units[u];
       unpool(stage, unit, reaching(stage, unit, tile.rows), channel, count, scratch, [&](const Row<T>& row) {
@@ -292,7 +317,7 @@ void run_blocked_tile(const Stage& stage, const Filters<T>& filters, const Unit<
                   int32_t(row.xs.lo * conv.stride[1] - conv.padding[1] - unit.origin[1]), int32_t(u - tile.units.lo), 0,
                   kept};
         const T* cell = row.cells;
-        for (int64_t x = row.xs.lo; x < row.xs.hi; ++x, cell += Filters<T>::kLine, made.column += conv.stride[1]) {
+        for (int64_t x = row.xs.lo; x < row.xs.hi; ++x, cell += Stage::kLine, made.column += conv.stride[1]) {
           made.count =
               int32_t(nonzero_channels(cell, row.line_stride, lines, stage.rectify, scratch.values.get() + made.first,
                                        scratch.channels.get() + made.first));

@@ -35,6 +35,14 @@ struct Stage {
     return rows > 1 ? rows : 1;
   }
   static constexpr int64_t kSlabBytes = int64_t(64) << 10;
+
+  // How many rows of a flat tile's sums, margins included, are in memory at a time. All of them if the filters of all
+  // channels do not make one block: rows are then finished by the last block only.
+  int64_t held_rows(int64_t rows, int64_t block_channels) const {
+    const int64_t all = rows + 2 * (conv.extent(0) - 1), few = conv.extent(0) + kHeldRows;
+    return channels > block_channels || all < few ? all : few;
+  }
+  static constexpr int64_t kHeldRows = 16;
 };
 
 // One group of channels of one image or window. Cells are counted in their whole map.
@@ -63,11 +71,10 @@ struct Filters {
   int64_t lanes;           // outputs in a vector
   int64_t vectors;         // held in registers at a time
   int64_t blocks;          // of outputs (flat: passes)
-  int64_t block_channels;  // a multiple of kLine
+  int64_t block_channels;  // a multiple of Stage::kLine
   T* data;                 // of the group
 
-  static constexpr int64_t kLine = 16;           // channels are unpooled in lines of this many
-  static constexpr int64_t kMostChannels = 128;  // of a block
+  static constexpr int64_t kMostChannels = 128;  // of a block; a ChannelSet holds them
   int64_t width() const { return vectors * lanes; }
 };
 
@@ -88,13 +95,17 @@ struct Cell {
   int64_t first;
 };
 
+// Channels of a block, a bit each.
+using ChannelSet = std::array<uint64_t, 2>;
+
 // Memory of one worker, for tiles of one size.
 template <class T>
 struct Scratch {
   int64_t half;                         // of a line of channels in the slab, in elements; see unpool
   Buffer<T> slab, sums, values, masks;  // masks: of flat filters, a lane each
   Buffer<int32_t> channels;
-  Buffer<Cell> cells;
+  Buffer<Cell> cells;          // of a blocked tile
+  Buffer<ChannelSet> nonzero;  // of a flat tile: of a row's cells
 };
 
 }  // namespace zfkernels::cpu::deconv

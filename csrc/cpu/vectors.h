@@ -40,6 +40,28 @@ struct KeptLanes {
 inline constexpr KeptLanes kKeptLanes;
 #endif
 
+// Which of 16 elements are > 0 or NaN if `positive`, else which are not zero: a bit each.
+template <class T>
+ZFK_INLINE uint32_t nonzero_bits(const T* from, bool positive) {
+#if ZFK_VECTOR_BYTES == 64
+  if constexpr (std::is_same_v<T, float>) {
+    const __m512 x = _mm512_loadu_ps(from), zero = _mm512_setzero_ps();
+    return positive ? _mm512_cmp_ps_mask(x, zero, _CMP_NLE_UQ) : _mm512_cmp_ps_mask(x, zero, _CMP_NEQ_UQ);
+  }
+#elif ZFK_VECTOR_BYTES == 32
+  if constexpr (std::is_same_v<T, float>) {
+    const auto bits = [&](const float* half) {
+      const __m256 x = _mm256_loadu_ps(half), zero = _mm256_setzero_ps();
+      return _mm256_movemask_ps(positive ? _mm256_cmp_ps(x, zero, _CMP_NLE_UQ) : _mm256_cmp_ps(x, zero, _CMP_NEQ_UQ));
+    };
+    return uint32_t(bits(from)) | uint32_t(bits(from + 8)) << 8;
+  }
+#endif
+  uint32_t bits = 0;
+  for (int32_t i = 0; i < 16; ++i) bits |= uint32_t(positive ? !(from[i] <= 0) : from[i] != 0) << i;
+  return bits;
+}
+
 // Appends those of 16 elements that are > 0 or NaN if `positive`, else those that are not zero, and their numbers
 // (first, first + 1, …) to two lists; returns how many. The lists need room for 16 more.
 template <class T>
