@@ -31,18 +31,19 @@ IMAGES = 9
 class Case:
     model: str
     layer: str
+    maps: int | None  # the first so many; None: all
     full_frame_sample: int  # units of the full-frame path that are timed and scaled up
     rounds: int = 3
 
     @property
     def group(self) -> str:
-        return f"projections-{self.model}-{self.layer}-all-maps-{IMAGES}-images-float32"
+        return f"projections-{self.model}-{self.layer}-{self.maps or 'all'}-maps-{IMAGES}-images-float32"
 
 
 CASES = (
-    Case("alexnet", "features.10", 288),
-    Case("alexnet", "features.6", 288),
-    Case("alexnet", "features.0", 288),
+    *(Case("alexnet", f"features.{i}", None, 96) for i in (0, 3, 6, 8, 10)),
+    *(Case("zfnet", f"features.{i}", 64, 64) for i in (0, 4, 8, 10, 12)),
+    *(Case("vgg16", f"features.{i}", 16, 32, rounds=2) for i in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)),
 )
 
 
@@ -90,7 +91,7 @@ def race(case: Case) -> tuple[Race, int]:
         images = torch.randn(IMAGES, 3, 224, 224, generator=torch.Generator().manual_seed(turn))
         with torch.inference_mode():
             frames = FullFrames(model.features, layer, images)
-            top = frames.top.flatten(2)
+            top = frames.top[:, : case.maps].flatten(2)
             place = top.argmax(2).flatten()
         image, channel = (t.flatten() for t in torch.meshgrid(*map(torch.arange, top.shape[:2]), indexing="ij"))
         width = frames.top.shape[3]
