@@ -52,13 +52,14 @@ def kill_after(seconds: float, out: Path, options: list[str]) -> str:
         assert run.stdout is not None
         stages.extend(event["stage"] for event in map(json.loads, run.stdout) if event.get("event") == "stage")
 
-    listener = threading.Thread(target=listen)
+    listener = threading.Thread(target=listen, daemon=True)  # its workers may keep the pipe open for a while
     listener.start()
     while run.poll() is None and cpu_seconds(run.pid) < seconds:
         time.sleep(0.02)
     run.send_signal(signal.SIGKILL)
-    listener.join()
-    return stages[-1] if run.wait() == -signal.SIGKILL else f"ended with {run.returncode}"
+    end = stages[-1] if run.wait() == -signal.SIGKILL else f"ended with {run.returncode}"
+    listener.join(timeout=0.1)
+    return end
 
 
 def contents(folder: Path) -> dict[str, str]:
