@@ -112,6 +112,13 @@ def test_unusable_files_are_skipped_with_a_reason(tmp_path: Path, name: str) -> 
     assert "\n" not in reason
 
 
+def test_what_is_no_file_is_skipped_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to("nowhere")
+    (batch,) = stream(open_source(tmp_path), SMALL, workers=0)
+    assert batch.skipped == [(0, "No such file or directory"), (1, "not a regular file")]
+
+
 def test_a_batch_without_usable_images(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"x")
     (batch,) = stream(open_source(tmp_path), SMALL, workers=0)

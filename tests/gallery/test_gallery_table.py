@@ -15,8 +15,12 @@ from small import DEAD, LAYERS, OPTIONS, SIZE, SMALL, small_network
 from torch import Tensor, nn
 
 import zfkernels as zf
-from zfkernels.data import open_source, stream
+from zfkernels.data import Batch, open_source, stream
 from zfkernels.gallery import Gallery, build_gallery, default_layers
+from zfkernels.gallery.checkpoint import Progress
+from zfkernels.gallery.layers import select_layers
+from zfkernels.gallery.sweep import Sweeper
+from zfkernels.trace import trace_model
 
 
 def all_activations(photos: Path) -> tuple[dict[str, Tensor], list[int], Tensor]:
@@ -119,6 +123,31 @@ def test_maps_of_a_concatenation_have_the_field_of_their_branch(photos: Path, tm
         assert (row["top"], row["bottom"]) == (max(0, row["row"] - reach[0]), min(SIZE, row["row"] + reach[0] + 1))
         assert (row["left"], row["right"]) == (max(0, row["col"] - reach[1]), min(SIZE, row["col"] + reach[1] + 1))
     assert gallery.info["layers"][0]["rectified"]
+
+
+class Both(nn.Module):
+    """A convolution that is read before and after it is rectified, and one that only its rectifier reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.rectifier = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()
+
+    def forward(self, images: Tensor) -> Tensor:
+        before = self.first(images)
+        return self.rectifier(self.second(nn.functional.relu(before) - before))
+
+
+def test_rectifiers_in_place_spoil_nothing(photos: Path) -> None:
+    trace = trace_model(Both().eval())
+    names = ["first", "relu", "second", "rectifier"]
+    sweeper = Sweeper(trace, select_layers(trace, names, (SIZE, SIZE)), 4, 16)
+    images = torch.cat([batch.images for batch in stream(open_source(photos), SMALL, workers=0)])
+    sweeper.update(Batch(images, torch.arange(len(images)), [], []), Progress())
+    for topk, maps in zip(sweeper.topks, trace.activations(images, names).values(), strict=True):
+        best = maps.amax((2, 3)).T.sort(descending=True).values[:, :4].double()
+        torch.testing.assert_close(topk.compute().values, best)
+    assert sweeper.in_place == {"rectifier"}
 
 
 def test_dead_maps_are_listed_and_not_drawn(gallery: Gallery) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from filelock import FileLock
 from PIL import Image
 from small import LAYERS, OPTIONS, small_network
 
-from zfkernels.gallery import Gallery, build_gallery, checkpoint, draw
+from zfkernels.gallery import Gallery, build_gallery, checkpoint, draw, workplace
 from zfkernels.gallery.checkpoint import Progress
 
 HERE = Path(__file__).parent
@@ -116,7 +117,15 @@ def test_another_run_is_refused_and_fresh_starts_anew(
     assert gallery.info["run"]["options"]["top_k"] == options["top_k"]
 
 
-def test_two_runs_in_one_folder(photos: Path, tmp_path: Path) -> None:
+def test_a_lock_that_the_workers_of_a_killed_run_still_hold_is_waited_for(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / ".lock", thread_local=False).acquire().lock
+    threading.Timer(0.5, lock.release).start()
+    with workplace.workplace(tmp_path) as place:
+        assert place.out == tmp_path
+
+
+def test_two_runs_in_one_folder(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workplace, "PATIENCE", 0.1)
     with (
         FileLock(tmp_path / ".lock"),
         pytest.raises(OSError, match="build_gallery: expected out in which no other run works, got"),

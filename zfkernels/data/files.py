@@ -114,6 +114,8 @@ def _sample(key: str) -> str:
 
 def reason_of(error: BaseException) -> str:
     """Why an image cannot be used, in one line."""
+    if isinstance(error, OSError) and error.strerror:  # without the path, so that equal reasons are counted together
+        return error.strerror
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import os
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -67,7 +68,10 @@ class Folder(Store):
                 yield printable(relative), relative
 
     def read(self, place: str, limit: int) -> bytes:
-        with open(self.path / place, "rb") as file:
+        path = self.path / place
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise OSError("not a regular file")
+        with open(path, "rb") as file:
             return file.read(limit)
 
     def mark(self, place: str) -> object:

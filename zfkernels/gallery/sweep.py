@@ -19,6 +19,7 @@ from zfkernels.trace import Step, Trace
 # Images that go through the network together on a CPU, whatever the batch: libraries choose other loops for other
 # shapes, which round otherwise. It is also where a CPU is fastest: larger maps leave its caches.
 CPU_BLOCK = 16
+MAKES_NEW = ("conv", "linear", "batch_norm", "cat")  # kinds of steps whose result is memory of its own
 
 
 @dataclass
@@ -55,6 +56,7 @@ class Sweeper:
             self.steps.setdefault(trace.resolve(layer.name), []).append(index)
         needed = {name: {step.name for step in trace.needed_for([name])} - {name} for name in self.steps}
         self.ends = [name for name in self.steps if not any(name in before for before in needed.values())]
+        self.in_place = {step.name for step in trace.steps if _overwrites(trace, step)}
         self.reset()
 
     def reset(self) -> None:
@@ -77,9 +79,10 @@ class Sweeper:
         images = images.to(self.parameter.device, self.parameter.dtype, memory_format=self.memory_format)
 
         def watch(step: Step, inputs: tuple[Any, ...]) -> Any:
+            value = torch.relu_(*inputs) if step.name in self.in_place else None
             if step.name not in self.steps:
-                return None
-            value = step.call(*inputs)
+                return value
+            value = step.call(*inputs) if value is None else value
             with progress.timed("top-k"):  # while the maps are warm, and so that none has to be kept
                 for index in self.steps[step.name]:
                     self.topks[index].update(value[: len(ids)], ids)
@@ -111,6 +114,14 @@ class Sweeper:
         other.load(tensors)
         for topk, more in zip(self.topks, other.topks, strict=True):
             topk.merge(more)
+
+
+def _overwrites(trace: Trace, step: Step) -> bool:
+    """Whether a rectifier may write to its input: nobody else reads that, and it is no view of what others read."""
+    if not step.rectifies:
+        return False
+    (name,) = step.inputs
+    return trace.by_name[name].kind in MAKES_NEW and trace.users[name] == (step.name,) and name != trace.output
 
 
 def sweep(batches: Iterable[Batch], sweeper: Sweeper, checkpoint: Checkpoint, stage: Stage) -> None:

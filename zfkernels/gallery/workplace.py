@@ -19,6 +19,8 @@ NAME = "build_gallery"
 STATE, LOCK, RUN = ".unfinished", ".lock", "run.json"
 # gallery.json comes last: where it is, the rest is too.
 ENTRIES = ("maps", "images", "topk.parquet", "index.html", "gallery.json")
+# Seconds to wait for the lock: the workers of a run that was killed hold it until they notice.
+PATIENCE = 20.0
 
 
 class Workplace:
@@ -101,7 +103,7 @@ def workplace(out: Path) -> Iterator[Workplace]:
     filelock = require("filelock", "viz")
     made = make_folder(out, NAME)
     place = Workplace(out)
-    lock = filelock.FileLock(out / LOCK, blocking=False)
+    lock = filelock.FileLock(out / LOCK, timeout=PATIENCE)
     try:
         with lock:
             yield place

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-EMPTY = torch.iinfo(torch.int64).max  # the image id of a place that is not taken yet; sorts behind every other
+EMPTY = -1  # the image id of a place that is not taken yet
+# Channels, values, image ids and positions of activations that may enter the lists.
+Candidates = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class TopK:
     between images go to the lowest id, ties within a map to the first place in row-major order. NaN activations are
     counted and never ranked. Each image may be fed once. The state lies on the CPU in constant memory.
 
+    What beats the last entry of its list waits until there are as many such candidates as entries: sorting them in
+    costs more than finding them. After N images that has happened about log2(N / k) times.
+
     Args:
         channels: Number of feature maps, C.
         k: Activations to keep for each map, ≥ 1.
@@ -69,6 +74,7 @@ class TopK:
         self._nans = torch.zeros(self.channels, dtype=torch.int64)
         self._fired = torch.zeros(self.channels, dtype=torch.int64)
         self._images = torch.zeros((), dtype=torch.int64)
+        self._waiting: list[Candidates] = []
 
     def update(
         self,
@@ -84,7 +90,7 @@ class TopK:
         activations = self._checked(activations, image_ids)
         if len(image_ids) == 0:
             return
-        # The maximum of a map is read once for all; its place is looked up only for the few maps that enter the list.
+        # The maximum of a map is read once for all; its place is looked up only for the few that may enter the list.
         values = activations.amax((2, 3)).double().cpu()
         if values.isnan().any():
             nan = activations.isnan()
@@ -93,22 +99,19 @@ class TopK:
             values = activations.amax((2, 3)).double().cpu()
         self._fired += (values > 0).sum(0)
         self._images += len(image_ids)
-        ids = image_ids.cpu()[:, None].expand_as(values)
+        ids = image_ids.cpu()
         last_value, last_id = self._values[:, -1], self._ids[:, -1]
-        enters = (values > last_value) | ((values == last_value) & (ids < last_id))
-        enters &= values > float("-inf")
+        enters = (values > last_value) | ((values == last_value) & (ids[:, None] < last_id))
         image, channel = enters.nonzero(as_tuple=True)
         if len(image) == 0:
             return
-        width = activations.shape[3]
-        on_device = image.to(activations.device), channel.to(activations.device)
-        place = activations[on_device].flatten(1).argmax(1).cpu()
-        positions = torch.zeros(*values.shape, 2, dtype=torch.int64)
-        positions[image, channel] = torch.stack([place // width, place % width], 1)
-        values = values.masked_fill(~enters, float("-inf"))
-        ids = ids.masked_fill(~enters, EMPTY)
-        changed = enters.any(0).nonzero()[:, 0]
-        self._absorb(changed, values.T[changed], ids.T[changed], positions.transpose(0, 1)[changed])
+        rows, columns = activations.shape[2:]
+        maps = activations[image.to(activations.device), channel.to(activations.device)]
+        place = maps.reshape(-1, rows * columns).argmax(1).cpu()
+        positions = torch.stack([place // columns, place % columns], 1)
+        self._waiting.append((channel, values[image, channel], ids[image], positions))
+        if sum(len(part[0]) for part in self._waiting) >= self._ids.numel():
+            self._settle()
 
     def merge(self, other: TopK) -> None:
         """Takes in what ``other`` has seen, as if this one had seen it.
@@ -124,18 +127,20 @@ class TopK:
         self._nans += other._nans
         self._fired += other._fired
         self._images += other._images
-        self._absorb(torch.arange(self.channels), other._values, other._ids, other._positions)
+        self._waiting += (other._own(), *other._waiting)
+        self._settle()
 
     def compute(self) -> Ranking:
         """The ranking of what was seen so far."""
-        image_ids = self._ids.masked_fill(self._ids == EMPTY, -1)
+        self._settle()
         return Ranking(
-            self._values.clone(), image_ids, self._positions.clone(), self._nans.clone(), self._fired.clone(),
+            self._values.clone(), self._ids.clone(), self._positions.clone(), self._nans.clone(), self._fired.clone(),
             int(self._images),
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Tensor]:
         """The state as tensors, to be saved; ``load_state_dict`` takes it."""
+        self._settle()
         return {
             "values": self._values.clone(),
             "image_ids": self._ids.clone(),
@@ -159,16 +164,26 @@ class TopK:
         self._values, self._ids = state["values"].clone(), state["image_ids"].clone()
         self._positions, self._nans = state["positions"].clone(), state["nans"].clone()
         self._fired, self._images = state["fired"].clone(), state["images"].clone()
+        self._waiting = []
 
-    def _absorb(self, channels: Tensor, values: Tensor, ids: Tensor, positions: Tensor) -> None:
-        """Takes in candidates [len(channels), n] of some of the maps."""
-        values, ids = torch.cat([self._values[channels], values], 1), torch.cat([self._ids[channels], ids], 1)
-        positions = torch.cat([self._positions[channels], positions], 1)
-        by_id = ids.argsort(1)
-        by_value = values.gather(1, by_id).argsort(dim=1, descending=True, stable=True)
-        best = by_id.gather(1, by_value)[:, : self.k]
-        self._values[channels], self._ids[channels] = values.gather(1, best), ids.gather(1, best)
-        self._positions[channels] = positions.gather(1, best[..., None].expand(-1, -1, 2))
+    def _own(self) -> Candidates:
+        """The entries of all lists, by channel."""
+        channel = torch.arange(self.channels).repeat_interleave(self.k)
+        return channel, self._values.flatten(), self._ids.flatten(), self._positions.flatten(0, 1)
+
+    def _settle(self) -> None:
+        """Sorts what waits into the lists."""
+        if not self._waiting:
+            return
+        columns = zip(self._own(), *self._waiting, strict=True)
+        channel, values, ids, positions = (torch.cat(column) for column in columns)
+        order = ids.argsort()
+        order = order[values[order].argsort(descending=True, stable=True)]
+        order = order[channel[order].argsort(stable=True)]
+        first = torch.searchsorted(channel[order], torch.arange(self.channels))
+        best = order[first[:, None] + torch.arange(self.k)]  # there are k or more of each channel: its own entries
+        self._values, self._ids, self._positions = values[best], ids[best], positions[best]
+        self._waiting = []
 
     def _checked(self, activations: Tensor, image_ids: Tensor) -> Tensor:
         if not activations.is_floating_point():
