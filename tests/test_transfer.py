@@ -194,6 +194,7 @@ def test_commands(pictures: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     record = json.loads((tmp_path / "out" / "transfer.json").read_text())
     assert (record["images"], record["classes"], record["seed"]) == (12, 2, 0)
+    assert (record["data"], record["test_per_class"]) == (pictures.name, 50)  # no path of one machine
     assert record["results"][0]["layer"] == "3"  # the last rectifier
     with open(tmp_path / "out" / "transfer.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

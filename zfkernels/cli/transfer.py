@@ -84,16 +84,18 @@ def transfer(
         features.values[name], features.labels, train_per_class=train_per_class, folds=folds, classifier=classifier,
         progress=not as_json, **split,
     )  # fmt: skip
-    results = {f"{model}, {name}, {classifier}": found}
+    results: dict[str, tuple[str | None, Transfer]] = {f"{model}, {name}, {classifier}": (name, found)}
     if scratch_epochs is not None:
-        results[f"{model} from scratch"] = _scratch(
-            model, data, features, train_per_class, scratch_folds, scratch_epochs, not as_json, **split
+        fresh = _scratch(
+            model, chosen[0], features, train_per_class, scratch_folds, scratch_epochs, not as_json, **split
         )
-    record = _record(model, data, features, grid, seed, {title: (name, result) for title, result in results.items()})
+        results[f"{model} from scratch, {scratch_epochs} epochs"] = None, fresh
+    record = _record(model, chosen[0], features, grid, seed, test_per_class, results)
     with staged(out, TRANSFER_FILES, "transfer") as folder:
         published = {n: PUBLISHED[n] for n in train_per_class if n in PUBLISHED}
-        transfer_figure(results, published=published).savefig(folder / TRANSFER_FILES[0], dpi=130)
-        write_csv(folder / TRANSFER_FILES[1], COLUMNS, _rows({title: (name, r) for title, r in results.items()}))
+        figure = transfer_figure({title: result for title, (_, result) in results.items()}, published=published)
+        figure.savefig(folder / TRANSFER_FILES[0], dpi=130)
+        write_csv(folder / TRANSFER_FILES[1], COLUMNS, _rows(results))
         write_json(folder / TRANSFER_FILES[2], record)
     options.report({"out": str(out), **record}, _text(record, out / TRANSFER_FILES[0]), as_json)
 
@@ -129,12 +131,12 @@ def probe(
         )
         for classifier in classifiers.split(",")
     }  # fmt: skip
-    flat = {
+    flat: dict[str, tuple[str | None, Transfer]] = {
         f"{layer}, {classifier}": (layer, found)
         for classifier, result in results.items()
         for layer, found in zip(result.layers, result.transfers, strict=True)
     }
-    record = _record(model, data, features, grid, seed, flat)
+    record = _record(model, chosen[0], features, grid, seed, test_per_class, flat)
     with staged(out, PROBE_FILES, "probe") as folder:
         titled = {f"{model}, {classifier}": result for classifier, result in results.items()}
         probe_figure(titled).savefig(folder / PROBE_FILES[0], dpi=130)
@@ -190,7 +192,7 @@ def _features(
 
 
 def _scratch(
-    model: str, data: str, features: Features, train_per_class: tuple[int, ...], folds: int, epochs: int,
+    model: str, source: ImageSource, features: Features, train_per_class: tuple[int, ...], folds: int, epochs: int,
     progress: bool, **split: Any,
 ) -> Transfer:  # fmt: skip
     """The same network, trained on the same images of each fold alone."""
@@ -204,7 +206,7 @@ def _scratch(
     if model != "zfnet64":
         raise ValueError(f"transfer: expected model zfnet64 to train from scratch, got {model}")
     recipe = SMALL.with_budget(epochs, 64)
-    pixels, classes = _pixels(data, features.ids, recipe.stored_size), len(features.classes)
+    pixels, classes = _pixels(source, features.ids, recipe.stored_size), len(features.classes)
     found = torch.zeros(len(train_per_class), folds, classes, dtype=torch.float64)
     for s, count in enumerate(train_per_class):
         splits = folds_of(features.labels, train_per_class=count, folds=folds, **split)
@@ -218,16 +220,15 @@ def _scratch(
     return Transfer("scratch", torch.tensor(list(train_per_class)), found.mean(2), found.mean(1))
 
 
-def _pixels(data: str, ids: Tensor, side: int) -> Tensor:  # uint8 [N, 3, side, side]
+def _pixels(source: ImageSource, ids: Tensor, side: int) -> Tensor:  # uint8 [N, 3, side, side]
     import torch
     from torchvision.transforms.v2 import functional as F
 
-    source = options.open_data(data, None)
     pictures = (source.load(n)[0] for n in ids.tolist())
     return torch.stack([F.pil_to_tensor(F.center_crop(F.resize(p, [side]), [side])) for p in pictures])
 
 
-def _rows(results: dict[str, tuple[str, Transfer]]) -> Any:
+def _rows(results: dict[str, tuple[str | None, Transfer]]) -> Any:
     for title, (layer, result) in results.items():
         for s, count in enumerate(result.train_per_class.tolist()):
             for fold, value in enumerate(result.accuracy[s].tolist()):
@@ -235,11 +236,12 @@ def _rows(results: dict[str, tuple[str, Transfer]]) -> Any:
 
 
 def _record(
-    model: str, data: str, features: Features, grid: int, seed: int, results: dict[str, tuple[str, Transfer]]
-) -> dict[str, Any]:
+    model: str, source: ImageSource, features: Features, grid: int, seed: int, test_per_class: int,
+    results: dict[str, tuple[str | None, Transfer]],
+) -> dict[str, Any]:  # fmt: skip
     return {
-        "model": model, "data": data, "images": len(features.labels), "classes": len(features.classes), "grid": grid,
-        "seed": seed, "skipped": list(features.skipped),
+        "model": model, "data": source.name, "images": len(features.labels), "classes": len(features.classes),
+        "grid": grid, "seed": seed, "test_per_class": test_per_class, "skipped": list(features.skipped),
         "results": [
             {
                 "network": title, "layer": layer, "classifier": result.classifier,
