@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import Callable
@@ -77,7 +78,7 @@ def transfer(
     network, preprocess = options.load_model(model, weights, device)
     preprocess = resized(preprocess, size)
     name = layer or last_rectifier(network, preprocess)
-    chosen = choose(data, exclude, per_class)
+    chosen = choose("transfer", data, exclude, per_class, preprocess)
     features = _features(network, preprocess, (name,), chosen, grid, cache, batch_size, workers, not as_json)
     split: dict[str, Any] = {"test_per_class": test_per_class, "seed": seed, "names": features.classes}
     found = measure(
@@ -122,7 +123,7 @@ def probe(
     network, preprocess = options.load_model(model, weights, device)
     preprocess = resized(preprocess, size)
     names = tuple(layers.split(",")) if layers else rectifiers(network, preprocess)
-    chosen = choose(data, exclude, per_class)
+    chosen = choose("probe", data, exclude, per_class, preprocess)
     features = _features(network, preprocess, names, chosen, grid, cache, batch_size, workers, not as_json)
     results = {
         classifier: layer_probe(
@@ -165,8 +166,19 @@ def resized(preprocess: Preprocess, size: int | None) -> Preprocess:
     return preprocess if size is None else dataclasses.replace(preprocess, size=size, resize=size)
 
 
-def choose(data: str, exclude: str, per_class: int | None) -> tuple[ImageSource, list[int]]:
-    """The source, and the images of it whose class, the folder that they lie in, is not left out."""
+def choose(
+    command: str, data: str, exclude: str, per_class: int | None, preprocess: Preprocess
+) -> tuple[ImageSource, list[int]]:
+    """The source, and the images of it whose class, the folder that they lie in, is not left out.
+
+    Raises:
+        ValueError: There is none; or the first one, whose size is likely to be that of all, is smaller than what the
+            network takes.
+    """
+    from PIL.Image import Image
+
+    from zfkernels.data import UnreadableImageError
+
     source, left_out = options.open_data(data, None), exclude.split(",")
     seen: Counter[str] = Counter()
     ids = []
@@ -175,6 +187,15 @@ def choose(data: str, exclude: str, per_class: int | None) -> tuple[ImageSource,
         seen[name] += 1
         if name not in left_out and (per_class is None or seen[name] <= per_class):
             ids.append(image_id)
+    if not ids:
+        raise ValueError(f"{command}: expected data with images of other classes than {', '.join(left_out)}, got none")
+    with contextlib.suppress(UnreadableImageError):  # it will be left out and named
+        picture, _ = source.load(ids[0])
+        if isinstance(picture, Image) and min(picture.size) < preprocess.size:
+            raise ValueError(
+                f"{command}: expected images of at least {preprocess.size} pixels, which the network takes "
+                f"(--size: a smaller input), got {source.keys[ids[0]]} of {picture.width}x{picture.height}"
+            )
     return source, ids
 
 
