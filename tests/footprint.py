@@ -31,11 +31,13 @@ def footprints(trace: Trace, size: Pair, channels: int = 3) -> dict[str, Tensor]
 def bounding_boxes(masks: Tensor) -> Boxes:
     """The smallest boxes that hold what is true in ``masks`` [P, h, w]; empty ones are all zeros."""
     lo, hi = [], []
-    for mask in masks:
-        rows, columns = mask.any(1).nonzero().flatten().tolist(), mask.any(0).nonzero().flatten().tolist()
-        lo.append([rows[0], columns[0]] if rows else [0, 0])
-        hi.append([rows[-1] + 1, columns[-1] + 1] if rows else [0, 0])
-    return Boxes(torch.tensor(lo), torch.tensor(hi))
+    for other in (2, 1):
+        hit = masks.any(other)  # [P, rows], then [P, columns]
+        places = torch.arange(hit.shape[1])
+        lo.append(torch.where(hit, places, hit.shape[1]).amin(1))
+        hi.append(torch.where(hit, places + 1, 0).amax(1))
+    some = (hi[0] > 0)[:, None]
+    return Boxes(torch.stack(lo, 1) * some, torch.stack(hi, 1))
 
 
 @functools.cache

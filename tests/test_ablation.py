@@ -147,6 +147,8 @@ def test_commands(pictures: Path, tmp_path: Path) -> None:
         app, ["train", *base, "--classes", "2", "--per-class", "4", "--keep-epochs", "1", "--out", str(run)]
     )
     assert trained.exit_code == 0, trained.output
+    with Image.open(run / "learning_curve.png") as figure:
+        assert figure.width > 500
     record = json.loads((run / "run.json").read_text())
     assert (record["limit_classes"], record["limit_per_class"], len(record["classes"])) == (2, 4, 2)
     assert [path.name for path in (run / "evolution").iterdir()] == ["epoch-001.safetensors"]

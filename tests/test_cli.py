@@ -197,10 +197,13 @@ def test_help_names_every_command() -> None:
 
 
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zfkernels import gallery
     from zfkernels.data import photos
 
+    default_layers = gallery.default_layers
+    monkeypatch.setattr(gallery, "default_layers", lambda *arguments: default_layers(*arguments)[:1])
     monkeypatch.setattr(photos, "PHOTOS", ("chelsea.png", "coffee.png"))
-    monkeypatch.setattr(photos, "SCALES", (1, 1 / 2, 1 / 4))
+    monkeypatch.setattr(photos, "SCALES", (1, 1 / 2))
     result = run("demo", "--out", tmp_path / "out", "--workers", 0)
     assert result.exit_code == 0, result.output
     for name in ("gallery/index.html", "gallery/topk.parquet", "gallery.png", "occlusion.png"):

@@ -16,13 +16,10 @@ import zfkernels as zf
 LAYERS = {
     "alexnet": ("features.10", "classifier.3"),
     "vgg11": ("features.15",),
-    "vgg16": ("features.22",),
     "vgg16_bn": ("features.26",),
-    "vgg19": ("features.27",),
     "resnet18": ("layer3.1.bn2", "fc"),
     "resnet50": ("layer2",),
     "resnext50_32x4d": ("layer2.0.conv2",),
-    "wide_resnet50_2": ("layer1",),
     "squeezenet1_0": ("features.5", "classifier"),
     "squeezenet1_1": ("features.12.expand3x3",),
     "googlenet": ("inception4a",),
@@ -42,7 +39,7 @@ LAYERS = {
 
 @pytest.mark.parametrize(("name", "layer"), [(name, layer) for name in LAYERS for layer in LAYERS[name]])
 def test_a_known_network(name: str, layer: str) -> None:
-    model, x = zoo.network(name), zoo.photos(2, zoo.SIZES[name])
+    model, x = zoo.network(name), zoo.photos(1, zoo.SIZES[name])
     net = zf.DeconvNet(model)
     units = some_units(net.trace.activations(x, [layer])[layer], 6)
     assert_projections(net.project(x, layer, units=units).dense(), projections(model, x, layer, units))

@@ -16,9 +16,9 @@ import zfkernels as zf
 from zfkernels.trace import UntraceableError
 
 
-@pytest.mark.parametrize("name", zoo.SIZES)
+@pytest.mark.parametrize("name", zoo.COMPUTED)
 def test_a_known_network(name: str) -> None:
-    model, x = zoo.network(name), zoo.photos(2, zoo.SIZES[name])
+    model, x = zoo.network(name), zoo.photos(1, zoo.SIZES[name])
     window, fill = (9, 7), torch.tensor([0.3, -0.9, 1.7], dtype=torch.float64)
     positions = everywhere(zoo.SIZES[name], window)
     found = zf.occlusion_sweep(model, x, window=window, positions=positions, fill=fill)
@@ -27,11 +27,11 @@ def test_a_known_network(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "side"),
-    [("alexnet", 224), ("squeezenet1_0", 224), ("resnet18", 224), ("mobilenet_v2", 224), ("inception_v3", 299)],
+    [("alexnet", 224), ("squeezenet1_0", 224), ("resnet18", 224), ("mobilenet_v2", 224), ("inception_v3", 149)],
 )
-def test_a_known_network_at_its_own_size(name: str, side: int) -> None:
+def test_a_square_that_is_small_against_the_frame(name: str, side: int) -> None:
     model, x = zoo.network(name, (side, side)), zoo.photos(1, (side, side))
-    positions = torch.tensor([[0, 0], [101, 57], [side - 6, 120], [90, side - 20]])
+    positions = torch.tensor([[0, 0], [101, 57], [side - 6, side // 2], [90, side - 20]])
     found = zf.occlusion_sweep(model, x, window=16, positions=positions)
     assert_exact(found, *dense_outputs(model, x, positions, (16, 16), 0.0))
 

@@ -156,6 +156,17 @@ def test_divergence_keeps_the_last_good_checkpoint(pictures: Path, tmp_path: Pat
         run(TinyNet(nan_at=1), pictures, tmp_path / "at once")
 
 
+def test_a_learning_curve_shows_losses_errors_and_rates() -> None:
+    from zfkernels.training.callbacks import LearningCurve
+    from zfkernels.viz import learning_curve_figure
+
+    names = LearningCurve.COLUMNS
+    rows = [dict(zip(names, row, strict=True)) for row in ((1, 0.1, 3, 2, 0.25, 0.5, 9), (2, 0.05, 2, 1, 0.5, 0.75, 9))]
+    lines = [[line.get_ydata() for line in axes.lines] for axes in learning_curve_figure(rows).axes]
+    expected = [[[3, 2], [2, 1]], [[75, 50], [50, 25]], [[0.1, 0.05]]]
+    assert [[list(values) for values in panel] for panel in lines] == expected
+
+
 class PlainModule(pl.LightningModule):
     """Somebody else's Lightning module."""
 

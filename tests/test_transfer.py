@@ -183,17 +183,20 @@ def test_an_unreadable_picture_is_left_out_and_named(pictures: Path, tmp_path: P
     assert [key for key, _ in found.skipped] == ["red/1.png"]
     with pytest.raises(ValueError, match="expected images with labels that can be read, got none"):
         extract_features(tiny(), open_source(tmp_path), SMALL, ["1"], ids=[1], workers=0)
+    with pytest.raises(ValueError, match="expected ids of at least one image, got none"):
+        extract_features(tiny(), open_source(tmp_path), SMALL, ["1"], ids=[], workers=0)
     with pytest.raises(ValueError, match="expected at least one layer and grid ≥ 1"):
         extract_features(tiny(), open_source(tmp_path), SMALL, [], workers=0)
 
 
 def test_commands(pictures: Path, tmp_path: Path) -> None:
     base = ["--model", f"{__name__}:tiny", "--data", str(pictures), "--folds", "2", "--workers", "0", "--json"]
-    base += ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
+    base += ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out"), "--size", "64"]
     result = CliRunner().invoke(app, ["transfer", *base, "--train-per-class", "2,4"])
     assert result.exit_code == 0, result.output
     record = json.loads((tmp_path / "out" / "transfer.json").read_text())
     assert (record["images"], record["classes"], record["seed"]) == (12, 2, 0)
+    assert (record["data"], record["test_per_class"]) == (pictures.name, 50)  # no path of one machine
     assert record["results"][0]["layer"] == "3"  # the last rectifier
     with open(tmp_path / "out" / "transfer.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -209,6 +212,14 @@ def test_commands(pictures: Path, tmp_path: Path) -> None:
     failed = CliRunner().invoke(app, ["transfer", *base, "--train-per-class", "6"])
     assert failed.exit_code == 1
     assert "got fewer of green (6), red (6)" in failed.output
+    none = CliRunner().invoke(app, ["transfer", *base, "--exclude", "red,green,BACKGROUND_Google"])
+    assert (none.exit_code, none.stderr) == (1, "Error: transfer: expected data with images of other classes than "
+                                                "red, green, BACKGROUND_Google, got none\n")  # fmt: skip
+    small = CliRunner().invoke(app, ["probe", *base, "--size", "65"])
+    assert (small.exit_code, small.stderr) == (
+        1, "Error: probe: expected images of at least 65 pixels, which the network takes (--size: a smaller input), "
+           "got green/0.png of 70x64\n",
+    )  # fmt: skip
     scratch = CliRunner().invoke(app, ["transfer", *base, "--train-per-class", "2", "--scratch-epochs", "1"])
     assert "expected model zfnet64 to train from scratch" in scratch.output
 

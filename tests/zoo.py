@@ -47,6 +47,15 @@ SIZES: dict[str, Pair] = {
     "vit": (32, 32),
 }
 
+# Deeper or wider only: nothing in them that vgg11, vgg16_bn and resnet50 lack. They are traced, but not computed with.
+COMPUTED = [name for name in SIZES if name not in ("vgg16", "vgg19", "wide_resnet50_2")]
+# Stages that go on with the same block: computed with the first two of them.
+STAGES = {
+    "resnet50": ("layer1", "layer2", "layer3", "layer4"),
+    "resnext50_32x4d": ("layer1", "layer2", "layer3", "layer4"),
+    "convnext_tiny": ("features.1", "features.3", "features.5", "features.7"),
+}
+
 
 @lru_cache(maxsize=8)
 def photos(count: int, size: Pair) -> Tensor:
@@ -62,9 +71,16 @@ def photos(count: int, size: Pair) -> Tensor:
 
 
 def network(name: str, size: Pair | None = None, dtype: torch.dtype = torch.float64) -> nn.Module:
-    """A network of ``SIZES`` in eval mode, with few classes, calibrated on photos of ``size`` (default: its own)."""
+    """A network of ``SIZES`` in eval mode, with few classes, calibrated on photos of ``size`` (default: its own).
+
+    The stages of ``STAGES`` keep their first two blocks.
+    """
     torch.manual_seed(0)
-    model = unloaded(name).to(dtype).to_empty(device="cpu")
+    model = unloaded(name)
+    for stage in STAGES.get(name, ()):
+        parent, _, key = stage.rpartition(".")
+        setattr(model.get_submodule(parent), key, model.get_submodule(stage)[:2])
+    model = model.to(dtype).to_empty(device="cpu")
     return wake(model, photos(4, size or SIZES[name]).to(dtype))
 
 

@@ -80,7 +80,8 @@ def extract_features(
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: No layers, an unknown layer, a grid below 1, images without labels, or no image that can be read.
+        ValueError: No layers, an unknown layer, a grid below 1, no images, images without labels, or no image that can
+            be read.
     """
     if not layers or grid < 1:
         raise ValueError(
@@ -91,6 +92,8 @@ def extract_features(
     shapes = trace.shapes(size)
     widths = [_width(shapes[trace.resolve(layer)], grid) for layer in layers]
     order = list(source.order if ids is None else ids)
+    if not order:
+        raise ValueError("extract_features: expected ids of at least one image, got none")
     common = _identity(model, source, order, preprocess, grid)
     folder = None if cache is None else Path(cache)
     stores = [

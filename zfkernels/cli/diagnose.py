@@ -70,6 +70,7 @@ def diagnose(
             results[title] = measure(network, loaded.images, batch_size=batch_size, progress=not as_json)
     verdicts = {title: verdict(result) for title, result in results.items()}
     record = {
+        "data": loaded.source,
         "images": len(loaded.keys),
         "networks": {title: {**numbers(results[title]), "verdict": verdicts[title]} for title in titles},
     }

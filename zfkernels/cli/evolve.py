@@ -64,7 +64,7 @@ def evolve(
     chosen = pick_maps(net, names, max(maps, follow), image_size=images.size, seed=seed)
     result = evolution(networks, images, chosen, batch_size=batch_size, progress=not as_json)
     record = {
-        "run": str(run), "epochs": result.epochs.tolist(), "images": len(images), "seed": seed,
+        "run": run.resolve().name, "epochs": result.epochs.tolist(), "images": len(images), "seed": seed,
         "layers": {
             layer.layer: {
                 "maps": layer.maps.tolist(),

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loaded:
-    """N images as a network takes them, [N, 3, H, W], with their keys and labels; (key, reason) of others."""
+    """N images of a source as a network takes them, [N, 3, H, W], with keys and labels; (key, reason) of others."""
 
+    source: str
     images: Tensor
     keys: list[str]
     labels: list[str | None]
@@ -42,7 +43,7 @@ def load_images(command: str, data: str, limit: int | None, preprocess: Preproce
         raise ValueError(f"{command}: expected images that can be read, got none: {skipped[0][1]}")
     keys = [source.keys[n] for batch in batches for n in batch.ids.tolist()]
     labels = [label for batch in batches for label in batch.labels]
-    return Loaded(torch.cat(images).to(device), keys, labels, skipped)
+    return Loaded(source.name, torch.cat(images).to(device), keys, labels, skipped)
 
 
 def known_classes(command: str, model: str, labels: Sequence[str | None]) -> Tensor:  # int64 [N]

@@ -75,7 +75,7 @@ def invariance(
             for transform in transforms.split(",")
         ]  # fmt: skip
     strips = {result.transform: _strip(result, loaded, preprocess, black, white) for result in results}
-    record = _record(model, data, loaded, results)
+    record = _record(model, loaded, results)
     with staged(out, FILES, "invariance") as folder:
         captions = [Path(key).stem for key in loaded.keys]
         invariance_figure(results, strips, captions).savefig(folder / FILES[0], dpi=110)
@@ -125,7 +125,7 @@ def _rows(results: list[Invariance], keys: list[str]) -> Any:
                     )  # fmt: skip
 
 
-def _record(model: str, data: str, loaded: Loaded, results: list[Invariance]) -> dict[str, Any]:
+def _record(model: str, loaded: Loaded, results: list[Invariance]) -> dict[str, Any]:
     from zfkernels.models import get_categories
 
     names = get_categories(model)
@@ -146,4 +146,7 @@ def _record(model: str, data: str, loaded: Loaded, results: list[Invariance]) ->
             "probability_kept": float(result.kept.mean()),
             "by_class": by_class,
         })  # fmt: skip
-    return {"model": model, "data": data, "images": len(loaded.keys), "results": entries, "skipped": loaded.skipped}
+    return {
+        "model": model, "data": loaded.source, "images": len(loaded.keys), "results": entries,
+        "skipped": loaded.skipped,
+    }  # fmt: skip

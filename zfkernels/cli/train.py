@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import click
@@ -17,6 +18,8 @@ batch_option = click.option(
 cache_option = click.option(
     "--cache", type=click.Path(path_type=Path), help="Folder for a decoded copy of the images; decoded on access else."
 )
+
+CURVE = Path("learning_curve.png")
 
 
 @click.command()
@@ -58,14 +61,16 @@ def train(
 ) -> None:
     """Trains a network with the paper's recipe, or zfnet64 with that for small images.
 
-    Goes on from the last checkpoint in --out where there is one.
+    Goes on from the last checkpoint in --out where there is one. At the end it draws learning_curve.png there.
     """
     import torch
 
     from zfkernels import training
     from zfkernels.data import open_source
+    from zfkernels.gallery.staging import staged
     from zfkernels.training.images import LabelledImages
     from zfkernels.training.recipe import default_recipe
+    from zfkernels.viz import learning_curve_figure
 
     source = open_source(data)
     outputs = len(LabelledImages(source, "train", 1, classes=classes).classes)
@@ -77,6 +82,10 @@ def train(
         max_minutes=max_minutes, keep_epochs=keep_epochs, limit_classes=classes, limit_per_class=per_class,
         resume=not fresh, progress=not as_json,
     )  # fmt: skip
+    with open(out / CURVE.with_suffix(".csv"), encoding="utf-8") as file:
+        curve = [{column: float(value) for column, value in row.items()} for row in csv.DictReader(file)]
+    with staged(out, (CURVE.name,), "train") as folder:
+        learning_curve_figure(curve, title=model).savefig(folder / CURVE.name, dpi=130)
     text = f"epoch {result['epoch']:.0f}: top-1 {result['val_top1']:.1%}, top-5 {result['val_top5']:.1%}; look at {out}"
     options.report(result, text, as_json)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import Callable
@@ -77,23 +78,25 @@ def transfer(
     network, preprocess = options.load_model(model, weights, device)
     preprocess = resized(preprocess, size)
     name = layer or last_rectifier(network, preprocess)
-    chosen = choose(data, exclude, per_class)
+    chosen = choose("transfer", data, exclude, per_class, preprocess)
     features = _features(network, preprocess, (name,), chosen, grid, cache, batch_size, workers, not as_json)
     split: dict[str, Any] = {"test_per_class": test_per_class, "seed": seed, "names": features.classes}
     found = measure(
         features.values[name], features.labels, train_per_class=train_per_class, folds=folds, classifier=classifier,
         progress=not as_json, **split,
     )  # fmt: skip
-    results = {f"{model}, {name}, {classifier}": found}
+    results: dict[str, tuple[str | None, Transfer]] = {f"{model}, {name}, {classifier}": (name, found)}
     if scratch_epochs is not None:
-        results[f"{model} from scratch"] = _scratch(
-            model, data, features, train_per_class, scratch_folds, scratch_epochs, not as_json, **split
+        fresh = _scratch(
+            model, chosen[0], features, train_per_class, scratch_folds, scratch_epochs, not as_json, **split
         )
-    record = _record(model, data, features, grid, seed, {title: (name, result) for title, result in results.items()})
+        results[f"{model} from scratch, {scratch_epochs} epochs"] = None, fresh
+    record = _record(model, chosen[0], features, grid, seed, test_per_class, results)
     with staged(out, TRANSFER_FILES, "transfer") as folder:
         published = {n: PUBLISHED[n] for n in train_per_class if n in PUBLISHED}
-        transfer_figure(results, published=published).savefig(folder / TRANSFER_FILES[0], dpi=130)
-        write_csv(folder / TRANSFER_FILES[1], COLUMNS, _rows({title: (name, r) for title, r in results.items()}))
+        figure = transfer_figure({title: result for title, (_, result) in results.items()}, published=published)
+        figure.savefig(folder / TRANSFER_FILES[0], dpi=130)
+        write_csv(folder / TRANSFER_FILES[1], COLUMNS, _rows(results))
         write_json(folder / TRANSFER_FILES[2], record)
     options.report({"out": str(out), **record}, _text(record, out / TRANSFER_FILES[0]), as_json)
 
@@ -120,7 +123,7 @@ def probe(
     network, preprocess = options.load_model(model, weights, device)
     preprocess = resized(preprocess, size)
     names = tuple(layers.split(",")) if layers else rectifiers(network, preprocess)
-    chosen = choose(data, exclude, per_class)
+    chosen = choose("probe", data, exclude, per_class, preprocess)
     features = _features(network, preprocess, names, chosen, grid, cache, batch_size, workers, not as_json)
     results = {
         classifier: layer_probe(
@@ -129,12 +132,12 @@ def probe(
         )
         for classifier in classifiers.split(",")
     }  # fmt: skip
-    flat = {
+    flat: dict[str, tuple[str | None, Transfer]] = {
         f"{layer}, {classifier}": (layer, found)
         for classifier, result in results.items()
         for layer, found in zip(result.layers, result.transfers, strict=True)
     }
-    record = _record(model, data, features, grid, seed, flat)
+    record = _record(model, chosen[0], features, grid, seed, test_per_class, flat)
     with staged(out, PROBE_FILES, "probe") as folder:
         titled = {f"{model}, {classifier}": result for classifier, result in results.items()}
         probe_figure(titled).savefig(folder / PROBE_FILES[0], dpi=130)
@@ -163,8 +166,19 @@ def resized(preprocess: Preprocess, size: int | None) -> Preprocess:
     return preprocess if size is None else dataclasses.replace(preprocess, size=size, resize=size)
 
 
-def choose(data: str, exclude: str, per_class: int | None) -> tuple[ImageSource, list[int]]:
-    """The source, and the images of it whose class, the folder that they lie in, is not left out."""
+def choose(
+    command: str, data: str, exclude: str, per_class: int | None, preprocess: Preprocess
+) -> tuple[ImageSource, list[int]]:
+    """The source, and the images of it whose class, the folder that they lie in, is not left out.
+
+    Raises:
+        ValueError: There is none; or the first one, whose size is likely to be that of all, is smaller than what the
+            network takes.
+    """
+    from PIL.Image import Image
+
+    from zfkernels.data import UnreadableImageError
+
     source, left_out = options.open_data(data, None), exclude.split(",")
     seen: Counter[str] = Counter()
     ids = []
@@ -173,6 +187,15 @@ def choose(data: str, exclude: str, per_class: int | None) -> tuple[ImageSource,
         seen[name] += 1
         if name not in left_out and (per_class is None or seen[name] <= per_class):
             ids.append(image_id)
+    if not ids:
+        raise ValueError(f"{command}: expected data with images of other classes than {', '.join(left_out)}, got none")
+    with contextlib.suppress(UnreadableImageError):  # it will be left out and named
+        picture, _ = source.load(ids[0])
+        if isinstance(picture, Image) and min(picture.size) < preprocess.size:
+            raise ValueError(
+                f"{command}: expected images of at least {preprocess.size} pixels, which the network takes "
+                f"(--size: a smaller input), got {source.keys[ids[0]]} of {picture.width}x{picture.height}"
+            )
     return source, ids
 
 
@@ -190,7 +213,7 @@ def _features(
 
 
 def _scratch(
-    model: str, data: str, features: Features, train_per_class: tuple[int, ...], folds: int, epochs: int,
+    model: str, source: ImageSource, features: Features, train_per_class: tuple[int, ...], folds: int, epochs: int,
     progress: bool, **split: Any,
 ) -> Transfer:  # fmt: skip
     """The same network, trained on the same images of each fold alone."""
@@ -204,7 +227,7 @@ def _scratch(
     if model != "zfnet64":
         raise ValueError(f"transfer: expected model zfnet64 to train from scratch, got {model}")
     recipe = SMALL.with_budget(epochs, 64)
-    pixels, classes = _pixels(data, features.ids, recipe.stored_size), len(features.classes)
+    pixels, classes = _pixels(source, features.ids, recipe.stored_size), len(features.classes)
     found = torch.zeros(len(train_per_class), folds, classes, dtype=torch.float64)
     for s, count in enumerate(train_per_class):
         splits = folds_of(features.labels, train_per_class=count, folds=folds, **split)
@@ -218,16 +241,15 @@ def _scratch(
     return Transfer("scratch", torch.tensor(list(train_per_class)), found.mean(2), found.mean(1))
 
 
-def _pixels(data: str, ids: Tensor, side: int) -> Tensor:  # uint8 [N, 3, side, side]
+def _pixels(source: ImageSource, ids: Tensor, side: int) -> Tensor:  # uint8 [N, 3, side, side]
     import torch
     from torchvision.transforms.v2 import functional as F
 
-    source = options.open_data(data, None)
     pictures = (source.load(n)[0] for n in ids.tolist())
     return torch.stack([F.pil_to_tensor(F.center_crop(F.resize(p, [side]), [side])) for p in pictures])
 
 
-def _rows(results: dict[str, tuple[str, Transfer]]) -> Any:
+def _rows(results: dict[str, tuple[str | None, Transfer]]) -> Any:
     for title, (layer, result) in results.items():
         for s, count in enumerate(result.train_per_class.tolist()):
             for fold, value in enumerate(result.accuracy[s].tolist()):
@@ -235,11 +257,12 @@ def _rows(results: dict[str, tuple[str, Transfer]]) -> Any:
 
 
 def _record(
-    model: str, data: str, features: Features, grid: int, seed: int, results: dict[str, tuple[str, Transfer]]
-) -> dict[str, Any]:
+    model: str, source: ImageSource, features: Features, grid: int, seed: int, test_per_class: int,
+    results: dict[str, tuple[str | None, Transfer]],
+) -> dict[str, Any]:  # fmt: skip
     return {
-        "model": model, "data": data, "images": len(features.labels), "classes": len(features.classes), "grid": grid,
-        "seed": seed, "skipped": list(features.skipped),
+        "model": model, "data": source.name, "images": len(features.labels), "classes": len(features.classes),
+        "grid": grid, "seed": seed, "test_per_class": test_per_class, "skipped": list(features.skipped),
         "results": [
             {
                 "network": title, "layer": layer, "classifier": result.classifier,

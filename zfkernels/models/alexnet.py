@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from zfkernels.models.network import ConvNet, contrast_normalization, initialize_
+from zfkernels.models.network import ConvNet, contrast_normalization, fully_connected, initialize_
 
 
 def alexnet2012(num_classes: int = 1000, *, units: int = 4096, dropout: float = 0.5) -> ConvNet:
@@ -40,14 +40,6 @@ def alexnet2012(num_classes: int = 1000, *, units: int = 4096, dropout: float = 
         nn.ReLU(inplace=True),
         nn.MaxPool2d(3, stride=2),
     )
-    classifier = nn.Sequential(
-        nn.Linear(256 * 6 * 6, units),
-        nn.ReLU(inplace=True),
-        nn.Dropout(dropout),
-        nn.Linear(units, units),
-        nn.ReLU(inplace=True),
-        nn.Dropout(dropout),
-        nn.Linear(units, num_classes),
-    )
+    classifier = fully_connected((256 * 6 * 6, units, units), num_classes, dropout)
     options: dict[str, int | tuple[int, ...]] = {"num_classes": num_classes, "units": units}
     return initialize_(ConvNet(features, classifier, input_size=224, options=options))

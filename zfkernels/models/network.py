@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -43,6 +44,20 @@ class ConvNet(nn.Module):
         images: Tensor,  # [N, 3, input_size, input_size], normalised
     ) -> Tensor:  # [N, classes], before the softmax
         return self.classifier(torch.flatten(self.features(images), 1))
+
+
+def fully_connected(widths: Sequence[int], num_classes: int, dropout: float) -> nn.Sequential:
+    """Layers 6, 7 and the output: each but the last with a rectifier and dropout behind it.
+
+    Args:
+        widths: Values that come in, then units of each hidden layer; one number: the output only.
+        num_classes: Outputs of the last layer.
+        dropout: Probability of dropping a hidden unit in training.
+    """
+    hidden = (
+        (nn.Linear(inputs, outputs), nn.ReLU(inplace=True), nn.Dropout(dropout)) for inputs, outputs in pairwise(widths)
+    )
+    return nn.Sequential(*(module for layer in hidden for module in layer), nn.Linear(widths[-1], num_classes))
 
 
 def contrast_normalization() -> nn.LocalResponseNorm:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from zfkernels.models.network import ConvNet, contrast_normalization, initialize_
+from zfkernels.models.network import ConvNet, contrast_normalization, fully_connected, initialize_
 
 
 def zfnet(
@@ -47,15 +47,7 @@ def zfnet(
         nn.ReLU(inplace=True),
         nn.MaxPool2d(3, stride=2),
     )
-    classifier = nn.Sequential(
-        nn.Linear(fifth * 6 * 6, units),
-        nn.ReLU(inplace=True),
-        nn.Dropout(dropout),
-        nn.Linear(units, units),
-        nn.ReLU(inplace=True),
-        nn.Dropout(dropout),
-        nn.Linear(units, num_classes),
-    )
+    classifier = fully_connected((fifth * 6 * 6, units, units), num_classes, dropout)
     options: dict[str, int | tuple[int, ...]] = {"num_classes": num_classes, "maps": maps, "units": units}
     return initialize_(ConvNet(features, classifier, input_size=224, options=options))
 

@@ -7,7 +7,13 @@ from pathlib import Path
 
 from torch import nn
 
-from zfkernels.models.network import BandedResponseNorm, ConvNet, contrast_normalization, initialize_
+from zfkernels.models.network import (
+    BandedResponseNorm,
+    ConvNet,
+    contrast_normalization,
+    fully_connected,
+    initialize_,
+)
 from zfkernels.models.weights_info import Weights
 
 
@@ -76,12 +82,7 @@ def zfnet64(
         nn.MaxPool2d(3, stride=2),
     )
     side = _side(64, strides)
-    widths = (later[-1] * side * side, *units)
-    hidden = (
-        (nn.Linear(inputs, outputs), nn.ReLU(inplace=True), nn.Dropout(dropout)) for inputs, outputs in pairwise(widths)
-    )
-    output = nn.Linear(widths[-1], num_classes)
-    classifier = nn.Sequential(*(module for layer in hidden for module in layer), output)
+    classifier = fully_connected((later[-1] * side * side, *units), num_classes, dropout)
     options: dict[str, int | tuple[int, ...]] = {
         "num_classes": num_classes, "maps": tuple(maps), "units": tuple(units), "first_filter": first_filter,
         "strides": tuple(strides),
@@ -90,7 +91,7 @@ def zfnet64(
     if weights is None:
         initialize_(model, std=None)
         # The output feeds a softmax, not a rectifier: small weights start it near the uniform distribution.
-        nn.init.normal_(output.weight, std=1e-2)
+        initialize_(classifier[-1:], std=1e-2)
         return model
     file = Weights.shipped("zfnet64").file if weights == "DEFAULT" else Path(weights)
     if not file.is_file():

@@ -16,6 +16,7 @@ from zfkernels.viz.tiles import (
     save_picture,
     stretch_projections,
 )
+from zfkernels.viz.training import learning_curve_figure
 from zfkernels.viz.transfer import probe_figure, transfer_figure
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "feature_sheet",
     "heat_tiles",
     "invariance_figure",
+    "learning_curve_figure",
     "map_sprite",
     "occlusion_figure",
     "occlusion_sheet",
