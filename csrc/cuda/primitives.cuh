@@ -92,6 +92,16 @@ __device__ __forceinline__ void store_vector(void* address, Vector value) {
   *static_cast<Vector*>(address) = value;
 }
 
+// Read-only global memory where `valid`, else zero.
+template <class T>
+__device__ __forceinline__ T load_if(bool valid, const T* address) {
+  return valid ? __ldg(address) : T(0.f);
+}
+template <class T>
+__device__ __forceinline__ void store_shared_if(bool valid, T* address, T value) {
+  if (valid) *address = value;
+}
+
 __device__ __forceinline__ void multiply_add(float& sum, float a, float b) {
   sum = fmaf(a, b, sum);
 }
@@ -208,7 +218,9 @@ inline void require(bool condition) {
   if (!condition) throw simt::Fault("an index lies outside of its tensor");
 }
 
+using simt::load_if;
 using simt::load_vector;
+using simt::store_shared_if;
 using simt::store_vector;
 
 __forceinline__ void multiply_add(float& sum, float a, float b) {

@@ -226,7 +226,7 @@ void Block::copy_async(void* to, const void* from, size_t bytes, size_t copied, 
   if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) % bytes)
     throw Fault("cp.async: expected addresses aligned to " + std::to_string(bytes) + " bytes");
   if (monitor()) {
-    if (copied) monitor()->access(from, copied, Access::load, pc);
+    copied ? monitor()->access(from, copied, Access::load, pc) : monitor()->skip(Access::load, false, pc);
     monitor()->copy_begins(to, bytes, pc);
   }
   std::memset(to, 0xff, bytes);

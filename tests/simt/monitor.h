@@ -17,6 +17,8 @@ struct Monitor {
   virtual void block_begins() = 0;
   virtual void block_ends() = 0;
   virtual void access(const void* address, size_t bytes, Access kind, void* pc) = 0;
+  // An access that a predicate keeps this lane from, while others of its warp make it.
+  virtual void skip(Access kind, bool shared, void* pc) = 0;
   // An asynchronous copy to shared memory: asked for, and arrived.
   virtual void copy_begins(const void* to, size_t bytes, void* pc) = 0;
   virtual void copy_lands(const void* to, size_t bytes) = 0;

@@ -83,10 +83,9 @@ std::string Record::json() const {
   // Several instructions of one line, such as those of an unrolled loop, are one entry.
   std::map<std::string, int64_t> faults;
   for (const auto& [what, count] : races.found) faults[what.first + " at " + source_line(what.second)] += count;
-  std::map<std::tuple<std::string, std::string, std::string, size_t>, Site> lines;
+  std::map<std::tuple<std::string, std::string, std::string, size_t, bool>, Site> lines;
   for (const auto& [place, site] : traffic.sites) {
-    Site& line = lines[{source_line(place.first), site.array, name_of(site.kind), site.bytes}];
-    line.shared = site.shared;
+    Site& line = lines[{source_line(std::get<0>(place)), site.array, name_of(site.kind), site.bytes, site.shared}];
     line.instructions += site.instructions;
     line.lanes += site.lanes;
     line.units += site.units;
@@ -99,9 +98,9 @@ std::string Record::json() const {
   out << "}, \"lines\": [";
   comma = "";
   for (const auto& [key, line] : lines) {
-    const auto& [where, array, kind, bytes] = key;
+    const auto& [where, array, kind, bytes, shared] = key;
     out << comma << "{\"where\": \"" << where << "\", \"array\": \"" << array << "\", \"access\": \"" << kind
-        << "\", \"bytes\": " << bytes << ", \"shared\": " << (line.shared ? "true" : "false")
+        << "\", \"bytes\": " << bytes << ", \"shared\": " << (shared ? "true" : "false")
         << ", \"instructions\": " << line.instructions << ", \"lanes\": " << line.lanes << ", \"units\": " << line.units
         << ", \"ideal\": " << line.ideal << "}";
     comma = ", ";

@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -62,31 +63,34 @@ struct Site {
   int64_t instructions = 0, lanes = 0, units = 0, ideal = 0;
 };
 
-// Sectors and bank conflicts of each instruction of each warp. The n-th access of each lane at one place is taken for
-// one instruction, which is exact where a warp's lanes do not diverge.
+// Sectors and bank conflicts of each instruction of each warp. The n-th access of each lane at one place, made or
+// skipped, is taken for one instruction, which is exact where a warp's lanes do not diverge.
 class Traffic {
  public:
   void access(const Array& array, const char* address, size_t bytes, Access kind, void* pc);
+  void skip(Access kind, bool shared, void* pc);
   void end_of_block();
-  using Where = std::pair<void*, const std::string*>;  // line and array
+  using Where = std::tuple<void*, const std::string*, Access, bool>;  // line, array, what, whether it is shared
   std::map<Where, Site> sites;
   int64_t cold_read = 0, cold_written = 0;  // bytes of the sectors touched at all: the least that DRAM has to move
   int64_t multiply_adds = 0, blocks = 0;
 
  private:
-  struct Instruction {
+  // What one instruction of a warp asks of one array.
+  struct Part {
+    Site* site;
+    uint32_t lanes;
     const char* address[kWarp];
-    uint32_t lanes = 0;
   };
   struct OfWarp {
-    Site* site = nullptr;
-    std::vector<Instruction> instructions;
+    std::vector<std::vector<Part>> instructions;
     int count[kWarp] = {};
   };
-  void add_global(Site& site, const Instruction& instruction);
-  void add_shared(Site& site, const Instruction& instruction);
+  OfWarp& warp_at(Access kind, bool shared, void* pc);
+  void add_global(Site& site, const Part& part);
+  void add_shared(Site& site, const Part& part);
 
-  std::unordered_map<uint64_t, OfWarp> block_;  // by line, array and warp
+  std::unordered_map<uint64_t, OfWarp> block_;  // by line, kind of access and warp
   std::unordered_set<uintptr_t> sectors_read_, sectors_written_;
 };
 
@@ -107,6 +111,7 @@ class Record : public Monitor {
   void block_begins() override;
   void block_ends() override { traffic.end_of_block(); }
   void access(const void* address, size_t bytes, Access kind, void* pc) override;
+  void skip(Access kind, bool shared, void* pc) override { traffic.skip(kind, shared, pc); }
   void copy_begins(const void* to, size_t bytes, void* pc) override;
   void copy_lands(const void* to, size_t bytes) override;
   void multiply_adds(int64_t count) override { traffic.multiply_adds += count; }

@@ -7,7 +7,6 @@ neither changes what a block does with a chunk of channels.
 from __future__ import annotations
 
 import ctypes
-import json
 from collections import defaultdict
 from typing import Any
 
@@ -52,7 +51,7 @@ def windows(maker: Maker, channels: int, size: int, frame: int, count: int = 2) 
 def shapes(dtype: torch.dtype) -> dict[str, tuple[str, dict[str, Any]]]:
     maker = make(dtype)
     return {
-        "pixel stage": ("unpool_relu_conv_transpose2d", stage(dtype, (16, 3), 64, 7)),
+        "pixel stage": ("unpool_relu_conv_transpose2d", stage(dtype, (32, 3), 64, 7)),
         "wide stage": ("unpool_relu_conv_transpose2d", stage(dtype, (32, 64), 35, 5)),
         "occlusion": (
             "occluded_conv2d",
@@ -70,17 +69,6 @@ def shapes(dtype: torch.dtype) -> dict[str, tuple[str, dict[str, Any]]]:
     }  # fmt: skip
 
 
-# What is above the limit, and by how much at most. Staging 8 channels at a time takes 8 bytes of switches (and 16 of
-# 16-bit values) from a sector of 32, the rest of which the next chunk takes from the cache. Rows of a few pixels begin
-# off a sector. Eight rows of a product come from two lines of a tile where those are no multiple of eight.
-ABOVE = {
-    "pixel stage": {
-        "global switches load": 1.95, "global values load": 2.0, "shared pooled load": 1.9, "shared pooled store": 2.0,
-        "shared switches load": 2.0, "shared unpooled load": 1.75,
-    },
-    "wide stage": {"shared unpooled load": 1.9, "shared switches store": 1.5},
-    "occlusion": {"global images load": 2.15, "shared patch store": 2.0},
-}  # fmt: skip
 NAMES = list(shapes(torch.float32))
 _records: dict[tuple[str, torch.dtype], dict[str, Any]] = {}
 
@@ -113,6 +101,4 @@ def test_memory_is_moved_in_whole_sectors_without_bank_conflicts(
     assert report["faults"] == {}
     ratios = excess(report)
     assert len(ratios) >= 2
-    print(json.dumps({"name": name, "dtype": str(dtype), "ratios": ratios, "launches": report["launches"]}))
-    limits = ABOVE.get(name, {})
-    assert {key: round(ratio, 2) for key, ratio in ratios.items() if ratio > limits.get(key, LIMIT)} == {}
+    assert {key: round(ratio, 2) for key, ratio in ratios.items() if ratio > LIMIT} == {}
