@@ -83,12 +83,12 @@ __global__ void __launch_bounds__(128, 4)
   };
   const int taps = rows.count * columns.count, chunks = taps ? shape.padded_channels / Tile::kDepth : 0;
   const T* const block = filters + blockIdx.y * shape.block_size();
-  const auto stage_tap = [&](int chunk, int tap) {
-    const int ky = rows.first + tap / columns.count * tiling.step.rows,
-              kx = columns.first + tap % columns.count * tiling.step.columns;
+  // Of a chunk, to one of the two places for filters.
+  const auto stage_tap = [&](int chunk, const TapCounter& tap, int place) {
+    const int ky = rows.first + tap.row * tiling.step.rows, kx = columns.first + tap.column * tiling.step.columns;
     const int64_t first_row = int64_t(ky * op.conv.columns.kernel + kx) * Tile::kColumns;
     stage_filters(block + first_row * shape.padded_channels + chunk * Tile::kDepth, shape.padded_channels,
-                  right + (chunk * taps + tap) % 2 * Tile::kColumns * Tile::kDepth);
+                  right + place * Tile::kColumns * Tile::kDepth);
   };
 
   Tile product;
@@ -99,9 +99,10 @@ __global__ void __launch_bounds__(128, 4)
     const int row = product.row(i) < tiling.together * of_item ? product.row(i) : 0, pixel = row % of_item;
     cells[i] = row / of_item * tiling.cells + pixel / tiling.tile.columns * tiling.pitch + pixel % tiling.tile.columns;
   }
+  int place = 0;  // of the filters of the next product
   if (chunks) {
     stage_pooled(0);
-    stage_tap(0, 0);
+    stage_tap(0, {}, place);
     commit_copies();
   }
   for (int chunk = 0; chunk < chunks; ++chunk) {
@@ -119,20 +120,26 @@ __global__ void __launch_bounds__(128, 4)
       for (int k = 0; k < Unpooled::kPack; ++k) narrow.item[k] = from_float<T>(numbers[k]);
       store_pack(unpooled + Tile::place(item * tiling.cells + row * tiling.pitch + column, pack), narrow);
     }
+    __syncthreads();
+    if (chunk + 1 < chunks) stage_pooled(chunk + 1);
+    TapCounter tap;
 #pragma unroll 1
-    for (int tap = 0; tap < taps; ++tap) {
-      if (tap) wait_copies<0>();
-      __syncthreads();
-      if (tap + 1 < taps)
-        stage_tap(chunk, tap + 1);
+    for (int left = taps; left; --left) {
+      if (left < taps) {
+        wait_copies<0>();
+        __syncthreads();
+      }
+      const int shift = (rows.count - 1 - tap.row) * tiling.reach.rows * tiling.pitch +
+                        (columns.count - 1 - tap.column) * tiling.reach.columns;
+      tap.next(columns.count);
+      if (left > 1)
+        stage_tap(chunk, tap, place ^ 1);
       else if (chunk + 1 < chunks)
-        stage_tap(chunk + 1, 0);
-      if (tap == 0 && chunk + 1 < chunks) stage_pooled(chunk + 1);
+        stage_tap(chunk + 1, {}, place ^ 1);
       commit_copies();
-      const int shift = (rows.count - 1 - tap / columns.count) * tiling.reach.rows * tiling.pitch +
-                        (columns.count - 1 - tap % columns.count) * tiling.reach.columns;
       const int shifted[2] = {cells[0] + shift, cells[1] + shift};
-      product.multiply(unpooled, shifted, right + (chunk * taps + tap) % 2 * Tile::kColumns * Tile::kDepth);
+      product.multiply(unpooled, shifted, right + place * Tile::kColumns * Tile::kDepth);
+      place ^= 1;
     }
   }
 

@@ -13,7 +13,7 @@ struct Monitor {
   virtual ~Monitor() = default;
   // `element` bytes are one number: two threads may write neighbouring ones.
   virtual void array(const char* name, const void* data, size_t bytes, size_t element, bool shared) = 0;
-  virtual void launch(const char* name, int64_t blocks, int threads, size_t shared_bytes) = 0;
+  virtual void launch(const void* kernel, int64_t blocks, int threads, size_t shared_bytes) = 0;
   virtual void block_begins() = 0;
   virtual void block_ends() = 0;
   virtual void access(const void* address, size_t bytes, Access kind, void* pc) = 0;

@@ -73,7 +73,7 @@ class Traffic {
   using Where = std::tuple<void*, const std::string*, Access, bool>;  // line, array, what, whether it is shared
   std::map<Where, Site> sites;
   int64_t cold_read = 0, cold_written = 0;  // bytes of the sectors touched at all: the least that DRAM has to move
-  int64_t multiply_adds = 0, blocks = 0;
+  int64_t blocks = 0;
 
  private:
   // What one instruction of a warp asks of one array.
@@ -95,17 +95,20 @@ class Traffic {
 };
 
 struct Launch {
-  std::string name;
+  const void* kernel;
   int64_t blocks;
   int threads;
   size_t shared_bytes;
+  int64_t run = 0, multiply_adds = 0;  // blocks that ran, and what they did
 };
 
 class Record : public Monitor {
  public:
+  // Without races the shadow of large arrays, many times their size, is not needed.
+  explicit Record(bool races = true) : with_races_(races) {}
   void array(const char* name, const void* data, size_t bytes, size_t element, bool shared) override;
-  void launch(const char* name, int64_t blocks, int threads, size_t shared_bytes) override {
-    launches.push_back({name, blocks, threads, shared_bytes});
+  void launch(const void* kernel, int64_t blocks, int threads, size_t shared_bytes) override {
+    launches.push_back({kernel, blocks, threads, shared_bytes});
     for (Array& array : arrays_) std::fill(array.shadow.begin(), array.shadow.end(), Shadow{});  // one after the other
   }
   void block_begins() override;
@@ -114,7 +117,7 @@ class Record : public Monitor {
   void skip(Access kind, bool shared, void* pc) override { traffic.skip(kind, shared, pc); }
   void copy_begins(const void* to, size_t bytes, void* pc) override;
   void copy_lands(const void* to, size_t bytes) override;
-  void multiply_adds(int64_t count) override { traffic.multiply_adds += count; }
+  void multiply_adds(int64_t count) override { launches.back().multiply_adds += count; }
 
   std::string json() const;
   Races races;
@@ -123,6 +126,7 @@ class Record : public Monitor {
 
  private:
   Array* find(const void* address);
+  const bool with_races_;
   std::set<std::string> names_;
   std::vector<Array> arrays_;
   size_t last_ = 0;
@@ -130,5 +134,7 @@ class Record : public Monitor {
 
 // "file:line" of an instruction, by addr2line.
 std::string source_line(void* pc);
+// The mangled name of a function.
+std::string symbol(const void* function);
 
 }  // namespace simt
