@@ -1,4 +1,4 @@
-"""What the CUDA kernels do on the headline shapes of ``zfkernels inspect``, counted: ``zfkernels/inspect/cuda_launches.json``.
+"""What the CUDA kernels do on the headline shapes of ``zfkernels inspect``: writes its file cuda_launches.json.
 
 ``SIMT_WAY=recorded python tests/simt/launches.py`` runs a few blocks of each launch, spread over its grid, and writes
 the file; test_launches.py counts some of it again.

@@ -35,6 +35,7 @@ KERNELS = {
 TENSOR = {"conv_transpose_mma_kernel", "window_conv_mma_kernel"}
 DTYPES = {"f": "float32", "6__half": "float16", "13__nv_bfloat16": "bfloat16"}
 
+_NEITHER = "expected zfkernels._C_cuda, built (make cuda-build), or nvcc on the path and the sources in csrc/cuda"
 _USAGE = re.compile(r"Function (\S+):\s+REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 _NAME = re.compile(r"_ZN9zfkernels4cuda\d+(\w+?_kernel)I(f|6__half|13__nv_bfloat16)((?:L[a-z]\d+E)*)E")
 
@@ -114,6 +115,13 @@ def compiled(arch: str, cuobjdump: Path) -> dict[str, Kernel]:
     return found
 
 
+def why_not() -> str | None:
+    """Why there is no machine code of the CUDA kernels to be had here, or None."""
+    if library() is None and (shutil.which("nvcc") is None or not any(SOURCES.glob("*.cu"))):
+        return f"{_NEITHER}, got neither"
+    return None
+
+
 def nvcc_version() -> str:
     """Such as ``"13.0.88"``, of the nvcc on the path, or ``"unknown"``."""
     release = re.search(r"V(\d+\.\d+\.\d+)", run_tool("nvcc", "--version")) if shutil.which("nvcc") else None
@@ -126,10 +134,7 @@ def objects(arch: str) -> list[Path]:
 
     sources = sorted(SOURCES.glob("*.cu"))
     if shutil.which("nvcc") is None or not sources:
-        raise FileNotFoundError(
-            f"inspect: expected zfkernels._C_cuda built for {arch} (make cuda-build), or nvcc on the path and the "
-            "sources in csrc/cuda, got neither"
-        )
+        raise FileNotFoundError(f"inspect: {_NEITHER}, got neither for {arch}")
     digest = hashlib.sha256(" ".join([nvcc_version(), *NVCC_FLAGS]).encode())
     for path in sorted(SOURCES.iterdir()):
         digest.update(path.name.encode() + path.read_bytes())

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
+import zfkernels.ops  # noqa: F401  (registers them)
 from zfkernels.inspect.cases import Case
 from zfkernels.inspect.cuda_binaries import compiled, hot_loop, nvcc_version
 from zfkernels.inspect.cuda_launches import CudaLaunch, launch_of
@@ -70,20 +69,12 @@ def _loops(code: Code, hot: list[Instruction], launch: CudaLaunch) -> tuple[list
 
 def _unpooling_loop(code: Code, hot: list[Instruction]) -> list[Instruction]:
     """The innermost loop over pooling windows: it adds up what it loads from shared memory."""
-    others = [body for body in code.inner_loops() if body != hot and {"shared", "float"} <= set(count(body))]
-    candidates = [body for body in others if not {"async copy", "global load", "global store", "tensor"} & set(count(body))]
-    return max(candidates, key=lambda body: count(body)["float"], default=[])
+    elsewhere = {"async copy", "global load", "global store", "tensor"}
+    kinds = [(body, set(count(body))) for body in code.inner_loops() if body != hot]
+    found = [body for body, kind in kinds if {"shared", "float"} <= kind and not elsewhere & kind]
+    return max(found, key=lambda body: count(body)["float"], default=[])
 
 
 def _products(instruction: Instruction) -> int:
     """The multiply-adds of one instruction of a warp."""
     return next((n for opcode, n in _PRODUCTS.items() if instruction.text.startswith(opcode)), 0)
-
-
-def describe(record: Record) -> dict[str, Any]:
-    """The worst of the traffic: sectors in global memory, passes over the banks in shared memory."""
-    worst = {"global": 1.0, "shared": 1.0}
-    for name, ratio in record.traffic.items():
-        where = name.split()[0]
-        worst[where] = max(worst[where], ratio)
-    return worst
