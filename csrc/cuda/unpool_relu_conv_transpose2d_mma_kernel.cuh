@@ -5,6 +5,12 @@
 // come to shared memory by cp.async and are unpooled and rectified there, once; each tap then is one product whose left
 // rows are the unpooled cells themselves, shifted. The filters of the next tap and the next pooled tile arrive
 // meanwhile.
+//
+// What overlapping pooling windows put on one cell is summed in float32, but a product's operands have 16 bits: in
+// float16 and bfloat16 each cell is rounded once more than in the reference. Over 256 channels of a 3 x 3 pooling of
+// stride 2 and 3 x 3 filters, normal numbers, the root mean square of the error against float64 is 2.7e-4 (float16) and
+// 2.2e-3 (bfloat16) of that of the result; rounding the exact result alone costs 2.1e-4 and 1.7e-3, which is what the
+// kernel costs where the windows do not overlap. float32 keeps its bits.
 #pragma once
 
 #include "filters.cuh"
