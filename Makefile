@@ -71,12 +71,14 @@ sanitize: install
 emulate: install
 	SIMT_BUILDS=1 $(BIN)/python -m pytest tests/simt/test_builds.py $(ARGS)
 
-# setup.py says which toolkit it uses. Where there is none, nvcc comes from PyPI into the environment.
+# setup.py says which toolkit it uses. Where there is none, the nvcc of torch's CUDA comes from PyPI into the environment.
 CUDA_ARCHITECTURES := 7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX
 CUDA_STRICT := -Werror=all-warnings -Xptxas=--warn-on-spills,--warn-on-local-memory-usage,--warning-as-error
 cuda-build: install
-	command -v nvcc >/dev/null || $(BIN)/python -m pip install -q "nvidia-cuda-nvcc==13.0.*" "nvidia-cuda-crt==13.0.*" \
-	    "nvidia-nvvm==13.0.*" "nvidia-cuda-cccl==13.0.*"
+	@[ -n "$$CUDA_HOME" ] || command -v nvcc >/dev/null || [ -e /usr/local/cuda/bin/nvcc ] || { \
+	    cuda=$$($(BIN)/python -c 'import torch; print(torch.version.cuda)') && \
+	    echo "no CUDA toolkit is here: nvcc of CUDA $$cuda comes from PyPI" && \
+	    $(BIN)/python -m pip install -q $(foreach part,cuda-nvcc cuda-crt nvvm cuda-cccl cuda-runtime,"nvidia-$(part)==$$cuda.*"); }
 	NVCC_APPEND_FLAGS="$(CUDA_STRICT)" TORCH_CUDA_ARCH_LIST="$(CUDA_ARCHITECTURES)" ZFKERNELS_BUILD_CPU=0 \
 	    ZFKERNELS_BUILD_CUDA=1 PATH="$(BIN):$$PATH" $(BIN)/python setup.py build_ext --inplace --force
 

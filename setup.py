@@ -2,7 +2,8 @@
 
 Two libraries, each controlled by an environment variable: zfkernels._C (ZFKERNELS_BUILD_CPU) and zfkernels._C_cuda
 (ZFKERNELS_BUILD_CUDA). 1: build it, and fail where that fails. 0: do not. auto (the default): build it where the
-tools are found, else say why not in one sentence and go on; the package then works in pure Python.
+tools are found, and _C_cuda where torch sees a GPU, for that GPU alone: all architectures take minutes. Else say why
+not in one sentence and go on; the package then works in pure Python.
 """
 
 import os
@@ -46,6 +47,26 @@ def find_cuda_home() -> "str | None":
     return next((os.path.realpath(p) for p in places if p and all(Path(p, part).exists() for part in parts)), None)
 
 
+def cudart() -> str:
+    """The CUDA run-time library, by its whole name where the toolkit has no plain one, as PyPI's packages have not."""
+    home = Path(os.environ["CUDA_HOME"])
+    if any((home / folder / "libcudart.so").exists() for folder in ("lib64", "lib")):
+        return "cudart"
+    names = sorted(path.name for path in (home / "lib").glob("libcudart.so.*"))
+    return f":{names[-1]}" if names else "cudart"
+
+
+def visible_architectures() -> str:
+    """Those of the GPUs that torch sees, as TORCH_CUDA_ARCH_LIST names them."""
+    devices = range(torch.cuda.device_count())
+    return ";".join(sorted({"{}.{}".format(*torch.cuda.get_device_capability(device)) for device in devices}))
+
+
+def nvcc_release() -> str:
+    answer = subprocess.run([f"{os.environ['CUDA_HOME']}/bin/nvcc", "--version"], capture_output=True, text=True).stdout
+    return next((line for line in answer.splitlines() if "release" in line), "of an unknown release")
+
+
 def why_not(name: str) -> "str | None":
     """The reason why a library cannot be built here, or None."""
     if not SOURCES[name]:
@@ -62,6 +83,8 @@ def why_not(name: str) -> "str | None":
         return "this torch is not a CUDA build"
     if name == CUDA and find_cuda_home() is None:
         return "no CUDA toolkit with include/cuda_runtime.h and bin/nvcc was found (the variable CUDA_HOME names one)"
+    if name == CUDA and os.environ.get(SWITCH[CUDA]) != "1" and not torch.cuda.is_available():
+        return f"torch sees no GPU; `make cuda-build`, or {SWITCH[CUDA]}=1, builds them without one"
     return None
 
 
@@ -89,7 +112,8 @@ commands = {}
 if names:
     if CUDA in names:
         os.environ["CUDA_HOME"] = find_cuda_home()  # before the import below: torch reads it there
-        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "8.0;9.0;10.0;12.0+PTX")
+        asked_for = os.environ.get(SWITCH[CUDA]) == "1"
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "8.0;9.0;10.0;12.0+PTX" if asked_for else visible_architectures())
     from torch.utils.cpp_extension import BuildExtension, CppExtension, CUDAExtension
 
     class BuildKernels(BuildExtension):
@@ -113,7 +137,11 @@ if names:
         kind = CUDAExtension if name == CUDA else CppExtension
         flags = {"cxx": CXX_FLAGS, "nvcc": NVCC_FLAGS}
         # optional: setuptools does not miss a library that build_extension gave up
-        extensions.append(kind(name, SOURCES[name], extra_compile_args=flags, py_limited_api=True, optional=True))
+        extension = kind(name, SOURCES[name], extra_compile_args=flags, py_limited_api=True, optional=True)
+        if name == CUDA:
+            extension.libraries = [cudart() if library == "cudart" else library for library in extension.libraries]
+            extension.library_dirs.append(f"{os.environ['CUDA_HOME']}/lib")
+        extensions.append(extension)
     commands["build_ext"] = BuildKernels
 
 print("zfkernels: build configuration")
@@ -123,6 +151,7 @@ for key, value in {
     "C++ compiler": os.environ.get("CXX", "c++"),
     "C++ flags": " ".join(CXX_FLAGS),
     "CUDA_HOME": os.environ.get("CUDA_HOME"),
+    "nvcc": CUDA in names and nvcc_release(),
     "TORCH_CUDA_ARCH_LIST": os.environ.get("TORCH_CUDA_ARCH_LIST"),
     "sources": " ".join(source for name in names for source in SOURCES[name]) or None,
 }.items():

@@ -13,6 +13,12 @@ import pytest
 import torch
 
 REPOSITORY = Path(__file__).parent.parent
+A_GPU = """
+import torch
+
+torch.cuda.is_available, torch.cuda.device_count = lambda: True, lambda: 2
+torch.cuda.get_device_capability = lambda device: (9, 0)
+"""
 NO_COMPILER = {"PATH": "/nonexistent", "CXX": "c++", "CUDA_HOME": ""}
 
 
@@ -129,10 +135,27 @@ class TestWithACompiler:
         write(toolkit / "include" / "cuda_runtime.h", "")
         write(toolkit / "bin" / "nvcc", "#!/bin/sh\necho 'Cuda compilation tools, release 99.0, V99.0.0'\n")
         write(minimal / "csrc" / "cuda" / "one_kernel.cu", "")
-        result = build(minimal, CUDA_HOME=str(toolkit), ZFKERNELS_BUILD_CPU="1", ZFKERNELS_BUILD_CUDA="auto")
+        write(tmp_path / "seen" / "sitecustomize.py", A_GPU)
+        environment = {"CUDA_HOME": str(toolkit), "PYTHONPATH": str(tmp_path / "seen")}
+        result = build(minimal, ZFKERNELS_BUILD_CPU="1", ZFKERNELS_BUILD_CUDA="auto", **environment)
         assert result.returncode == 0, result.stderr
+        assert "TORCH_CUDA_ARCH_LIST: 9.0\n" in result.stdout
         assert "installing without the CUDA kernels (zfkernels._C_cuda): " in result.stdout
         assert libraries(minimal) == ["_C.abi3.so"]
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU")
+    def test_without_a_gpu_the_cuda_kernels_are_built_only_when_asked_for(self, minimal: Path, tmp_path: Path) -> None:
+        if torch.version.cuda is None:
+            pytest.skip("this torch is not a CUDA build")
+        write(tmp_path / "include" / "cuda_runtime.h", "")
+        write(tmp_path / "bin" / "nvcc", "#!/bin/sh\nexit 1\n")
+        write(minimal / "csrc" / "cuda" / "one_kernel.cu", "")
+        environment = {"CUDA_HOME": str(tmp_path), "ZFKERNELS_BUILD_CPU": "0"}
+        result = build(minimal, ZFKERNELS_BUILD_CUDA="auto", **environment)
+        assert result.returncode == 0, result.stderr
+        assert "(zfkernels._C_cuda): torch sees no GPU; `make cuda-build`, or ZFKERNELS_BUILD_CUDA=1, " in result.stdout
+        result = build(minimal, ZFKERNELS_BUILD_CUDA="1", **environment)
+        assert result.returncode != 0
 
     def test_the_cuda_library_is_built_where_nvcc_is_a_wrapper(
         self, minimal: Path, tmp_path: Path, require: Callable[[str, object, str], None]

@@ -2,78 +2,143 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+import torch
 
 from zfkernels.inspect import cuda_binaries
-from zfkernels.inspect.cuda_binaries import KERNELS, TENSOR, hot_loop, name_of, occupancy, records
-from zfkernels.inspect.sass import Code, instructions
+from zfkernels.inspect import record as records
+from zfkernels.inspect.cases import CASES
+from zfkernels.inspect.compare import markdown, verdicts
+from zfkernels.inspect.cuda_binaries import KERNELS, TENSOR, Kernel, compiled, hot_loop, name_of
+from zfkernels.inspect.cuda_family import inspect_case
+from zfkernels.inspect.cuda_launches import launch_of
+from zfkernels.inspect.gpus import MULTIPROCESSORS
+from zfkernels.inspect.record import Record
+from zfkernels.inspect.report import markdown as report
+from zfkernels.inspect.sass import Code, count, instructions
+from zfkernels.ops import registered
 
-PACKAGE = Path(cuda_binaries.__file__).parent.parent
+pytest.importorskip("triton")
+
+from zfkernels.inspect.triton_family import cuobjdump
+
+BUDGETS = Path(__file__).parent.parent / "benchmarks" / "gpu_budgets.json"
+RECORDED = [record for record in records.load(BUDGETS).values() if record.family == "cuda"]
 
 
-def cuobjdump() -> Path | None:
-    """CUDA's, else Triton's."""
-    found = shutil.which("cuobjdump")
-    spec = importlib.util.find_spec("triton")
-    if found is None and spec is not None and spec.origin:
-        beside = Path(spec.origin).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-        found = str(beside) if beside.exists() else None
-    return Path(found) if found else None
+@pytest.fixture(scope="module", params=["sm_80", "sm_90"])
+def arch(request: pytest.FixtureRequest, require: Callable[[str, object, str], None]) -> str:
+    """Spills of all other architectures stop the strict build."""
+    problem = cuda_binaries.why_not()
+    require("nvcc", problem is None, str(problem))
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def found(require: Callable[[str, object, str], None]) -> list[dict[str, Any]]:
-    libraries, tool = sorted(PACKAGE.glob("_C_cuda.*so")), cuobjdump()
-    require("nvcc", libraries, "the extension zfkernels._C_cuda is not built")
-    if tool is None:
-        pytest.skip("cuobjdump was not found, neither CUDA's nor Triton's")
-    return list(records(libraries[0], tool, {"sm_80", "sm_90"}))  # spills of all others stop the strict build
+def kernels(arch: str) -> dict[str, Kernel]:
+    return compiled(arch, cuobjdump())
 
 
-def test_every_kernel_is_there(found: list[dict[str, Any]]) -> None:
-    for arch in {record["arch"] for record in found}:
-        kernels = {record["kernel"].rsplit("kernel", 1)[0] + "kernel" for record in found if record["arch"] == arch}
-        assert kernels == set(KERNELS)
+def test_every_kernel_is_there(kernels: dict[str, Kernel]) -> None:
+    assert {kernel.name for kernel in kernels.values()} == set(KERNELS)
+    for kernel in KERNELS:
+        assert {k.dtype for k in kernels.values() if k.name == kernel} == {"float32", "float16", "bfloat16"}
 
 
-def test_nothing_spills(found: list[dict[str, Any]]) -> None:
-    assert [record for record in found if record["spills"]] == []
+def test_nothing_spills(kernels: dict[str, Kernel]) -> None:
+    assert {name: kernel.code.spills for name, kernel in kernels.items() if kernel.code.spills} == {}
 
 
-def test_products_use_tensor_cores(found: list[dict[str, Any]]) -> None:
-    products = [record for record in found if record["kernel"] in TENSOR]
-    assert products
-    assert [record for record in products if not record["hot_loop"].get("tensor")] == []
+def test_products_use_tensor_cores(kernels: dict[str, Kernel]) -> None:
+    loops = {name: hot_loop(kernel.code) for name, kernel in kernels.items() if kernel.name in TENSOR}
+    assert len(loops) >= 6
+    assert [name for name, loop in loops.items() if "tensor" not in count(loop)] == []
 
 
-def test_a_quarter_of_the_warps_fit(found: list[dict[str, Any]]) -> None:
-    low = {
-        (record["kernel"], record["arch"], record["dtype"]): record["occupancy"]
-        for record in found
-        if record["arch"] in ("sm_80", "sm_90") and record["occupancy"] < 0.25
-    }
-    assert low == {}
+def test_kernels_are_no_worse_than_recorded(arch: str) -> None:
+    recorded = records.load(BUDGETS)
+    for case in CASES:
+        for dtype in (torch.float16, torch.float32):
+            found = inspect_case(case, dtype, arch)
+            assert records.regressions(found, recorded[found.key]) == []
+            assert found.traffic == recorded[found.key].traffic  # zfkernels inspect --family cuda --record
 
 
-def test_occupancy() -> None:
-    assert occupancy("sm_80", 32, 128, 0) == 1.0
-    assert occupancy("sm_80", 128, 128, 0) == 0.25
-    assert occupancy("sm_80", 32, 128, 100 << 10) == 4 / 64  # one block
-    assert occupancy("sm_90", 255, 1024, 0) == 0.0  # does not launch
-    assert occupancy("sm_75", 64, 256, 0) == 1.0
+def test_bfloat16_is_launched_like_float16(arch: str) -> None:
+    found = [inspect_case(CASES[0], dtype, arch) for dtype in (torch.float16, torch.bfloat16)]
+    assert found[0].kernel == found[1].kernel
+    assert found[0].shared == found[1].shared
+
+
+def test_every_headline_shape_is_recorded() -> None:
+    keys = {(record.op, record.shape, record.dtype, record.arch) for record in RECORDED}
+    for case in CASES:
+        for arch in ("sm_80", "sm_90"):
+            assert {(case.op, case.name, dtype, arch) for dtype in ("float16", "float32")} <= keys
+
+
+@pytest.mark.parametrize("record", RECORDED, ids=lambda record: record.key)
+def test_recorded_kernels_keep_the_budgets(record: Record) -> None:
+    assert record.spills == 0
+    assert record.estimate_us is not None
+    assert max(record.traffic.values()) <= 1.25  # sectors and bank passes over the ideal
+    if record.arch in ("sm_80", "sm_90"):
+        assert record.occupancy >= MULTIPROCESSORS[record.arch].warps / 4
+    if record.kernel.split("_kernel")[0] + "_kernel" in TENSOR:
+        assert record.hot_loop["tensor"] > 0
+
+
+def test_too_much_traffic_is_a_regression() -> None:
+    worse = dataclasses.replace(RECORDED[0], traffic={"global out store": 1.3})
+    assert "moves 1.30x the ideal" in records.regressions(worse, RECORDED[0])[0]
+
+
+def test_the_router_follows_the_static_figures() -> None:
+    """Where the verdict changes, the op's ``prefer`` has to."""
+    found = verdicts(records.load(BUDGETS).values())
+    orders = {op: entry.preference["cuda"] for op, entry in registered().items() if "cuda" in entry.variants}
+    assert {op: found[op].order for op in orders} == orders
+
+
+def test_verdicts() -> None:
+    cuda = dataclasses.replace(RECORDED[0], estimate_us=10.0)
+
+    def verdict(triton_us: float | None) -> str | None:
+        triton = dataclasses.replace(cuda, family="triton", estimate_us=triton_us)
+        assert "Triton or CUDA" in "\n".join(markdown([cuda, triton]))
+        found = verdicts([cuda, triton])
+        return found[cuda.op].prefer if found else "unknown"
+
+    assert [verdict(us) for us in (16.0, 14.0, 7.0, 6.0, None)] == ["cuda", None, None, "triton", "unknown"]
+    assert verdicts([cuda]) == {}
+    assert markdown([cuda]) == []
+
+
+def test_the_report_tells_of_both_families() -> None:
+    text = report(records.load(BUDGETS).values(), {"nvcc": "x"})
+    for heading in ("## cuda, sm_90", "## triton, sm_90", "## Sectors and bank passes", "## Triton or CUDA"):
+        assert heading in text
+
+
+def test_launches_of_headline_shapes_fit_a_device() -> None:
+    for case in CASES:
+        for dtype in (torch.float32, torch.float16, torch.bfloat16):
+            launch = launch_of(case, dtype)
+            assert name_of(launch.kernel) is not None
+            assert KERNELS[name_of(launch.kernel)[0]] == case.op  # type: ignore[index]
+            assert 0 < launch.blocks < 2**31
+            assert launch.shared < MULTIPROCESSORS["sm_86"].shared_of_block
 
 
 def test_names() -> None:
     mangled = "_ZN9zfkernels4cuda15max_pool_kernelI6__halfLi8ELb1EEEvNS0_7MaxPoolIT_EEi"
     assert name_of(mangled) == ("max_pool_kernel", "float16", "8_1")
-    mangled = "_ZN9zfkernels4cuda22window_conv_mma_kernelIfEEvNS0_10WindowConvIT_EE"
-    assert name_of(mangled) == ("window_conv_mma_kernel", "float32", "")
+    mangled = "_ZN9zfkernels4cuda22window_conv_mma_kernelIfLb1EEEvNS0_10WindowConvIT_EE"
+    assert name_of(mangled) == ("window_conv_mma_kernel", "float32", "1")
     assert name_of("_ZN3foo3barIfEEv") is None
 
 
@@ -84,4 +149,6 @@ def test_the_hot_loop_of_a_listing() -> None:
         for i, line in enumerate(lines)
     )
     assert len(instructions(text)) == 5
-    assert hot_loop(Code(instructions(text), 0, 0)) == {"instructions": 3, "stalls": 12, "float": 2, "branch": 1}
+    loop = hot_loop(Code(instructions(text), 0, 0))
+    assert [instruction.text.split()[0] for instruction in loop] == ["FFMA", "FFMA", "BRA"]
+    assert hot_loop(Code(instructions(text)[:3], 0, 0)) == []

@@ -1,4 +1,4 @@
-"""The wheel in another environment: abi3, and imported by a torch without CUDA.
+"""The wheel in another environment: abi3, with the CUDA kernels or without, and imported by a torch without CUDA.
 
 Slow, and the environment is large: runs where ZFKERNELS_OTHER_PYTHON names the python of an environment with another
 torch (python -m venv other; other/bin/pip install torch==2.13.0 numpy safetensors).
@@ -7,8 +7,11 @@ torch (python -m venv other; other/bin/pip install torch==2.13.0 numpy safetenso
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,7 +31,12 @@ print(reasons["max_pool2d_with_switches", "cuda"])
 
 
 @pytest.mark.skipif(not OTHER, reason="ZFKERNELS_OTHER_PYTHON names no other environment")
-def test_the_wheel_works_with_another_torch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cuda", [False, True], ids=["cpu", "cuda"])
+def test_the_wheel_works_with_another_torch(
+    tmp_path: Path, cuda: bool, require: Callable[[str, object, str], None]
+) -> None:
+    if cuda:
+        require("nvcc", shutil.which("nvcc"), "no nvcc on PATH")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     build = [
         sys.executable,
@@ -42,9 +50,13 @@ def test_the_wheel_works_with_another_torch(tmp_path: Path) -> None:
         tmp_path,
         REPOSITORY,
     ]
-    subprocess.run(build, check=True, env={**environment, "ZFKERNELS_BUILD_CPU": "1"})
+    switches = {"ZFKERNELS_BUILD_CPU": "1", "ZFKERNELS_BUILD_CUDA": str(int(cuda)), "TORCH_CUDA_ARCH_LIST": "9.0"}
+    subprocess.run(build, check=True, env={**environment, **switches})
     (wheel,) = tmp_path.glob("zfkernels-*.whl")
     assert "-cp310-abi3-" in wheel.name
+    held = zipfile.ZipFile(wheel).namelist()
+    assert [name for name in held if "/_C" in name] == ["zfkernels/_C.abi3.so", "zfkernels/_C_cuda.abi3.so"][: 1 + cuda]
+    assert "zfkernels/inspect/cuda_launches.json" in held
     target = tmp_path / "site"
     install = [OTHER, "-m", "pip", "install", "-q", "--no-deps", "--target", target, wheel]
     subprocess.run(install, check=True, env=environment)
@@ -57,3 +69,4 @@ def test_the_wheel_works_with_another_torch(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert str(target) in run.stdout
+    assert run.stdout.splitlines()[-1] == "this torch is built without CUDA" or not cuda

@@ -17,6 +17,10 @@ __host__ __device__ __forceinline__ int floor_div(int a, int b) {
 __host__ __device__ __forceinline__ int round_up(int a, int b) {
   return ceil_div(a, b) * b;
 }
+// The least number from `at_least` on that is `rest` more than a multiple of `modulus`.
+__host__ __device__ __forceinline__ int congruent(int at_least, int rest, int modulus) {
+  return at_least + ((rest - at_least) % modulus + modulus) % modulus;
+}
 __host__ __device__ __forceinline__ int larger(int a, int b) {
   return a > b ? a : b;
 }
@@ -67,10 +71,7 @@ struct alignas(sizeof(T) * kCount) Pack {
 
 template <class T, int kCount>
 __device__ __forceinline__ Pack<T, kCount> load_pack(const T* from) {
-  if constexpr (kCount == 1)
-    return {{*from}};
-  else
-    return load_vector<Pack<T, kCount>>(from);
+  return load_vector<Pack<T, kCount>>(from);
 }
 template <class T, int kCount>
 __device__ __forceinline__ void store_pack(T* to, const Pack<T, kCount>& pack) {

@@ -144,11 +144,24 @@ class MatrixTile {
 template <class T>
 __device__ __forceinline__ void stage_filters(const T* packed, int padded_channels, T* to) {
   using Tile = MatrixTile<T>;
+  const int first = threadIdx.x / 4, pack = threadIdx.x % 4;
 #pragma unroll
-  for (int i = threadIdx.x; i < Tile::kColumns * 4; i += Tile::kThreads)
-    copy_async<16>(to + Tile::place(i / 4, i % 4), packed + int64_t(i / 4) * padded_channels + i % 4 * Tile::kPack,
+  for (int row = 0; row < Tile::kColumns; row += Tile::kThreads / 4)
+    copy_async<16>(to + Tile::place(first + row, pack), packed + (first + row) * padded_channels + pack * Tile::kPack,
                    true);
 }
+
+// The taps of a filter row by row, without a division for each.
+struct TapCounter {
+  int row = 0, column = 0;
+
+  __device__ __forceinline__ void next(int columns) {
+    if (++column == columns) {
+      column = 0;
+      ++row;
+    }
+  }
+};
 
 // Neighbouring outputs of a run that exist, at once where they are aligned.
 template <class T, int kRun>

@@ -41,7 +41,8 @@ struct OccludedTile {
   Pair tiles, tile, patch;
   int channels, tap_rows;  // at a time
 
-  __host__ __device__ int patch_cells() const { return patch.area() | 1; }  // channels begin in different banks
+  __host__ __device__ int patch_pitch() const { return channels | 1; }  // cells begin in different banks
+  __host__ __device__ int patch_numbers() const { return patch.area() * patch_pitch(); }
 };
 
 // Half-open.
@@ -97,8 +98,8 @@ __global__ void __launch_bounds__(256, 2)
                          const float* __restrict__ filters) {
   using O = OccludedTile;
   SharedMemory shared;
-  const int cells = tiling.patch_cells(), kernel_columns = op.conv.columns.kernel;
-  float* const patch = shared.take<float>(tiling.channels * cells, "patch");
+  const int pitch = tiling.patch_pitch(), kernel_columns = op.conv.columns.kernel;
+  float* const patch = shared.take<float>(tiling.patch_numbers(), "patch");
   float* const weights =
       shared.take<float>(tiling.tap_rows * kernel_columns * tiling.channels * O::kOutputs, "filters");
 
@@ -133,19 +134,30 @@ __global__ void __launch_bounds__(256, 2)
 
   const int row_end = smaller(row + op.window.rows, op.size.rows);
   const int column_end = smaller(column + op.window.columns, op.size.columns);
-  const auto pixel_of = [&](int y, int x, int channel) {
-    if (unsigned(y) >= unsigned(op.size.rows) || unsigned(x) >= unsigned(op.size.columns)) return 0.f;
-    const bool hidden = y >= row && y < row_end && x >= column && x < column_end;
-    return to_float(__ldg((hidden ? op.fill : op.images).at(n, channel, y, x)));
-  };
+  // A warp reads whole stretches of neighbouring numbers, each time from the begin of a sector to the begin of one:
+  // rows of pixels with all their channels where those are neighbours, else rows of a channel.
   const auto stage_patch = [&](int first, int count) {
-    const int area = tiling.patch.area();
-    const bool side_by_side = op.images.stride[1] == 1;  // the channels of a pixel are
+    constexpr int kSector = 32 / sizeof(T);
+    const bool whole = op.images.stride[1] == 1 && op.images.stride[3] == count;
+    const int channels = whole ? count : 1, length = tiling.patch.columns * channels;
 #pragma unroll 1
-    for (int i = thread; i < area * count; i += O::kThreads) {
-      const int channel = side_by_side ? i % count : i / area, cell = side_by_side ? i / count : i % area;
-      patch[channel * cells + cell] = pixel_of(top + cell / tiling.patch.columns, left + cell % tiling.patch.columns,
-                                               group * op.channels + first + channel);
+    for (int i = thread / 32; i < tiling.patch.rows * (count / channels); i += O::kThreads / 32) {
+      const int row_of_patch = i / (count / channels), y = top + row_of_patch;
+      const int first_channel = i % (count / channels) + first;
+      const T* const from = op.images.at(n, group * op.channels + first_channel, y, left);
+      const int early = int(reinterpret_cast<uintptr_t>(from) / sizeof(T) % kSector);
+#pragma unroll 1
+      for (int begin = -early; begin < length; begin += 32) {
+        const int j = begin + thread % 32, column_of_patch = j / channels, x = left + column_of_patch;
+        const int channel = first_channel + j % channels;
+        const bool wanted = unsigned(j) < unsigned(length);
+        const bool exists = wanted && unsigned(y) < unsigned(op.size.rows) && unsigned(x) < unsigned(op.size.columns);
+        const bool hidden = y >= row && y < row_end && x >= column && x < column_end;
+        const T value = load_if(exists, (hidden ? op.fill : op.images).at(n, group * op.channels + channel, y, x));
+        store_shared_if(wanted,
+                        patch + (row_of_patch * tiling.patch.columns + column_of_patch) * pitch + channel - first,
+                        to_float(value));
+      }
     }
   };
   const float* const block = filters + blockIdx.y * shape.block_size();
@@ -165,13 +177,14 @@ __global__ void __launch_bounds__(256, 2)
   const int pixels = tile.area() - rows.size() * columns.size();
   const bool at_once = tiling.channels == op.channels && tiling.tap_rows == op.conv.rows.kernel;
   for (int done = 0; done < pixels; done += O::kPixels) {
-    int starts[O::kPixelsOfThread];  // of the cells that a pixel reads, in a channel of the patch
+    int starts[O::kPixelsOfThread];  // of the cells that a pixel reads, in the patch
     Pair at[O::kPixelsOfThread];
 #pragma unroll
     for (int j = 0; j < O::kPixelsOfThread; ++j) {
       const int pixel = done + thread / O::kLanes * O::kPixelsOfThread + j;
       at[j] = outside_square(smaller(pixel, pixels - 1), tile, rows, columns);
-      starts[j] = at[j].rows * op.conv.rows.stride * tiling.patch.columns + at[j].columns * op.conv.columns.stride;
+      starts[j] =
+          (at[j].rows * op.conv.rows.stride * tiling.patch.columns + at[j].columns * op.conv.columns.stride) * pitch;
     }
     float sums[O::kPixelsOfThread][O::kRun] = {};
     for (int first = 0; first < op.channels; first += tiling.channels) {
@@ -190,13 +203,13 @@ __global__ void __launch_bounds__(256, 2)
 #pragma unroll 1
           for (int kx = 0; kx < kernel_columns; ++kx) {
             const int shift =
-                (tap_row + ky) * op.conv.rows.dilation * tiling.patch.columns + kx * op.conv.columns.dilation;
+                ((tap_row + ky) * op.conv.rows.dilation * tiling.patch.columns + kx * op.conv.columns.dilation) * pitch;
             for (int channel = 0; channel < count; ++channel) {
               const auto weight = load_pack<float, O::kRun>(
                   weights + (((ky * kernel_columns + kx) * count + channel) * O::kLanes + lane) * O::kRun);
 #pragma unroll
               for (int j = 0; j < O::kPixelsOfThread; ++j) {
-                const float value = patch[channel * cells + starts[j] + shift];
+                const float value = patch[starts[j] + shift + channel];
 #pragma unroll
                 for (int o = 0; o < O::kRun; ++o) multiply_add(sums[j][o], value, weight.item[o]);
               }
@@ -232,7 +245,7 @@ OccludedTile occluded_tile(const OccludedConv<T>& op) {
   tiling.tile = {ceil_div(op.out_size.rows, tiling.tiles.rows), ceil_div(op.out_size.columns, tiling.tiles.columns)};
   tiling.patch = {op.conv.rows.span(tiling.tile.rows), op.conv.columns.span(tiling.tile.columns)};
   const int tap_row_bytes = 4 * OccludedTile::kOutputs * op.conv.columns.kernel;
-  const int fits = smaller((16 << 10) / (4 * tiling.patch_cells()), (36 << 10) / tap_row_bytes);
+  const int fits = smaller((16 << 10) / (4 * tiling.patch.area()), (36 << 10) / tap_row_bytes);
   tiling.channels = smaller(op.channels, larger(1, fits));
   tiling.tap_rows = smaller(op.conv.rows.kernel, larger(1, (38 << 10) / (tap_row_bytes * tiling.channels)));
   return tiling;
@@ -249,7 +262,7 @@ void occluded_conv(OccludedConv<T> op, const FilterShape& shape, const float* fi
     op.constant = constant;
   }
   const OccludedTile tiling = occluded_tile(op);
-  const int shared_bytes = 4 * (round_up(tiling.channels * tiling.patch_cells(), 4) +
+  const int shared_bytes = 4 * (round_up(tiling.patch_numbers(), 4) +
                                 tiling.tap_rows * op.conv.columns.kernel * tiling.channels * OccludedTile::kOutputs);
   if (shared_bytes > most_shared_bytes)
     throw std::runtime_error("occluded_conv2d: expected filters whose reach fits shared memory");

@@ -92,6 +92,16 @@ __device__ __forceinline__ void store_vector(void* address, Vector value) {
   *static_cast<Vector*>(address) = value;
 }
 
+// Read-only global memory where `valid`, else zero.
+template <class T>
+__device__ __forceinline__ T load_if(bool valid, const T* address) {
+  return valid ? __ldg(address) : T(0.f);
+}
+template <class T>
+__device__ __forceinline__ void store_shared_if(bool valid, T* address, T value) {
+  if (valid) *address = value;
+}
+
 __device__ __forceinline__ void multiply_add(float& sum, float a, float b) {
   sum = fmaf(a, b, sum);
 }
@@ -208,7 +218,9 @@ inline void require(bool condition) {
   if (!condition) throw simt::Fault("an index lies outside of its tensor");
 }
 
+using simt::load_if;
 using simt::load_vector;
+using simt::store_shared_if;
 using simt::store_vector;
 
 __forceinline__ void multiply_add(float& sum, float a, float b) {
@@ -249,9 +261,10 @@ inline uint32_t to_tf32(float value) {
 using Stream = void*;
 
 template <class... Parameters, class... Arguments>
-void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, int threads, int shared_bytes, Stream,
+void launch(const char*, void (*kernel)(Parameters...), dim3 grid, int threads, int shared_bytes, Stream,
             const Arguments&... arguments) {
-  if (simt::monitor()) simt::monitor()->launch(name, int64_t(grid.x) * grid.y, threads, shared_bytes);
+  if (simt::monitor())
+    simt::monitor()->launch(reinterpret_cast<const void*>(kernel), int64_t(grid.x) * grid.y, threads, shared_bytes);
   simt::Block::current().launch(grid, dim3(threads), shared_bytes, [&] { kernel(arguments...); });
 }
 

@@ -1,9 +1,9 @@
 // unpool_relu_conv_transpose2d for few outputs, such as the three of the pixels: multiply-adds in float32.
 //
-// A block makes 32 neighbouring columns by 16 rows of one phase of the stride, by 4 outputs; a thread 4 of the rows. 8
-// channels at a time, the pooled tile and its switches come to shared memory by cp.async and are unpooled and rectified
-// there, once; then each filter weight, 4 outputs wide, is read once for 4 pixels. The columns of all phases go side by
-// side, so that what is written is one stretch of memory.
+// A block makes 32 neighbouring columns by 16 rows of one phase of the stride, by 4 outputs; a thread 4 of the rows.
+// The pooled tile and its switches come to shared memory by cp.async in whole sectors and are unpooled and rectified
+// there, once, 8 channels at a time; then each filter weight, 4 outputs wide, is read once for 4 pixels. The columns of
+// all phases go side by side, so that what is written is one stretch of memory.
 #pragma once
 
 #include "filters.cuh"
@@ -11,31 +11,35 @@
 
 namespace zfkernels::cuda {
 
+template <class T>
 struct PixelTile {
   static constexpr int kThreads = 128, kColumns = 32, kRowsOfThread = 4, kRows = 16, kOutputs = 4, kDepth = 8;
+  using Unpooled = PooledTile<T, 32 / sizeof(T)>;  // a sector of a cell's values at a time
 
-  Pair tiles;             // of a window or image
-  Pair pooled, unpooled;  // cells of a tile
-  int taps;               // rows of taps in a phase, at most
+  Pair tiles;  // of a window or image
+  typename Unpooled::Size size;
+  int taps;  // rows of taps in a phase, at most
 
-  __host__ __device__ int unpooled_cells() const { return unpooled.area() | 1; }  // channels begin in different banks
+  __host__ __device__ int unpooled_cells() const { return size.unpooled.area() | 1; }  // channels in different banks
+  __host__ __device__ int unpooled_numbers() const {
+    return larger(kDepth * unpooled_cells(), kRows * kColumns * kOutputs);
+  }
 };
 
 template <class T>
 __global__ void __launch_bounds__(128, 4)
-    conv_transpose_fma_kernel(const Stage<T> op, const PixelTile tiling, const FilterShape shape,
+    conv_transpose_fma_kernel(const Stage<T> op, const PixelTile<T> tiling, const FilterShape shape,
                               const float* __restrict__ filters) {
-  using P = PixelTile;
-  constexpr int kPitch = P::kDepth + 16 / sizeof(T);
-  using Unpooled = PooledTile<T, P::kDepth, kPitch>;
+  using P = PixelTile<T>;
+  using Unpooled = typename P::Unpooled;
   SharedMemory shared;
   const int kernel_columns = op.conv.columns.kernel, taps_of_channel = tiling.taps * kernel_columns;
   const int cells = tiling.unpooled_cells();
-  const Unpooled tile{tiling.pooled, tiling.unpooled, shared.take<T>(tiling.pooled.area() * kPitch, "pooled"),
-                      op.switches ? shared.take<uint8_t>(tiling.pooled.area() * P::kDepth, "switches") : nullptr};
-  float* const unpooled = shared.take<float>(P::kDepth * cells, "unpooled");
+  const Unpooled tile{tiling.size, shared.take<T>(tiling.size.values(), "pooled"),
+                      op.switches ? shared.take<uint8_t>(tiling.size.switches(), "switches") : nullptr};
+  float* const unpooled = shared.take<float>(tiling.unpooled_numbers(), "unpooled");
   float* const weights = shared.take<float>(2 * P::kDepth * taps_of_channel * P::kOutputs, "filters");
-  float* const results = shared.take<float>(P::kRows * P::kColumns * P::kOutputs, "results");
+  float* const results = unpooled;  // when there is no more to read of them
 
   const int thread = threadIdx.x, lane = thread % 32, first_row = thread / 32 * P::kRowsOfThread;
   const int phase = blockIdx.x % op.conv.rows.stride,
@@ -76,7 +80,8 @@ __global__ void __launch_bounds__(128, 4)
   float sums[P::kRowsOfThread][P::kOutputs] = {};
   const int chunks = rows.count ? shape.padded_channels / P::kDepth : 0;
   const auto stage = [&](int chunk) {
-    tile.stage(op, corner, group * op.channels, chunk * P::kDepth, thread, P::kThreads);
+    if (chunk * P::kDepth % (Unpooled::kPacks * Unpooled::kPack) == 0)
+      tile.stage(op, corner, group * op.channels, chunk * P::kDepth, thread, P::kThreads);
     stage_weights(chunk);
     commit_copies();
   };
@@ -84,11 +89,12 @@ __global__ void __launch_bounds__(128, 4)
   for (int chunk = 0; chunk < chunks; ++chunk) {
     wait_copies<0>();
     __syncthreads();
-    const int area = tiling.unpooled.area();
-    for (int i = thread; i < area * Unpooled::kPacks; i += P::kThreads) {
+    const int area = tiling.size.unpooled.area();
+    for (int i = thread; i < area * (P::kDepth / Unpooled::kPack); i += P::kThreads) {
       const int cell = i % area, pack = i / area;
       float numbers[Unpooled::kPack];
-      tile.unpool(op, corner, cell / tiling.unpooled.columns, cell % tiling.unpooled.columns, pack, numbers);
+      tile.unpool(op, corner, cell / tiling.size.unpooled.columns, cell % tiling.size.unpooled.columns,
+                  chunk * P::kDepth + pack * Unpooled::kPack, numbers);
 #pragma unroll
       for (int k = 0; k < Unpooled::kPack; ++k) unpooled[(pack * Unpooled::kPack + k) * cells + cell] = numbers[k];
     }
@@ -98,7 +104,7 @@ __global__ void __launch_bounds__(128, 4)
     for (int channel = 0; channel < P::kDepth; ++channel)
       for (int ty = 0; ty < rows.count; ++ty) {
         const int row = first_row + (rows.count - 1 - ty) * rows.reach;
-        const float* const from = unpooled + channel * cells + row * tiling.unpooled.columns + column;
+        const float* const from = unpooled + channel * cells + row * tiling.size.unpooled.columns + column;
         const float* const weight = chunk_weights + (channel * taps_of_channel + ty * kernel_columns) * P::kOutputs;
         for (int tx = 0; tx < most_columns; ++tx) {
           // Columns of a phase with fewer taps multiply by nothing: all lanes go the same way.
@@ -108,7 +114,8 @@ __global__ void __launch_bounds__(128, 4)
                                                                     P::kOutputs);
 #pragma unroll
           for (int j = 0; j < P::kRowsOfThread; ++j) {
-            const float loaded = from[j * tiling.unpooled.columns - tap * columns.reach];
+            const float loaded =
+                load_pack<float, 1>(from + j * tiling.size.unpooled.columns - tap * columns.reach).item[0];
             const float value = reached ? loaded : 0.f;
 #pragma unroll
             for (int o = 0; o < P::kOutputs; ++o) multiply_add(sums[j][o], value, w.item[o]);
@@ -133,6 +140,7 @@ __global__ void __launch_bounds__(128, 4)
     }
     return;
   }
+  __syncthreads();
 #pragma unroll
   for (int j = 0; j < P::kRowsOfThread; ++j)
 #pragma unroll
@@ -149,42 +157,38 @@ __global__ void __launch_bounds__(128, 4)
 }
 
 template <class T>
-PixelTile pixel_tile(const Stage<T>& op) {
+PixelTile<T> pixel_tile(const Stage<T>& op) {
+  using P = PixelTile<T>;
   const PhaseTaps taps = phase_taps(op.conv.rows, 0);
-  PixelTile tiling;
+  PixelTile<T> tiling;
   tiling.taps = ceil_div(op.conv.rows.kernel, taps.step);
-  tiling.tiles = {ceil_div(ceil_div(op.out_size.rows, op.conv.rows.stride), PixelTile::kRows),
-                  ceil_div(op.out_size.columns, PixelTile::kColumns)};
-  tiling.unpooled = {PixelTile::kRows + (tiling.taps - 1) * taps.reach,
-                     (PixelTile::kColumns + op.conv.columns.extent() - 2) / op.conv.columns.stride + 2};
-  tiling.pooled = {most_pooled(tiling.unpooled.rows, op.pool.rows),
-                   most_pooled(tiling.unpooled.columns, op.pool.columns)};
+  tiling.tiles = {ceil_div(ceil_div(op.out_size.rows, op.conv.rows.stride), P::kRows),
+                  ceil_div(op.out_size.columns, P::kColumns)};
+  tiling.size = P::Unpooled::Size::of({P::kRows + (tiling.taps - 1) * taps.reach,
+                                       (P::kColumns + op.conv.columns.extent() - 2) / op.conv.columns.stride + 2},
+                                      op.pool);
   return tiling;
 }
 
 template <class T>
-int fma_shared_bytes(const Stage<T>& op, const PixelTile& tiling) {
-  using P = PixelTile;
-  const int pooled = tiling.pooled.area();
-  return round_up(pooled * (P::kDepth * int(sizeof(T)) + 16), 16) +
-         (op.switches ? round_up(pooled * P::kDepth, 16) : 0) +
-         4 * (round_up(P::kDepth * tiling.unpooled_cells(), 4) +
-              2 * P::kDepth * tiling.taps * op.conv.columns.kernel * P::kOutputs +
-              P::kRows * P::kColumns * P::kOutputs);
+int fma_shared_bytes(const Stage<T>& op, const PixelTile<T>& tiling) {
+  using P = PixelTile<T>;
+  return tiling.size.bytes(op.switches) + 4 * (round_up(tiling.unpooled_numbers(), 4) +
+                                               2 * P::kDepth * tiling.taps * op.conv.columns.kernel * P::kOutputs);
 }
 
 // `filters`: packed as float32 in the order channel_tap_output.
 template <class T>
 void conv_transpose_fma(const Stage<T>& op, const FilterShape& shape, const float* filters, int most_shared_bytes,
                         Stream stream) {
-  const PixelTile tiling = pixel_tile(op);
+  const PixelTile<T> tiling = pixel_tile(op);
   const int shared_bytes = fma_shared_bytes(op, tiling);
   if (shared_bytes > most_shared_bytes)
     throw std::runtime_error(
         "unpool_relu_conv_transpose2d: expected filters and a pooling whose reach fits shared memory");
   launch("unpool_relu_conv_transpose2d", conv_transpose_fma_kernel<T>,
          grid_of(int64_t(op.batch) * tiling.tiles.area() * op.conv.rows.stride, int64_t(op.groups) * shape.blocks()),
-         PixelTile::kThreads, shared_bytes, stream, op, tiling, shape, filters);
+         PixelTile<T>::kThreads, shared_bytes, stream, op, tiling, shape, filters);
 }
 
 }  // namespace zfkernels::cuda

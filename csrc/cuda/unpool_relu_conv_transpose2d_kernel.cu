@@ -5,10 +5,10 @@
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
 #if defined(__CUDACC__)
 namespace zfkernels::cuda {
-#define ZFK_LAUNCHES(T)                                                                                           \
-  template void conv_transpose_mma<T>(const Stage<T>&, const FilterShape&, const T*, const PhaseTiling&, Stream); \
-  template void conv_transpose_fma<T>(const Stage<T>&, const FilterShape&, const float*, int, Stream);            \
-  template void pack_filters<Order::tap_output_channel>(const FilterSource<T>&, const FilterShape&, T*, Stream);  \
+#define ZFK_LAUNCHES(T)                                                                                              \
+  template void conv_transpose_mma<T>(const Stage<T>&, const FilterShape&, const T*, const PhaseTiling<T>&, Stream); \
+  template void conv_transpose_fma<T>(const Stage<T>&, const FilterShape&, const float*, int, Stream);               \
+  template void pack_filters<Order::tap_output_channel>(const FilterSource<T>&, const FilterShape&, T*, Stream);     \
   template void pack_filters<Order::channel_tap_output>(const FilterSource<T>&, const FilterShape&, float*, Stream);
 ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 }  // namespace zfkernels::cuda
@@ -31,12 +31,12 @@ void run_stage(const Stage<T>& stage, const Tensor& weight, Stream stream) {
   const FilterSource<T> source{
       filters.data,      stage.channels * filters.stride[0], filters.stride[0], filters.stride[1], filters.stride[2],
       filters.stride[3], stage.conv.columns.kernel};
-  const int depth = mma ? MatrixTile<T>::kDepth : PixelTile::kDepth;
+  const int depth = mma ? MatrixTile<T>::kDepth : PixelTile<T>::kDepth;
   const FilterShape shape{stage.groups,
                           stage.channels,
                           stage.outputs,
                           stage.conv.taps(),
-                          mma ? MatrixTile<T>::kColumns : PixelTile::kOutputs,
+                          mma ? MatrixTile<T>::kColumns : PixelTile<T>::kOutputs,
                           round_up(stage.channels, depth)};
   const Tensor packed = buffer(weight, shape.size(), mma ? weight.scalar_type() : ScalarType::Float);
   if (mma) {
@@ -100,6 +100,7 @@ Tensor unpool_relu_conv_transpose2d(const Tensor& values, const std::optional<Te
     stage.out_size = pair(output_size);
     stage.pool = sliding(pair(pool_kernel_size), pool_stride, pool_padding, pool_dilation);
     stage.conv = sliding(size_of(weight), stride, padding, dilation);
+    stage.holders = most_holders(stage.pool);
     stage.last = overlap == "last";
     stage.rectify = rectify;
     run_stage(stage, weight, device.stream);

@@ -22,6 +22,7 @@ struct Stage {
   Pair crop, pooled, unpooled, out_size;         // sizes of the values, the pooled, the unpooled map, the result
   Sliding pool, conv;
   bool last, rectify;
+  Pair holders;                   // how many pooling windows may hold an unpooled cell, at most: see most_holders
   int value_bytes, switch_bytes;  // that can be copied at a time: 16, 4 or 0
 };
 
@@ -59,6 +60,9 @@ __device__ __forceinline__ int first_pooled(int y, const Axis& pool) {
 __device__ __forceinline__ int last_pooled(int y, const Axis& pool) {
   return floor_div(y + pool.padding, pool.stride);
 }
+inline Pair most_holders(const Sliding& pool) {
+  return {ceil_div(pool.rows.extent(), pool.rows.stride), ceil_div(pool.columns.extent(), pool.columns.stride)};
+}
 // At most so many pooled rows hold something of `rows` neighbouring unpooled ones.
 __host__ __device__ inline int most_pooled(int rows, const Axis& pool) {
   return (rows + pool.extent() - 2) / pool.stride + 1;
@@ -88,17 +92,36 @@ struct Corner {
   }
 };
 
-// Cells of a tile: `pooled` staged, `unpooled` made from them, `kDepth` channels of each.
-template <class T, int kDepth, int kPitch>
+// Cells of a tile: `pooled` staged, `unpooled` made from them. Values come kDepth channels at a time, switches 32:
+// whole sectors of memory, both.
+//
+// In shared memory the cells of one pack of values, and of one word of switches, lie side by side. The planes of the
+// packs begin in different banks, so that neither who stages a cell with all its channels nor who reads neighbouring
+// cells finds two numbers in one bank.
+template <class T, int kDepth>
 struct PooledTile {
-  static constexpr int kPack = 16 / sizeof(T);
-  static constexpr int kPacks = kDepth / kPack;
+  static constexpr int kPack = 16 / sizeof(T), kPacks = kDepth / kPack;
+  static constexpr int kSwitchDepth = 32, kWords = kSwitchDepth / 4, kWordsOfPack = kPack / 4;
 
-  Pair pooled, unpooled;
-  T* values;          // [pooled][kPitch]
-  uint8_t* switches;  // [pooled][kDepth]
+  struct Size {
+    Pair pooled, unpooled;
+    int value_plane, switch_plane;  // pooled cells from one plane to the next
 
-  // Asks for the channels [first, first + kDepth) of the group that begins at channel `group`.
+    static Size of(const Pair& unpooled, const Sliding& pool) {
+      const Pair pooled{most_pooled(unpooled.rows, pool.rows), most_pooled(unpooled.columns, pool.columns)};
+      return {pooled, unpooled, congruent(pooled.area(), 8 / kPacks, 8), congruent(pooled.area(), 4, 32)};
+    }
+    __host__ __device__ int values() const { return value_plane * kDepth; }
+    __host__ __device__ int switches() const { return switch_plane * kSwitchDepth; }
+    int bytes(bool with_switches) const { return values() * int(sizeof(T)) + (with_switches ? switches() : 0); }
+  };
+
+  const Size& size;
+  T* values;
+  uint8_t* switches;
+
+  // Asks for the channels [first, first + kDepth) of the group that begins at channel `group`, and for all switches of
+  // 32 channels with the first of them.
   __device__ __forceinline__ void stage(const Stage<T>& op, const Corner& corner, int group, int first, int thread,
                                         int threads) const {
     if (corner.item < 0) return;
@@ -109,50 +132,55 @@ struct PooledTile {
       stage_values<4 / sizeof(T)>(op, corner, from, first, thread, threads);
     else
       stage_values<0>(op, corner, from, first, thread, threads);
-    if (!op.switches) return;
+    if (!op.switches || first % kSwitchDepth) return;
     const uint8_t* const codes = op.switches + corner.image * op.switch_stride[0] + group + first;
-    if (kDepth % 16 == 0 && op.switch_bytes == 16)
-      stage_switches<kDepth % 16 ? 4 : 16>(op, corner, codes, first, thread, threads);
-    else if (op.switch_bytes >= 4)
+    if (op.switch_bytes >= 4)
       stage_switches<4>(op, corner, codes, first, thread, threads);
     else
       stage_switches<0>(op, corner, codes, first, thread, threads);
   }
 
-  // The unpooled cell at place (row, column) of the tile, kPack channels of it, summed in float32.
-  __device__ __forceinline__ void unpool(const Stage<T>& op, const Corner& corner, int row, int column, int pack,
+  // kPack channels, from `channel` of the group on, of the unpooled cell at place (row, column) of the tile, summed in
+  // float32. They are among those that are staged.
+  __device__ __forceinline__ void unpool(const Stage<T>& op, const Corner& corner, int row, int column, int channel,
                                          float (&cell)[kPack]) const {
 #pragma unroll
     for (int i = 0; i < kPack; ++i) cell[i] = 0.f;
     const int y = corner.unpooled_row + row, x = corner.unpooled_column + column;
-    if (corner.item < 0 || unsigned(y) >= unsigned(op.unpooled.rows) || unsigned(x) >= unsigned(op.unpooled.columns))
-      return;
-    const int top = larger(first_pooled(y, op.pool.rows), 0);
-    const int left = larger(first_pooled(x, op.pool.columns), 0);
-    const int bottom = smaller(last_pooled(y, op.pool.rows), op.pooled.rows - 1);
-    const int right = smaller(last_pooled(x, op.pool.columns), op.pooled.columns - 1);
-    // In row-major order: the last one wins, or the sum is that of the reference to the bit.
+    const bool exists =
+        corner.item >= 0 && unsigned(y) < unsigned(op.unpooled.rows) && unsigned(x) < unsigned(op.unpooled.columns);
+    const int top = first_pooled(y, op.pool.rows), left = first_pooled(x, op.pool.columns);
+    const T* const of_pack = values + channel % kDepth / kPack * size.value_plane * kPack;
+    // In row-major order: the last one wins, or the sum is that of the reference to the bit. All lanes go through as
+    // many windows; those that do not hold their cell count for nothing.
 #pragma unroll 1
-    for (int i = top; i <= bottom; ++i) {
+    for (int i = top; i < top + op.holders.rows; ++i) {
       const int tap_row = y + op.pool.rows.padding - i * op.pool.rows.stride;
-      if (tap_row % op.pool.rows.dilation) continue;
+      const bool row_holds = exists && i <= last_pooled(y, op.pool.rows) && unsigned(i) < unsigned(op.pooled.rows) &&
+                             tap_row % op.pool.rows.dilation == 0;
+      const int line = smaller(larger(i - corner.pooled_row, 0), size.pooled.rows - 1) * size.pooled.columns;
 #pragma unroll 1
-      for (int j = left; j <= right; ++j) {
+      for (int j = left; j < left + op.holders.columns; ++j) {
         const int tap_column = x + op.pool.columns.padding - j * op.pool.columns.stride;
-        if (tap_column % op.pool.columns.dilation) continue;
-        const int place = (i - corner.pooled_row) * pooled.columns + j - corner.pooled_column;
-        const auto found = load_pack<T, kPack>(values + place * kPitch + pack * kPack);
+        const bool holds = row_holds && j <= last_pooled(x, op.pool.columns) &&
+                           unsigned(j) < unsigned(op.pooled.columns) && tap_column % op.pool.columns.dilation == 0;
+        const int place = line + smaller(larger(j - corner.pooled_column, 0), size.pooled.columns - 1);
+        const auto found = load_pack<T, kPack>(of_pack + place * kPack);
         if (!op.switches) {
 #pragma unroll
-          for (int k = 0; k < kPack; ++k) cell[k] = to_float(found.item[k]);
+          for (int k = 0; k < kPack; ++k) cell[k] = holds ? to_float(found.item[k]) : cell[k];
           continue;
         }
         const int code =
             tap_row / op.pool.rows.dilation * op.pool.columns.kernel + tap_column / op.pool.columns.dilation;
-        const auto codes = load_pack<uint8_t, kPack>(switches + place * kDepth + pack * kPack);
 #pragma unroll
-        for (int k = 0; k < kPack; ++k)
-          if (codes.item[k] == code) cell[k] = (op.last ? 0.f : cell[k]) + to_float(found.item[k]);
+        for (int word = 0; word < kWordsOfPack; ++word) {
+          const auto codes = load_pack<uint8_t, 4>(switches + switch_place(channel % kSwitchDepth / 4 + word, place));
+#pragma unroll
+          for (int k = 0; k < 4; ++k)
+            if (holds && codes.item[k] == code)
+              cell[word * 4 + k] = (op.last ? 0.f : cell[word * 4 + k]) + to_float(found.item[word * 4 + k]);
+        }
       }
     }
     if (op.rectify) {
@@ -162,20 +190,26 @@ struct PooledTile {
   }
 
  private:
+  // Of a word of a cell's switches. The four packs that a warp reads at once are 8 banks apart.
+  __device__ __forceinline__ int switch_place(int word, int cell) const {
+    const int plane = kWordsOfPack == 1 ? word % 4 * 2 + word / 4 : word;
+    return (plane * size.switch_plane + cell) * 4;
+  }
+
   // kCount numbers at a time, 0: one after the other without cp.async. Zeros around the crop and behind the channels.
   template <int kCount>
   __device__ __forceinline__ void stage_values(const Stage<T>& op, const Corner& corner, const T* from, int first,
                                                int thread, int threads) const {
     constexpr int kStep = kCount ? kCount : 1, kSteps = kDepth / kStep;
 #pragma unroll 1  // the sums of the product hold most registers
-    for (int i = thread; i < pooled.area() * kSteps; i += threads) {
+    for (int i = thread; i < size.pooled.area() * kSteps; i += threads) {
       const int cell = i / kSteps, channel = i % kSteps * kStep;
-      const int row = corner.pooled_row + cell / pooled.columns - corner.row;
-      const int column = corner.pooled_column + cell % pooled.columns - corner.column;
+      const int row = corner.pooled_row + cell / size.pooled.columns - corner.row;
+      const int column = corner.pooled_column + cell % size.pooled.columns - corner.column;
       const bool valid = first + channel < op.channels && unsigned(row) < unsigned(op.crop.rows) &&
                          unsigned(column) < unsigned(op.crop.columns);
       const T* const at = valid ? from + row * op.value_stride[1] + column * op.value_stride[2] + channel : op.values;
-      T* const to = values + cell * kPitch + channel;
+      T* const to = values + (channel / kPack * size.value_plane + cell) * kPack + channel % kPack;
       if constexpr (kCount)
         copy_async<kCount * sizeof(T)>(to, at, valid);
       else
@@ -186,17 +220,17 @@ struct PooledTile {
   template <int kCount>
   __device__ __forceinline__ void stage_switches(const Stage<T>& op, const Corner& corner, const uint8_t* from,
                                                  int first, int thread, int threads) const {
-    constexpr int kStep = kCount ? kCount : 1, kSteps = kDepth / kStep;
+    constexpr int kStep = kCount ? kCount : 1, kSteps = kSwitchDepth / kStep;
 #pragma unroll 1  // the sums of the product hold most registers
-    for (int i = thread; i < pooled.area() * kSteps; i += threads) {
+    for (int i = thread; i < size.pooled.area() * kSteps; i += threads) {
       const int cell = i / kSteps, channel = i % kSteps * kStep;
-      const int row = corner.pooled_row + cell / pooled.columns;
-      const int column = corner.pooled_column + cell % pooled.columns;
+      const int row = corner.pooled_row + cell / size.pooled.columns;
+      const int column = corner.pooled_column + cell % size.pooled.columns;
       const bool valid = first + channel < op.channels && unsigned(row) < unsigned(op.pooled.rows) &&
                          unsigned(column) < unsigned(op.pooled.columns);
       const uint8_t* const at =
           valid ? from + row * op.switch_stride[1] + column * op.switch_stride[2] + channel : op.switches;
-      uint8_t* const to = switches + cell * kDepth + channel;
+      uint8_t* const to = switches + switch_place(channel / 4, cell) + channel % 4;
       if constexpr (kCount)
         copy_async<kCount>(to, at, valid);
       else

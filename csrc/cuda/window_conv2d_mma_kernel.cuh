@@ -50,7 +50,8 @@ __device__ __forceinline__ void stage_cell(const T* from, int channels, const T*
   }
 }
 
-template <class T>
+// kWide: cells can be copied 16 bytes at a time.
+template <class T, bool kWide>
 __global__ void __launch_bounds__(128, 4)
     window_conv_mma_kernel(const WindowConv<T> op, const FilterShape shape, const T* __restrict__ filters) {
   using Tile = MatrixTile<T>;
@@ -77,19 +78,21 @@ __global__ void __launch_bounds__(128, 4)
   }
 
   const T* const block = filters + blockIdx.y * shape.block_size();
-  const int chunks = shape.padded_channels / Tile::kDepth, steps = shape.taps * chunks;
-  const auto stage = [&](int step) {
-    const int tap = step / chunks, first = step % chunks * Tile::kDepth;
-    const int ky = tap / op.conv.columns.kernel, kx = tap % op.conv.columns.kernel;
-    stage_filters(block + int64_t(tap) * Tile::kColumns * shape.padded_channels + first, shape.padded_channels,
-                  right + step % 2 * Tile::kColumns * Tile::kDepth);
+  const int steps = shape.taps * (shape.padded_channels / Tile::kDepth);
+  TapCounter tap;
+  int first = 0;  // channel
+  // The tap and the channels that come next, to one of two places.
+  const auto stage = [&](int place) {
+    const int64_t first_row = int64_t(tap.row * op.conv.columns.kernel + tap.column) * Tile::kColumns;
+    stage_filters(block + first_row * shape.padded_channels + first, shape.padded_channels,
+                  right + place * Tile::kColumns * Tile::kDepth);
 #pragma unroll
     for (int i = 0; i < kRowsOfThread; ++i) {
-      const T* const cell =
-          op.cells.find(places[i], rows[i] + ky * op.conv.rows.dilation, columns[i] + kx * op.conv.columns.dilation);
+      const T* const cell = op.cells.find(places[i], rows[i] + tap.row * op.conv.rows.dilation,
+                                          columns[i] + tap.column * op.conv.columns.dilation);
       const T* const from = cell ? cell + group * op.channels + first : nullptr;
-      T* const to = left + step % 2 * Tile::kRows * Tile::kDepth + Tile::place(thread / 4 + i * 32, part);
-      if (op.cell_bytes == 16)
+      T* const to = left + place * Tile::kRows * Tile::kDepth + Tile::place(thread / 4 + i * 32, part);
+      if (kWide)
         stage_cell<T, Tile::kPack>(from, op.channels - first, op.cells.values, part, to);
       else if (op.cell_bytes == 4)
         stage_cell<T, 4 / sizeof(T)>(from, op.channels - first, op.cells.values, part, to);
@@ -97,6 +100,11 @@ __global__ void __launch_bounds__(128, 4)
         stage_cell<T, 0>(from, op.channels - first, op.cells.values, part, to);
     }
     commit_copies();
+    first += Tile::kDepth;
+    if (first == shape.padded_channels) {
+      first = 0;
+      tap.next(op.conv.columns.kernel);
+    }
   };
 
   Tile product;
@@ -104,7 +112,7 @@ __global__ void __launch_bounds__(128, 4)
   for (int step = 0; step < steps; ++step) {
     wait_copies<0>();
     __syncthreads();
-    if (step + 1 < steps) stage(step + 1);
+    if (step + 1 < steps) stage(step % 2 ^ 1);
     const int both[2] = {product.row(0), product.row(1)};
     product.multiply(left + step % 2 * Tile::kRows * Tile::kDepth, both,
                      right + step % 2 * Tile::kColumns * Tile::kDepth);
@@ -129,7 +137,7 @@ template <class T>
 void window_conv_mma(const WindowConv<T>& op, const FilterShape& shape, const T* filters, Stream stream) {
   using Tile = MatrixTile<T>;
   const int shared_bytes = 2 * (Tile::kRows + Tile::kColumns) * Tile::kDepth * int(sizeof(T));
-  launch("window_conv2d", window_conv_mma_kernel<T>,
+  launch("window_conv2d", op.cell_bytes == 16 ? window_conv_mma_kernel<T, true> : window_conv_mma_kernel<T, false>,
          grid_of(ceil_div<int64_t>(op.pixels(), Tile::kRows), int64_t(op.groups) * shape.blocks()), Tile::kThreads,
          shared_bytes, stream, op, shape, filters);
 }

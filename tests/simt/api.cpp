@@ -15,6 +15,9 @@ SIMT_API void simt_seed(unsigned seed) {
 SIMT_API void simt_device(int major, int least_matrix_outputs) {
   simt::emulated_device() = {major, least_matrix_outputs};
 }
+SIMT_API void simt_sample(int64_t blocks) {
+  simt::Block::current().sample(blocks);
+}
 
 #if defined(SIMT_RECORD)
 namespace {
@@ -22,8 +25,8 @@ std::unique_ptr<simt::Record> record;
 std::string report;
 }  // namespace
 
-SIMT_API void simt_record_begin() {
-  record = std::make_unique<simt::Record>();
+SIMT_API void simt_record_begin(bool races) {
+  record = std::make_unique<simt::Record>(races);
   simt::monitor() = record.get();
 }
 SIMT_API const char* simt_record_end() {

@@ -9,6 +9,12 @@ namespace {
 
 struct Stop {};  // unwinds the threads that are left after a fault
 
+// Groups of four, by the golden ratio: no period of the grid is met again and again.
+int64_t sampled_block(int64_t i, int64_t blocks) {
+  const double place = double(i / 4) * 0.6180339887498949;
+  return int64_t((place - int64_t(place)) * double(blocks / 4)) * 4 + i % 4;
+}
+
 std::string describe(dim3 index) {
   return "(" + std::to_string(index.x) + ", " + std::to_string(index.y) + ", " + std::to_string(index.z) + ")";
 }
@@ -38,12 +44,13 @@ void Block::launch(dim3 grid, dim3 threads, size_t shared_bytes, const std::func
   while (int(threads_.size()) < count_) threads_.push_back(std::make_unique<Thread>());
   order_.resize(count_);
   for (int i = 0; i < count_; ++i) order_[i] = i;
-  for (unsigned z = 0; z < grid.z && !error_; ++z)
-    for (unsigned y = 0; y < grid.y && !error_; ++y)
-      for (unsigned x = 0; x < grid.x && !error_; ++x) {
-        block_index = dim3(x, y, z);
-        run_block();
-      }
+  const int64_t blocks = int64_t(grid.x) * grid.y * grid.z;
+  const bool sampled = most_blocks_ && most_blocks_ < blocks;
+  for (int64_t i = 0; i < (sampled ? most_blocks_ : blocks) && !error_; ++i) {
+    const int64_t rank = sampled ? sampled_block(i, blocks) : i;
+    block_index = dim3(rank % grid.x, rank / grid.x % grid.y, rank / grid.x / grid.y);
+    run_block();
+  }
   shared_.clear();
   if (error_) std::rethrow_exception(error_);
 }
@@ -226,7 +233,7 @@ void Block::copy_async(void* to, const void* from, size_t bytes, size_t copied, 
   if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) % bytes)
     throw Fault("cp.async: expected addresses aligned to " + std::to_string(bytes) + " bytes");
   if (monitor()) {
-    if (copied) monitor()->access(from, copied, Access::load, pc);
+    copied ? monitor()->access(from, copied, Access::load, pc) : monitor()->skip(Access::load, false, pc);
     monitor()->copy_begins(to, bytes, pc);
   }
   std::memset(to, 0xff, bytes);

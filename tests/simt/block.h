@@ -102,6 +102,8 @@ class Block {
   void wait_copies(int left);
 
   void seed(unsigned value) { random_.seed(value), shuffle_ = value != 0; }
+  // From now on at most so many blocks of a launch run, spread over its grid in groups of four neighbours; 0: all run.
+  void sample(int64_t blocks) { most_blocks_ = blocks; }
 
   dim3 grid_size, block_size, block_index;
   unsigned epoch() const { return epoch_; }
@@ -123,6 +125,7 @@ class Block {
   size_t shared_bytes_ = 0, shared_taken_ = 0;
   Thread* running_ = nullptr;
   const std::function<void()>* body_ = nullptr;
+  int64_t most_blocks_ = 0;
   int count_ = 0, alive_ = 0, votes_ = 0, vote_ = 0;
   unsigned epoch_ = 0;
   bool stopping_ = false, shuffle_ = false;

@@ -27,5 +27,5 @@ def simt(_loaded: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> ctypes.CDLL:
     return _loaded
 
 
-# The budgets of traffic need the build that counts.
-collect_ignore = [] if os.environ.get("SIMT_WAY") == "recorded" else ["test_traffic.py"]
+# The budgets of traffic and what is recorded of launches need the build that counts.
+collect_ignore = [] if os.environ.get("SIMT_WAY") == "recorded" else ["test_traffic.py", "test_launches.py"]

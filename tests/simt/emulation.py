@@ -51,11 +51,13 @@ def emulated(op: str) -> Variant:
     )
 
 
-def record(simt: ctypes.CDLL, run: Any) -> dict[str, Any]:
-    """What ``run()`` did to memory; see record.h."""
-    simt.simt_record_begin()
+def record(simt: ctypes.CDLL, run: Any, blocks: int = 0) -> dict[str, Any]:
+    """What ``run()`` did to memory; see record.h. ``blocks``: of each launch, a sample without a look at races."""
+    simt.simt_sample(ctypes.c_int64(blocks))
+    simt.simt_record_begin(blocks == 0)
     try:
         run()
     finally:
         text = simt.simt_record_end()
+        simt.simt_sample(ctypes.c_int64(0))
     return json.loads(text)

@@ -24,6 +24,16 @@ const char* name_of(Access kind) {
 
 }  // namespace
 
+std::string symbol(const void* function) {
+  Dl_info library;
+  if (!dladdr(function, &library)) return "?";
+  char command[1024];
+  const long offset = static_cast<const char*>(function) - static_cast<char*>(library.dli_fbase);
+  std::snprintf(command, sizeof command, "addr2line -f -e '%s' 0x%lx", library.dli_fname, offset);
+  const std::string lines = output_of(command);
+  return lines.substr(0, lines.find('\n'));
+}
+
 std::string source_line(void* pc) {
   static std::map<void*, std::string> known;
   std::string& line = known[pc];
@@ -43,12 +53,14 @@ void Record::array(const char* name, const void* data, size_t bytes, size_t elem
   const char* first = static_cast<const char*>(data);
   for (const Array& array : arrays_)
     if (array.holds(first)) return;
-  arrays_.push_back({&*names_.insert(name).first, first, bytes, element, shared, std::vector<Shadow>(bytes / element)});
+  arrays_.push_back({&*names_.insert(name).first, first, bytes, element, shared,
+                     std::vector<Shadow>(with_races_ ? bytes / element : 0)});
 }
 
 void Record::block_begins() {
   const auto shared = [](const Array& array) { return array.shared; };
   arrays_.erase(std::remove_if(arrays_.begin(), arrays_.end(), shared), arrays_.end());
+  ++launches.back().run;
 }
 
 // Null: a thread's own stack, or memory of the host's.
@@ -64,18 +76,19 @@ void Record::access(const void* address, size_t bytes, Access kind, void* pc) {
   if (!Block::current().inside() || Block::current().thread().fiber.holds(address)) return;
   Array* array = find(address);
   if (!array) return;
-  races.check(*array, static_cast<const char*>(address), bytes, kind, pc);
+  if (with_races_) races.check(*array, static_cast<const char*>(address), bytes, kind, pc);
   traffic.access(*array, static_cast<const char*>(address), bytes, kind, pc);
 }
 
 void Record::copy_begins(const void* to, size_t bytes, void* pc) {
   Array* array = find(to);
   if (!array) return;
-  races.copy_begins(*array, static_cast<const char*>(to), bytes, pc);
+  if (with_races_) races.copy_begins(*array, static_cast<const char*>(to), bytes, pc);
   traffic.access(*array, static_cast<const char*>(to), bytes, Access::store, pc);
 }
 
 void Record::copy_lands(const void* to, size_t bytes) {
+  if (!with_races_) return;
   if (Array* array = find(to)) races.copy_lands(*array, static_cast<const char*>(to), bytes);
 }
 
@@ -83,10 +96,9 @@ std::string Record::json() const {
   // Several instructions of one line, such as those of an unrolled loop, are one entry.
   std::map<std::string, int64_t> faults;
   for (const auto& [what, count] : races.found) faults[what.first + " at " + source_line(what.second)] += count;
-  std::map<std::tuple<std::string, std::string, std::string, size_t>, Site> lines;
+  std::map<std::tuple<std::string, std::string, std::string, size_t, bool>, Site> lines;
   for (const auto& [place, site] : traffic.sites) {
-    Site& line = lines[{source_line(place.first), site.array, name_of(site.kind), site.bytes}];
-    line.shared = site.shared;
+    Site& line = lines[{source_line(std::get<0>(place)), site.array, name_of(site.kind), site.bytes, site.shared}];
     line.instructions += site.instructions;
     line.lanes += site.lanes;
     line.units += site.units;
@@ -99,9 +111,9 @@ std::string Record::json() const {
   out << "}, \"lines\": [";
   comma = "";
   for (const auto& [key, line] : lines) {
-    const auto& [where, array, kind, bytes] = key;
+    const auto& [where, array, kind, bytes, shared] = key;
     out << comma << "{\"where\": \"" << where << "\", \"array\": \"" << array << "\", \"access\": \"" << kind
-        << "\", \"bytes\": " << bytes << ", \"shared\": " << (line.shared ? "true" : "false")
+        << "\", \"bytes\": " << bytes << ", \"shared\": " << (shared ? "true" : "false")
         << ", \"instructions\": " << line.instructions << ", \"lanes\": " << line.lanes << ", \"units\": " << line.units
         << ", \"ideal\": " << line.ideal << "}";
     comma = ", ";
@@ -109,12 +121,13 @@ std::string Record::json() const {
   out << "], \"launches\": [";
   comma = "";
   for (const Launch& launch : launches) {
-    out << comma << "{\"name\": \"" << launch.name << "\", \"blocks\": " << launch.blocks
-        << ", \"threads\": " << launch.threads << ", \"shared\": " << launch.shared_bytes << "}";
+    out << comma << "{\"kernel\": \"" << symbol(launch.kernel) << "\", \"blocks\": " << launch.blocks
+        << ", \"threads\": " << launch.threads << ", \"shared\": " << launch.shared_bytes << ", \"run\": " << launch.run
+        << ", \"multiply_adds\": " << launch.multiply_adds << "}";
     comma = ", ";
   }
-  out << "], \"blocks\": " << traffic.blocks << ", \"multiply_adds\": " << traffic.multiply_adds
-      << ", \"cold_read\": " << traffic.cold_read << ", \"cold_written\": " << traffic.cold_written << "}";
+  out << "], \"blocks\": " << traffic.blocks << ", \"cold_read\": " << traffic.cold_read
+      << ", \"cold_written\": " << traffic.cold_written << "}";
   return out.str();
 }
 

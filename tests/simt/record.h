@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -62,54 +63,61 @@ struct Site {
   int64_t instructions = 0, lanes = 0, units = 0, ideal = 0;
 };
 
-// Sectors and bank conflicts of each instruction of each warp. The n-th access of each lane at one place is taken for
-// one instruction, which is exact where a warp's lanes do not diverge.
+// Sectors and bank conflicts of each instruction of each warp. The n-th access of each lane at one place, made or
+// skipped, is taken for one instruction, which is exact where a warp's lanes do not diverge.
 class Traffic {
  public:
   void access(const Array& array, const char* address, size_t bytes, Access kind, void* pc);
+  void skip(Access kind, bool shared, void* pc);
   void end_of_block();
-  using Where = std::pair<void*, const std::string*>;  // line and array
+  using Where = std::tuple<void*, const std::string*, Access, bool>;  // line, array, what, whether it is shared
   std::map<Where, Site> sites;
   int64_t cold_read = 0, cold_written = 0;  // bytes of the sectors touched at all: the least that DRAM has to move
-  int64_t multiply_adds = 0, blocks = 0;
+  int64_t blocks = 0;
 
  private:
-  struct Instruction {
+  // What one instruction of a warp asks of one array.
+  struct Part {
+    Site* site;
+    uint32_t lanes;
     const char* address[kWarp];
-    uint32_t lanes = 0;
   };
   struct OfWarp {
-    Site* site = nullptr;
-    std::vector<Instruction> instructions;
+    std::vector<std::vector<Part>> instructions;
     int count[kWarp] = {};
   };
-  void add_global(Site& site, const Instruction& instruction);
-  void add_shared(Site& site, const Instruction& instruction);
+  OfWarp& warp_at(Access kind, bool shared, void* pc);
+  void add_global(Site& site, const Part& part);
+  void add_shared(Site& site, const Part& part);
 
-  std::unordered_map<uint64_t, OfWarp> block_;  // by line, array and warp
+  std::unordered_map<uint64_t, OfWarp> block_;  // by line, kind of access and warp
   std::unordered_set<uintptr_t> sectors_read_, sectors_written_;
 };
 
 struct Launch {
-  std::string name;
+  const void* kernel;
   int64_t blocks;
   int threads;
   size_t shared_bytes;
+  int64_t run = 0, multiply_adds = 0;  // blocks that ran, and what they did
 };
 
 class Record : public Monitor {
  public:
+  // Without races the shadow of large arrays, many times their size, is not needed.
+  explicit Record(bool races = true) : with_races_(races) {}
   void array(const char* name, const void* data, size_t bytes, size_t element, bool shared) override;
-  void launch(const char* name, int64_t blocks, int threads, size_t shared_bytes) override {
-    launches.push_back({name, blocks, threads, shared_bytes});
+  void launch(const void* kernel, int64_t blocks, int threads, size_t shared_bytes) override {
+    launches.push_back({kernel, blocks, threads, shared_bytes});
     for (Array& array : arrays_) std::fill(array.shadow.begin(), array.shadow.end(), Shadow{});  // one after the other
   }
   void block_begins() override;
   void block_ends() override { traffic.end_of_block(); }
   void access(const void* address, size_t bytes, Access kind, void* pc) override;
+  void skip(Access kind, bool shared, void* pc) override { traffic.skip(kind, shared, pc); }
   void copy_begins(const void* to, size_t bytes, void* pc) override;
   void copy_lands(const void* to, size_t bytes) override;
-  void multiply_adds(int64_t count) override { traffic.multiply_adds += count; }
+  void multiply_adds(int64_t count) override { launches.back().multiply_adds += count; }
 
   std::string json() const;
   Races races;
@@ -118,6 +126,7 @@ class Record : public Monitor {
 
  private:
   Array* find(const void* address);
+  const bool with_races_;
   std::set<std::string> names_;
   std::vector<Array> arrays_;
   size_t last_ = 0;
@@ -125,5 +134,7 @@ class Record : public Monitor {
 
 // "file:line" of an instruction, by addr2line.
 std::string source_line(void* pc);
+// The mangled name of a function.
+std::string symbol(const void* function);
 
 }  // namespace simt

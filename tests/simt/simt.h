@@ -91,6 +91,24 @@ SIMT_QUIET __attribute__((noinline)) void store_vector(void* address, Vector val
   *static_cast<Vector*>(address) = value;
 }
 
+// A load from global memory, and a store to shared memory, that a predicate guards.
+template <class T>
+SIMT_QUIET __attribute__((noinline)) T load_if(bool valid, const T* address) {
+  if (monitor()) {
+    valid ? monitor()->access(address, sizeof(T), Access::load, SIMT_PC)
+          : monitor()->skip(Access::load, false, SIMT_PC);
+  }
+  return valid ? *address : T{};
+}
+template <class T>
+SIMT_QUIET __attribute__((noinline)) void store_shared_if(bool valid, T* address, T value) {
+  if (monitor()) {
+    valid ? monitor()->access(address, sizeof(T), Access::store, SIMT_PC)
+          : monitor()->skip(Access::store, true, SIMT_PC);
+  }
+  if (valid) *address = value;
+}
+
 }  // namespace simt
 
 template <class T>

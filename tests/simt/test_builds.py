@@ -65,7 +65,8 @@ def test_the_smaller_samples_have_no_races() -> None:
 
 
 @pytest.mark.skipif(shutil.which("addr2line") is None, reason="addr2line (binutils), which names lines, was not found")
-def test_traffic_is_within_its_budgets() -> None:
-    result = pytest_in_another_process("recorded", "test_traffic.py")
+@pytest.mark.parametrize("test", ["test_traffic.py", "test_launches.py"])
+def test_traffic_is_within_its_budgets_and_as_recorded(test: str) -> None:
+    result = pytest_in_another_process("recorded", test)
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
     assert " passed" in result.stdout

@@ -62,6 +62,16 @@ def test_the_table_of_bugs_is_whole(program: Callable[..., Path]) -> None:
     assert set(output(program("planted", "plain")).split()) == {"none", *FOUND}
 
 
+def test_the_documented_table_is_this_one() -> None:
+    lines = (Path(__file__).parent / "README.md").read_text().splitlines()
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    table = {name: cells for name, *cells in rows if name in FOUND}
+    for bug, ways in FOUND.items():
+        said = [ways.get(way, "") for way in WAYS]
+        assert table.pop(bug) == [said[0], *("the same" if text and text == said[0] else text for text in said[1:])]
+    assert table == {}
+
+
 @pytest.mark.parametrize("seed", ["1", "2", "3"])
 @pytest.mark.parametrize("way", WAYS)
 def test_the_right_kernel_has_no_report(program: Callable[..., Path], way: str, seed: str) -> None:

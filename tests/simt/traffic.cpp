@@ -9,49 +9,54 @@ constexpr uintptr_t kSector = 32, kBanks = 32, kBankBytes = 4;
 
 }  // namespace
 
+Traffic::OfWarp& Traffic::warp_at(Access kind, bool shared, void* pc) {
+  // A copy to shared memory reads and writes at one place in the source.
+  const uint64_t which = uint64_t(kind) << 1 | uint64_t(shared);
+  return block_[(reinterpret_cast<uint64_t>(pc) << 8 | which << 5) + Block::current().thread().rank / kWarp];
+}
+
+void Traffic::skip(Access kind, bool shared, void* pc) {
+  ++warp_at(kind, shared, pc).count[Block::current().thread().lane()];
+}
+
 void Traffic::access(const Array& array, const char* address, size_t bytes, Access kind, void* pc) {
-  const Thread& thread = Block::current().thread();
-  const int rank = thread.rank / kWarp;
-  const uint64_t key = (reinterpret_cast<uint64_t>(pc) << 5 ^ reinterpret_cast<uint64_t>(array.name) << 21) + rank;
-  OfWarp& warp = block_[key];
-  if (!warp.site) {
-    warp.site = &sites[{pc, array.name}];
-    *warp.site = {kind,
-                  bytes,
-                  array.shared,
-                  *array.name,
-                  warp.site->instructions,
-                  warp.site->lanes,
-                  warp.site->units,
-                  warp.site->ideal};
-  }
-  const size_t turn = warp.count[thread.lane()]++;
+  Site& site = sites[{pc, array.name, kind, array.shared}];
+  site.kind = kind;
+  site.bytes = bytes;
+  site.shared = array.shared;
+  site.array = *array.name;
+  const int lane = Block::current().thread().lane();
+  OfWarp& warp = warp_at(kind, array.shared, pc);
+  const size_t turn = warp.count[lane]++;
   if (warp.instructions.size() <= turn) warp.instructions.resize(turn + 1);
-  warp.instructions[turn].address[thread.lane()] = address;
-  warp.instructions[turn].lanes |= uint32_t(1) << thread.lane();
+  auto& parts = warp.instructions[turn];
+  auto part = std::find_if(parts.begin(), parts.end(), [&](const Part& known) { return known.site == &site; });
+  if (part == parts.end()) part = parts.insert(part, Part{&site, 0, {}});
+  part->address[lane] = address;
+  part->lanes |= uint32_t(1) << lane;
 }
 
 void Traffic::end_of_block() {
   ++blocks;
-  for (const auto& [key, warp] : block_) {
-    Site& site = *warp.site;
-    for (const Instruction& instruction : warp.instructions) {
-      ++site.instructions;
-      site.lanes += __builtin_popcount(instruction.lanes);
-      site.shared ? add_shared(site, instruction) : add_global(site, instruction);
-    }
-  }
+  for (const auto& [key, warp] : block_)
+    for (const std::vector<Part>& parts : warp.instructions)
+      for (const Part& part : parts) {
+        Site& site = *part.site;
+        ++site.instructions;
+        site.lanes += __builtin_popcount(part.lanes);
+        site.shared ? add_shared(site, part) : add_global(site, part);
+      }
   block_.clear();
 }
 
 // Ideal: the different bytes that the warp asks for, in as few sectors as can hold them.
-void Traffic::add_global(Site& site, const Instruction& instruction) {
+void Traffic::add_global(Site& site, const Part& part) {
   std::unordered_set<uintptr_t> sectors;
   std::unordered_set<const char*> different;
   for (int lane = 0; lane < kWarp; ++lane) {
-    if (!(instruction.lanes >> lane & 1)) continue;
-    const uintptr_t first = reinterpret_cast<uintptr_t>(instruction.address[lane]);
-    different.insert(instruction.address[lane]);
+    if (!(part.lanes >> lane & 1)) continue;
+    const uintptr_t first = reinterpret_cast<uintptr_t>(part.address[lane]);
+    different.insert(part.address[lane]);
     for (uintptr_t sector = first / kSector; sector <= (first + site.bytes - 1) / kSector; ++sector)
       sectors.insert(sector);
   }
@@ -64,13 +69,13 @@ void Traffic::add_global(Site& site, const Instruction& instruction) {
 
 // A bank delivers one word of 4 bytes at a time, to all that want it. Lanes go in groups that need all banks once:
 // 32 of 4 bytes, 16 of 8, 8 of 16. Ideal: one pass for each group.
-void Traffic::add_shared(Site& site, const Instruction& instruction) {
+void Traffic::add_shared(Site& site, const Part& part) {
   const int group = site.bytes > 8 ? 8 : site.bytes > 4 ? 16 : 32;
   for (int first = 0; first < kWarp; first += group) {
     std::vector<uintptr_t> words[kBanks];
     for (int lane = first; lane < first + group; ++lane) {
-      if (!(instruction.lanes >> lane & 1)) continue;
-      const uintptr_t from = reinterpret_cast<uintptr_t>(instruction.address[lane]) / kBankBytes;
+      if (!(part.lanes >> lane & 1)) continue;
+      const uintptr_t from = reinterpret_cast<uintptr_t>(part.address[lane]) / kBankBytes;
       for (uintptr_t word = from; word < from + std::max<size_t>(1, site.bytes / kBankBytes); ++word) {
         auto& asked = words[word % kBanks];
         if (std::find(asked.begin(), asked.end(), word) == asked.end()) asked.push_back(word);

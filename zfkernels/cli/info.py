@@ -16,7 +16,7 @@ def info(as_json: bool) -> None:
     import torch
 
     import zfkernels
-    from zfkernels.ops import availability, build_info
+    from zfkernels.ops import availability, build_info, registered
 
     versions = {
         "zfkernels": zfkernels.__version__,
@@ -30,8 +30,12 @@ def info(as_json: bool) -> None:
     table: dict[str, dict[str, str | None]] = {}
     for op, variant, why_not in availability():
         table.setdefault(op, {})[variant] = why_not
+    orders = {
+        op: [name for name in entry.preference["cuda"] if name in entry.variants] for op, entry in registered().items()
+    }
     lines = [f"{name:<10} {value}" for name, value in versions.items()]
-    options.report({"versions": versions, "ops": table}, "\n".join([*lines, "", *_as_lines(table)]), as_json)
+    report = {"versions": versions, "ops": table, "order on cuda": {"unmeasured": orders}}
+    options.report(report, "\n".join([*lines, "", *_as_lines(table), "", *_order_lines(orders)]), as_json)
 
 
 def _as_lines(table: dict[str, dict[str, str | None]]) -> list[str]:
@@ -44,6 +48,13 @@ def _as_lines(table: dict[str, dict[str, str | None]]) -> list[str]:
         cells = ("yes" if why is None else f"no ({reasons.index(why) + 1})" for why in why_not.values())
         lines.append(f"{op:<{width}}" + "".join(f"  {cell:<9}" for cell in cells))
     return [line.rstrip() for line in lines] + [f"({n}) {reason}" for n, reason in enumerate(reasons, 1)]
+
+
+def _order_lines(orders: dict[str, list[str]]) -> list[str]:
+    """Which variant is tried first on a CUDA device."""
+    width = max(map(len, orders))
+    head = "Tried in this order on a CUDA device (by static figures; no one has measured it):"
+    return [head, *(f"{op:<{width}}  {', '.join(order)}" for op, order in orders.items())]
 
 
 def _version(package: str) -> str:

@@ -11,6 +11,10 @@ from zfkernels.cli import options
 
 @click.command()
 @click.option("--only", metavar="TEXT", multiple=True, help="Cases with this in op/shape; may be repeated.")
+@click.option(
+    "--family", "families", type=click.Choice(["triton", "cuda"]), multiple=True,
+    help="Only the kernels of one family; default: both, the CUDA kernels where they are built or nvcc is there.",
+)  # fmt: skip
 @click.option("--arch", "archs", multiple=True, default=("sm_80", "sm_90", "sm_100", "sm_120"), help="May be repeated.")
 @click.option("--dtype", "dtypes", multiple=True, default=("float16",), help="May be repeated.")
 @click.option("--out", type=click.Path(path_type=Path), help="Markdown file of the report over all recorded kernels.")
@@ -18,22 +22,24 @@ from zfkernels.cli import options
 @click.option("--check", type=click.Path(path_type=Path, exists=True), help="JSON file of budgets to compare with.")
 @options.json_option
 def inspect(
-    only: tuple[str, ...], archs: tuple[str, ...], dtypes: tuple[str, ...],
+    only: tuple[str, ...], families: tuple[str, ...], archs: tuple[str, ...], dtypes: tuple[str, ...],
     out: Path | None, record: Path | None, check: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """What the compiled GPU kernels say of themselves, without a GPU: resources, instructions, bounds, estimates.
 
-    Compiles the Triton kernels ahead of time on headline shapes. No number is a measured time.
+    Compiles the Triton kernels ahead of time on headline shapes and reads the machine code of the CUDA kernels. No
+    number is a measured time.
     """
     import dataclasses
+    import itertools
 
     import torch
 
+    from zfkernels.inspect import cuda_binaries, cuda_family, triton_family
     from zfkernels.inspect import record as records
     from zfkernels.inspect.cases import CASES
     from zfkernels.inspect.gpus import GPUS
     from zfkernels.inspect.report import markdown
-    from zfkernels.inspect.triton_family import inspect_case, versions
 
     known = {*GPUS, "gfx942"}
     if set(archs) - known:
@@ -44,14 +50,21 @@ def inspect(
     if not cases:
         names = ", ".join(f"{case.op}/{case.name}" for case in CASES)
         raise click.UsageError(f"inspect: expected --only to name one of {names}, got {', '.join(only)}")
+    modules = {"triton": triton_family, "cuda": cuda_family}
+    why_not = cuda_binaries.why_not()
+    if not families and why_not is not None:
+        click.echo(f"without the CUDA kernels: {why_not}", err=True)
+    families = families or tuple(name for name in modules if name != "cuda" or why_not is None)
+    versions = {name: value for family in families for name, value in modules[family].versions().items()}
     found = []
-    for arch in archs:
-        for case in cases:
-            for dtype in dtypes:
-                click.echo(f"compiling {case.op}/{case.name} in {dtype} for {arch}", err=True)
-                found.append(inspect_case(case, getattr(torch, dtype), arch))
-                if record is not None:
-                    records.save(record, found[-1:], versions())
+    for family, arch in itertools.product(families, archs):
+        if family == "cuda" and arch not in GPUS:
+            continue
+        for case, dtype in itertools.product(cases, dtypes):
+            click.echo(f"compiling {family}/{case.op}/{case.name} in {dtype} for {arch}", err=True)
+            found.append(modules[family].inspect_case(case, getattr(torch, dtype), arch))
+            if record is not None:
+                records.save(record, found[-1:], versions)
     worse = []
     if check is not None:
         budgets = records.load(check)
@@ -59,7 +72,7 @@ def inspect(
             known_budget = budgets.get(one.key)
             worse += records.regressions(one, known_budget) if known_budget else [f"{one.key}: is not in {check}"]
     everything = list(records.load(record).values()) if record is not None else found
-    report = markdown(everything, versions())
+    report = markdown(everything, records.versions(record) if record is not None else versions)
     if out is not None:
         out.write_text(report)
     options.report({"records": [dataclasses.asdict(one) for one in found]}, report, as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zfkernels.inspect.gpus import Gpu
@@ -25,7 +26,7 @@ def bound(work: Work, dtype: str, gpu: Gpu) -> float:
 def estimate(
     work: Work,
     grid: tuple[int, ...],
-    trips: list[int],
+    trips: Sequence[float],
     loops: list[list[Instruction]],
     code: Code,
     warps: int,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+MOST_TRAFFIC = 1.25  # of sectors and passes over banks, times the ideal
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Record:
         bound_us: a bound computed from data-sheet rates, not a time: max(multiply_adds / peak, bytes / bandwidth).
         estimate_us: an estimate, not a time, from the compiled loops: see ``zfkernels.inspect.estimate``; None unknown.
         note: what else there is to say.
+        traffic: sectors of 32 bytes, or passes over the banks of shared memory, over the ideal, by array, where they
+            were counted.
     """
 
     kernel: str
@@ -55,6 +59,7 @@ class Record:
     bound_us: float | None = None
     estimate_us: float | None = None
     note: str = ""
+    traffic: dict[str, float] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -72,15 +77,26 @@ def load(path: Path) -> dict[str, Record]:
     return {key: Record(**fields) for key, fields in entries.items()}
 
 
-def save(path: Path, records: list[Record], versions: dict[str, str]) -> None:
+def versions(path: Path) -> dict[str, str]:
+    """What the records of a file of budgets were made with."""
+    found: dict[str, str] = json.loads(path.read_text())["versions"]
+    return found
+
+
+def save(path: Path, records: list[Record], made_with: dict[str, str]) -> None:
     """Writes the records, those of other families, architectures and shapes in the file kept."""
     kept = load(path) if path.exists() else {}
     merged = kept | {record.key: record for record in records}
     content = {
-        "versions": (json.loads(path.read_text())["versions"] if path.exists() else {}) | versions,
-        "records": {key: dataclasses.asdict(merged[key]) for key in sorted(merged)},
+        "versions": (versions(path) if path.exists() else {}) | made_with,
+        "records": {key: _fields(merged[key]) for key in sorted(merged)},
     }
     path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _fields(record: Record) -> dict[str, Any]:
+    fields = dataclasses.asdict(record)
+    return fields if record.traffic else {name: value for name, value in fields.items() if name != "traffic"}
 
 
 def regressions(record: Record, budget: Record) -> list[str]:
@@ -97,4 +113,6 @@ def regressions(record: Record, budget: Record) -> list[str]:
         found.append(f"{record.key}: integer instructions are {shares} of the hot loop")
     if budget.wide_loads.get("128") and not record.wide_loads.get("128"):
         found.append(f"{record.key}: has no 128-bit load any more")
+    if max(record.traffic.values(), default=0.0) > MOST_TRAFFIC:
+        found.append(f"{record.key}: moves {max(record.traffic.values()):.2f}x the ideal, expected {MOST_TRAFFIC}x")
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from zfkernels.inspect import compare
 from zfkernels.inspect.gpus import GPUS
 from zfkernels.inspect.record import Record
 
@@ -33,7 +34,29 @@ def markdown(records: Iterable[Record], versions: dict[str, str]) -> str:
             gpu = f" ({GPUS[record.arch].name} data sheet)" if record.arch in GPUS else ""
             lines += ["", f"## {record.family}, {record.arch}{gpu}", "", _HEADER, _RULE]
         lines.append(_row(record))
+    lines += [*_traffic(listed), *compare.markdown(listed)]
     return "\n".join(lines) + "\n"
+
+
+def _traffic(records: Iterable[Record]) -> list[str]:
+    """What was counted of the CUDA kernels: the worst array of global and of shared memory, once for each shape."""
+    counted = {(r.op, r.shape, r.dtype): r.traffic for r in records if r.traffic}
+    if not counted:
+        return []
+    lines = [
+        "", "## Sectors and bank passes of the CUDA kernels", "",
+        "Counted by the emulator on a sample of each launch's blocks: sectors of 32 bytes and passes over the 32 banks"
+        " of shared memory, over the ideal; the worst array of each.", "",
+        "| op | shape | dtype | sectors | of | bank passes | of |", "|---|---|---|--:|---|--:|---|",
+    ]  # fmt: skip
+    for (op, shape, dtype), traffic in counted.items():
+        cells = [op, shape, dtype]
+        for where in ("global", "shared"):
+            ratios = [(ratio, name) for name, ratio in traffic.items() if name.startswith(where)]
+            ratio, name = max(ratios, default=(0.0, ""))
+            cells += [f"{ratio:.2f}" if name else "", name.removeprefix(f"{where} ")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 _HEADER = (

@@ -24,6 +24,11 @@ LIBRARY = torch.library.Library("zfkernels", "DEF")
 BACKENDS = ("reference", "cpp", "triton", "cuda")
 PREFERENCE = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
 
+_HOW_TO_BUILD = {
+    "_C": "pip install zfkernels with a compiler at hand",
+    "_C_cuda": "`make cuda-build` or pip install with ZFKERNELS_BUILD_CUDA=1 builds it, pip install alone where torch "
+    "sees a GPU",
+}
 _requested: ContextVar[str | None] = ContextVar("zfkernels_backend", default=None)
 _ops: dict[str, Op] = {}
 
@@ -53,6 +58,7 @@ class Op:
 
     name: str
     variants: dict[str, Variant] = field(default_factory=dict)
+    preference: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(PREFERENCE))
 
     def reference(self, function: Callable[..., Any]) -> None:
         """Adds the pure PyTorch variant: any device, any floating dtype."""
@@ -83,6 +89,10 @@ class Op:
         devices = {"cpu", "cuda"} if os.environ.get("TRITON_INTERPRET") == "1" else {"cuda"}
         self._add("triton", load, _triton_missing, _takes(devices, dtypes, refuses))
 
+    def prefer(self, device: str, *order: str) -> None:
+        """Sets which variants are tried, and in which order, for tensors on a device where none is asked for."""
+        self.preference[device] = order
+
     def _add(self, name: str, load: Any, missing: Any, refuses: Any) -> None:
         self.variants[name] = Variant(name, cache(load), cache(missing), refuses)
 
@@ -97,7 +107,7 @@ class Op:
         """Runs the variant asked for by argument, context manager or environment, else the first that can."""
         backend = backend or _requested.get() or os.environ.get("ZFKERNELS_BACKEND") or None
         if backend is None:
-            for name in PREFERENCE.get(_device_of(args), ("reference",)):
+            for name in self.preference.get(_device_of(args), ("reference",)):
                 if self.why_not(name, args) is None:
                     return self.variants[name].load()(*args)
         reason = self.why_not(backend or "reference", args)
@@ -177,7 +187,7 @@ def load_native(library: str) -> str | None:
         Path(__file__).parent.parent.glob(f"{library}.*pyd")
     )
     if not found:
-        return f"the extension zfkernels.{library} is not built (pip install zfkernels with a compiler at hand)"
+        return f"the extension zfkernels.{library} is not built ({_HOW_TO_BUILD[library]})"
     if library == "_C_cuda" and torch.version.cuda is None:
         return "this torch is built without CUDA"
     if library == "_C_cuda":  # its ops live in the namespace that _C defines

@@ -202,3 +202,5 @@ op.reference(reference.unpool_relu_conv_transpose2d)
 op.native("cpp", (torch.float32, torch.float64))
 op.native("cuda", (torch.float32, torch.float16, torch.bfloat16))
 op.triton((torch.float32, torch.float16, torch.bfloat16))
+# By static figures that no one has measured: benchmarks/gpu_static_report.md, "Triton or CUDA".
+op.prefer("cuda", "triton", "cuda", "reference")
