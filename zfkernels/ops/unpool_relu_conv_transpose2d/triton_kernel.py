@@ -28,7 +28,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 import triton
 from torch import Tensor
 
@@ -41,9 +40,18 @@ from zfkernels.ops._triton_launch import (
     index_type,
     launch,
     power_of_two,
+    shape_class,
 )
-from zfkernels.ops.unpool_relu_conv_transpose2d.triton_stages import convolution_axis, places, stage_kernel
-from zfkernels.ops.unpool_relu_conv_transpose2d.triton_unpool import band
+from zfkernels.ops.unpool_relu_conv_transpose2d.triton_plan import (
+    bands,
+    blocks,
+    convolution_axis,
+    packed_filters,
+    places,
+    used,
+)
+from zfkernels.ops.unpool_relu_conv_transpose2d.triton_stages import stage_kernel
+from zfkernels.tuning import choose, gpu_name
 from zfkernels.windows import Pair, Sliding
 
 
@@ -62,79 +70,36 @@ class Tile:
     stages: int
 
 
-def tile_for(columns: int, phases: int, taps: Pair, channels: int, element: int) -> Tile:
-    """The tile for so many output channels in a group, phases, taps, and channels in a group of so many bytes each."""
-    import os
-    e = os.environ.get("TILE")
-    if e:
-        r, c, k, ty, tx, w, st = map(int, e.split(","))
-        return Tile(r, c, k, (ty, tx), w, st)
+def tiles(places: int, lattices: int, columns: int, phases: int, taps: Pair, channels: int, element: int) -> list[Tile]:
+    """The tiles worth measuring, the default first.
+
+    Args:
+        places: of all maps or windows.
+        lattices: of a place.
+        columns: output channels of a group.
+        phases: of the stride.
+        taps: of a phase, rows and columns.
+        channels: of a group.
+        element: bytes of a number.
+    """
     multiple = 16 // math.gcd(phases, 16)
     whole = -(-columns // multiple) * multiple
-    most = max(384 // phases // multiple, 1) * multiple
-    block_k = power_of_two(channels, 16, 128 // element)
+    widest = max(384 // phases // multiple, 1) * multiple
     if INTERPRETED:
-        return Tile(512, min(whole, most), block_k, taps, 8, 1)
-    return Tile(64, min(whole, most), block_k, (1, 1), 8, 2)
-
-
-def blocks(columns: int) -> tuple[Pair, ...]:
-    """Columns, a multiple of 16, cut into powers of two, at most 128, as (first, columns)."""
-    cut: list[Pair] = []
-    first = 0
-    while first < columns:
-        width = min(128, 1 << ((columns - first).bit_length() - 1))
-        cut.append((first, width))
-        first += width
-    return tuple(cut)
-
-
-def used(cut: tuple[Pair, ...], columns: int, axes: list[tuple[int, ...]]) -> tuple[tuple[bool, ...], ...]:
-    """By tap and block of columns: does a phase have it. Nothing is multiplied with a block of nothing but zeros."""
-
-    def has(axis: tuple[int, ...], tap: int, phase: int) -> bool:
-        return tap * axis[4] + phase < axis[0]
-
-    (down, right) = axes
-    return tuple(
-        tuple(
-            any(
-                has(down, tap_y, phase // right[5]) and has(right, tap_x, phase % right[5])
-                for phase in range(first // columns, (first + width - 1) // columns + 1)
-            )
-            for first, width in cut
-        )
-        for tap_y in range(down[6])
-        for tap_x in range(right[6])
-    )
-
-
-def bands(axis: tuple[int, ...], pool: Sliding, at: int, together: int) -> tuple[tuple, ...]:
-    """The bands of an axis, so many taps in each."""
-    taps, move = axis[6], axis[7]
-    pooling = (pool.kernel[at], pool.stride[at], pool.padding[at], pool.dilation[at])
-    chunks = [range(tap, min(tap + together, taps)) for tap in range(0, taps, together)]
-    return tuple(band(chunk, pooling[1], move, pooling) for chunk in chunks)
-
-
-def packed_filters(weight: Tensor, axes: list[tuple[int, ...]], groups: int, columns: int, block_k: int) -> Tensor:
-    """[groups, splits, taps_y, taps_x, C', phases D]: zeros where a phase has no tap, C' a multiple of ``block_k``."""
-    channels, outputs, *kernel = weight.shape
-    in_group = channels // groups
-    whole = -(-in_group // block_k) * block_k
-    splits = -(-outputs // columns)
-    rest = [axis[6] * axis[4] - size for axis, size in zip(axes, kernel, strict=True)]
-    by_group = weight.unflatten(0, (groups, in_group))
-    padded = F.pad(by_group, (0, rest[1], 0, rest[0], 0, splits * columns - outputs, 0, whole - in_group))
-    cut = padded.view(groups, whole, splits, columns, axes[0][6], axes[0][4], axes[1][6], axes[1][4])
-    cut = cut[:, :, :, :, :, : axes[0][5], :, : axes[1][5]]
-    return cut.permute(0, 2, 4, 6, 1, 5, 7, 3).contiguous()
-
-
-def refuses(values: Tensor, switches: object, weight: Tensor, *args: object) -> str | None:
-    """Why the kernel cannot take these arguments of the op, or None."""
-    stride: Pair = args[8]  # type: ignore[assignment]
-    return "it takes strides whose product is at most 64" if stride[0] * stride[1] > 64 else None
+        return [Tile(512, min(whole, widest), power_of_two(channels, 16, 128 // element), taps, 8, 1)]
+    if element == 4 and dot_precision() == "ieee":  # no tensor cores: what is unrolled has to stay small
+        return [Tile(64, min(whole, max(64 // phases // multiple, 1) * multiple), 16, (1, 1), 8, 2)]
+    if phases * whole <= 64 and taps[0] * taps[1] <= 16:  # such as the stage of the pixels
+        block_k = power_of_two(channels, 16, 64 // element)
+        return [Tile(64, whole, block_k, taps, 4, 2), Tile(64, whole, block_k, (1, taps[1]), 4, 2)]
+    block_k = power_of_two(channels, 16, 128 // element)
+    fewer = min(whole, max(192 // phases // multiple, 1) * multiple)
+    found = []
+    for width in dict.fromkeys((min(whole, widest), fewer)):
+        rows = 64 if phases * width > 256 else 128
+        found.append(Tile(rows, width, block_k, (1, 1), 8, 2))
+    programs = -(-places * lattices // found[0].rows)
+    return found if programs >= 64 else found[::-1]  # a GPU has more than a hundred multiprocessors to fill
 
 
 def unpool_relu_conv_transpose2d(
@@ -165,31 +130,35 @@ def unpool_relu_conv_transpose2d(
     count, channels, columns = values.shape[0], values.shape[1], weight.shape[1]
     phases, lattices = axes[0][5] * axes[1][5], triton.next_power_of_2(pool.stride[0] * pool.stride[1])
     in_group = channels // groups
-    tile = tile_for(columns, phases, (axes[0][6], axes[1][6]), in_group, values.element_size())
+    size = [places(axes[i], output_size[i], pool.stride[i], anywhere=origins is not None) for i in (0, 1)]
+    rows = count * size[0] * size[1]
 
     shape = (count, columns * groups, *output_size)
     out = empty_like_format(values, shape) if origins is None else empty_channels_last(values, shape)
-    pooled = unpooled_size if switches is None else (switches.shape[2], switches.shape[3])
-    values = channels_last(values)
-    switches = values if switches is None else channels_last(switches)  # without switches it is not read
-    filters = packed_filters(weight, axes, groups, tile.columns, tile.block_k)
     if phases < stride[0] * stride[1]:  # some outputs have no tap
         out.zero_()
-    size = [
-        places(axes[i], output_size[i], pool.stride[i], anywhere=origins is not None) for i in (0, 1)
-    ]
-    rows = count * size[0] * size[1]
-    block_t = max(tile.rows // lattices, 1)
+    pooled = unpooled_size if switches is None else (switches.shape[2], switches.shape[3])
+    values = channels_last(values)
+    codes = values if switches is None else channels_last(switches)  # without switches they are not read
     windows = [dense(t) for t in (origins, image, out_origins)]
-    cut = blocks(phases * tile.columns)
-    launch(
-        stage_kernel, (triton.cdiv(rows, block_t), filters.shape[1], groups), values,
-        values, switches, filters, *windows, out, rows, channels, in_group, filters.shape[4], columns,
-        *pooled, values.shape[2], values.shape[3], *unpooled_size, *output_size, *size, *out.stride(), tile.columns,
-        *axes, *((pool.kernel[i], pool.stride[i]) for i in (0, 1)), *(bands(axes[i], pool, i, tile.taps[i]) for i in (0, 1)),
-        cut, used(cut, tile.columns, axes), SWITCHED=switches is not values, WINDOWED=origins is not None,
-        LAST=overlap == "last", RECTIFY=rectify, EVEN=in_group % tile.block_k == 0, PRECISION=dot_precision(),
-        INDEX=index_type(values, switches, filters, out), LATTICES=lattices, BLOCK_T=block_t, BLOCK_K=tile.block_k,
-        STAGES=tile.stages, num_warps=tile.warps,
-    )  # fmt: skip
+
+    def stage(tile: Tile) -> None:
+        filters = packed_filters(weight, axes, groups, tile.columns, tile.block_k)
+        block_t = max(tile.rows // lattices, 1)
+        cut = blocks(phases * tile.columns)
+        launch(
+            stage_kernel, (triton.cdiv(rows, block_t), filters.shape[1], groups), values,
+            values, codes, filters, *windows, out, rows, channels, in_group, filters.shape[4], columns,
+            *pooled, values.shape[2], values.shape[3], *unpooled_size, *output_size, *size, *out.stride(), tile.columns,
+            *axes, *((pool.kernel[i], pool.stride[i]) for i in (0, 1)),
+            *(bands(axes[i], pool, i, tile.taps[i]) for i in (0, 1)), cut, used(cut, tile.columns, axes),
+            SWITCHED=switches is not None, WINDOWED=origins is not None, LAST=overlap == "last", RECTIFY=rectify,
+            EVEN=in_group % tile.block_k == 0, PRECISION=dot_precision(), INDEX=index_type(values, codes, filters, out),
+            LATTICES=lattices, BLOCK_T=block_t, BLOCK_K=tile.block_k, STAGES=tile.stages, num_warps=tile.warps,
+        )  # fmt: skip
+
+    taps = (axes[0][6], axes[1][6])
+    found = tiles(rows, lattices, columns, phases, taps, in_group, values.element_size())
+    key = shape_class("unpool_relu_conv_transpose2d", values.dtype, rows, columns, in_group, phases, *taps, lattices)
+    stage(choose(key, found, stage, gpu_name(values.device)))
     return out

@@ -1,13 +1,6 @@
-"""The Triton kernel of a DeconvNet stage; the host side and the words are in ``triton_kernel.py``.
-
-An axis of the convolution is described by the tuple (kernel, stride, padding, dilation, step, phases, taps, move): taps
-``step`` apart belong to the same phase of the stride, each ``move`` unpooled pixels further back; there are ``phases``
-phases with a tap at all, and at most ``taps`` taps in a phase.
-"""
+"""The Triton kernel of a DeconvNet stage; the host side and the words are in ``triton_kernel.py``."""
 
 from __future__ import annotations
-
-import math
 
 import triton
 import triton.language as tl
@@ -18,27 +11,6 @@ from zfkernels.ops.unpool_relu_conv_transpose2d.triton_unpool import (
     pointing,
     unpooled,
 )
-from zfkernels.windows import Sliding
-
-
-def convolution_axis(conv: Sliding, axis: int) -> tuple[int, ...]:
-    """The tuple that describes one axis of a convolution."""
-    kernel, stride, padding, dilation = (pair[axis] for pair in (conv.kernel, conv.stride, conv.padding, conv.dilation))
-    step = stride // math.gcd(stride, dilation)
-    return (
-        kernel, stride, padding, dilation,
-        step, min(step, kernel), -(-kernel // step), dilation // math.gcd(stride, dilation),
-    )  # fmt: skip
-
-
-def places(axis: tuple[int, ...], outputs: int, lattices: int, *, anywhere: bool) -> int:
-    """The places that a window of ``outputs`` at the frame's corner needs, or the most for one that lies anywhere."""
-    _, stride, padding, dilation, _, phases, *_ = axis
-    if anywhere:
-        cells = (outputs - 1 + (phases - 1) * dilation) // stride + 1
-        return (cells + lattices - 2) // lattices + 1
-    first = -(-(padding - (phases - 1) * dilation) // stride)
-    return (outputs - 1 + padding) // stride // lattices - first // lattices + 1
 
 
 @triton.jit
@@ -104,10 +76,7 @@ def added(
             if SWITCHED:
                 at = switches_at[window] if WINDOWED else values_at[window]
                 switch_ptr = switches_ptr + at[:, None] + channel[None, :]
-                if EVEN:
-                    switch = tl.load(switch_ptr)
-                else:
-                    switch = tl.load(switch_ptr, mask=(within < CG)[None, :], other=0)
+                switch = tl.load(switch_ptr) if EVEN else tl.load(switch_ptr, mask=(within < CG)[None, :], other=0)
                 switches = switches + (switch.to(tl.int32),)
         pixels = ()
         for pixel in tl.static_range(len(BAND_Y[3]) * len(BAND_X[3])):
@@ -177,7 +146,9 @@ def stage_kernel(
         left = tl.load(origins_ptr + 2 * crop + 1)
         image = tl.load(image_ptr + crop).to(INDEX)
     PHASES: tl.constexpr = CONV_Y[5] * CONV_X[5]
-    filters_base = filters_ptr + ((group * tl.num_programs(1) + split) * (CONV_Y[6] * CONV_X[6])).to(INDEX) * CP * (PHASES * D)
+    filters_base = filters_ptr + ((group * tl.num_programs(1) + split) * (CONV_Y[6] * CONV_X[6])).to(INDEX) * CP * (
+        PHASES * D
+    )
     sums = ()
     for block in tl.static_range(len(BLOCKS)):
         sums = sums + (tl.full((BLOCK_T * LATTICES, BLOCKS[block][1]), 0.0, tl.float32),)

@@ -1,16 +1,9 @@
 """Unpooling inside the Triton kernel: the tiles of unpooled pixels that a band of taps needs, each built once.
 
-Along an axis, with PS the pooling's stride, a *place* t stands for the PS rows q = PS t + l, l one of the *lattices*. Tap
-j of the convolution reads the pixels PS t + l - j move, and the pooling window t + d covers the pixel PS t + r with its
-cell (r + padding - PS d) / dilation: whatever the place is. So the windows that cover a pixel, and the switch that each
-needs to point at it, are known when the kernel is compiled. A :func:`band` describes one axis for some taps by the tuple
-(first tap, taps, distances d of the windows read, pixels); a pixel is the tuple (r, windows that cover it), each of
-which is the pair (index among the distances, cell).
+``triton_plan.py`` explains places, lattices and bands. A tile [T, K] holds one pixel of T places and K channels.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import triton
 import triton.language as tl
@@ -18,36 +11,11 @@ import triton.language as tl
 NEVER = tl.constexpr(-65536)  # no switch, nor the sum with another row or column of one
 
 
-def band(
-    taps: range, lattices: int, move: int, pooling: tuple[int, int, int, int]
-) -> tuple[Any, ...]:
-    """What some taps of an axis of the convolution read under a pooling (kernel, stride, padding, dilation)."""
-    kernel, stride, padding, dilation = pooling
-    reads = sorted({lattice - tap * move for lattice in range(lattices) for tap in taps})
-    covers = {
-        r: [
-            ((r + padding - cell * dilation) // stride, cell)
-            for cell in reversed(range(kernel))  # from the first window to the last
-            if (r + padding - cell * dilation) % stride == 0
-        ]
-        for r in reads
-    }
-    distances = sorted({distance for covering in covers.values() for distance, _ in covering})
-    pixels = tuple(
-        (
-            r,
-            tuple((distances.index(distance), distance, cell) for distance, cell in covers[r]),
-            sum(len(covers[before]) for before in reads[:turn]),
-        )
-        for turn, r in enumerate(reads)
-    )
-    read = tuple(tuple(reads.index(lattice - tap * move) for lattice in range(lattices)) for tap in taps)
-    return taps[0], len(taps), tuple(distances), pixels, read
-
-
 @triton.jit
-def pointing(t, live, origin, LENGTH, CROP, PIXELS, BAND: tl.constexpr, STRIDE: tl.constexpr, SCALE: tl.constexpr,
-             WINDOWED: tl.constexpr, LAST: tl.constexpr):  # fmt: skip
+def pointing(
+    t, live, origin, LENGTH, CROP, PIXELS, BAND: tl.constexpr, STRIDE: tl.constexpr, SCALE: tl.constexpr,
+    WINDOWED: tl.constexpr, LAST: tl.constexpr,
+):  # fmt: skip
     """For each pixel of the band and each window that covers it, the switch that points at it: SCALE times the cell.
 
     NEVER where the pixel or the window lies outside. Windows outside of their crop count where the last one wins.
@@ -71,8 +39,10 @@ def clamped(index, length):
 
 
 @triton.jit
-def unpooled(values, switches, points_y, points_x, ROW: tl.constexpr, COLUMN: tl.constexpr,
-             ACROSS: tl.constexpr, DTYPE: tl.constexpr, SWITCHED: tl.constexpr, LAST: tl.constexpr, RECTIFY: tl.constexpr):  # fmt: skip
+def unpooled(
+    values, switches, points_y, points_x, ROW: tl.constexpr, COLUMN: tl.constexpr, ACROSS: tl.constexpr,
+    DTYPE: tl.constexpr, SWITCHED: tl.constexpr, LAST: tl.constexpr, RECTIFY: tl.constexpr,
+):  # fmt: skip
     """The tile of the pixel ROW of one band and COLUMN of another.
 
     Windows come in row-major order, so that the last one that points at the pixel is the last one of all.
