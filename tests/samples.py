@@ -240,6 +240,7 @@ SAMPLES: dict[str, list[Sample]] = {
         ("non-square", {"size": (13, 11), "kernel": (3, 2), "stride": (2, 1), "padding": (0, 1), "dilation": (1, 2)}),
         ("pool with padding", {"size": (14, 13), "pool": (3, 2, 1, 1, True), **STRIDED}),
         ("pool with dilation", {"size": (12, 11), "kernel": (3, 3), "pool": (2, 2, 1, 2, False)}),
+        ("pool by three", {"size": (13, 14), "kernel": (3, 3), "stride": 2, "pool": ((4, 3), (3, 2), 1, 1, True)}),
         ("stride above kernel", {"size": (14, 15), "kernel": (2, 2), "stride": (3, 4), "pool": (2, 1, 0, 1, False)}),
         ("one cell", {"size": (1, 1), "kernel": (1, 1), "pool": (1, 1, 0, 1, False), "channels": (1, 1)}),
         ("empty batch", {"size": (12, 11), "kernel": (3, 3), "images": 0}),

@@ -15,7 +15,8 @@ LINES = 400
 # What each part of the package may import of the others. The command line may import everything and nobody imports it.
 MAY_IMPORT = {
     "windows": set(),
-    "ops": {"windows"},
+    "tuning": set(),
+    "ops": {"windows", "tuning"},
     "data": set(),
     "models": {"ops"},
     "trace": {"windows"},

@@ -81,9 +81,9 @@ def _flat_steps(launch: Any) -> list[int]:
     return [math.ceil(_value(launch, "KH") * _value(launch, "KW") * _value(launch, "CG") / _value(launch, "BLOCK_K"))]
 
 
-def _parts(launch: Any) -> list[int]:
+def _bands(launch: Any) -> list[int]:
     blocks = math.ceil(_value(launch, "CG") / _value(launch, "BLOCK_K"))
-    return [part[1] * part[4] * blocks for part in _value(launch, "PARTS")]
+    return [blocks] * (len(_value(launch, "BANDS_Y")) * len(_value(launch, "BANDS_X")))
 
 
 def _stage(
@@ -109,7 +109,7 @@ def _stage(
 
     cells = pool.span(windows) if windows else unpooled
     products = batch * math.prod(cells) * above * below * math.prod(conv.kernel)
-    return Case("unpool_relu_conv_transpose2d", name, arguments, products, _parts)
+    return Case("unpool_relu_conv_transpose2d", name, arguments, products, _bands)
 
 
 def _occluded(name: str, count: int, channels: Pair, conv: Sliding, size: int, square: int) -> Case:

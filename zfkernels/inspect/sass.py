@@ -121,7 +121,7 @@ def disassemble(cubin: bytes, tool: Path) -> Code:
     found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", usage)
     if found is None:
         raise RuntimeError(f"disassemble: expected the usage of resources from {tool}, got {usage[:200]!r}")
-    return Code(instructions(text), int(found[1]), int(found[3]))
+    return Code(instructions(text), int(found[1]), max(int(found[2]), int(found[3])))
 
 
 def run_tool(*command: object) -> str:

@@ -51,6 +51,12 @@ def power_of_two(value: int, least: int, most: int) -> int:
     return min(max(triton.next_power_of_2(value), least), most)
 
 
+def shape_class(op: str, dtype: torch.dtype, rows: int, columns: int, channels: int, *geometry: int) -> str:
+    """Names the shapes that share their best tile: sizes count by their power of two."""
+    sizes = "x".join(str(triton.next_power_of_2(max(size, 1))) for size in (rows, columns, channels))
+    return "/".join([op, str(dtype).removeprefix("torch."), sizes, "-".join(map(str, geometry))])
+
+
 @dataclass(frozen=True)
 class Launch:
     """A launch that was written down in place of being run."""

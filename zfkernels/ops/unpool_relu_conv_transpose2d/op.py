@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -189,6 +190,18 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return grad_values, None, grad_weight, *[None] * 15
 
 
+def _too_much_for_triton(values: Tensor, switches: Tensor | None, weight: Tensor, *rest: Any) -> str | None:
+    """The Triton kernel unrolls the lattices of the pooling and the taps of a phase."""
+    pool_stride, stride, dilation = rest[4], rest[8], rest[10]
+    steps = [stride[axis] // math.gcd(stride[axis], dilation[axis]) for axis in (0, 1)]
+    taps = -(-weight.shape[2] // steps[0]) * -(-weight.shape[3] // steps[1])
+    if switches is not None and pool_stride[0] * pool_stride[1] > 16:
+        return f"it takes poolings whose strides have a product of at most 16, got {tuple(pool_stride)}"
+    if taps > 64:
+        return f"it takes at most 64 taps for each phase of the stride, got {taps}"
+    return None
+
+
 op = define(
     f"{NAME}(Tensor values, Tensor? switches, Tensor weight, Tensor? origins, Tensor? image, Tensor? out_origins,"
     " int[2] pool_kernel_size, int[2] pool_stride, int[2] pool_padding, int[2] pool_dilation, SymInt[2] unpooled_size,"
@@ -201,6 +214,6 @@ op = define(
 op.reference(reference.unpool_relu_conv_transpose2d)
 op.native("cpp", (torch.float32, torch.float64))
 op.native("cuda", (torch.float32, torch.float16, torch.bfloat16))
-op.triton((torch.float32, torch.float16, torch.bfloat16))
+op.triton((torch.float32, torch.float16, torch.bfloat16), _too_much_for_triton)
 # By static figures that no one has measured: benchmarks/gpu_static_report.md, "Triton or CUDA".
 op.prefer("cuda", "triton", "cuda", "reference")

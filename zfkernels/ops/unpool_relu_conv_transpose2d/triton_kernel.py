@@ -25,6 +25,7 @@ cover it on average, and a tile is built again for each tap.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import triton
@@ -33,48 +34,72 @@ from torch import Tensor
 from zfkernels.ops._checks import empty_channels_last, empty_like_format
 from zfkernels.ops._triton_launch import (
     INTERPRETED,
-    ROWS,
     channels_last,
     dense,
     dot_precision,
     index_type,
     launch,
     power_of_two,
+    shape_class,
 )
-from zfkernels.ops.unpool_relu_conv_transpose2d.triton_stages import convolution_axis, parts, places, stage_kernel
-from zfkernels.ops.unpool_relu_conv_transpose2d.triton_unpool import pooling_axis
+from zfkernels.ops.unpool_relu_conv_transpose2d.triton_plan import (
+    bands,
+    blocks,
+    convolution_axis,
+    packed_filters,
+    places,
+    used,
+)
+from zfkernels.ops.unpool_relu_conv_transpose2d.triton_stages import stage_kernel
+from zfkernels.tuning import choose, gpu_name
 from zfkernels.windows import Pair, Sliding
-
-FEWEST_FOR_DOT = 16  # output channels
 
 
 @dataclass(frozen=True)
 class Tile:
-    """What one program computes: places x columns of each phase, ``block_k`` channels at a time."""
+    """What one program computes: rows x ``columns`` output channels of each phase, ``block_k`` channels at a time.
 
-    block_m: int
-    block_n: int
-    blocks_n: int
+    ``taps`` are those of a band: they share their unpooled pixels.
+    """
+
+    rows: int
+    columns: int
     block_k: int
+    taps: Pair
     warps: int
     stages: int
 
 
-def tile_for(columns: int, phases: int, channels: int, element: int) -> Tile:
-    """The tile for so many output channels in a group, phases and channels in a group of so many bytes each."""
-    if columns < FEWEST_FOR_DOT:
-        block_k = power_of_two(channels, 16 // element, 64) if INTERPRETED else 16 // element
-        return Tile(2 * ROWS, 1, columns, block_k, 4, 1)
-    most = max(16, power_of_two(384 // phases, 16, 128))
-    block_n = min(most, power_of_two(columns, 16, 128))
-    blocks_n = max(1, min(384 // (phases * block_n), -(-columns // block_n)))
-    return Tile(ROWS // 2, block_n, blocks_n, power_of_two(channels, 16, 32), 8, 2)
+def tiles(places: int, lattices: int, columns: int, phases: int, taps: Pair, channels: int, element: int) -> list[Tile]:
+    """The tiles worth measuring, the default first.
 
-
-def refuses(values: Tensor, switches: object, weight: Tensor, *args: object) -> str | None:
-    """Why the kernel cannot take these arguments of the op, or None."""
-    stride: Pair = args[8]  # type: ignore[assignment]
-    return "it takes strides whose product is at most 64" if stride[0] * stride[1] > 64 else None
+    Args:
+        places: of all maps or windows.
+        lattices: of a place.
+        columns: output channels of a group.
+        phases: of the stride.
+        taps: of a phase, rows and columns.
+        channels: of a group.
+        element: bytes of a number.
+    """
+    multiple = 16 // math.gcd(phases, 16)
+    whole = -(-columns // multiple) * multiple
+    widest = max(384 // phases // multiple, 1) * multiple
+    if INTERPRETED:
+        return [Tile(512, min(whole, widest), power_of_two(channels, 16, 128 // element), taps, 8, 1)]
+    if element == 4 and dot_precision() == "ieee":  # no tensor cores: what is unrolled has to stay small
+        return [Tile(64, min(whole, max(64 // phases // multiple, 1) * multiple), 16, (1, 1), 8, 2)]
+    if phases * whole <= 64 and taps[0] * taps[1] <= 16:  # such as the stage of the pixels
+        block_k = power_of_two(channels, 16, 64 // element)
+        return [Tile(64, whole, block_k, taps, 4, 2), Tile(64, whole, block_k, (1, taps[1]), 4, 2)]
+    block_k = power_of_two(channels, 16, 128 // element)
+    fewer = min(whole, max(192 // phases // multiple, 1) * multiple)
+    found = []
+    for width in dict.fromkeys((min(whole, widest), fewer)):
+        rows = 64 if phases * width > 256 else 128
+        found.append(Tile(rows, width, block_k, (1, 1), 8, 2))
+    programs = -(-places * lattices // found[0].rows)
+    return found if programs >= 64 else found[::-1]  # a GPU has more than a hundred multiprocessors to fill
 
 
 def unpool_relu_conv_transpose2d(
@@ -99,33 +124,41 @@ def unpool_relu_conv_transpose2d(
 ) -> Tensor:  # [N or P, C_in, *output_size]
     pool = Sliding(pool_kernel_size, pool_stride, pool_padding, pool_dilation)
     conv = Sliding((weight.shape[2], weight.shape[3]), stride, padding, dilation)
-    conv_axes = [convolution_axis(conv, axis) for axis in (0, 1)]
-    pool_axes = [pooling_axis(pool, axis) for axis in (0, 1)]
+    if switches is None:
+        pool = Sliding((1, 1))
+    axes = [convolution_axis(conv, axis) for axis in (0, 1)]
     count, channels, columns = values.shape[0], values.shape[1], weight.shape[1]
-    phases, lattices = conv_axes[0][5] * conv_axes[1][5], pool.stride[0] * pool.stride[1]
-    tile = tile_for(columns, phases, channels // groups, values.element_size())
-    dot = tile.block_n > 1
+    phases, lattices = axes[0][5] * axes[1][5], triton.next_power_of_2(pool.stride[0] * pool.stride[1])
+    in_group = channels // groups
+    size = [places(axes[i], output_size[i], pool.stride[i], anywhere=origins is not None) for i in (0, 1)]
+    rows = count * size[0] * size[1]
 
     shape = (count, columns * groups, *output_size)
     out = empty_like_format(values, shape) if origins is None else empty_channels_last(values, shape)
-    pooled = unpooled_size if switches is None else (switches.shape[2], switches.shape[3])
-    wide = index_type(values, switches, out)
-    values = channels_last(values)
-    switches = values if switches is None else channels_last(switches)  # without switches it is not read
-    filters = (weight.permute(2, 3, 0, 1) if dot else weight.permute(2, 3, 1, 0).float()).contiguous()
     if phases < stride[0] * stride[1]:  # some outputs have no tap
         out.zero_()
-    size = [places(axis, n, step) for axis, n, step in zip(conv_axes, output_size, pool.stride, strict=True)]
-    rows = count * size[0] * size[1]
+    pooled = unpooled_size if switches is None else (switches.shape[2], switches.shape[3])
+    values = channels_last(values)
+    codes = values if switches is None else channels_last(switches)  # without switches they are not read
     windows = [dense(t) for t in (origins, image, out_origins)]
-    splits = triton.cdiv(columns, tile.block_n * tile.blocks_n)
-    launch(
-        stage_kernel, (triton.cdiv(rows, tile.block_m), lattices * splits, groups), values,
-        values, switches, filters, *windows, out, rows, channels, channels // groups, columns,
-        *pooled, values.shape[2], values.shape[3], *unpooled_size, *output_size, *size, *out.stride(),
-        *conv_axes, *pool_axes, parts(conv_axes), SWITCHED=switches is not values, WINDOWED=origins is not None,
-        LAST=overlap == "last", RECTIFY=rectify, DOT=dot, PRECISION=dot_precision(), INDEX=wide,
-        BLOCK_M=tile.block_m, BLOCK_N=tile.block_n, BLOCKS_N=tile.blocks_n, BLOCK_K=tile.block_k, STAGES=tile.stages,
-        num_warps=tile.warps,
-    )  # fmt: skip
+
+    def stage(tile: Tile) -> None:
+        filters = packed_filters(weight, axes, groups, tile.columns, tile.block_k)
+        block_t = max(tile.rows // lattices, 1)
+        cut = blocks(phases * tile.columns)
+        launch(
+            stage_kernel, (triton.cdiv(rows, block_t), filters.shape[1], groups), values,
+            values, codes, filters, *windows, out, rows, channels, in_group, filters.shape[4], columns,
+            *pooled, values.shape[2], values.shape[3], *unpooled_size, *output_size, *size, *out.stride(), tile.columns,
+            *axes, *((pool.kernel[i], pool.stride[i]) for i in (0, 1)),
+            *(bands(axes[i], pool, i, tile.taps[i]) for i in (0, 1)), cut, used(cut, tile.columns, axes),
+            SWITCHED=switches is not None, WINDOWED=origins is not None, LAST=overlap == "last", RECTIFY=rectify,
+            EVEN=in_group % tile.block_k == 0, PRECISION=dot_precision(), INDEX=index_type(values, codes, filters, out),
+            LATTICES=lattices, BLOCK_T=block_t, BLOCK_K=tile.block_k, STAGES=tile.stages, num_warps=tile.warps,
+        )  # fmt: skip
+
+    taps = (axes[0][6], axes[1][6])
+    found = tiles(rows, lattices, columns, phases, taps, in_group, values.element_size())
+    key = shape_class("unpool_relu_conv_transpose2d", values.dtype, rows, columns, in_group, phases, *taps, lattices)
+    stage(choose(key, found, stage, gpu_name(values.device)))
     return out

@@ -1,159 +1,182 @@
-"""The two Triton kernels of a DeconvNet stage; the host side and the words are in ``triton_kernel.py``.
-
-An axis of the convolution is described by the tuple (kernel, stride, padding, dilation, step, phases, taps, move): taps
-``step`` apart belong to the same phase of the stride, each ``move`` unpooled pixels further back; there are ``phases``
-phases with a tap at all, and at most ``taps`` taps in a phase.
-"""
+"""The Triton kernel of a DeconvNet stage; the host side and the words are in ``triton_kernel.py``."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Sequence
 
 import triton
 import triton.language as tl
 
-from zfkernels.ops.unpool_relu_conv_transpose2d.triton_unpool import covering, unpooled
-from zfkernels.windows import Sliding
-
-
-def convolution_axis(conv: Sliding, axis: int) -> tuple[int, ...]:
-    """The tuple that describes one axis of a convolution."""
-    kernel, stride, padding, dilation = (pair[axis] for pair in (conv.kernel, conv.stride, conv.padding, conv.dilation))
-    step = stride // math.gcd(stride, dilation)
-    return (
-        kernel, stride, padding, dilation,
-        step, min(step, kernel), -(-kernel // step), dilation // math.gcd(stride, dilation),
-    )  # fmt: skip
-
-
-def parts(axes: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
-    """Cuts the taps so that those of a part belong to the same phases: (first tap, taps, phases) of rows and columns.
-
-    The last tap of an axis may belong to the first phases only: no product has a factor that is zero by construction.
-    """
-    cut = []
-    for kernel, _, _, _, step, phases, taps, _ in axes:
-        last = kernel - (taps - 1) * step
-        cut.append([(0, taps, phases)] if last >= phases else [(0, taps - 1, phases), (taps - 1, 1, last)])
-    return tuple(rows + columns for rows in cut[0] for columns in cut[1])
-
-
-def places(axis: tuple[int, ...], outputs: int, lattice: int) -> int:
-    """The most places t of one lattice that a window of ``outputs`` needs, wherever it lies."""
-    _, stride, _, dilation, _, phases, *_ = axis
-    cells = (outputs - 1 + (phases - 1) * dilation) // stride + 1
-    return -(-cells // lattice)
+from zfkernels.ops.unpool_relu_conv_transpose2d.triton_unpool import (
+    clamped,
+    joined,
+    pointing,
+    unpooled,
+)
 
 
 @triton.jit
-def first_place(origin, lattice, CONV: tl.constexpr, POOL: tl.constexpr):
-    """The first t for which q = stride t + lattice has an output at or after ``origin``, in any phase."""
+def first_place(origin, CONV: tl.constexpr, LATTICES: tl.constexpr):
+    """The first t of which a row has an output at or after ``origin``, in any phase."""
     BIAS: tl.constexpr = CONV[5] * CONV[3] + 1  # makes what is divided positive
-    first = (origin + (CONV[2] - (CONV[5] - 1) * CONV[3] + (BIAS * POOL[1] + 1) * CONV[1] - 1)) // CONV[1]
-    return (first - lattice + (POOL[1] - 1)) // POOL[1] - BIAS
+    first = origin + (CONV[2] - (CONV[5] - 1) * CONV[3] + (BIAS * LATTICES + 1) * CONV[1] - 1)
+    return first // CONV[1] // LATTICES - BIAS
+
+
+@triton.jit
+def located(place, M, TH, TW, origins_ptr, CONV_Y: tl.constexpr, CONV_X: tl.constexpr, LATTICES_Y: tl.constexpr,
+            LATTICES_X: tl.constexpr, WINDOWED: tl.constexpr):  # fmt: skip
+    """Of places: is there one, its crop, the origin of the crop's outputs, ty and tx."""
+    live = place < M
+    crop = tl.where(live, place // (TH * TW), 0)
+    top = 0
+    left = 0
+    if WINDOWED:
+        top = tl.load(origins_ptr + 2 * crop)
+        left = tl.load(origins_ptr + 2 * crop + 1)
+    ty = (place // TW % TH).to(tl.int32) + first_place(top, CONV_Y, LATTICES_Y)
+    tx = (place % TW).to(tl.int32) + first_place(left, CONV_X, LATTICES_X)
+    return live, crop, top, left, ty, tx
+
+
+@triton.jit
+def added(
+    sums, values_ptr, switches_ptr, filters_ptr, live, image, crop, top, left, ty, tx, group,
+    C, CG, CP, HP, WP, CH, CW, HU, WU,
+    CONV_X: tl.constexpr, POOL_Y: tl.constexpr, POOL_X: tl.constexpr, BAND_Y: tl.constexpr, BAND_X: tl.constexpr,
+    COLUMNS: tl.constexpr, BLOCKS: tl.constexpr, USED: tl.constexpr,
+    SWITCHED: tl.constexpr, WINDOWED: tl.constexpr, LAST: tl.constexpr, RECTIFY: tl.constexpr, EVEN: tl.constexpr,
+    PRECISION: tl.constexpr, LATTICES: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """The sums with the products of two bands of taps added."""
+    points_y = pointing(ty, live, top, HP, CH, HU, BAND_Y, POOL_Y[1], POOL_X[0], WINDOWED, LAST)
+    points_x = pointing(tx, live, left, WP, CW, WU, BAND_X, POOL_X[1], 1, WINDOWED, LAST)
+    values_at = ()
+    switches_at = ()
+    inside = ()
+    for window in tl.static_range(len(BAND_Y[2]) * len(BAND_X[2])):
+        y = ty + BAND_Y[2][window // len(BAND_X[2])]
+        x = tx + BAND_X[2][window % len(BAND_X[2])]
+        switches_at = switches_at + (((image * HP + clamped(y, HP)) * WP + clamped(x, WP)) * C,)
+        values_at = values_at + (((crop * CH + clamped(y - top, CH)) * CW + clamped(x - left, CW)) * C,)
+        inside = inside + (((y - top).to(tl.uint32) < CH) & ((x - left).to(tl.uint32) < CW),)
+    for k in tl.range(0, CG, BLOCK_K, num_stages=STAGES):
+        within = k + tl.arange(0, BLOCK_K)
+        channel = group * CG + within
+        values = ()
+        switches = ()
+        for window in tl.static_range(len(BAND_Y[2]) * len(BAND_X[2])):
+            value_ptr = values_ptr + values_at[window][:, None] + channel[None, :]
+            if WINDOWED and LAST:  # windows outside of their crop hold zeros, which win too
+                mask = inside[window][:, None] & (within < CG)[None, :]
+                value = tl.load(value_ptr, mask=mask, other=0.0)
+            elif EVEN:
+                value = tl.load(value_ptr)
+            else:
+                value = tl.load(value_ptr, mask=(within < CG)[None, :], other=0.0)
+            values = values + (value.to(tl.float32),)
+            if SWITCHED:
+                at = switches_at[window] if WINDOWED else values_at[window]
+                switch_ptr = switches_ptr + at[:, None] + channel[None, :]
+                switch = tl.load(switch_ptr) if EVEN else tl.load(switch_ptr, mask=(within < CG)[None, :], other=0)
+                switches = switches + (switch.to(tl.int32),)
+        pixels = ()
+        for pixel in tl.static_range(len(BAND_Y[3]) * len(BAND_X[3])):
+            pixels = pixels + (unpooled(
+                values, switches, points_y, points_x, BAND_Y[3][pixel // len(BAND_X[3])],
+                BAND_X[3][pixel % len(BAND_X[3])],
+                len(BAND_X[2]), values_ptr.dtype.element_ty, SWITCHED, LAST, RECTIFY,
+            ),)  # fmt: skip
+        for tap in tl.static_range(BAND_Y[1] * BAND_X[1]):
+            of_lattices = ()
+            for lattice in tl.static_range(LATTICES):
+                of_lattices = of_lattices + (pixels[
+                    BAND_Y[4][tap // BAND_X[1]][lattice // POOL_X[1] % POOL_Y[1]] * len(BAND_X[3])
+                    + BAND_X[4][tap % BAND_X[1]][lattice % POOL_X[1]]
+                ],)  # fmt: skip
+            tile = joined(of_lattices)
+            at = (BAND_Y[0] + tap // BAND_X[1]) * CONV_X[6] + BAND_X[0] + tap % BAND_X[1]
+            row = filters_ptr + (at * CP + within) * COLUMNS
+            new = ()
+            for block in tl.static_range(len(BLOCKS)):
+                total = sums[block]
+                if USED[(BAND_Y[0] + tap // BAND_X[1]) * CONV_X[6] + BAND_X[0] + tap % BAND_X[1]][block]:
+                    column = BLOCKS[block][0] + tl.arange(0, BLOCKS[block][1])
+                    filters = tl.load(row[:, None] + column[None, :])
+                    total = tl.dot(tile, filters, total, input_precision=PRECISION)
+                new = new + (total,)
+            sums = new
+    return sums
 
 
 @triton.jit
 def stage_kernel(
     values_ptr,  # [P, CH, CW, C]
     switches_ptr,  # uint8 [N, HP, WP, C]
-    weight_ptr,  # [KH, KW, C, D]; without DOT float32 [KH, KW, D, C]
+    filters_ptr,  # [groups, splits, taps_y, taps_x, CP, phases D]
     origins_ptr,  # int32 [P, 2]
     image_ptr,  # int64 [P]
     out_origins_ptr,  # int32 [P, 2]
-    out_ptr,  # [P, groups D, OH, OW], any strides
-    M,  # P TH TW rows
+    out_ptr,  # [P, groups DG, OH, OW], any strides
+    M,  # P TH TW places
     C,
     CG,  # C / groups
-    D,
+    CP,  # CG up to a multiple of BLOCK_K
+    DG,  # output channels of a group
     HP, WP, CH, CW, HU, WU, OH, OW, TH, TW, stride_n, stride_d, stride_h, stride_w,
-    CONV_Y: tl.constexpr, CONV_X: tl.constexpr, POOL_Y: tl.constexpr, POOL_X: tl.constexpr, PARTS: tl.constexpr,
+    D: tl.constexpr,  # output channels of a program
+    CONV_Y: tl.constexpr, CONV_X: tl.constexpr, POOL_Y: tl.constexpr, POOL_X: tl.constexpr,
+    BANDS_Y: tl.constexpr, BANDS_X: tl.constexpr,
+    BLOCKS: tl.constexpr,  # of the phases D columns: (first, columns), a power of two each
+    USED: tl.constexpr,  # by tap and block: does a phase have it
     SWITCHED: tl.constexpr, WINDOWED: tl.constexpr, LAST: tl.constexpr, RECTIFY: tl.constexpr,
-    DOT: tl.constexpr, PRECISION: tl.constexpr, INDEX: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCKS_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
+    EVEN: tl.constexpr,  # CG is a multiple of BLOCK_K
+    PRECISION: tl.constexpr, INDEX: tl.constexpr, LATTICES: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
-    lattice = tl.program_id(1) % (POOL_Y[1] * POOL_X[1])
-    first_column = tl.program_id(1) // (POOL_Y[1] * POOL_X[1]) * (BLOCK_N * BLOCKS_N)
+    start = tl.program_id(0).to(INDEX) * BLOCK_T
+    split = tl.program_id(1)
     group = tl.program_id(2)
-    lattice_y = lattice // POOL_X[1]
-    lattice_x = lattice % POOL_X[1]
-    row = tl.program_id(0).to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M)
-    live = row < M
-    crop = tl.where(live, row // (TH * TW), 0)
-    out_top = 0
-    out_left = 0
+    live, crop, out_top, out_left, ty, tx = located(
+        start + tl.arange(0, BLOCK_T), M, TH, TW, out_origins_ptr, CONV_Y, CONV_X, POOL_Y[1], POOL_X[1], WINDOWED
+    )
     top = 0
     left = 0
     image = crop
     if WINDOWED:
-        out_top = tl.load(out_origins_ptr + 2 * crop)
-        out_left = tl.load(out_origins_ptr + 2 * crop + 1)
         top = tl.load(origins_ptr + 2 * crop)
         left = tl.load(origins_ptr + 2 * crop + 1)
         image = tl.load(image_ptr + crop).to(INDEX)
-    switch_base = image * (HP * WP) * C
-    value_base = crop * (CH * CW) * C
-    ty = row // TW % TH + first_place(out_top, lattice_y, CONV_Y, POOL_Y)
-    tx = row % TW + first_place(out_left, lattice_x, CONV_X, POOL_X)
-    qy = ty * POOL_Y[1] + lattice_y
-    qx = tx * POOL_X[1] + lattice_x
-    column = tl.arange(0, BLOCK_N)
+    PHASES: tl.constexpr = CONV_Y[5] * CONV_X[5]
+    filters_base = filters_ptr + ((group * tl.num_programs(1) + split) * (CONV_Y[6] * CONV_X[6])).to(INDEX) * CP * (
+        PHASES * D
+    )
     sums = ()
-    for _ in tl.static_range(CONV_Y[5] * CONV_X[5] * BLOCKS_N):
-        if DOT:
-            sums = sums + (tl.full((BLOCK_M, BLOCK_N), 0.0, tl.float32),)
-        else:
-            sums = sums + (tl.full((BLOCK_M,), 0.0, tl.float32),)
-    # All phases read the same pixels, and those of a part have the same taps.
-    for part in tl.static_range(len(PARTS)):
-        from_y, taps_y, phases_y, from_x, taps_x, phases_x = PARTS[part]
-        for tap in tl.range(0, taps_y * taps_x):
-            jy = from_y + tap // taps_x
-            jx = from_x + tap % taps_x
-            back_y = jy * CONV_Y[7]
-            back_x = jx * CONV_X[7]
-            pixel = live & ((qy - back_y).to(tl.uint32) < HU) & ((qx - back_x).to(tl.uint32) < WU)
-            rows = covering(ty, lattice_y, back_y, top, HP, CH, CONV_Y[6] * CONV_Y[7], POOL_Y, WINDOWED)
-            columns = covering(tx, lattice_x, back_x, left, WP, CW, CONV_X[6] * CONV_X[7], POOL_X, WINDOWED)
-            filter_at = (jy * CONV_Y[4] * CONV_X[0] + jx * CONV_X[4]) * C * D
-            for k in tl.range(0, CG, BLOCK_K, num_stages=STAGES):
-                within = k + tl.arange(0, BLOCK_K)
-                in_group = within < CG
-                channel = group * CG + within
-                tile = unpooled(
-                    values_ptr, switches_ptr, rows, columns, pixel, switch_base, value_base, channel[None, :],
-                    in_group[None, :], C, WP, CW, POOL_Y, POOL_X, WINDOWED, SWITCHED, LAST, RECTIFY,
-                )  # fmt: skip
-                filters_at = weight_ptr + filter_at + (channel * D + first_column if DOT else channel)
-                new = ()
-                for index in tl.static_range(CONV_Y[5] * CONV_X[5] * BLOCKS_N):
-                    phase_y = index // BLOCKS_N // CONV_X[5]
-                    phase_x = index // BLOCKS_N % CONV_X[5]
-                    start = index % BLOCKS_N * BLOCK_N
-                    total = sums[index]
-                    if phase_y < phases_y and phase_x < phases_x:
-                        taps = filters_at + (phase_y * CONV_X[0] + phase_x) * C * D
-                        if DOT:
-                            mask = in_group[:, None] & (first_column + start + column < D)[None, :]
-                            filters = tl.load(taps[:, None] + (start + column)[None, :], mask=mask, other=0.0)
-                            total = tl.dot(tile, filters, total, input_precision=PRECISION)
-                        else:
-                            filters = tl.load(taps + start * C, mask=in_group, other=0.0)
-                            total += tl.sum(tile.to(tl.float32) * filters[None, :], axis=1)
-                    new = new + (total,)
-                sums = new
-    for index in tl.static_range(CONV_Y[5] * CONV_X[5] * BLOCKS_N):
-        phase_y = index // BLOCKS_N // CONV_X[5]
-        phase_x = index // BLOCKS_N % CONV_X[5]
-        start = index % BLOCKS_N * BLOCK_N
-        y = qy * CONV_Y[1] + phase_y * CONV_Y[3] - CONV_Y[2] - out_top
-        x = qx * CONV_X[1] + phase_x * CONV_X[3] - CONV_X[2] - out_left
-        inside = live & (y >= 0) & (y < OH) & (x >= 0) & (x < OW)
-        out = out_ptr + (crop * stride_n + y * stride_h + x * stride_w + (group * D + first_column + start) * stride_d)
-        result = sums[index].to(out_ptr.dtype.element_ty)
-        if DOT:
-            mask = inside[:, None] & (first_column + start + column < D)[None, :]
-            tl.store(out[:, None] + (column * stride_d)[None, :], result, mask=mask)
-        else:
-            tl.store(out, result, mask=inside)
+    for block in tl.static_range(len(BLOCKS)):
+        sums = sums + (tl.full((BLOCK_T * LATTICES, BLOCKS[block][1]), 0.0, tl.float32),)
+    for band in tl.static_range(len(BANDS_Y) * len(BANDS_X)):
+        sums = added(
+            sums, values_ptr, switches_ptr, filters_base, live, image, crop, top, left, ty, tx, group,
+            C, CG, CP, HP, WP, CH, CW, HU, WU, CONV_X, POOL_Y, POOL_X,
+            BANDS_Y[band // len(BANDS_X)], BANDS_X[band % len(BANDS_X)], PHASES * D, BLOCKS, USED,
+            SWITCHED, WINDOWED, LAST, RECTIFY, EVEN, PRECISION, LATTICES, BLOCK_K, STAGES,
+        )  # fmt: skip
+
+    row = tl.arange(0, BLOCK_T * LATTICES)
+    live, crop, out_top, out_left, ty, tx = located(
+        start + row // LATTICES, M, TH, TW, out_origins_ptr, CONV_Y, CONV_X, POOL_Y[1], POOL_X[1], WINDOWED
+    )
+    lattice = row % LATTICES
+    live = live & (lattice < POOL_Y[1] * POOL_X[1])
+    y = (ty * POOL_Y[1] + lattice // POOL_X[1]) * CONV_Y[1] - CONV_Y[2] - out_top
+    x = (tx * POOL_X[1] + lattice % POOL_X[1]) * CONV_X[1] - CONV_X[2] - out_left
+    out = crop * stride_n + y * stride_h + x * stride_w
+    for block in tl.static_range(len(BLOCKS)):
+        column = BLOCKS[block][0] + tl.arange(0, BLOCKS[block][1])
+        down = column // D // CONV_X[5] * CONV_Y[3]
+        right = column // D % CONV_X[5] * CONV_X[3]
+        of_split = split * D + column % D
+        in_y = (y[:, None] + down[None, :]).to(tl.uint32) < OH
+        in_x = (x[:, None] + right[None, :]).to(tl.uint32) < OW
+        mask = live[:, None] & (of_split < DG)[None, :] & in_y & in_x
+        beside = down * stride_h + right * stride_w + (group * DG + of_split) * stride_d
+        result = sums[block].to(out_ptr.dtype.element_ty)
+        tl.store(out_ptr + out[:, None] + beside[None, :], result, mask=mask)

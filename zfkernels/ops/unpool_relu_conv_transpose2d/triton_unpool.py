@@ -1,88 +1,78 @@
-"""Unpooling inside the Triton kernels: which pooling windows cover a tile of pixels, and the tile that they make.
+"""Unpooling inside the Triton kernel: the tiles of unpooled pixels that a band of taps needs, each built once.
 
-All pixels of a tile have the same place in the lattice of the pooling's stride (row q = stride t + lattice). So the
-windows that cover them, and the switch that each would need to point at them, are the same numbers for the whole tile:
-scalars, found once per tap of the convolution, and not per element. An axis of a pooling is described by the tuple
-(kernel, stride, padding, dilation, apart, cover): cells ``apart`` of a window share their place in the lattice, and at
-most ``cover`` windows cover a pixel.
+``triton_plan.py`` explains places, lattices and bands. A tile [T, K] holds one pixel of T places and K channels.
 """
 
 from __future__ import annotations
 
-import math
-
 import triton
 import triton.language as tl
 
-from zfkernels.windows import Sliding
-
-
-def pooling_axis(pool: Sliding, axis: int) -> tuple[int, ...]:
-    """The tuple that describes one axis of a pooling."""
-    kernel, stride, dilation = pool.kernel[axis], pool.stride[axis], pool.dilation[axis]
-    apart = stride // math.gcd(stride, dilation)
-    return kernel, stride, pool.padding[axis], dilation, apart, -(-kernel // apart)
+NEVER = tl.constexpr(-65536)  # no switch, nor the sum with another row or column of one
 
 
 @triton.jit
-def covering(t, lattice, back, origin, LENGTH, CROP, BIAS: tl.constexpr, POOL: tl.constexpr, WINDOWED: tl.constexpr):
-    """Along one axis, the windows that cover the pixels ``stride t + lattice - back``, from the first to the last.
+def pointing(
+    t, live, origin, LENGTH, CROP, PIXELS, BAND: tl.constexpr, STRIDE: tl.constexpr, SCALE: tl.constexpr,
+    WINDOWED: tl.constexpr, LAST: tl.constexpr,
+):  # fmt: skip
+    """For each pixel of the band and each window that covers it, the switch that points at it: SCALE times the cell.
 
-    For each a tuple (index in the frame, in the frame, index in the crop, in the crop, cell that the switch names).
-    ``BIAS`` strides make the pixel's index positive: Triton's division rounds towards zero.
+    NEVER where the pixel or the window lies outside. Windows outside of their crop count where the last one wins.
     """
-    at = lattice - back + (POOL[2] + BIAS * POOL[1])
-    whole = at // POOL[1] - BIAS
-    rest = at % POOL[1]
-    first = rest
-    if POOL[3] != 1:
-        first = POOL[0] + 0 * rest
-        for cell in tl.static_range(POOL[4]):
-            first = tl.where((cell * POOL[3]) % POOL[1] == rest, cell, first)
     found = ()
-    for turn in tl.static_range(POOL[5]):
-        cell = first + (POOL[5] - 1 - turn) * POOL[4]
-        index = t + (whole - (cell * POOL[3] - rest) // POOL[1])
-        in_frame = (index.to(tl.uint32) < LENGTH) & (cell < POOL[0])
-        if WINDOWED:
-            place = index - origin
-            found = found + ((index, in_frame, place, in_frame & (place.to(tl.uint32) < CROP), cell),)
-        else:
-            found = found + ((index, in_frame, index, in_frame, cell),)
+    for pixel in tl.static_range(len(BAND[3])):
+        r = BAND[3][pixel][0]
+        exists = live & ((t * STRIDE + r).to(tl.uint32) < PIXELS)
+        for turn in tl.static_range(len(BAND[3][pixel][1])):
+            index = t + BAND[3][pixel][1][turn][1]
+            valid = exists & (index.to(tl.uint32) < LENGTH)
+            if WINDOWED and not LAST:
+                valid = valid & ((index - origin).to(tl.uint32) < CROP)
+            found = found + (tl.where(valid, BAND[3][pixel][1][turn][2] * SCALE, NEVER),)
     return found
 
 
 @triton.jit
-def unpooled(
-    values_ptr, switches_ptr, rows, columns, pixel, switch_base, value_base, channel, in_channels, C, WP, CW,
-    POOL_Y: tl.constexpr, POOL_X: tl.constexpr, WINDOWED: tl.constexpr,
-    SWITCHED: tl.constexpr, LAST: tl.constexpr, RECTIFY: tl.constexpr,
-):  # fmt: skip
-    """The tile [pixels, channels] of unpooled, rectified values, in the values' dtype.
+def clamped(index, length):
+    return tl.minimum(tl.maximum(index, 0), length - 1)
 
-    Windows come in row-major order, so that the last one that matches is the last one of all.
+
+@triton.jit
+def unpooled(
+    values, switches, points_y, points_x, ROW: tl.constexpr, COLUMN: tl.constexpr, ACROSS: tl.constexpr,
+    DTYPE: tl.constexpr, SWITCHED: tl.constexpr, LAST: tl.constexpr, RECTIFY: tl.constexpr,
+):  # fmt: skip
+    """The tile of the pixel ROW of one band and COLUMN of another.
+
+    Windows come in row-major order, so that the last one that points at the pixel is the last one of all.
     """
-    tile = tl.full((pixel.shape[0], channel.shape[1]), 0.0, tl.float32)
-    for turn in tl.static_range(POOL_Y[5] * POOL_X[5]):
-        y, in_y, wy, crop_y, cell_y = rows[turn // POOL_X[5]]
-        x, in_x, wx, crop_x, cell_x = columns[turn % POOL_X[5]]
-        near = (pixel & in_y & in_x)[:, None] & in_channels
-        mask = near
-        if WINDOWED:
-            mask = (pixel & crop_y & crop_x)[:, None] & in_channels
-        value_at = (value_base + (wy * CW + wx) * C)[:, None] + channel
-        value = tl.load(values_ptr + value_at, mask=mask, other=0.0).to(tl.float32)
-        if SWITCHED:
-            if WINDOWED:
-                value_at = (switch_base + (y * WP + x) * C)[:, None] + channel
-            switch = tl.load(switches_ptr + value_at, mask=near, other=0).to(tl.int32)
-            hit = near & (switch == cell_y * POOL_X[0] + cell_x)
-            if LAST:
-                tile = tl.where(hit, value, tile)
+    tile = tl.full(values[0].shape, 0.0, tl.float32)
+    for y in tl.static_range(len(ROW[1])):
+        for x in tl.static_range(len(COLUMN[1])):
+            point = points_y[ROW[2] + y] + points_x[COLUMN[2] + x]
+            if SWITCHED:
+                hit = switches[ROW[1][y][0] * ACROSS + COLUMN[1][x][0]] == point[:, None]
             else:
-                tile += tl.where(hit, value, 0.0)
-        else:
-            tile = value
+                hit = (point >= 0)[:, None]
+            if LAST or not SWITCHED or (y == 0 and x == 0):
+                tile = tl.where(hit, values[ROW[1][y][0] * ACROSS + COLUMN[1][x][0]], tile)
+            else:
+                tile += tl.where(hit, values[ROW[1][y][0] * ACROSS + COLUMN[1][x][0]], 0.0)
     if RECTIFY:
-        tile = tl.where(tile < 0, 0.0, tile)  # a NaN stays, as in torch.relu
-    return tile.to(values_ptr.dtype.element_ty)
+        tile = tl.maximum(tile, 0.0, propagate_nan=tl.PropagateNan.ALL)
+    return tile.to(DTYPE)
+
+
+@triton.jit
+def joined(tiles):
+    """Tiles [T, K] of L lattices, L a power of two, as the rows t L + l of one tile [T L, K]."""
+    COUNT: tl.constexpr = len(tiles)
+    for turn in tl.static_range(6):
+        if (COUNT >> turn) > 1:
+            merged = ()
+            for index in tl.static_range(COUNT >> (turn + 1)):
+                pair = tl.join(tiles[index], tiles[index + (COUNT >> (turn + 1))])
+                merged = merged + (tl.reshape(tl.permute(pair, 0, 2, 1), (2 * pair.shape[0], pair.shape[1])),)
+            tiles = merged
+    return tiles[0]

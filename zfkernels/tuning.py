@@ -1,0 +1,102 @@
+"""Which of a few tiles of a GPU kernel is the fastest for a class of shapes: measured once, kept for each GPU.
+
+Nothing is measured unless ``ZFKERNELS_TUNE=1``: measuring waits for the GPU, which a CUDA graph does not allow. Without
+a measured winner the first candidate is taken, the one that the tests and the static report are about.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+T = TypeVar("T")
+Timer = Callable[[Callable[[], Any]], float]
+
+
+def cache_file() -> Path:
+    """``tiles.json`` in ``$ZFKERNELS_CACHE``, else in ``zfkernels`` of the user's folder of caches."""
+    chosen = os.environ.get("ZFKERNELS_CACHE")
+    if chosen:
+        return Path(chosen) / "tiles.json"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zfkernels" / "tiles.json"
+
+
+def winners(path: Path) -> dict[str, dict[str, Any]]:
+    """By name of the GPU and class of shapes, the fields of the fastest tile; a damaged file is said and ignored."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        warnings.warn(f"tuning: expected JSON in {path}, which is ignored: {error}", stacklevel=2)
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def keep(path: Path, gpu: str, key: str, tile: Any) -> None:
+    """Adds a winner to the file; a reader sees the old file or the new one, never a part."""
+    found = winners(path)
+    found.setdefault(gpu, {})[key] = asdict(tile)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=path.name, delete=False) as file:
+        json.dump(found, file, indent=1, sort_keys=True)
+    os.replace(file.name, path)
+
+
+def choose(
+    key: str, candidates: Sequence[T], run: Callable[[T], Any], gpu: str | None, timer: Timer | None = None
+) -> T:
+    """The candidate that is the fastest on this GPU.
+
+    Args:
+        key: of the op and the class of shapes.
+        candidates: tiles (dataclasses), the default first.
+        run: runs the kernel with a tile.
+        gpu: name of the GPU; None: there is none, the default is taken.
+        timer: seconds or anything else that grows with the time of a call; None: Triton's.
+
+    Returns:
+        The winner that was kept; without one the default, or with ``ZFKERNELS_TUNE=1`` the one that is measured now.
+    """
+    if gpu is None or len(candidates) == 1:
+        return candidates[0]
+    kept = _loaded(cache_file()).get(gpu, {}).get(key)
+    for candidate in candidates:
+        if json.loads(json.dumps(asdict(candidate))) == kept:  # type: ignore[call-overload]
+            return candidate
+    if os.environ.get("ZFKERNELS_TUNE") != "1":
+        return candidates[0]
+    measure = timer or _triton_timer
+    best = min(candidates, key=lambda candidate: measure(lambda: run(candidate)))
+    keep(cache_file(), gpu, key, best)
+    return best
+
+
+_read: dict[Path, tuple[int, dict[str, dict[str, Any]]]] = {}
+
+
+def _loaded(path: Path) -> dict[str, dict[str, Any]]:
+    """The winners, read again only when the file has changed."""
+    changed = path.stat().st_mtime_ns if path.is_file() else 0
+    if path not in _read or _read[path][0] != changed:
+        _read[path] = (changed, winners(path))
+    return _read[path][1]
+
+
+def _triton_timer(call: Callable[[], Any]) -> float:
+    from triton.testing import do_bench
+
+    return float(do_bench(call, return_mode="median"))
+
+
+def gpu_name(device: torch.device) -> str | None:
+    """Of a device that runs kernels; None for a CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" and torch.cuda.is_available() else None
