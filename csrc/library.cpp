@@ -38,6 +38,7 @@ std::string build_info() {
 
 STABLE_TORCH_LIBRARY(zfkernels_C, m) {
   m.def("build_info() -> str");
+  m.def("fix_weights(bool on) -> ()");
   m.def(
       "max_pool2d_with_switches(Tensor input, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation,"
       " bool ceil_mode) -> (Tensor, Tensor)");

@@ -5,8 +5,8 @@
 //   where it has one, else that of frame image[p], else zero.
 //
 // The outputs of all windows form one sequence that is cut into tiles (conv_tile.h); a task is a stretch of it times a
-// panel of output channels. A panel is packed by the worker that needs it: as cheap as reading it, so that there is no
-// packed copy to be kept in step with the weights.
+// panel of output channels. A panel is packed by the worker that needs it, so that no packed copy has to be kept in
+// step with the weights, unless the caller promises that they stay (packed_weights.h).
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "conv_tile.h"
+#include "packed_weights.h"
 #include "parallel.h"
 #include "tensor_view.h"
 #include "weight_panels.h"
@@ -47,7 +48,15 @@ class WindowConv2d {
       panel_size_ = std::max(panel_size_, weight.size[1] * int64_t(reads.taps().size()) * panel.vectors * shape_.lanes);
   }
 
-  void run() const {
+  // Elements of all panels, packed one behind the other.
+  int64_t packed_size() const { return panel_size_ * int64_t(panels_.size()); }
+  void pack(Buffer<T>& packed) const {
+    for_each_task(panels_.size(),
+                  [&](int64_t i) { pack_panel(weight_, panels_[i], shape_.lanes, &packed[i * panel_size_]); });
+  }
+
+  // packed: all panels, or null.
+  void run(const T* packed) const {
     // A task is a set of panels that fit into the cache together, and a stretch of the outputs. Few stretches: each may
     // cost a packing of the panels. Several tasks for each thread: none waits long for the last.
     const int64_t panels = panels_.size(), tiles = ceil_div(reads_.outputs(), kTileRows);
@@ -55,22 +64,23 @@ class WindowConv2d {
     const int64_t sets = ceil_div(panels, most), threads = torch::stable::get_num_threads();
     const int64_t stretches = std::min(ceil_div(4 * threads, sets), tiles);
     share_out(sets * stretches, [&](Tasks& tasks) {
-      Buffer<T> packed(panel_size_ * ceil_div(panels, sets));
+      const Buffer<T> own(packed ? 0 : panel_size_ * ceil_div(panels, sets));
       std::vector<const T*> table;
       std::vector<int32_t> rows;
       int64_t held = -1;
       for (int64_t task; tasks.next(task);) {
         const int64_t set = task / stretches, stretch = task % stretches;
         const int64_t first = set * panels / sets, last = (set + 1) * panels / sets;
-        for (int64_t i = first; i < last && set != held; ++i)
-          pack_panel(weight_, panels_[i], shape_.lanes, &packed[(i - first) * panel_size_]);
+        const T* of_set = packed ? packed + first * panel_size_ : own.get();
+        for (int64_t i = first; i < last && !packed && set != held; ++i)
+          pack_panel(weight_, panels_[i], shape_.lanes, &own[(i - first) * panel_size_]);
         held = set;
         const int64_t end = std::min((stretch + 1) * tiles / stretches * kTileRows, reads_.outputs());
         for (int64_t o = stretch * tiles / stretches * kTileRows; o < end; o += kPassOutputs) {
           const int64_t stop = std::min(o + kPassOutputs, end);
           reads_.find(o, stop, kTileRows, table, rows);
           for (int64_t i = first; i < last; ++i)
-            pass(panels_[i], &packed[(i - first) * panel_size_], o, stop, table.data(), rows.data());
+            pass(panels_[i], of_set + (i - first) * panel_size_, o, stop, table.data(), rows.data());
         }
       }
     });
@@ -128,13 +138,19 @@ Tensor convolve(const WindowArguments& windows, const Tensor& weight, const std:
   const std::optional<Tensor> offsets = bias ? std::optional(torch::stable::contiguous(*bias)) : std::nullopt;
   const WindowReads<T> reads(windows, out_size, layer, T(0));
   const Tensor out = empty_channels_last(windows.values, {reads.windows(), filters.size[0], out_size[0], out_size[1]});
-  WindowConv2d<T>(reads, filters, offsets ? offsets->const_data_ptr<T>() : nullptr, groups, relu,
-                  out.mutable_data_ptr<T>())
-      .run();
+  const WindowConv2d<T> convolution(reads, filters, offsets ? offsets->const_data_ptr<T>() : nullptr, groups, relu,
+                                    out.mutable_data_ptr<T>());
+  const auto packed = PackedWeights::here().get<T>(weight, groups, convolution.packed_size(),
+                                                   [&](Buffer<T>& to) { convolution.pack(to); });
+  convolution.run(packed ? packed->get() : nullptr);
   return out;
 }
 
 }  // namespace
+
+void fix_weights(bool on) {
+  on ? PackedWeights::here().begin() : PackedWeights::here().end();
+}
 
 Tensor window_conv2d(Tensor values, Tensor origins, Tensor image, Tensor frames, Tensor weight,
                      std::optional<Tensor> bias, Tensor out_origins, Ints out_size, Ints stride, Ints padding,
@@ -146,6 +162,9 @@ Tensor window_conv2d(Tensor values, Tensor origins, Tensor image, Tensor frames,
 
 }  // namespace zfkernels::cpu
 
+STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CompositeExplicitAutograd, m) {
+  m.impl("fix_weights", TORCH_BOX(&zfkernels::cpu::fix_weights));
+}
 STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CPU, m) {
   m.impl("window_conv2d", TORCH_BOX(&zfkernels::cpu::window_conv2d));
 }

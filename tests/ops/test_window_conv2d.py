@@ -13,7 +13,7 @@ from samples import Sample
 from torch import Tensor
 from variants import samples
 
-from zfkernels.ops import window_conv2d
+from zfkernels.ops import fixed_weights, window_conv2d
 
 OP = "window_conv2d"
 FINITE = {s.values[1].name for s in samples([OP])} - {"NaN and infinity", "somewhere", "no images"}
@@ -86,3 +86,23 @@ BASE = {"windows": windows_of_ones(), "frames": torch.ones(2, 4, 9, 8), "weight"
 )  # fmt: skip
 def test_bad_arguments(changes: dict[str, Any], error: type, message: str) -> None:
     assert_refused(window_conv2d, BASE | changes, error, message)
+
+
+def test_fixed_weights_are_told_apart_and_forgotten() -> None:
+    """The same memory read as other weights is not taken for the first; a change shows once the promise has ended."""
+
+    def convolve(weight: Tensor) -> Tensor:
+        return window_conv2d(BASE["windows"], BASE["frames"], weight, padding=1).values
+
+    square = torch.randn(4, 4, 3, 3)
+    views = [square, square.transpose(0, 1), square.transpose(2, 3), square[:2], square[:, :, :1]]
+    expected = [convolve(view) for view in views]
+    with fixed_weights():
+        for view, right in zip([*views, *views], [*expected, *expected], strict=True):
+            assert convolve(view).equal(right)
+        with fixed_weights():
+            assert convolve(square.double().float()).equal(expected[0])
+    square.mul_(2)
+    torch.testing.assert_close(convolve(square), 2 * expected[0])
+    with fixed_weights():
+        torch.testing.assert_close(convolve(square), 2 * expected[0])

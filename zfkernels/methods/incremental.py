@@ -16,6 +16,7 @@ from torch import Tensor
 
 from zfkernels.methods.pullback import from_layout
 from zfkernels.methods.sweep import Square, Sweep
+from zfkernels.ops import fixed_weights
 from zfkernels.ops.occluded_conv2d.reference import occluded_crop
 from zfkernels.plan import Group, SweepPlan, frame_of, plan_sweep
 from zfkernels.trace import Step, Trace
@@ -81,16 +82,17 @@ class Incremental:
         sweep = Sweep(trace, plan.tail, self.watched, last_format, clean, Square(self.window, fill), self.backend)
         tail = _Tail(trace, plan.tail, result, targets)
         batch_size = batch_size or self._automatic(trace, shapes, images, whole_images)
-        for group, chunk, image in _chunks(plan, len(images), batch_size):
-            member = group.members[chunk]
-            places = self.positions[member].to(images.device, torch.int32)
-            image = image.to(images.device)
-            value, watched = sweep.run(group, chunk, places, image)
-            tail.add(image, member, value)
-            if watch is not None:
-                watch.record(image, member, watched)
-            advance(len(member))
-        tail.flush()
+        with fixed_weights():
+            for group, chunk, image in _chunks(plan, len(images), batch_size):
+                member = group.members[chunk]
+                places = self.positions[member].to(images.device, torch.int32)
+                image = image.to(images.device)
+                value, watched = sweep.run(group, chunk, places, image)
+                tail.add(image, member, value)
+                if watch is not None:
+                    watch.record(image, member, watched)
+                advance(len(member))
+            tail.flush()
         return (outputs, result, watch.channel, watch.activity) if watch else (outputs, result, None, None)
 
     def _automatic(

@@ -3,7 +3,15 @@
 Every op is also registered as ``torch.ops.zfkernels.<op>`` (flat tensors and sizes), for ``torch.compile`` and export.
 """
 
-from zfkernels.ops._library import BACKENDS, BackendError, availability, build_info, registered, use_backend
+from zfkernels.ops._library import (
+    BACKENDS,
+    BackendError,
+    availability,
+    build_info,
+    fixed_weights,
+    registered,
+    use_backend,
+)
 from zfkernels.ops.max_pool2d_with_switches.op import (
     indices_to_switches,
     max_pool2d_with_switches,
@@ -20,6 +28,7 @@ __all__ = [
     "BackendError",
     "availability",
     "build_info",
+    "fixed_weights",
     "indices_to_switches",
     "max_pool2d_with_switches",
     "max_unpool2d_with_switches",

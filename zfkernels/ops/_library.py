@@ -170,6 +170,22 @@ def use_backend(name: str) -> Iterator[None]:
         _requested.reset(token)
 
 
+@contextlib.contextmanager
+def fixed_weights() -> Iterator[None]:
+    """Inside, the weights that this thread hands to ``window_conv2d`` must not change: ``cpp`` packs each only once.
+
+    The copies, as large as the weights, are dropped at the end; a change in between would not be seen.
+    """
+    native = load_native("_C") is None
+    if native:
+        torch.ops.zfkernels_C.fix_weights(True)
+    try:
+        yield
+    finally:
+        if native:
+            torch.ops.zfkernels_C.fix_weights(False)
+
+
 def availability() -> list[tuple[str, str, str | None]]:
     """The table op x variant: ``(op, variant, reason why it cannot run here, or None)``."""
     return [(op.name, name, op.why_not(name)) for op in _ops.values() for name in BACKENDS]
