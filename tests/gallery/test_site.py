@@ -144,6 +144,7 @@ def test_a_deep_link_opens_one_activation(page: Any, site: Gallery) -> None:
     facts = page.locator("#unit-facts dd").all_text_contents()
     assert row["image"] in facts
     assert row["label"] in facts
+    assert f"rows {row['top']}–{row['bottom'] - 1}, columns {row['left']}–{row['right'] - 1}" in facts
     frame = page.locator("#panels .frame").bounding_box()
     image = page.locator("#panels .framed img").bounding_box()
     size = site.info["image_size"]
@@ -152,6 +153,16 @@ def test_a_deep_link_opens_one_activation(page: Any, site: Gallery) -> None:
     page.wait_for_function("document.querySelector('#panels img').naturalWidth > 0")
     if folder := os.environ.get("ZFKERNELS_SCREENSHOTS"):
         page.screenshot(path=f"{folder}/unit.png")
+
+
+def test_a_layer_whose_file_is_gone_is_named(browser: Any, site: Gallery, tmp_path: Path) -> None:
+    copy = tmp_path / "torn"
+    shutil.copytree(site.path, copy)
+    (copy / "maps/000/layer.js").unlink()
+    page = browser.new_page()
+    page.goto((copy / "index.html").as_uri())
+    page.wait_for_function("document.getElementById('count').textContent === '0: maps/000/layer.js is missing'")
+    page.close()
 
 
 def test_hovering_shows_the_patch_in_its_image(page: Any, site: Gallery) -> None:
@@ -177,6 +188,10 @@ def test_the_keyboard_reaches_everything(page: Any, site: Gallery) -> None:
     assert f"map={channel}" in page.url
     page.keyboard.press("ArrowRight")
     assert page.locator("#unit-title").text_content() == f"1, map {channel}, rank 1"
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#unit-title").text_content() == f"1, map {site.maps('1')[2]}, rank 0"
+    page.keyboard.press("ArrowUp")
+    assert page.locator("#unit-title").text_content() == f"1, map {channel}, rank 0"
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement.closest('.card').id") == f"map-{channel}"
     page.keyboard.press("/")

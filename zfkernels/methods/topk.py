@@ -75,6 +75,7 @@ class TopK:
         self._fired = torch.zeros(self.channels, dtype=torch.int64)
         self._images = torch.zeros((), dtype=torch.int64)
         self._waiting: list[Candidates] = []
+        self._waits = 0  # how many candidates that is
 
     def update(
         self,
@@ -110,7 +111,8 @@ class TopK:
         place = maps.reshape(-1, rows * columns).argmax(1).cpu()
         positions = torch.stack([place // columns, place % columns], 1)
         self._waiting.append((channel, values[image, channel], ids[image], positions))
-        if sum(len(part[0]) for part in self._waiting) >= self._ids.numel():
+        self._waits += len(image)
+        if self._waits >= self._ids.numel():
             self._settle()
 
     def merge(self, other: TopK) -> None:
@@ -164,7 +166,7 @@ class TopK:
         self._values, self._ids = state["values"].clone(), state["image_ids"].clone()
         self._positions, self._nans = state["positions"].clone(), state["nans"].clone()
         self._fired, self._images = state["fired"].clone(), state["images"].clone()
-        self._waiting = []
+        self._waiting, self._waits = [], 0
 
     def _own(self) -> Candidates:
         """The entries of all lists, by channel."""
@@ -183,7 +185,7 @@ class TopK:
         first = torch.searchsorted(channel[order], torch.arange(self.channels))
         best = order[first[:, None] + torch.arange(self.k)]  # there are k or more of each channel: its own entries
         self._values, self._ids, self._positions = values[best], ids[best], positions[best]
-        self._waiting = []
+        self._waiting, self._waits = [], 0
 
     def _checked(self, activations: Tensor, image_ids: Tensor) -> Tensor:
         if not activations.is_floating_point():

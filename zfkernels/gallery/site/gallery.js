@@ -28,7 +28,11 @@ function load(layer) {
   return new Promise((resolve) => {
     if (waiting.has(layer)) return waiting.get(layer).push(resolve);
     waiting.set(layer, [resolve]);
-    document.head.append(element("script", { src: `${folderOf(layer)}/layer.js` }));
+    const script = element("script", { src: `${folderOf(layer)}/layer.js` });
+    script.addEventListener("error", () => {
+      at("count").textContent = `${data.layers[layer].name}: ${folderOf(layer)}/layer.js is missing`;
+    });
+    document.head.append(script);
   });
 }
 
@@ -180,7 +184,7 @@ function openMap(content) {
   const [image, value, row, column, top, left, bottom, right] = units[state.rank];
   const [source, key, label] = content.images[image];
   const picture = sprite(state.layer, channel);
-  const wide = Math.min(260, innerWidth - 90);
+  const wide = innerWidth < 700 ? Math.floor((innerWidth - 100) / 2) : 260; // a phone shows them two by two
   const panel = (title, node) => element("figure", {}, [node, element("figcaption", { textContent: title })]);
   const tile = (block, title) => panel(title, tilePicture(layer, picture, block, state.rank, wide, title));
   const panels = [panel("image; framed: what the activation depends on",
@@ -191,7 +195,7 @@ function openMap(content) {
   at("unit-title").textContent = `${layer.name}, map ${channel}, rank ${state.rank}`;
   at("panels").replaceChildren(...panels);
   const facts = [["activation", value], ["place in the map", `row ${row}, column ${column}`],
-    ["receptive field", `rows ${top}–${bottom}, columns ${left}–${right}`], ["image", key]];
+    ["receptive field", `rows ${top}–${bottom - 1}, columns ${left}–${right - 1}`], ["image", key]];
   if (label !== null) facts.push(["label", label]);
   facts.push(["fired in", `${percent(fired)} of the images`]);
   if (purity !== null) facts.push(["label purity", percent(purity)]);
@@ -212,6 +216,15 @@ function openMap(content) {
 function moveRank(step) {
   state.rank += step;
   openMap(loaded.get(state.layer));
+}
+
+function moveMap(step) {
+  const content = loaded.get(state.layer);
+  const here = order.findIndex((place) => content.maps[place][0] === state.map);
+  const next = content.maps[order[here + step]];
+  if (!next) return;
+  Object.assign(state, { map: next[0], rank: 0 });
+  openMap(content);
 }
 
 at("unit").addEventListener("close", () => {
@@ -295,7 +308,10 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || at("help").open) return;
   const arrow = event.key.startsWith("Arrow");
   if (at("unit").open) {
+    if (!arrow) return;
     if (event.key === "ArrowLeft" || event.key === "ArrowRight") moveRank(event.key === "ArrowLeft" ? -1 : 1);
+    else moveMap(event.key === "ArrowUp" ? -1 : 1);
+    event.preventDefault();
     return;
   }
   if (event.target.matches("input, select")) {
