@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from zfkernels.cli.app import app
 from zfkernels.inspect import cuda_binaries
 from zfkernels.inspect import record as records
 from zfkernels.inspect.cases import CASES
@@ -122,6 +126,23 @@ def test_the_report_tells_of_both_families() -> None:
     text = report(records.load(BUDGETS).values(), {"nvcc": "x"})
     for heading in ("## cuda, sm_90", "## triton, sm_90", "## Sectors and bank passes", "## Triton or CUDA"):
         assert heading in text
+
+
+def test_the_command_checks_cuda_kernels(arch: str, tmp_path: Path) -> None:
+    arguments = ["inspect", "--family", "cuda", "--arch", arch, "--only", "window_max_pool2d", "--json"]
+    result = CliRunner().invoke(app, [*arguments, "--check", str(BUDGETS), "--out", str(tmp_path / "report.md")])
+    assert result.exit_code == 0, result.output
+    (found,) = json.loads(result.stdout)["records"]
+    assert (found["family"], found["kernel"], found["spills"]) == ("cuda", "window_max_pool_kernel_8", 0)
+    assert f"## cuda, {arch}" in (tmp_path / "report.md").read_text()
+
+
+def test_info_tells_the_order_on_a_gpu() -> None:
+    text = CliRunner().invoke(app, ["info"]).output
+    assert "no one has measured it" in text
+    for op, entry in registered().items():
+        order = ", ".join(name for name in entry.preference["cuda"] if name in entry.variants)
+        assert re.search(rf"^{op} +{order}$", text, re.MULTILINE)
 
 
 def test_launches_of_headline_shapes_fit_a_device() -> None:

@@ -95,7 +95,7 @@ __device__ __forceinline__ void store_vector(void* address, Vector value) {
 // Read-only global memory where `valid`, else zero.
 template <class T>
 __device__ __forceinline__ T load_if(bool valid, const T* address) {
-  return valid ? __ldg(address) : T(0.f);
+  return valid ? __ldg(address) : from_float<T>(0.f);
 }
 template <class T>
 __device__ __forceinline__ void store_shared_if(bool valid, T* address, T value) {

@@ -19,8 +19,12 @@ from zfkernels.inspect.sass import Code, Instruction, count, instructions, run_t
 PACKAGE = Path(__file__).parent.parent
 SOURCES = PACKAGE.parent / "csrc" / "cuda"
 OBJECTS = PACKAGE.parent / "build" / "inspect"
-# Those of setup.py that matter to device code.
-NVCC_FLAGS = ["-std=c++17", "-O3", "-lineinfo", "-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
+# Those of setup.py, and those that torch adds, that matter to device code.
+NVCC_FLAGS = [
+    "-std=c++17", "-O3", "-lineinfo", "-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020a000000000000",
+    "--expt-relaxed-constexpr", "-D__CUDA_NO_HALF_OPERATORS__", "-D__CUDA_NO_HALF_CONVERSIONS__",
+    "-D__CUDA_NO_HALF2_OPERATORS__", "-D__CUDA_NO_BFLOAT16_CONVERSIONS__",
+]  # fmt: skip
 
 KERNELS = {
     "conv_transpose_fma_kernel": "unpool_relu_conv_transpose2d",
