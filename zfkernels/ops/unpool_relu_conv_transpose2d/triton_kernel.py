@@ -91,13 +91,14 @@ def tiles(places: int, lattices: int, columns: int, phases: int, taps: Pair, cha
         return [Tile(64, min(whole, max(64 // phases // multiple, 1) * multiple), 16, (1, 1), 8, 2)]
     if phases * whole <= 64 and taps[0] * taps[1] <= 16:  # such as the stage of the pixels
         block_k = power_of_two(channels, 16, 64 // element)
-        return [Tile(64, whole, block_k, taps, 4, 2), Tile(64, whole, block_k, (1, taps[1]), 4, 2)]
+        across = max(min(taps[1], 8 // taps[0]), 1)  # more taps at once share more pixels, but need more registers
+        return [Tile(64, whole, block_k, shared, 4, 2) for shared in dict.fromkeys(((taps[0], across), (1, across)))]
     block_k = power_of_two(channels, 16, 128 // element)
     fewer = min(whole, max(192 // phases // multiple, 1) * multiple)
-    found = []
-    for width in dict.fromkeys((min(whole, widest), fewer)):
-        rows = 64 if phases * width > 256 else 128
-        found.append(Tile(rows, width, block_k, (1, 1), 8, 2))
+    wide = min(whole, widest)
+    found = [Tile(64 if phases * wide > 256 else 128, wide, block_k, (1, 1), 8, 2)]
+    if fewer < wide:
+        found.append(Tile(64, fewer, block_k, (1, 1), 8, 2))
     programs = -(-places * lattices // found[0].rows)
     return found if programs >= 64 else found[::-1]  # a GPU has more than a hundred multiprocessors to fill
 
