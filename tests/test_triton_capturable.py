@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,3 +108,31 @@ def test_a_compiled_graph_holds_one_op(case: Case) -> None:
     called = [node for node in graph.graph.nodes if node.op == "call_function" and "zfkernels" in str(node.target)]
     assert [node.target for node in called] == [op]
     assert called[0].kwargs["backend"] == "triton"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.op}-{case.name}")
+def test_the_default_tile_is_launched_without_a_gpu(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is measured where no GPU has a name, whatever is wished for."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    module = importlib.import_module(f"zfkernels.ops.{case.op}.triton_kernel")
+    plain = observed(getattr(module, case.op), case)[1]
+    monkeypatch.setenv("ZFKERNELS_TUNE", "1")
+    wished = observed(getattr(module, case.op), case)[1]
+    assert [(launch.grid, launch.options) for launch in plain] == [(launch.grid, launch.options) for launch in wished]
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if "conv" in case.op], ids=lambda case: f"{case.op}-{case.name}"
+)
+def test_every_tile_is_measured_once_and_the_winner_launched(
+    case: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ZFKERNELS_TUNE", "1")
+    monkeypatch.setenv("ZFKERNELS_CACHE", str(tmp_path))
+    module = importlib.import_module(f"zfkernels.ops.{case.op}.triton_kernel")
+    monkeypatch.setattr(module, "gpu_name", lambda device: "Some GPU")
+    monkeypatch.setattr("zfkernels.tuning._triton_timer", lambda call: call() or 1.0)
+    *measured, last = [(launch.grid, launch.options) for launch in observed(getattr(module, case.op), case)[1]]
+    assert len(measured) >= 2
+    assert all(measured.count(tile) == 1 for tile in measured)
+    assert last == measured[0]  # the first of equals

@@ -5,13 +5,13 @@
 
 Output stationary, the unpooled map never in memory. With Y = s q + e d - p, tap ky = e + j step reads pixel
 q - j move, whatever the phase e is: all phases of a place share their pixels. A program owns a tile of places with all
-lattices of the pooling's stride and all phases. Per block of channels it loads each pooled value and switch once,
-compares the switch once per (window, cell), and joins the pixels of the lattices to the left operand of each tap; the
-right one is a block of filters packed as [tap][C][phase][D]. Which window covers which pixel is known when the kernel is
-compiled (``triton_plan.py``). Nothing is multiplied that is zero by construction, up to the edge of a block of columns.
+lattices of the pooling's stride and all phases. For a band of taps and a block of channels it loads each pooled value
+and switch once, builds each unpooled pixel once, and joins the pixels of the lattices to the left operand of each tap;
+the right one is a block of filters packed as [tap][C][phase][D]. Which window covers which pixel is known when the
+kernel is compiled (``triton_plan.py``). No block is multiplied whose columns are all zero by construction.
 
-Products are ``tl.dot`` (float32 sums) for any number of output channels. For the pixels, three of them, four phases make
-12 of 16 columns: multiply-adds outside the tensor cores were 118x the bound, 16x if nothing else took time.
+Products are ``tl.dot`` (float32 sums) for any number of output channels. For the pixels, three of them, four phases
+make 12 of 16 columns: multiply-adds outside the tensor cores were 118x the bound, 16x if nothing else took time.
 
 Designs compared by `zfkernels inspect`, sm_90, float16, 16 images: the estimate over the data-sheet bound; instructions
 of the loop, shares of tensor and integer ones. No times. ZFNet's stage 2 (96 columns, 4 phases, 9 taps):
@@ -26,11 +26,12 @@ of the loop, shares of tensor and integer ones. No times. ZFNet's stage 2 (96 co
 - two or three taps in a loop, which share their pixels: 3.1x to 4.7x, spills.
 - 32 rows, 4 warps, ``mma`` in place of ``wgmma``: 3.5x, spills; 812, 12 %, 66 %.
 
-A ``wgmma`` of 64 x 64 x 16 multiplies as much as 32 of the ``mma`` that earlier GPUs have, so that its share stays small.
-What is left of the integer instructions: comparisons of switches, bytes taken apart, descriptors of the filters' blocks.
+With a ``wgmma`` of 64 x 64 x 16 each of its four warps multiplies as much as with eight of the ``mma`` that other GPUs
+have (16 x 8 x 16): counted in those the share of tensor instructions is 23 %. What is left of the integer instructions:
+switches compared and taken out of their words, descriptors of the filters' blocks.
 
-The stage of the pixels (7x7, stride 2, 16 taps), 64 rows, 32 channels, 4 warps: all 16 taps at once 11.5x to 12x, spills
-with some versions of the loop; 8 taps 13.8x, chosen; 4 taps 15x.
+The stage of the pixels (7x7, stride 2, 16 taps), 64 rows, 32 channels, 4 warps: all 16 taps at once 11.5x to 12x, with
+spills in some versions of the loop; 8 taps 13.7x, chosen; 4 taps 15x.
 """
 
 from __future__ import annotations
