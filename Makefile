@@ -5,6 +5,7 @@
 #   make bench   the benchmarks                   (ARGS="--only alexnet" and so on, see zfkernels bench --help)
 #   make cuda-build  the CUDA kernels for all architectures; a spill or a warning is an error
 #   make emulate  the CUDA kernels on the CPU again, checked for bounds, races and traffic
+#   make inspect the Triton kernels compiled for all GPUs against the recorded budgets  (takes tens of minutes)
 #   make sanitize  the tests of the C++ kernels under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make clean   removes what was built; make distclean removes the environment too
 VENV ?= .venv
@@ -20,7 +21,7 @@ SANITIZED := build/sanitized
 SANITIZER = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
     LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)"
 
-.PHONY: help demo test lint bench sanitize emulate cuda-build install clean distclean
+.PHONY: help demo test lint bench inspect sanitize emulate cuda-build install clean distclean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -67,6 +68,12 @@ sanitize: install
 	cd $(SANITIZED)/lib && $(SANITIZER) $(BIN)/python -c 'import zfkernels.ops._library as l; print(l.build_info())' \
 	    | grep sanitizer=address
 	cd $(SANITIZED)/lib && $(SANITIZER) $(BIN)/python -m pytest -p no:cacheprovider $(ARGS) $(CURDIR)/tests/ops
+
+INSPECT = $(BIN)/zfkernels inspect --check benchmarks/gpu_budgets.json $(ARGS)
+inspect: install
+	$(INSPECT)
+	$(INSPECT) --arch sm_90 --dtype bfloat16 --dtype float32
+	$(INSPECT) --arch gfx942 --only window --only vgg16.3
 
 emulate: install
 	SIMT_BUILDS=1 $(BIN)/python -m pytest tests/simt/test_builds.py $(ARGS)

@@ -2,12 +2,15 @@
 
 For each headline shape of ``zfkernels inspect``: the result is checked against the reference first, then timed; then
 GB/s and TFLOP/s of what the task needs, and the ratio against PyTorch unfused and against torch.compile of it.
-``--device cpu --rounds 1 --dtype float32`` checks the script itself where there is no GPU.
+A wrong result is said and the others go on; the exit status is 1 then. ``--tune`` measures the Triton kernels' tiles
+first and keeps the winners for this GPU. ``--check`` takes no times: with ``--device cpu --shapes small`` and
+``TRITON_INTERPRET=1`` it tries the script and the kernels' numbers where there is no GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import time
@@ -19,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zfkernels.inspect.arguments import numbers
-from zfkernels.inspect.cases import CASES, Case
+from zfkernels.inspect.cases import CASES, SMALL, Case
 from zfkernels.ops import registered
 from zfkernels.windows import Sliding
 
@@ -70,48 +73,65 @@ def seconds(function: Callable[[], Any], device: str, rounds: int) -> float:
     return do_bench(function, rep=20 * rounds, return_mode="median") / 1e3
 
 
-def run(case: Case, dtype: torch.dtype, device: str, rounds: int) -> None:
-    """Checks and times all variants on one shape; prints a line for each."""
+def run(case: Case, dtype: torch.dtype, device: str, rounds: int) -> int:
+    """Checks and (with ``rounds``) times all variants on one shape; prints a line for each, returns how many fail."""
     flat = numbers(case, case.flat(dtype, device))
     entry, work, name = registered()[case.op], case.work(dtype), f"{case.op}/{case.name}"
     expected = entry.variants["reference"].load()(*flat)
     eager = unfused(case, flat)
-    baselines = {"unfused": eager, "compile": torch.compile(eager, dynamic=False)}
-    if device != "cuda":
-        baselines.pop("compile")
-    baseline = {label: seconds(function, device, rounds) for label, function in baselines.items()}
+    baselines: dict[str, Callable[[], Any]] = {"unfused": eager}
+    if device == "cuda":
+        baselines["compile"] = torch.compile(eager, dynamic=False)
+    baseline = {label: seconds(function, device, rounds) for label, function in baselines.items() if rounds}
     for label, taken in baseline.items():
         print(f"{name:<48} {label:<10} {taken * 1e6:10.1f} us")
+    failures = 0
     for variant in entry.variants:
         reason = entry.why_not(variant, flat)
         if reason is not None:
             print(f"{name:<48} {variant:<10} {reason}")
             continue
         function = entry.variants[variant].load()
-        check(function(*flat), expected, f"{name} {variant}")
-        taken = seconds(lambda function=function: function(*flat), device, rounds)
-        rates = f"{work.bytes / taken / 1e9:8.1f} GB/s {2 * work.multiply_adds / taken / 1e12:8.2f} TFLOP/s"
-        ratios = " ".join(f"{label} x{other / taken:.2f}" for label, other in baseline.items())
-        print(f"{name:<48} {variant:<10} {taken * 1e6:10.1f} us {rates} {ratios}")
+        try:
+            check(function(*flat), expected, f"{name} {variant}")
+        except (AssertionError, RuntimeError) as error:
+            failures += 1
+            print(f"{name:<48} {variant:<10} FAILS: {error}")
+            continue
+        line = f"{name:<48} {variant:<10} right"
+        if rounds:
+            taken = seconds(lambda function=function: function(*flat), device, rounds)
+            rates = f"{work.bytes / taken / 1e9:8.1f} GB/s {2 * work.multiply_adds / taken / 1e12:8.2f} TFLOP/s"
+            ratios = " ".join(f"{label} x{other / taken:.2f}" for label, other in baseline.items())
+            line += f" {taken * 1e6:10.1f} us {rates} {ratios}"
+        print(line)
+    return failures
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="cases with this in op/shape")
+    parser.add_argument("--shapes", default="headline", choices=("headline", "small"))
     parser.add_argument("--dtype", default="float16", choices=("float32", "float16", "bfloat16"))
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+    parser.add_argument("--check", action="store_true", help="compare the results and take no times")
+    parser.add_argument("--tune", action="store_true", help="measure the tiles and keep the winners")
+    options = parser.parse_args(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
         print("gpu.py: expected a GPU that torch can use, got none (--device cpu checks the script)", file=sys.stderr)
         return 2
+    if options.tune:
+        os.environ["ZFKERNELS_TUNE"] = "1"
     where = torch.cuda.get_device_name() if options.device == "cuda" else "the CPU: these are no times of a GPU"
     print(f"torch {torch.__version__}, {options.dtype}, {where}")
+    rounds = 0 if options.check else options.rounds
+    failures = 0
     with torch.inference_mode():
-        for case in CASES:
+        for case in CASES if options.shapes == "headline" else SMALL:
             if options.only in f"{case.op}/{case.name}":
-                run(case, getattr(torch, options.dtype), options.device, options.rounds)
-    return 0
+                failures += run(case, getattr(torch, options.dtype), options.device, rounds)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -15,13 +15,12 @@ from zfkernels import ops
 
 @dataclass(frozen=True)
 class Shape:
-    """A call, what the unfused chain of PyTorch moves for it besides the floor, and the bound on re-reads."""
+    """A call, what the unfused chain of PyTorch moves for it besides the floor."""
 
     op: str
     name: str
     arguments: dict[str, Any]
     unfused: int  # bytes between the steps of the chain
-    rereads: float  # bytes of all programs over the floor, as recorded
     multiply_adds: int  # of the chain
 
     @property
@@ -32,9 +31,7 @@ class Shape:
         return sum(t.nbytes for t in (*inputs, *outputs))
 
 
-def stage(
-    name: str, channels: tuple[int, int], kernel: int, stride: int, size: int, pool: int, rereads: float
-) -> Shape:
+def stage(name: str, channels: tuple[int, int], kernel: int, stride: int, size: int, pool: int) -> Shape:
     """Unfused: indices of eight bytes, the unpooled map written, read, rectified, written and read again."""
     above, below = channels
     maps = torch.randn(1, above, (size - kernel) // stride + 1, (size - kernel) // stride + 1).half()
@@ -47,10 +44,10 @@ def stage(
     }  # fmt: skip
     products = maps.numel() * below * kernel**2
     moved = 7 * switches.nbytes + 4 * maps.nbytes
-    return Shape("unpool_relu_conv_transpose2d", name, arguments, moved, rereads, products)
+    return Shape("unpool_relu_conv_transpose2d", name, arguments, moved, products)
 
 
-def occluded(name: str, outputs: int, kernel: int, stride: int, size: int, square: int, rereads: float) -> Shape:
+def occluded(name: str, outputs: int, kernel: int, stride: int, size: int, square: int) -> Shape:
     """Unfused: every occluded image written and read."""
     rows = torch.arange(0, size - square + 1, 16, dtype=torch.int32)
     positions = torch.cartesian_prod(rows, rows)
@@ -61,4 +58,4 @@ def occluded(name: str, outputs: int, kernel: int, stride: int, size: int, squar
     }  # fmt: skip
     out = (size - kernel) // stride + 1
     products = len(positions) * outputs * out**2 * 3 * kernel**2  # of whole occluded images
-    return Shape("occluded_conv2d", name, arguments, 2 * len(positions) * images.nbytes, rereads, products)
+    return Shape("occluded_conv2d", name, arguments, 2 * len(positions) * images.nbytes, products)

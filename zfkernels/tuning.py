@@ -35,10 +35,12 @@ def winners(path: Path) -> dict[str, dict[str, Any]]:
         return {}
     try:
         found = json.loads(path.read_text())
+        if not isinstance(found, dict) or not all(isinstance(tiles, dict) for tiles in found.values()):
+            raise ValueError("tiles by GPU are not there")
     except (OSError, ValueError) as error:
-        warnings.warn(f"tuning: expected JSON in {path}, which is ignored: {error}", stacklevel=2)
+        warnings.warn(f"tuning: expected JSON of tiles by GPU in {path}, which is ignored: {error}", stacklevel=2)
         return {}
-    return found if isinstance(found, dict) else {}
+    return found
 
 
 def keep(path: Path, gpu: str, key: str, tile: Any) -> None:
@@ -46,9 +48,11 @@ def keep(path: Path, gpu: str, key: str, tile: Any) -> None:
     found = winners(path)
     found.setdefault(gpu, {})[key] = asdict(tile)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=path.name, delete=False) as file:
-        json.dump(found, file, indent=1, sort_keys=True)
-    os.replace(file.name, path)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        part = Path(folder) / path.name
+        with part.open("w") as file:
+            json.dump(found, file, indent=1, sort_keys=True)
+        part.replace(path)
 
 
 def choose(

@@ -97,11 +97,11 @@ def test_memory_is_moved_in_whole_sectors_without_bank_conflicts(
 # 64 pixels by 64 outputs and whole chunks of channels cost more; one constant for the inside of a square costs less. As
 # counted.
 CHAINS = [
-    (chained_stage("3x3", (32, 64), 3, 1, 57, 2, 0), 1.3),
-    (chained_stage("5x5 stride 2", (32, 64), 5, 2, 83, 3, 0), 1.2),
-    (chained_stage("pixels", (32, 3), 7, 2, 123, 3, 0), 1.9),
-    (occluded("7x7 stride 2", 64, 7, 2, 64, 16, 0), 0.2),
-    (occluded("3x3", 64, 3, 1, 40, 16, 0), 0.2),
+    (chained_stage("3x3", (32, 64), 3, 1, 57, 2), 1.3),
+    (chained_stage("5x5 stride 2", (32, 64), 5, 2, 83, 3), 1.2),
+    (chained_stage("pixels", (32, 3), 7, 2, 123, 3), 1.9),
+    (occluded("7x7 stride 2", 64, 7, 2, 64, 16), 0.2),
+    (occluded("3x3", 64, 3, 1, 40, 16), 0.2),
 ]
 
 

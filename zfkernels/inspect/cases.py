@@ -178,3 +178,14 @@ CASES = (
     _pool("zfnet1", 64, 96, _square(3, 2, 1), 110),
     _window_pool("zfnet1", 3136, 96, _square(3, 2, 1), 110, 11),
 )
+
+# The same calls on shapes that take an interpreter or a debugger seconds.
+SMALL = (
+    _stage("stage", 2, (16, 24), _square(3, 2), _square(3, 2, 1), 15),
+    _stage("pixels", 1, (8, 3), _square(5, 2, 1), _square(3, 2, 1), 16),
+    _stage("windows", 8, (16, 24), _square(3, 2), _square(3, 2, 1), 31, windows=(2, 2)),
+    _occluded("squares", 9, (3, 16), _square(3, 1, 1), 16, 6),
+    _window_conv("windows", 9, (16, 24), _square(3, 1, 1), 12, 4),
+    _pool("pooling", 1, 16, _square(3, 2, 1), 13),
+    _window_pool("windows", 9, 16, _square(3, 2, 1), 14, 5),
+)

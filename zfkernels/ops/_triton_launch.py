@@ -58,6 +58,27 @@ def shape_class(op: str, dtype: torch.dtype, rows: int, columns: int, channels: 
 
 
 @dataclass(frozen=True)
+class MatrixTile:
+    """What one program of a matrix product owns: rows x columns, ``block_k`` products of each sum at a time."""
+
+    rows: int
+    columns: int
+    block_k: int
+    warps: int = 8
+    stages: int = 3
+
+
+def matrix_tiles(rows: int, columns: int, block_k: int, stages: int) -> list[MatrixTile]:
+    """The tiles worth measuring, the default first; with fewer columns for small grids and narrow layers."""
+    default = MatrixTile(rows, power_of_two(columns, 16, 128), block_k, 8, stages)
+    if INTERPRETED:
+        return [default]
+    narrow = power_of_two(columns, 16, 64)
+    others = [MatrixTile(rows, narrow, block_k, 4, stages), MatrixTile(rows // 2, default.columns, block_k, 4, stages)]
+    return list(dict.fromkeys([default, *others]))
+
+
+@dataclass(frozen=True)
 class Launch:
     """A launch that was written down in place of being run."""
 

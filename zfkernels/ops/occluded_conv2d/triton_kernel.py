@@ -19,7 +19,17 @@ import triton.language as tl
 from torch import Tensor
 
 from zfkernels.ops._checks import empty_channels_last
-from zfkernels.ops._triton_launch import ROWS, dense, dot_precision, index_type, launch, power_of_two
+from zfkernels.ops._triton_launch import (
+    ROWS,
+    MatrixTile,
+    dense,
+    dot_precision,
+    index_type,
+    launch,
+    matrix_tiles,
+    shape_class,
+)
+from zfkernels.tuning import choose, gpu_name
 from zfkernels.windows import Pair, Sliding
 
 
@@ -146,15 +156,20 @@ def occluded_conv2d(
     else:
         fill = padded_images(fill, padding, groups)
     rows = count * out_size[0] * out_size[1]
-    block_n = power_of_two(outputs, 16, 128)
-    launch(
-        occluded_conv_kernel, (triton.cdiv(rows, ROWS), triton.cdiv(outputs, block_n), groups), images,
-        padded, fill, filters, dense(bias), constant, positions.contiguous(), image.contiguous(),
-        out_origins.contiguous(), out,
-        count, outputs, images.shape[2], images.shape[3], *window, *out_size, *inner,
-        filters.shape[2], *layer.kernel, *stride, *padding, *dilation, RELU=relu, PRECISION=dot_precision(),
-        INDEX=index_type(padded, out), BLOCK_M=ROWS, BLOCK_N=block_n, BLOCK_K=32, STAGES=2, num_warps=8,
-    )  # fmt: skip
+
+    def convolution(tile: MatrixTile) -> None:
+        launch(
+            occluded_conv_kernel, (triton.cdiv(rows, tile.rows), triton.cdiv(outputs, tile.columns), groups), images,
+            padded, fill, filters, dense(bias), constant, positions.contiguous(), image.contiguous(),
+            out_origins.contiguous(), out,
+            count, outputs, images.shape[2], images.shape[3], *window, *out_size, *inner,
+            filters.shape[2], *layer.kernel, *stride, *padding, *dilation, RELU=relu, PRECISION=dot_precision(),
+            INDEX=index_type(padded, out), BLOCK_M=tile.rows, BLOCK_N=tile.columns, BLOCK_K=tile.block_k,
+            STAGES=tile.stages, num_warps=tile.warps,
+        )  # fmt: skip
+
+    key = shape_class("occluded_conv2d", images.dtype, rows, outputs, weight.shape[1], *layer.kernel)
+    convolution(choose(key, matrix_tiles(ROWS, outputs, 32, 2), convolution, gpu_name(images.device)))
     return out
 
 

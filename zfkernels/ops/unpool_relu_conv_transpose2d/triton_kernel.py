@@ -4,23 +4,34 @@
     out[d, Y, X] = sum over c, ky, kx of w[c, d, ky, kx] max(u[c, (Y + p - ky d) / s, (X + p - kx d) / s], 0)
 
 Output stationary, the unpooled map never in memory. With Y = s q + e d - p, tap ky = e + j step reads pixel
-q - j move, whatever the phase e is: all phases of a place q share their pixels. So a program owns a tile of places and
-all their phases, builds the tile of unpooled pixels once for each tap j and block of channels, and multiplies it with
-the filters of every phase that has this tap. Nothing is multiplied that is zero by construction. The places of a tile
-are PS apart, PS the pooling's stride, which makes the switch that a pixel needs a scalar (see ``triton_unpool``).
+q - j move, whatever the phase e is: all phases of a place share their pixels. A program owns a tile of places with all
+lattices of the pooling's stride and all phases. For a band of taps and a block of channels it loads each pooled value
+and switch once, builds each unpooled pixel once, and joins the pixels of the lattices to the left operand of each tap;
+the right one is a block of filters packed as [tap][C][phase][D]. Which window covers which pixel is known when the
+kernel is compiled (``triton_plan.py``). No block is multiplied whose columns are all zero by construction.
 
-From 16 output channels the products are ``tl.dot`` (float32 sums); below, as in the stage of the pixels with its three,
-multiply-adds of a few sums in registers.
+Products are ``tl.dot`` (float32 sums) for any number of output channels. For the pixels, three of them, four phases
+make 12 of 16 columns: multiply-adds outside the tensor cores were 118x the bound, 16x if nothing else took time.
 
-Designs compared by `zfkernels inspect`, ZFNet's stage 2 (16 images, float16) on sm_90: the estimate over the data-sheet
-bound of 13.4 us; instructions of the loop for 32 channels, shares of tensor and integer ones. No times.
+Designs compared by `zfkernels inspect`, sm_90, float16, 16 images: the estimate over the data-sheet bound; instructions
+of the loop, shares of tensor and integer ones. No times. ZFNet's stage 2 (96 columns, 4 phases, 9 taps):
 
-- all phases of 64 places, filters in three blocks of 32 columns: 5.6x; 534, 4 %, 48 %.
-- all phases of 64 places, one block of 128 columns, a quarter of it empty: 4.6x; 428, 2 %, 48 %. Chosen.
-- the same, colliding values summed in float16: 4.8x; 407, 2 %, 75 %, and one more rounding.
+- one lattice per program, 64 places, 3 blocks of 32 columns: 5.6x; 534, 4 %, 48 %.
+- the same, one block of 128 columns, a quarter of it empty: 4.6x; 428, 2 %, 48 %.
+- all lattices, 64 rows, 3 blocks of 128 columns, 64 channels, a loop for each tap: 2.0x; 336, 4 %, 48 %. Chosen.
+- the same with 32 channels, 3 stages: 2.6x; 210, 3 %, 51 %.
+- the same with blocks of 256 and 128 columns: 2.0x; 360, 2 %, 53 %. With six of 64 columns: 2.4x; 391, 6 %, 48 %.
+- the same, pooled values fetched one block ahead into registers: 2.2x; 369, 3 %, 54 %.
+- the same, half the columns, 4 warps: 2.2x; 517, 2 %, 53 %.
+- two or three taps in a loop, which share their pixels: 3.1x to 4.7x, spills.
+- 32 rows, 4 warps, ``mma`` in place of ``wgmma``: 3.5x, spills; 812, 12 %, 66 %.
 
-What is left is unpooling itself: of the loop, four windows of a pixel are loaded, compared and summed although 2.25
-cover it on average, and a tile is built again for each tap.
+With a ``wgmma`` of 64 x 64 x 16 each of its four warps multiplies as much as with eight of the ``mma`` that other GPUs
+have (16 x 8 x 16): counted in those the share of tensor instructions is 23 %. What is left of the integer instructions:
+switches compared and taken out of their words, descriptors of the filters' blocks.
+
+The stage of the pixels (7x7, stride 2, 16 taps), 64 rows, 32 channels, 4 warps: all 16 taps at once 11.5x to 12x, with
+spills in some versions of the loop; 8 taps 13.7x, chosen; 4 taps 15x.
 """
 
 from __future__ import annotations
@@ -91,13 +102,14 @@ def tiles(places: int, lattices: int, columns: int, phases: int, taps: Pair, cha
         return [Tile(64, min(whole, max(64 // phases // multiple, 1) * multiple), 16, (1, 1), 8, 2)]
     if phases * whole <= 64 and taps[0] * taps[1] <= 16:  # such as the stage of the pixels
         block_k = power_of_two(channels, 16, 64 // element)
-        return [Tile(64, whole, block_k, taps, 4, 2), Tile(64, whole, block_k, (1, taps[1]), 4, 2)]
+        across = max(min(taps[1], 8 // taps[0]), 1)  # more taps at once share more pixels, but need more registers
+        return [Tile(64, whole, block_k, shared, 4, 2) for shared in dict.fromkeys(((taps[0], across), (1, across)))]
     block_k = power_of_two(channels, 16, 128 // element)
     fewer = min(whole, max(192 // phases // multiple, 1) * multiple)
-    found = []
-    for width in dict.fromkeys((min(whole, widest), fewer)):
-        rows = 64 if phases * width > 256 else 128
-        found.append(Tile(rows, width, block_k, (1, 1), 8, 2))
+    wide = min(whole, widest)
+    found = [Tile(64 if phases * wide > 256 else 128, wide, block_k, (1, 1), 8, 2)]
+    if fewer < wide:
+        found.append(Tile(64, fewer, block_k, (1, 1), 8, 2))
     programs = -(-places * lattices // found[0].rows)
     return found if programs >= 64 else found[::-1]  # a GPU has more than a hundred multiprocessors to fill
 

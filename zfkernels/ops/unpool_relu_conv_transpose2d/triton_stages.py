@@ -94,13 +94,13 @@ def added(
                 ],)  # fmt: skip
             tile = joined(of_lattices)
             at = (BAND_Y[0] + tap // BAND_X[1]) * CONV_X[6] + BAND_X[0] + tap % BAND_X[1]
-            row = filters_ptr + (at * CP + within) * COLUMNS
+            filters_at = filters_ptr + (at * CP + k) * COLUMNS
             new = ()
             for block in tl.static_range(len(BLOCKS)):
                 total = sums[block]
                 if USED[(BAND_Y[0] + tap // BAND_X[1]) * CONV_X[6] + BAND_X[0] + tap % BAND_X[1]][block]:
                     column = BLOCKS[block][0] + tl.arange(0, BLOCKS[block][1])
-                    filters = tl.load(row[:, None] + column[None, :])
+                    filters = tl.load(filters_at + ((tl.arange(0, BLOCK_K) * COLUMNS)[:, None] + column[None, :]))
                     total = tl.dot(tile, filters, total, input_precision=PRECISION)
                 new = new + (total,)
             sums = new

@@ -16,7 +16,19 @@ import triton.language as tl
 from torch import Tensor
 
 from zfkernels.ops._checks import empty_channels_last
-from zfkernels.ops._triton_launch import ROWS, channels_last, dense, dot_precision, index_type, launch, power_of_two
+from zfkernels.ops._triton_launch import (
+    ROWS,
+    MatrixTile,
+    channels_last,
+    dense,
+    dot_precision,
+    index_type,
+    launch,
+    matrix_tiles,
+    power_of_two,
+    shape_class,
+)
+from zfkernels.tuning import choose, gpu_name
 from zfkernels.windows import Pair
 
 
@@ -105,14 +117,19 @@ def window_conv2d(
     filters = weight.permute(2, 3, 1, 0).contiguous()
     out = empty_channels_last(values, (count, weight.shape[0], *out_size))
     rows = count * out_size[0] * out_size[1]
-    block_n = power_of_two(outputs, 16, 128)
-    launch(
-        window_conv_kernel, (triton.cdiv(rows, ROWS), triton.cdiv(outputs, block_n), groups), values,
-        values, origins.contiguous(), image.contiguous(), frames, filters, dense(bias), out_origins.contiguous(), out,
-        rows, channels, in_group, outputs, values.shape[2], values.shape[3], frames.shape[2], frames.shape[3],
-        *out_size,        weight.shape[2], weight.shape[3], *stride, *padding, *dilation,
-        ALIGNED=in_group * values.element_size() % 16 == 0, RELU=relu, PRECISION=dot_precision(),
-        INDEX=index_type(values, frames, out), BLOCK_M=ROWS, BLOCK_N=block_n,
-        BLOCK_K=power_of_two(in_group, 16, 64), STAGES=3, num_warps=8,
-    )  # fmt: skip
+
+    def convolution(tile: MatrixTile) -> None:
+        launch(
+            window_conv_kernel, (triton.cdiv(rows, tile.rows), triton.cdiv(outputs, tile.columns), groups), values,
+            values, origins.contiguous(), image.contiguous(), frames, filters, dense(bias), out_origins.contiguous(),
+            out, rows, channels, in_group, outputs, values.shape[2], values.shape[3], frames.shape[2], frames.shape[3],
+            *out_size, weight.shape[2], weight.shape[3], *stride, *padding, *dilation,
+            ALIGNED=in_group * values.element_size() % 16 == 0, RELU=relu, PRECISION=dot_precision(),
+            INDEX=index_type(values, frames, out), BLOCK_M=tile.rows, BLOCK_N=tile.columns,
+            BLOCK_K=tile.block_k, STAGES=tile.stages, num_warps=tile.warps,
+        )  # fmt: skip
+
+    tiles = matrix_tiles(ROWS, outputs, power_of_two(in_group, 16, 64), 3)
+    key = shape_class("window_conv2d", values.dtype, rows, outputs, in_group, weight.shape[2], weight.shape[3])
+    convolution(choose(key, tiles, convolution, gpu_name(values.device)))
     return out

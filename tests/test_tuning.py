@@ -1,0 +1,108 @@
+"""Tiles of the Triton kernels: the default without a GPU, the fastest where somebody measured, kept for each GPU."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from zfkernels import tuning
+
+
+@dataclass(frozen=True)
+class Tile:
+    rows: int
+    taps: tuple[int, int] = (1, 1)
+
+
+TILES = [Tile(64), Tile(128, (3, 3)), Tile(32)]
+COSTS = {64: 3.0, 128: 1.0, 32: 2.0}
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("ZFKERNELS_CACHE", str(tmp_path / "kept"))
+    monkeypatch.delenv("ZFKERNELS_TUNE", raising=False)
+    return tmp_path / "kept"
+
+
+class Clock:
+    """A timer that knows how long each tile takes, and what ran."""
+
+    def __init__(self, costs: dict[int, float] = COSTS) -> None:
+        self.costs, self.ran = costs, []  # type: ignore[var-annotated]
+
+    def run(self, tile: Tile) -> None:
+        self.ran.append(tile)
+
+    def __call__(self, call: Callable[[], Any]) -> float:
+        call()
+        return self.costs[self.ran[-1].rows]
+
+
+def chosen(clock: Clock, gpu: str | None = "Some GPU", key: str = "op/1") -> Tile:
+    return tuning.choose(key, TILES, clock.run, gpu, clock)
+
+
+def test_without_a_gpu_or_a_wish_the_default_is_taken_and_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    assert chosen(clock) == TILES[0]
+    monkeypatch.setenv("ZFKERNELS_TUNE", "1")
+    assert chosen(clock, gpu=None) == TILES[0]
+    assert tuning.choose("op/1", TILES[:1], clock.run, "Some GPU", clock) == TILES[0]
+    assert clock.ran == []
+    assert not tuning.cache_file().exists()
+    assert tuning.gpu_name(torch.device("cpu")) is None
+
+
+def test_the_fastest_is_measured_once_and_kept_for_its_gpu(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setenv("ZFKERNELS_TUNE", "1")
+    assert chosen(clock := Clock()) == TILES[1]
+    assert clock.ran == TILES
+    monkeypatch.delenv("ZFKERNELS_TUNE")
+    assert chosen(clock := Clock()) == TILES[1]
+    assert clock.ran == []
+    assert chosen(clock, gpu="Another ../GPU") == chosen(clock, key="op/2") == TILES[0]
+    monkeypatch.setenv("ZFKERNELS_TUNE", "1")
+    assert chosen(Clock({64: 1.0, 128: 2.0, 32: 3.0}), gpu="Another ../GPU") == TILES[0]
+    assert json.loads((folder / "tiles.json").read_text()) == {
+        "Some GPU": {"op/1": {"rows": 128, "taps": [3, 3]}}, "Another ../GPU": {"op/1": {"rows": 64, "taps": [1, 1]}},
+    }  # fmt: skip
+    assert [path.name for path in folder.iterdir()] == ["tiles.json"]
+
+
+def test_a_tile_that_is_no_longer_a_candidate_is_not_used() -> None:
+    tuning.keep(tuning.cache_file(), "Some GPU", "op/1", Tile(7))
+    assert chosen(Clock()) == TILES[0]
+
+
+@pytest.mark.parametrize("content", ["{", "", "[1]"])
+def test_a_damaged_file_is_said_and_replaced(monkeypatch: pytest.MonkeyPatch, folder: Path, content: str) -> None:
+    folder.mkdir()
+    (folder / "tiles.json").write_text(content)
+    with pytest.warns(UserWarning, match="tuning: expected JSON"):
+        assert chosen(Clock()) == TILES[0]
+    monkeypatch.setenv("ZFKERNELS_TUNE", "1")
+    with pytest.warns(UserWarning, match="tuning: expected JSON"):
+        assert chosen(Clock()) == TILES[1]
+    assert chosen(Clock({64: 0.0, 128: 1.0, 32: 1.0})) == TILES[1]
+
+
+def test_a_reader_never_sees_a_part_of_the_file(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    tuning.keep(tuning.cache_file(), "Some GPU", "op/1", TILES[2])
+
+    def die(*args: object, **options: object) -> None:
+        args[1].write('{"Some')  # type: ignore[attr-defined]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuning.json, "dump", die)
+    with pytest.raises(KeyboardInterrupt):
+        tuning.keep(tuning.cache_file(), "Some GPU", "op/1", TILES[1])
+    monkeypatch.undo()
+    assert tuning.winners(folder / "tiles.json") == {"Some GPU": {"op/1": {"rows": 32, "taps": [1, 1]}}}
+    assert [path.name for path in folder.iterdir()] == ["tiles.json"]  # nothing half-written stays
