@@ -62,8 +62,11 @@ def layers_of(model: nn.Module) -> tuple[str, ...]:
     return ("features", "fc", "classes") if isinstance(model, Sized) else ("body", "top", "classes")
 
 
-@pytest.mark.parametrize("overlap", ["sum", "last"])
-@pytest.mark.parametrize("name", TOYS)
+# Small networks with pools whose windows overlap or leave gaps; in the others, both conventions are one.
+POOLS = ("dilated", "oblong", "skipping", "max_pool", "pool_first")
+
+
+@pytest.mark.parametrize(("name", "overlap"), [*((n, "sum") for n in TOYS), *((n, "last") for n in POOLS)])
 def test_a_small_network(name: str, overlap: str) -> None:
     model, x = toy(name), images()
     net = zf.DeconvNet(model, overlap=overlap)

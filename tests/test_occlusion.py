@@ -27,7 +27,7 @@ def test_a_known_network(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "side"),
-    [("alexnet", 224), ("squeezenet1_0", 224), ("resnet18", 224), ("mobilenet_v2", 224), ("inception_v3", 149)],
+    [("alexnet", 224), ("squeezenet1_0", 224), ("resnet18", 160), ("mobilenet_v2", 160), ("inception_v3", 149)],
 )
 def test_a_square_that_is_small_against_the_frame(name: str, side: int) -> None:
     model, x = zoo.network(name, (side, side)), zoo.photos(1, (side, side))
@@ -36,7 +36,7 @@ def test_a_square_that_is_small_against_the_frame(name: str, side: int) -> None:
     assert_exact(found, *dense_outputs(model, x, positions, (16, 16), 0.0))
 
 
-@pytest.mark.parametrize("name", ["vgg16_bn", "resnet18", "squeezenet1_0", "zfnet64"])
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_0", "zfnet64"])
 def test_single_precision_is_as_good_as_the_dense_run(name: str) -> None:
     size, window = zoo.SIZES[name], (9, 7)
     model, x, positions = zoo.network(name), zoo.photos(1, size), everywhere(size, window)

@@ -26,8 +26,8 @@ DIFFERENTIATED = {
     "contiguous", "sliced channels_last", "empty batch", "non-square", "overlapping", "overlapping last", "dilation",
     "padding ceil", "padding ceil last", "not rectified", "no switches", "groups", "any switches", "any switches last",
 }  # fmt: skip
-TRACED = {"contiguous", "channels_last", "empty batch", "overlapping last", "groups", "no switches", "windows, default",
-          "windows, none", "several images", "no positions", "no windows"}  # fmt: skip
+TRACED = {"contiguous", "empty batch", "groups", "windows, default", "windows, none", "several images", "no positions",
+          "no windows"}  # fmt: skip
 COMPILED = {"contiguous", "windows, last"}
 
 
