@@ -1,7 +1,7 @@
 """Occlusion sweeps against running the whole network on every occluded image, and against Captum.
 
 The positions are a fixed sample of the grid (seed 0), stated in each group's name. The baselines' cost is the same for
-every position: dense PyTorch runs the first few positions, Captum a coarse whole grid of the same windows, and their
+every position and every window: dense PyTorch runs the first few positions, Captum a coarse whole grid (whole grids are all it
 times are scaled up to all positions.
 """
 
@@ -98,9 +98,9 @@ def race(case: Case) -> Race:
         ),
     }
     captum = pytest.importorskip("captum.attr").Occlusion(model)
-    step = ceil((case.size - case.window) / (CAPTUM_GRID - 1))
+    side = ceil(case.size / CAPTUM_GRID)
     contenders["captum"] = lambda x: captum.attribute(
-        x, (3, case.window, case.window), strides=(3, step, step), target=0, perturbations_per_eval=BATCH
+        x, (3, side, side), target=0, perturbations_per_eval=BATCH, strides=(3, side, side)
     )
     scale = dict.fromkeys(DENSE, len(positions) / len(few)) | {
         "zfkernels": 1,
