@@ -1,8 +1,8 @@
 """Occlusion sweeps against running the whole network on every occluded image, and against Captum.
 
 The positions are a fixed sample of the grid (seed 0), stated in each group's name. The baselines' cost is the same for
-every position and every window: dense PyTorch runs the first few positions, Captum a coarse whole grid (whole grids are all it
-times are scaled up to all positions.
+every position and window: dense PyTorch runs the first few positions, Captum a coarse whole grid (it takes no others),
+and their times are scaled up to all positions.
 """
 
 from __future__ import annotations
