@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import zfkernels  # noqa: F401
+from zfkernels import ops
 from zfkernels.inspect import record as records
 from zfkernels.inspect.cases import CASES, launches_of
 from zfkernels.inspect.gpus import GPUS, MULTIPROCESSORS, resident_warps
@@ -34,6 +36,8 @@ QUICK = {
     "unpool_relu_conv_transpose2d/vgg16.3": "sm_90",
 }  # fmt: skip
 DOTS = {"unpool_relu_conv_transpose2d", "occluded_conv2d", "window_conv2d"}
+with FakeTensorMode():
+    FILTERS = torch.empty(256, 96, 9, 9, device="cuda", dtype=torch.float16)
 BY_NAME = {f"{case.op}/{case.name}": case for case in CASES}
 
 
@@ -129,3 +133,22 @@ def test_report_lists_every_record() -> None:
     text = markdown(recorded, {"triton": "x"})
     assert text.count("| float16 |") == len([r for r in recorded if r.dtype == "float16"])
     assert "Nothing here is a time that anybody measured" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({7: (5, 4)}, r"poolings whose strides have a product of at most 16, got \(5, 4\)"),
+        ({2: FILTERS, 11: (1, 1)}, "at most 64 taps for each phase of the stride, got 81"),
+        ({7: (4, 4)}, None),
+        ({2: FILTERS, 11: (2, 2)}, None),
+    ],
+)  # fmt: skip
+def test_what_a_stage_would_unroll_without_end_is_refused(change: dict[int, Any], reason: str | None) -> None:
+    variant = ops.registered()["unpool_relu_conv_transpose2d"].variants["triton"]
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        flat = list(BY_NAME["unpool_relu_conv_transpose2d/zfnet2"].flat(torch.float16, "cuda"))
+    for position, value in change.items():
+        flat[position] = value
+    refused = variant.refuses(*flat)
+    assert refused is None if reason is None else re.search(reason, refused or "")

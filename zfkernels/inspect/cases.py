@@ -50,14 +50,15 @@ class Case:
         return Work(self.multiply_adds, sum(t.numel() * t.element_size() for t in tensors))
 
 
-def launches_of(case: Case, dtype: torch.dtype) -> list[Any]:
-    """What the Triton variant of the op would launch."""
+def launches_of(case: Case, dtype: torch.dtype, arch: str = "sm_90") -> list[Any]:
+    """What the Triton variant of the op would launch on a GPU of ``arch``."""
     import importlib
 
     from zfkernels.ops import _triton_launch
 
     module = importlib.import_module(f"zfkernels.ops.{case.op}.triton_kernel")
-    with _triton_launch.record() as launches:
+    capability = int(arch[3:]) if arch.startswith("sm_") else 0
+    with _triton_launch.record(capability) as launches:
         getattr(module, case.op)(*case.flat(dtype))
     return launches
 

@@ -67,7 +67,7 @@ def compile_for(launch: Any, arch: str) -> Any:
 
 def inspect_case(case: Case, dtype: torch.dtype, arch: str) -> Record:
     """Compiles the kernel of a headline case and says what its code says."""
-    (launch,) = launches_of(case, dtype)
+    (launch,) = launches_of(case, dtype, arch)
     compiled = compile_for(launch, arch)
     name = str(dtype).removeprefix("torch.")
     work = case.work(dtype)

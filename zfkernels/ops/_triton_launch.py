@@ -88,18 +88,35 @@ class Launch:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+HOPPER = 90
 _recorded: ContextVar[list[Launch] | None] = ContextVar("zfkernels_recorded_launches", default=None)
+_capability: ContextVar[int | None] = ContextVar("zfkernels_recorded_capability", default=None)
 
 
 @contextlib.contextmanager
-def record() -> Iterator[list[Launch]]:
-    """Inside, kernels are not launched: the list that is yielded says what would have been, on any device."""
+def record(capability: int | None = None) -> Iterator[list[Launch]]:
+    """Inside, kernels are not launched: the list that is yielded says what would have been, on any device.
+
+    ``capability`` is that of the GPU to choose tiles for, such as 90.
+    """
     launches: list[Launch] = []
-    token = _recorded.set(launches)
+    tokens = _recorded.set(launches), _capability.set(capability)
     try:
         yield launches
     finally:
-        _recorded.reset(token)
+        _recorded.reset(tokens[0])
+        _capability.reset(tokens[1])
+
+
+def warpgroup_products(device: torch.device) -> bool:
+    """Whether the left operand of a product stays out of the registers: sm_90 and sm_100, not sm_120 or AMD."""
+    capability = _capability.get()
+    if capability is None and device.type == "cuda" and torch.cuda.is_available():
+        if torch.version.hip:
+            return False
+        major, minor = torch.cuda.get_device_capability(device)
+        capability = 10 * major + minor
+    return capability is None or HOPPER <= capability < 120
 
 
 def launch(kernel: Any, grid: tuple[int, ...], like: Tensor, *args: Any, **options: Any) -> None:
