@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -55,28 +57,33 @@ class Tiles:
         image_size: Pair,
         make: bool,
     ) -> None:
-        self.blocks, self._arrays = tuple(blocks), []
+        self.blocks = tuple(blocks)
+        self._shapes = [(len(blocks), *tile_size(layer, image_size), 3) for layer in layers]  # of a row
+        self._files: list[BinaryIO] = []
         folder.mkdir(exist_ok=True)
-        for index, (layer, found) in enumerate(zip(layers, winners, strict=True)):
-            shape = (max(len(found.rank), 1), len(blocks), *tile_size(layer, image_size), 3)
-            path = folder / f"{index}.bin"
-            if make and not (path.exists() and path.stat().st_size == np.prod(shape)):
-                _reserve(path, int(np.prod(shape)))
-            self._arrays.append(np.memmap(path, np.uint8, "r+", shape=shape))
+        for index, (shape, found) in enumerate(zip(self._shapes, winners, strict=True)):
+            path, size = folder / f"{index}.bin", max(len(found.rank), 1) * math.prod(shape)
+            if make and not (path.exists() and path.stat().st_size == size):
+                _reserve(path, size)
+            self._files.append(open(path, "r+b", buffering=0))  # noqa: SIM115  # closed with this object
 
     def put(self, layer: int, rows: Tensor, painted: Mapping[str, Tensor]) -> None:
         """Keeps the tiles of some winners of one layer, uint8 [len(rows), 3, height, width] of each block."""
-        for index, block in enumerate(self.blocks):
-            self._arrays[layer][rows.numpy(), index] = painted[block].permute(0, 2, 3, 1).numpy()
+        tiles = torch.stack([painted[block].permute(0, 2, 3, 1) for block in self.blocks], 1).numpy()
+        size = math.prod(self._shapes[layer])
+        for row, tile in zip(rows.tolist(), tiles, strict=True):
+            os.pwrite(self._files[layer].fileno(), tile.data, row * size)
 
     def get(self, layer: int, rows: Tensor) -> np.ndarray:  # uint8 [blocks, len(rows), height, width, 3]
         """The tiles of some winners of one layer."""
-        return self._arrays[layer][rows.numpy()].swapaxes(0, 1)
+        size = math.prod(self._shapes[layer])
+        data = b"".join(os.pread(self._files[layer].fileno(), size, row * size) for row in rows.tolist())
+        return np.frombuffer(data, np.uint8).reshape(len(rows), *self._shapes[layer]).swapaxes(0, 1)
 
     def flush(self) -> None:
         """Makes sure that what was put is on the disk."""
-        for array in self._arrays:
-            array.flush()
+        for file in self._files:
+            os.fsync(file.fileno())
 
 
 def _reserve(path: Path, size: int) -> None:

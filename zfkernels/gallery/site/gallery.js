@@ -101,18 +101,30 @@ function percent(share) {
   return `${(100 * share).toPrecision(share >= 0.995 ? 3 : 2)} %`;
 }
 
+// The cards of the layer that is shown, by place; a search or another order only arranges them anew.
+const cards = { layer: null, made: new Map() };
+
 function card(layer, content, place, number) {
+  if (cards.layer !== layer) Object.assign(cards, { layer, made: new Map() });
+  if (!cards.made.has(place)) cards.made.set(place, makeCard(layer, content, place));
+  const node = cards.made.get(place);
+  const [, fired, purity, units] = content.maps[place];
+  node.querySelector(".caption span").textContent = state.sort === "purity" && purity !== null
+    ? `purity ${percent(purity)}` : state.sort === "strength" ? units[0][1] : `fired ${percent(fired)}`;
+  node.firstChild.tabIndex = number ? -1 : 0;
+  return node;
+}
+
+function makeCard(layer, content, place) {
   const map = content.maps[place];
-  const [channel, fired, purity] = map;
+  const [channel] = map;
   const [width, height] = layer.sprite;
   const image = element("img", { loading: "lazy", decoding: "async", alt: "", width, height });
   image.src = sprite(state.layer, channel);
-  const note = state.sort === "purity" && purity !== null ? `purity ${percent(purity)}`
-    : state.sort === "strength" ? map[3][0][1] : `fired ${percent(fired)}`;
-  const button = element("button", { type: "button", tabIndex: number ? -1 : 0 }, [
+  const button = element("button", { type: "button" }, [
     element("span", { className: "sprite" }, [image]),
     element("span", { className: "caption", ariaHidden: "true" }, [
-      element("b", { textContent: channel }), element("span", { textContent: note }),
+      element("b", { textContent: channel }), element("span"),
     ]),
   ]);
   button.setAttribute("aria-label", describe(layer, map, content.images));
@@ -129,7 +141,7 @@ async function show({ focus = false } = {}) {
     if (n === index) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  at("layers").children[index].scrollIntoView({ block: "nearest", inline: "nearest" });
+  showLink();
   const content = await load(index);
   if (index !== state.layer) return; // another layer was asked for meanwhile
   order = sorted(content, matches(content, state.q));
@@ -147,6 +159,12 @@ async function show({ focus = false } = {}) {
   countMatches();
   if (state.map !== null) openMap(content);
   else if (focus) grid.querySelector("button")?.focus();
+}
+
+// Brings the link of the layer that is shown into view: beside its neighbours where there are many.
+function showLink() {
+  const [bar, link] = [at("layers"), at("layers").children[state.layer]];
+  bar.scrollLeft = link.offsetLeft - bar.offsetLeft - (bar.clientWidth - link.offsetWidth) / 2;
 }
 
 // Pixels of a sprite that a card shows: two blocks; what is left is for the large view.
@@ -168,6 +186,7 @@ async function countMatches() {
       badge.textContent = matches(content, query).length;
     }
   }
+  showLink();
 }
 
 // ---- one activation
@@ -185,7 +204,11 @@ function openMap(content) {
   const [source, key, label] = content.images[image];
   const picture = sprite(state.layer, channel);
   const wide = innerWidth < 700 ? Math.floor((innerWidth - 100) / 2) : 260; // a phone shows them two by two
-  const panel = (title, node) => element("figure", {}, [node, element("figcaption", { textContent: title })]);
+  const panel = (title, node) => {
+    const figure = element("figure", {}, [node, element("figcaption", { textContent: title })]);
+    figure.style.width = `${wide}px`;
+    return figure;
+  };
   const tile = (block, title) => panel(title, tilePicture(layer, picture, block, state.rank, wide, title));
   const panels = [panel("image; framed: what the activation depends on",
     framedPicture(data.imageSize, source, [top, left, bottom, right], wide, label ?? key))];
