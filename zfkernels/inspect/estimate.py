@@ -54,7 +54,7 @@ def estimate(
     Returns:
         None where the loops of the code are not those of ``trips``, or a block does not fit.
     """
-    bodies = loops or [code.instructions]
+    bodies, trips = (loops, trips) if loops else ([code.instructions], [1])
     if len(bodies) != len(trips) or not resident:
         return None
     blocks = math.prod(grid)

@@ -15,8 +15,7 @@ Made by `zfkernels inspect`, without a GPU: every number comes from code compile
 max(multiply-adds / peak of the tensor cores, bytes / bandwidth), each input read once and each output written once.
 *Estimate* is max(issue slots and stall cycles of the compiled loops over the warps that fit, arithmetic, bytes); waits
 for memory and caches that the code does not show are not in it. It is empty where the compiled loops are not those of
-the source: sm_100 unrolls short ones, and its waits for tensor memory lie out of line, which looks like a loop. *int*
-and *tensor* are shares of the hot loop's instructions.
+the source. *int* and *tensor* are shares of the hot loop's instructions.
 """
 
 

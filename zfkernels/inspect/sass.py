@@ -61,13 +61,17 @@ class Code:
         return count(self.instructions)
 
     def loops(self) -> dict[tuple[int, int], list[Instruction]]:
-        """The bodies of all loops by their first and last address, in the order of the code."""
+        """The bodies of all loops by their first and last address, in the order of the code.
+
+        Blocks behind the end of the code that jump back into it are none: waits are put there.
+        """
         spans = set()
         for instruction in self.instructions:
             target = re.match(r"BRA\S*\s+(?:\S+,\s*)?.*?0x([0-9a-f]+)", instruction.text)
             if target and int(target[1], 16) < instruction.address:
                 spans.add((int(target[1], 16), instruction.address))
-        return {span: [i for i in self.instructions if span[0] <= i.address <= span[1]] for span in sorted(spans)}
+        bodies = {span: [i for i in self.instructions if span[0] <= i.address <= span[1]] for span in sorted(spans)}
+        return {span: body for span, body in bodies.items() if not any(i.text.startswith("EXIT") for i in body)}
 
     def inner_loops(self) -> list[list[Instruction]]:
         """The bodies of the loops with arithmetic that hold no other such loop, in the order of the code.

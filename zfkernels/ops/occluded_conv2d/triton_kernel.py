@@ -28,6 +28,7 @@ from zfkernels.ops._triton_launch import (
     launch,
     matrix_tiles,
     shape_class,
+    warpgroup_products,
 )
 from zfkernels.tuning import choose, gpu_name
 from zfkernels.windows import Pair, Sliding
@@ -169,7 +170,8 @@ def occluded_conv2d(
         )  # fmt: skip
 
     key = shape_class("occluded_conv2d", images.dtype, rows, outputs, weight.shape[1], *layer.kernel)
-    convolution(choose(key, matrix_tiles(ROWS, outputs, 32, 2), convolution, gpu_name(images.device)))
+    most = ROWS if warpgroup_products(images.device) else ROWS // 2
+    convolution(choose(key, matrix_tiles(most, outputs, 32, 2), convolution, gpu_name(images.device)))
     return out
 
 

@@ -109,8 +109,10 @@ def tiles(
         return [Tile(64, min(whole, max(64 // phases // multiple, 1) * multiple), 16, (1, 1), 8, 2)]
     if phases * whole <= 64 and taps[0] * taps[1] <= 16:  # such as the stage of the pixels
         block_k = power_of_two(channels, 16, 64 // element)
-        across = max(min(taps[1], 8 // taps[0]), 1)  # more taps at once share more pixels, but need more registers
-        return [Tile(64, whole, block_k, shared, 4, 2) for shared in dict.fromkeys(((taps[0], across), (1, across)))]
+        # More taps at once share more pixels, but need more registers.
+        most = (taps[0], max(min(taps[1], 8 // taps[0]), 1)) if warpgroups else (min(taps[0], 2), min(taps[1], 2))
+        warps = 4 if warpgroups else 8
+        return [Tile(64, whole, block_k, shared, warps, 2) for shared in dict.fromkeys((most, (1, most[1])))]
     if not warpgroups:
         splits = -(-phases * whole // 128)
         width = -(-whole // (splits * multiple)) * multiple
