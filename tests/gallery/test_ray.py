@@ -72,6 +72,18 @@ def die_once(marker: Path | None) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9"])
+def test_an_address_without_a_cluster(
+    require: Callable[[str, object, str], None], tmp_path: Path, address: str
+) -> None:
+    require("ray", importlib.util.find_spec("ray") is not None, "ray is not installed")
+    with pytest.raises(OSError, match=f"expected address of a Ray cluster, got '{address}'.*refused"):
+        build_gallery(
+            Network(None).eval(), Photos(None), out=tmp_path, engine="ray", address=address,
+            **{**OPTIONS, "layers": "0"},
+        )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def cluster(require: Callable[[str, object, str], None]) -> Iterator[Any]:
     found = importlib.util.find_spec("ray") is not None and importlib.util.find_spec("ray.data") is not None

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -29,6 +31,7 @@ from zfkernels.trace import trace_model
 
 GATHER = 4  # batches whose partial results an actor merges before it sends them
 Table = dict[str, np.ndarray]
+_HOST_AND_PORT = re.compile(r"(ray://)?(?P<host>[^:/]+):(?P<port>\d+)")
 
 
 class _Decode:
@@ -183,8 +186,10 @@ def _cluster(ray: Any, address: str | None) -> Iterator[None]:
     began = not ray.is_initialized()
     if began:
         try:
+            if found := _HOST_AND_PORT.fullmatch(address or ""):  # Ray itself would try for minutes
+                socket.create_connection((found["host"], int(found["port"])), timeout=10).close()
             ray.init(address=address, include_dashboard=False if address is None else None, log_to_driver=False)
-        except ConnectionError as error:
+        except (OSError, OverflowError) as error:
             raise OSError(f"build_gallery: expected address of a Ray cluster, got {address!r} ({error})") from error
     context = ray.data.DataContext.get_current()
     bars, context.enable_progress_bars = context.enable_progress_bars, False
