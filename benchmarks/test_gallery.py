@@ -24,9 +24,9 @@ from zfkernels.trace import trace_model
 
 pytestmark = pytest.mark.benchmark(timer=replay_timer)
 # name → images, rounds
-CASES = {"squeezenet1_0": (64, 3), "zfnet64": (512, 5)}
+CASES = {"squeezenet1_0": (32, 3), "zfnet64": (256, 5)}
 CONTENDERS = ("bare-nchw", "bare-channels-last", "sweep")
-BATCH, WORKERS = 64, 2
+BATCH, WORKERS = 16, 2
 
 
 def loaded(name: str) -> Iterator[Batch]:
