@@ -170,7 +170,7 @@ def occluded_conv2d(
         )  # fmt: skip
 
     key = shape_class("occluded_conv2d", images.dtype, rows, outputs, weight.shape[1], *layer.kernel)
-    most = ROWS if warpgroup_products(images.device) else ROWS // 2
+    most = ROWS if warpgroup_products(images.device) and images.element_size() < 4 else ROWS // 2
     convolution(choose(key, matrix_tiles(most, outputs, 32, 2), convolution, gpu_name(images.device)))
     return out
 
