@@ -46,13 +46,14 @@ def winners(path: Path) -> dict[str, dict[str, Any]]:
 def keep(path: Path, gpu: str, key: str, tile: Any) -> None:
     """Adds a winner to the file; a reader sees the old file or the new one, never a part."""
     found = winners(path)
-    found.setdefault(gpu, {})[key] = asdict(tile)
+    found.setdefault(gpu, {})[key] = _fields(tile)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         part = Path(folder) / path.name
         with part.open("w") as file:
             json.dump(found, file, indent=1, sort_keys=True)
         part.replace(path)
+    _read[path] = found
 
 
 def choose(
@@ -73,9 +74,10 @@ def choose(
     if gpu is None or len(candidates) == 1:
         return candidates[0]
     kept = _loaded(cache_file()).get(gpu, {}).get(key)
-    for candidate in candidates:
-        if json.loads(json.dumps(asdict(candidate))) == kept:  # type: ignore[call-overload]
-            return candidate
+    if kept is not None:
+        for candidate in candidates:
+            if _fields(candidate) == kept:
+                return candidate
     if os.environ.get("ZFKERNELS_TUNE") != "1":
         return candidates[0]
     measure = timer or _triton_timer
@@ -84,15 +86,20 @@ def choose(
     return best
 
 
-_read: dict[Path, tuple[int, dict[str, dict[str, Any]]]] = {}
+def _fields(tile: Any) -> dict[str, Any]:
+    """Of a tile, as JSON gives them back."""
+    fields: dict[str, Any] = json.loads(json.dumps(asdict(tile)))
+    return fields
+
+
+_read: dict[Path, dict[str, dict[str, Any]]] = {}
 
 
 def _loaded(path: Path) -> dict[str, dict[str, Any]]:
-    """The winners, read again only when the file has changed."""
-    changed = path.stat().st_mtime_ns if path.is_file() else 0
-    if path not in _read or _read[path][0] != changed:
-        _read[path] = (changed, winners(path))
-    return _read[path][1]
+    """The winners, read once: this is asked at every launch. What other processes keep, the next process sees."""
+    if path not in _read:
+        _read[path] = winners(path)
+    return _read[path]
 
 
 def _triton_timer(call: Callable[[], Any]) -> float:

@@ -1,5 +1,5 @@
 // Packed copies of weights that the caller promises not to change for a while (zfkernels.ops.fixed_weights): a sweep
-// calls a convolution for hundreds of small groups of windows, and packing for each would cost a tenth of its time.
+// calls a convolution for hundreds of small groups of windows, and packing for each costs up to a tenth of its time.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>

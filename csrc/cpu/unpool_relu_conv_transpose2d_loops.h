@@ -137,15 +137,11 @@ Box reaching(const Stage& stage, const Unit<T>& unit, const Range& rows) {
 
 // --- multiplying ---
 
-// sums += each value times its channel's filter.
+// sums += value * filter.
 template <class T, int kVectors>
-ZFK_INLINE void multiply(Vector<T> (&sums)[kVectors], const T* values, const int32_t* channels, int64_t count,
-                         const T* filters, int64_t filter_stride) {
-  for (int64_t k = 0; k < count; ++k) {
-    const T* filter = filters + channels[k] * filter_stride;
+ZFK_INLINE void multiply(Vector<T> (&sums)[kVectors], T value, const T* filter) {
 #pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) sums[v] += values[k] * load(filter + v * kLanes<T>);
-  }
+  for (int v = 0; v < kVectors; ++v) sums[v] += value * load(filter + v * kLanes<T>);
 }
 
 // One tap: adds each list of channels, times their filters, to the outputs [unit, row, column][kVectors].
@@ -159,8 +155,8 @@ void add_tap(const Cell* cells, const Cell* end, const T* values, const int32_t*
     Vector<T> sums[kVectors];
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) sums[v] = load(out + v * kLanes<T>);
-    multiply<T, kVectors>(sums, values + cell->first, channels + cell->first, cell->count, filters,
-                          kVectors * kLanes<T>);
+    for (int64_t k = cell->first; k < cell->first + cell->count; ++k)
+      multiply<T, kVectors>(sums, values[k], filters + channels[k] * kVectors * kLanes<T>);
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) store(out + v * kLanes<T>, sums[v]);
   }
@@ -180,10 +176,8 @@ void add_footprints(const Row<T>& row, const ChannelSet* nonzero, const T* filte
     for (uint64_t channels : nonzero[x]) {
       for (; channels != 0; channels &= channels - 1) {
         const int64_t channel = __builtin_ctzll(channels);
-        const T value = cell[channel / Stage::kLine * row.line_stride + channel % Stage::kLine];
-        const T* of_channel = filter + channel * filter_stride;
-#pragma GCC unroll 16
-        for (int v = 0; v < kVectors; ++v) sums[v] += value * load(of_channel + v * kLanes<T>);
+        multiply<T, kVectors>(sums, cell[channel / Stage::kLine * row.line_stride + channel % Stage::kLine],
+                              filter + channel * filter_stride);
       }
       cell += 64 / Stage::kLine * row.line_stride;
       filter += 64 * filter_stride;

@@ -62,31 +62,28 @@ ZFK_INLINE uint32_t nonzero_bits(const T* from, bool positive) {
   return bits;
 }
 
-// Appends those of 16 elements that are > 0 or NaN if `positive`, else those that are not zero, and their numbers
-// (first, first + 1, …) to two lists; returns how many. The lists need room for 16 more.
+// Appends those of 16 elements that nonzero_bits keeps, and their numbers (first, first + 1, …), to two lists; returns
+// how many. The lists need room for 16 more.
 template <class T>
 ZFK_INLINE int64_t keep_nonzero(const T* from, bool positive, int32_t first, T* values, int32_t* numbers) {
 #if ZFK_VECTOR_BYTES == 64
   if constexpr (std::is_same_v<T, float>) {
-    const __m512 x = _mm512_loadu_ps(from), zero = _mm512_setzero_ps();
-    const __mmask16 keep =
-        positive ? _mm512_cmp_ps_mask(x, zero, _CMP_NLE_UQ) : _mm512_cmp_ps_mask(x, zero, _CMP_NEQ_UQ);
+    const __mmask16 keep = nonzero_bits(from, positive);
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const __m512i number = _mm512_add_epi32(lanes, _mm512_set1_epi32(first));
     // Compressed in a register: compressing into memory is slow on some processors.
-    _mm512_storeu_ps(values, _mm512_maskz_compress_ps(keep, x));
+    _mm512_storeu_ps(values, _mm512_maskz_compress_ps(keep, _mm512_loadu_ps(from)));
     _mm512_storeu_si512(numbers, _mm512_maskz_compress_epi32(keep, number));
     return __builtin_popcount(keep);
   }
 #elif ZFK_VECTOR_BYTES == 32
   if constexpr (std::is_same_v<T, float>) {
+    const uint32_t bits = nonzero_bits(from, positive);
     int64_t kept = 0;
     for (int32_t half = 0; half < 2; ++half) {
-      const __m256 x = _mm256_loadu_ps(from + 8 * half), zero = _mm256_setzero_ps();
-      const int keep =
-          _mm256_movemask_ps(positive ? _mm256_cmp_ps(x, zero, _CMP_NLE_UQ) : _mm256_cmp_ps(x, zero, _CMP_NEQ_UQ));
+      const uint32_t keep = bits >> 8 * half & 0xff;
       const __m256i lanes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(int64_t(kKeptLanes.of[keep])));
-      _mm256_storeu_ps(values + kept, _mm256_permutevar8x32_ps(x, lanes));
+      _mm256_storeu_ps(values + kept, _mm256_permutevar8x32_ps(_mm256_loadu_ps(from + 8 * half), lanes));
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(numbers + kept),
                           _mm256_add_epi32(lanes, _mm256_set1_epi32(first + 8 * half)));
       kept += __builtin_popcount(keep);
@@ -94,11 +91,12 @@ ZFK_INLINE int64_t keep_nonzero(const T* from, bool positive, int32_t first, T* 
     return kept;
   }
 #endif
+  const uint32_t bits = nonzero_bits(from, positive);
   int64_t kept = 0;
   for (int32_t i = 0; i < 16; ++i) {
     values[kept] = from[i];
     numbers[kept] = first + i;
-    kept += positive ? !(from[i] <= 0) : from[i] != 0;
+    kept += bits >> i & 1;
   }
   return kept;
 }
