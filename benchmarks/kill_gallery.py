@@ -80,6 +80,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("options", nargs="+", help="for zfkernels gallery, after --")
     arguments = parser.parse_args()
+    if arguments.kills < 1 or not 0 < arguments.seconds[0] <= arguments.seconds[1]:
+        parser.error(f"expected --kills of at least 1 and --seconds as FROM and TO, got {vars(arguments)}")
     options = arguments.options
     whole, killed = arguments.folder / "whole", arguments.folder / "killed"
     generator = random.Random(arguments.seed)

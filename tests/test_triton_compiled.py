@@ -128,6 +128,16 @@ def test_nothing_runs_while_launches_are_recorded() -> None:
     assert launches == [_triton_launch.Launch("a kernel", (2, 1), (3,), {"num_warps": 4})]
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"records": {}}', '{"records": {"a": {"kernel": 1}}, "versions": {}}'])
+def test_a_file_that_holds_no_budgets_is_refused_and_kept(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "budgets.json"
+    path.write_text(content)
+    for use in (lambda: records.load(path), lambda: records.save(path, [], {})):
+        with pytest.raises(ValueError, match=r"inspect: expected JSON of records and versions in .*, got "):
+            use()
+    assert path.read_text() == content
+
+
 def test_report_lists_every_record() -> None:
     recorded = list(records.load(BUDGETS).values())
     text = markdown(recorded, {"triton": "x"})

@@ -50,6 +50,9 @@ def inspect(
     if not cases:
         names = ", ".join(f"{case.op}/{case.name}" for case in CASES)
         raise click.UsageError(f"inspect: expected --only to name one of {names}, got {', '.join(only)}")
+    budgets = records.load(check) if check is not None else {}
+    if record is not None and record.exists():
+        records.load(record)  # compiling takes minutes: a file that cannot be added to is refused before
     modules = {"triton": triton_family, "cuda": cuda_family}
     why_not = cuda_binaries.why_not()
     if not families and why_not is not None:
@@ -67,7 +70,6 @@ def inspect(
                 records.save(record, found[-1:], versions)
     worse = []
     if check is not None:
-        budgets = records.load(check)
         for one in found:
             known_budget = budgets.get(one.key)
             worse += records.regressions(one, known_budget) if known_budget else [f"{one.key}: is not in {check}"]

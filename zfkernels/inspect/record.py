@@ -72,23 +72,33 @@ class Record:
 
 
 def load(path: Path) -> dict[str, Record]:
-    """The records of a file of budgets, by key."""
-    entries: dict[str, Any] = json.loads(path.read_text())["records"]
-    return {key: Record(**fields) for key, fields in entries.items()}
+    """The records of a file of budgets, by key.
+
+    Raises:
+        ValueError: The file holds something else.
+    """
+    return _read(path)[0]
 
 
 def versions(path: Path) -> dict[str, str]:
-    """What the records of a file of budgets were made with."""
-    found: dict[str, str] = json.loads(path.read_text())["versions"]
-    return found
+    """What the records of a file of budgets were made with; raises as :func:`load`."""
+    return _read(path)[1]
+
+
+def _read(path: Path) -> tuple[dict[str, Record], dict[str, str]]:
+    try:
+        found = json.loads(path.read_text())
+        return {key: Record(**fields) for key, fields in found["records"].items()}, dict(found["versions"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"inspect: expected JSON of records and versions in {path}, got {error!r}") from error
 
 
 def save(path: Path, records: list[Record], made_with: dict[str, str]) -> None:
     """Writes the records, those of other families, architectures and shapes in the file kept."""
-    kept = load(path) if path.exists() else {}
+    kept, made = _read(path) if path.exists() else ({}, {})
     merged = kept | {record.key: record for record in records}
     content = {
-        "versions": (versions(path) if path.exists() else {}) | made_with,
+        "versions": made | made_with,
         "records": {key: _fields(merged[key]) for key in sorted(merged)},
     }
     path.write_text(json.dumps(content, indent=1) + "\n")
