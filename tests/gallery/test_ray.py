@@ -82,6 +82,7 @@ def test_an_address_without_a_cluster(
             Network(None).eval(), Photos(None), out=tmp_path, engine="ray", address=address,
             **{**OPTIONS, "layers": "0"},
         )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")

@@ -78,6 +78,12 @@ class Workplace:
         flush_folder(self.out)
         shutil.rmtree(self.state, ignore_errors=True)
 
+    def forget(self) -> None:
+        """Drops a run that was begun in an empty folder and got nowhere; call it under the lock."""
+        alone = {path.name for path in self.out.glob("*")} <= {LOCK, STATE}
+        if alone and {path.name for path in self.state.glob("*")} == {RUN}:
+            shutil.rmtree(self.state)
+
     def _before(self) -> dict[str, Any] | None:
         """The run that ``out`` holds, unfinished or finished; None for none."""
         for path in (self.state / RUN, self.out / ENTRIES[-1]):
@@ -106,7 +112,10 @@ def workplace(out: Path) -> Iterator[Workplace]:
     lock = filelock.FileLock(out / LOCK, timeout=PATIENCE)
     try:
         with lock:
-            yield place
+            try:
+                yield place
+            finally:
+                place.forget()
     except filelock.Timeout as error:
         raise OSError(f"build_gallery: expected out in which no other run works, got {out}") from error
     except OSError as error:
