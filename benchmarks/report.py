@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-BASELINES = ("eager", "compile", "dense", "captum", "full-frame", "bare", "reference")
+BASELINES = ("eager", "compile", "fill", "dense", "captum", "full-frame", "bare", "reference")
 COLUMNS = (
     "date", "commit", "device", "threads", "torch", "zfkernels", "load", "gemm_gflops", "copy_gbs", "group",
     "contender", "p20_s", "p50_s", "p80_s", "baseline", "speedup", "gflops", "gbs", "floor_arithmetic_s",

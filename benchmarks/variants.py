@@ -15,7 +15,7 @@ EAGER = ("eager-nchw", f"eager{LAST}", "compile")
 
 
 def contenders(op: str) -> list[str]:
-    """The variants of an op that run on this machine and the baselines., the compiled ones in both memory formats."""
+    """The variants of an op that run on this machine, the native ones in both memory formats, and the baselines."""
     names = [name for name, variant in registered()[op].variants.items() if variant.missing() is None]
     return [*names, *(f"{name}{LAST}" for name in names if name != "reference"), *EAGER]
 
@@ -33,6 +33,7 @@ def race_variants(
     names: Sequence[str],
     same: bool = True,
     rounds: int = 7,
+    floors: Mapping[str, Contender] | None = None,
 ) -> Race:
     """Races the variants of an op against eager and compiled PyTorch.
 
@@ -43,6 +44,8 @@ def race_variants(
         names: who takes part.
         same: whether ``eager`` computes the same numbers.
         rounds: timed rounds.
+        floors: by name, what is timed beside them without being the op, such as writing its output; takes the
+            input's dictionary.
     """
     compiled = torch.compile(eager, dynamic=False)
     plain: dict[str, Contender] = {
@@ -55,14 +58,18 @@ def race_variants(
         form = "last" if name.endswith(LAST) else "nchw"
         return lambda given: call(given[form], name.removesuffix(LAST))
 
+    def floor(contender: Contender) -> Contender:
+        return lambda given: contender(given["nchw"])
+
     runners = {name: plain.get(name) or variant(name) for name in names}
+    runners |= {name: floor(contender) for name, contender in (floors or {}).items()}
 
     def both(turn: int) -> dict[str, Any]:
         given = make_input(turn)
         return {"nchw": given, "last": _as_channels_last(given)}
 
     def check(name: str, result: Any, expected: Any) -> None:
-        if name in EAGER and not same:
+        if name not in names or (name in EAGER and not same):
             return
         result, expected = (x[0] if isinstance(x, tuple) else x for x in (result, expected))
         assert (result - expected).abs().max() <= 1e-4 * expected.abs().max(), name

@@ -16,6 +16,17 @@
 #include "sliding.h"
 #include "tensor_view.h"
 
+namespace zfkernels::cpu {
+
+// Where the taps of one output that are no padding lie.
+struct Taps {
+  int64_t down, right;             // from a row to the next, from a column to the next
+  int64_t top, bottom, left, end;  // rows and columns of taps
+  int64_t columns;                 // of the kernel
+};
+
+}  // namespace zfkernels::cpu
+
 #define ZFK_LOOPS "max_pool2d_with_switches_loops.h"
 #include "for_each_isa.h"
 
@@ -41,8 +52,14 @@ void pool_channels_last(const View<const T>& input, const Sliding& layer, const 
     for (int64_t x = 0; x < columns; ++x) {
       const int64_t column = x * layer.stride[1] - layer.padding[1];
       const auto [left, end] = inside(column, layer.kernel[1], layer.dilation[1], input.size[3]);
-      pool_cell(input.at(n, 0, start, column), layer.dilation[0] * input.stride[2], layer.dilation[1] * input.stride[3],
-                top, bottom, left, end, layer.kernel[1], channels, values.at(n, 0, y, x), codes.at(n, 0, y, x));
+      const Taps taps{layer.dilation[0] * input.stride[2],
+                      layer.dilation[1] * input.stride[3],
+                      top,
+                      bottom,
+                      left,
+                      end,
+                      layer.kernel[1]};
+      pool_cell(input.at(n, 0, start, column), taps, channels, values.at(n, 0, y, x), codes.at(n, 0, y, x));
     }
   });
 }

@@ -44,19 +44,32 @@ void pool_row(const T* const* rows, int64_t top, int64_t bottom, const int64_t* 
   }
 }
 
+// Some channels of one output, from `count` of each tap; kWhole: vectors are full.
+template <class T, int kVectors, bool kWhole>
+ZFK_INLINE void pool_channels(const T* from, const Taps& taps, int64_t count, T* values, uint8_t* codes) {
+  Best<T> best[kVectors];
+  for (Best<T>& each : best)
+    each = {T(-__builtin_inf()) - Vector<T>{}, int(taps.top * taps.columns + taps.left) - Codes<T>{}};
+  for (int64_t ky = taps.top; ky < taps.bottom; ++ky)
+    for (int64_t kx = taps.left; kx < taps.end; ++kx) {
+      const T* tap = from + ky * taps.down + kx * taps.right;
+      const int code = int(ky * taps.columns + kx);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) best[v].meet(kWhole ? load(tap + v * kLanes<T>) : load_some(tap, count), code);
+    }
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v)
+    best[v].put(values + v * kLanes<T>, codes + v * kLanes<T>, kWhole ? kLanes<T> : count);
+}
+
 // All channels of one output from its taps; those of a cell lie side by side.
 template <class T>
-void pool_cell(const T* from, int64_t down, int64_t right, int64_t top, int64_t bottom, int64_t left, int64_t end,
-               int64_t tap_columns, int64_t channels, T* values, uint8_t* codes) {
-  for (int64_t c = 0; c < channels; c += kLanes<T>) {
-    Best<T> best;
-    best.value = T(-__builtin_inf()) - Vector<T>{};
-    best.code = int(top * tap_columns + left) - Codes<T>{};
-    for (int64_t ky = top; ky < bottom; ++ky)
-      for (int64_t kx = left; kx < end; ++kx)
-        best.meet(load_some(from + ky * down + kx * right + c, channels - c), int(ky * tap_columns + kx));
-    best.put(values + c, codes + c, channels - c);
-  }
+void pool_cell(const T* from, const Taps& taps, int64_t channels, T* values, uint8_t* codes) {
+  constexpr int kTogether = 4;
+  int64_t c = 0;
+  for (; c + kTogether * kLanes<T> <= channels; c += kTogether * kLanes<T>)
+    pool_channels<T, kTogether, true>(from + c, taps, 0, values + c, codes + c);
+  for (; c < channels; c += kLanes<T>) pool_channels<T, 1, false>(from + c, taps, channels - c, values + c, codes + c);
 }
 
 // Every second element of two vectors, from the first or (kOdd) the second on.

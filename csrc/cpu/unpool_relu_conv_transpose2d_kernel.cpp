@@ -25,9 +25,8 @@ Filters<T> filter_layout(const Stage& stage) {
   layout.flat = stage.conv.dilation[1] == 1 && vectors * layout.lanes * 4 > stage.outputs * 5;
   int64_t most_channels = Filters<T>::kMostChannels;
   if (layout.flat) {
-    const int64_t all = stage.conv.kernel[0] * ceil_div(stage.conv.kernel[1] * stage.outputs, layout.lanes);
-    layout.blocks = ceil_div(all, 12);  // three passes whose filters fit the first cache were no faster than two
-    layout.vectors = ceil_div(all, layout.blocks);
+    layout.vectors = stage.conv.kernel[0] * ceil_div(stage.conv.kernel[1] * stage.outputs, layout.lanes);
+    layout.blocks = ceil_div(layout.vectors, 12);  // three passes whose filters fit the first cache: slower
   } else {
     int64_t least = INT64_MAX;
     for (int64_t v : {6, 4, 8, 5, 7, 3, 2, 1}) {
@@ -46,9 +45,18 @@ Filters<T> filter_layout(const Stage& stage) {
 
 template <class T>
 int64_t packed_size(const Stage& stage, const Filters<T>& layout) {
-  if (layout.flat) return stage.channels * layout.blocks * layout.width();
+  if (layout.flat) return stage.channels * layout.width();
   return layout.blocks * round_up(stage.channels, layout.block_channels) * stage.conv.kernel[0] * stage.conv.kernel[1] *
          layout.width();
+}
+
+// Where the number of a lane of a channel's footprint is.
+template <class T>
+T* flat_place(const Stage& stage, const Filters<T>& layout, T* packed, int64_t channel, int64_t lane) {
+  int64_t b = layout.blocks - 1;
+  while (layout.pass(b).lo * layout.lanes > lane) --b;
+  const Range lanes{layout.pass(b).lo * layout.lanes, layout.pass(b).hi * layout.lanes};
+  return packed + stage.channels * lanes.lo + channel * lanes.size() + lane - lanes.lo;
 }
 
 template <class T>
@@ -63,10 +71,9 @@ void pack(const Stage& stage, const Filters<T>& layout, const View<const T>& wei
         const int64_t tap = ky * stage.conv.kernel[1] + kx;
         const T* from = weight.at(c, 0, ky, kx);
         if (layout.flat) {
-          T* line = group + channel * layout.blocks * width;
-          if (tap == 0) std::fill_n(line, layout.blocks * width, T(0));
-          T* to = line + ky * round_up(stage.conv.kernel[1] * stage.outputs, layout.lanes) + kx * stage.outputs;
-          for (int64_t o = 0; o < stage.outputs; ++o) to[o] = from[o * weight.stride[1]];
+          const int64_t row = ky * round_up(stage.conv.kernel[1] * stage.outputs, layout.lanes) + kx * stage.outputs;
+          for (int64_t o = 0; o < stage.outputs; ++o)
+            *flat_place(stage, layout, group, channel, row + o) = from[o * weight.stride[1]];
         } else {
           for (int64_t b = 0; b < layout.blocks; ++b) {
             const int64_t block = (b * channel_blocks + channel / layout.block_channels) * taps + tap;
@@ -133,7 +140,7 @@ Scratch<T> scratch_for(const Stage& stage, const Filters<T>& filters, const Pair
               Buffer<T>(slab),
               Buffer<T>(sums),
               Buffer<T>(0),
-              Buffer<T>(filters.blocks * filters.width()),
+              Buffer<T>(filters.width()),
               Buffer<int32_t>(0),
               Buffer<Cell>(0),
               Buffer<ChannelSet>(span[1])};
@@ -201,6 +208,7 @@ Tensor run(Stage stage, const Tensor& values, const std::optional<Tensor>& switc
   const int64_t group_size = packed_size(stage, layout);
   STD_TORCH_CHECK(group_size < INT32_MAX, "unpool_relu_conv_transpose2d: expected fewer filters, got ", group_size);
   const Buffer<T> packed(groups * group_size);
+  if (layout.flat) std::fill_n(packed.get(), groups * group_size, T(0));
   pack(stage, layout, filters_in, groups, packed.get());
 
   const auto units = units_of(stage, in, switches, origins, image, out_origins, unpooled, groups, out);

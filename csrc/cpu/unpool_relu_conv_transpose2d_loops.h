@@ -228,19 +228,18 @@ template <class T>
 void run_flat_tile(const Stage& stage, const Filters<T>& filters, const Unit<T>* units, const Tile& tile,
                    const Scratch<T>& scratch) {
   static constexpr auto kAddFootprints = add_footprints_table<T>(std::make_integer_sequence<int, 12>());
-  const auto add_footprints = kAddFootprints[filters.vectors - 1];
   const Sliding& conv = stage.conv;
   const int64_t rows = tile.rows.size(), columns = stage.out_size[1], outputs = stage.outputs;
   // Around the outputs lies a margin, into which a cell at the border may reach.
   const int64_t top = conv.extent(0) - 1, left = conv.extent(1) - 1;
   const int64_t pitch = (columns + 2 * left) * outputs;
-  const int64_t width = filters.width(), row_width = filters.blocks * width;
-  // Where the vectors of a footprint go, and which of their lanes; those beyond the last tap go nowhere.
+  const int64_t width = filters.width();
+  // Where the vectors of a footprint go, and which of their lanes.
   const int64_t run = conv.kernel[1] * outputs, vectors_per_row = ceil_div(run, kLanes<T>);
-  std::vector<int64_t> offsets(filters.blocks * filters.vectors, 0);
+  std::vector<int64_t> offsets(filters.vectors);
   T* masks = scratch.masks.get();
-  std::memset(masks, 0, row_width * sizeof(T));
-  for (int64_t v = 0; v < conv.kernel[0] * vectors_per_row; ++v) {
+  std::memset(masks, 0, width * sizeof(T));
+  for (int64_t v = 0; v < filters.vectors; ++v) {
     const int64_t first = v % vectors_per_row * kLanes<T>;
     offsets[v] = v / vectors_per_row * conv.dilation[0] * pitch + first;
     std::memset(masks + v * kLanes<T>, 0xff, (run - first < kLanes<T> ? run - first : kLanes<T>)*sizeof(T));
@@ -281,9 +280,13 @@ void run_flat_tile(const Stage& stage, const Filters<T>& filters, const Unit<T>*
         if (y + conv.extent(0) > first + held) write_until(y);
         T* to = sums + (y - first) * pitch +
                 (row.xs.lo * conv.stride[1] - conv.padding[1] - unit.origin[1] + left) * outputs;
-        for (int64_t b = 0; b < filters.blocks; ++b)
-          add_footprints(row, nonzero, filters.data + channel * row_width + b * width, row_width, to,
-                         conv.stride[1] * outputs, offsets.data() + b * filters.vectors, masks + b * width);
+        for (int64_t b = 0; b < filters.blocks; ++b) {
+          const Range vectors = filters.pass(b);
+          kAddFootprints[vectors.size() - 1](
+              row, nonzero, filters.data + (stage.channels * vectors.lo + channel * vectors.size()) * kLanes<T>,
+              vectors.size() * kLanes<T>, to, conv.stride[1] * outputs, offsets.data() + vectors.lo,
+              masks + vectors.lo * kLanes<T>);
+        }
       });
     }
     write_until(all_rows);

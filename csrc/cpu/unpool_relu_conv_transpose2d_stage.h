@@ -63,19 +63,20 @@ struct Tile {
 };
 
 // The filters, packed so that what one nonzero cell is multiplied by lies in one piece. Two ways:
-//   flat: [channel][ky][kx, output], rows padded to vectors: few outputs, all taps at once, in passes of `vectors`;
+//   flat: [pass][channel][ky][kx, output], rows padded to vectors: few outputs, all taps at once, some vectors a pass;
 //   else: [block of outputs][block of channels][ky, kx][channel][output], a block of outputs being `vectors` vectors.
 template <class T>
 struct Filters {
   bool flat;
   int64_t lanes;           // outputs in a vector
-  int64_t vectors;         // held in registers at a time
+  int64_t vectors;         // held in registers at a time (flat: of all taps)
   int64_t blocks;          // of outputs (flat: passes)
   int64_t block_channels;  // a multiple of Stage::kLine
   T* data;                 // of the group
 
   static constexpr int64_t kMostChannels = 128;  // of a block; a ChannelSet holds them
   int64_t width() const { return vectors * lanes; }
+  Range pass(int64_t b) const { return {b * vectors / blocks, (b + 1) * vectors / blocks}; }
 };
 
 // A finished row of unpooled cells: [line of channels][cell][kLine channels].
