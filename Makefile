@@ -73,6 +73,7 @@ INSPECT = $(BIN)/zfkernels inspect --check benchmarks/gpu_budgets.json $(ARGS)
 inspect: install
 	$(INSPECT)
 	$(INSPECT) --arch sm_90 --dtype bfloat16 --dtype float32
+	$(INSPECT) --arch sm_75 --family triton
 	$(INSPECT) --arch gfx942 --only window --only vgg16.3
 
 emulate: install

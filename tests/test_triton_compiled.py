@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import zfkernels  # noqa: F401
 from zfkernels import ops
+from zfkernels.cli.app import app
 from zfkernels.inspect import record as records
 from zfkernels.inspect.cases import CASES, launches_of
-from zfkernels.inspect.gpus import GPUS, MULTIPROCESSORS, resident_warps
+from zfkernels.inspect.gpus import GPUS, MULTIPROCESSORS, TURING, resident_warps
 from zfkernels.inspect.report import markdown
 from zfkernels.ops import _triton_launch
 
@@ -33,7 +35,7 @@ BUDGETS = Path(__file__).parent.parent / "benchmarks" / "gpu_budgets.json"
 QUICK = {
     "max_pool2d_with_switches/zfnet1": "sm_90", "window_max_pool2d/zfnet1": "sm_90",
     "window_conv2d/vgg16.3": "sm_90", "occluded_conv2d/vgg16.1": "sm_80",
-    "unpool_relu_conv_transpose2d/vgg16.3": "sm_90",
+    "unpool_relu_conv_transpose2d/vgg16.3": "sm_90", "window_conv2d/zfnet2": TURING,
 }  # fmt: skip
 DOTS = {"unpool_relu_conv_transpose2d", "occluded_conv2d", "window_conv2d"}
 with FakeTensorMode():
@@ -47,9 +49,10 @@ def test_kernel_is_no_worse_than_recorded(name: str, arch: str) -> None:
     assert records.regressions(found, records.load(BUDGETS)[found.key]) == []
     assert found.spills == 0
     assert found.occupancy > 0
-    if found.op in DOTS:
+    if found.op in DOTS and arch != TURING:
         assert found.hot_loop["tensor"] > 0
-    assert found.wide_loads.get("128", 0) > 0
+    if arch != TURING:  # whose operands wait in registers: small tiles, narrow loads
+        assert found.wide_loads.get("128", 0) > 0
 
 
 def test_kernel_compiles_for_amd() -> None:
@@ -58,13 +61,19 @@ def test_kernel_compiles_for_amd() -> None:
     assert found.mix["tensor"] > 0
 
 
+def test_a_dtype_that_a_gpu_does_not_have_is_refused() -> None:
+    result = CliRunner().invoke(app, ["inspect", "--arch", TURING, "--dtype", "bfloat16"])
+    assert result.exit_code == 2
+    assert "expected --dtype of ['float16'] for sm_75, got ['bfloat16']" in result.output
+
+
 def test_recorded_kernels_keep_the_rules() -> None:
     recorded = records.load(BUDGETS)
     assert recorded
     for key, record in recorded.items():
         assert key == record.key
         assert record.spills == 0, key
-        if record.family == "triton" and record.arch in GPUS and record.op in DOTS:
+        if record.family == "triton" and record.arch in GPUS and record.arch != TURING and record.op in DOTS:
             assert (record.hot_loop or record.mix)["tensor"] > 0, key
 
 

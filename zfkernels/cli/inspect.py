@@ -7,6 +7,9 @@ from pathlib import Path
 import click
 
 from zfkernels.cli import options
+from zfkernels.inspect.gpus import GPUS, TURING
+
+DEFAULT = tuple(arch for arch in GPUS if arch != TURING)
 
 
 @click.command()
@@ -15,7 +18,7 @@ from zfkernels.cli import options
     "--family", "families", type=click.Choice(["triton", "cuda"]), multiple=True,
     help="Only the kernels of one family; default: both, the CUDA kernels where they are built or nvcc is there.",
 )  # fmt: skip
-@click.option("--arch", "archs", multiple=True, default=("sm_80", "sm_90", "sm_100", "sm_120"), help="May be repeated.")
+@click.option("--arch", "archs", multiple=True, default=DEFAULT, help="May be repeated.")
 @click.option("--dtype", "dtypes", multiple=True, default=("float16",), help="May be repeated.")
 @click.option("--out", type=click.Path(path_type=Path), help="Markdown file of the report over all recorded kernels.")
 @click.option("--record", type=click.Path(path_type=Path), help="JSON file of budgets to write these records into.")
@@ -38,7 +41,6 @@ def inspect(
     from zfkernels.inspect import cuda_binaries, cuda_family, triton_family
     from zfkernels.inspect import record as records
     from zfkernels.inspect.cases import CASES
-    from zfkernels.inspect.gpus import GPUS
     from zfkernels.inspect.report import markdown
 
     known = {*GPUS, "gfx942"}
@@ -46,6 +48,11 @@ def inspect(
         raise click.UsageError(f"inspect: expected --arch of {sorted(known)}, got {sorted(set(archs) - known)}")
     if set(dtypes) - {"float16", "bfloat16", "float32"}:
         raise click.UsageError(f"inspect: expected --dtype float16, bfloat16 or float32, got {sorted(dtypes)}")
+    for arch in set(archs) & set(GPUS):
+        if set(dtypes) - set(GPUS[arch].tensor):
+            raise click.UsageError(
+                f"inspect: expected --dtype of {sorted(GPUS[arch].tensor)} for {arch}, got {sorted(dtypes)}"
+            )
     cases = [case for case in CASES if not only or any(text in f"{case.op}/{case.name}" for text in only)]
     if not cases:
         names = ", ".join(f"{case.op}/{case.name}" for case in CASES)
@@ -61,7 +68,7 @@ def inspect(
     versions = {name: value for family in families for name, value in modules[family].versions().items()}
     found = []
     for family, arch in itertools.product(families, archs):
-        if family == "cuda" and arch not in GPUS:
+        if family == "cuda" and arch not in DEFAULT:  # the launches without matrix products are not recorded
             continue
         for case, dtype in itertools.product(cases, dtypes):
             click.echo(f"compiling {family}/{case.op}/{case.name} in {dtype} for {arch}", err=True)

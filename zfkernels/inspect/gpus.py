@@ -1,8 +1,8 @@
 """GPUs: what one multiprocessor holds, and data-sheet rates.
 
-Sources: CUDA C++ Programming Guide, table "Technical Specifications per Compute Capability"; data sheets of A100 SXM
-80 GB, H100 SXM, B200 and GeForce RTX 5090 (dense rates, float32 accumulation). Rates are what the sheets promise, not
-what anybody measured here.
+Sources: CUDA C++ Programming Guide, table "Technical Specifications per Compute Capability"; data sheets of T4, A100
+SXM 80 GB, H100 SXM, B200 and GeForce RTX 5090 (dense rates, float32 accumulation). Rates are what the sheets promise,
+not what anybody measured here.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Gpu:
     @property
     def fma(self) -> int:
         """Multiply-adds of float32 outside the tensor cores, per cycle and multiprocessor."""
-        return 64 if self.name == "A100" else 128
+        return 64 if self.name in ("T4", "A100") else 128
 
     def peak(self, dtype: str) -> float:
         """Multiply-adds per second on the tensor cores (float32 means TF32)."""
@@ -58,11 +58,14 @@ def _tensor(half: int) -> dict[str, int]:
 
 
 GPUS = {
+    "sm_75": Gpu("T4", 40, 1.59e9, 0.32e12, {"float16": 512}),
     "sm_80": Gpu("A100", 108, 1.41e9, 2.039e12, _tensor(1024)),
     "sm_90": Gpu("H100", 132, 1.83e9, 3.35e12, _tensor(2048)),
     "sm_100": Gpu("B200", 148, 1.85e9, 8.0e12, _tensor(4096)),
     "sm_120": Gpu("RTX 5090", 170, 2.41e9, 1.792e12, {"float16": 256, "bfloat16": 256, "float32": 128}),
 }
+
+TURING = "sm_75"  # Triton has no matrix instructions for it
 
 
 def resident_warps(unit: Multiprocessor, registers: int, warps: int, shared: int) -> int:

@@ -68,11 +68,16 @@ class MatrixTile:
     stages: int = 3
 
 
-def matrix_tiles(rows: int, columns: int, block_k: int, stages: int) -> list[MatrixTile]:
-    """The tiles worth measuring, the default first; with fewer columns for small grids and narrow layers."""
+def matrix_tiles(rows: int, columns: int, block_k: int, stages: int, *, products: bool) -> list[MatrixTile]:
+    """The tiles worth measuring, the default first; with fewer columns for small grids and narrow layers.
+
+    Without matrix instructions (``products``) what is unrolled has to stay small.
+    """
     default = MatrixTile(rows, power_of_two(columns, 16, 128), block_k, 8, stages)
     if INTERPRETED:
         return [default]
+    if not products:
+        return [MatrixTile(64, power_of_two(columns, 16, 32), 16, 8, 1)]
     narrow = power_of_two(columns, 16, 64)
     others = [MatrixTile(rows, narrow, block_k, 4, stages), MatrixTile(rows // 2, default.columns, block_k, 4, stages)]
     return list(dict.fromkeys([default, *others]))
@@ -88,7 +93,7 @@ class Launch:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-HOPPER = 90
+AMD, AMPERE, HOPPER = 0, 80, 90
 _recorded: ContextVar[list[Launch] | None] = ContextVar("zfkernels_recorded_launches", default=None)
 _capability: ContextVar[int | None] = ContextVar("zfkernels_recorded_capability", default=None)
 
@@ -97,7 +102,7 @@ _capability: ContextVar[int | None] = ContextVar("zfkernels_recorded_capability"
 def record(capability: int | None = None) -> Iterator[list[Launch]]:
     """Inside, kernels are not launched: the list that is yielded says what would have been, on any device.
 
-    ``capability`` is that of the GPU to choose tiles for, such as 90.
+    ``capability`` is that of the GPU to choose tiles for, such as 90, or AMD.
     """
     launches: list[Launch] = []
     tokens = _recorded.set(launches), _capability.set(capability)
@@ -110,13 +115,23 @@ def record(capability: int | None = None) -> Iterator[list[Launch]]:
 
 def warpgroup_products(device: torch.device) -> bool:
     """Whether the left operand of a product stays out of the registers: sm_90 and sm_100, not sm_120 or AMD."""
+    capability = _capability_of(device)
+    return capability is None or HOPPER <= capability < 120
+
+
+def tensor_products(device: torch.device) -> bool:
+    """Whether Triton has matrix instructions for ``tl.dot``: not before sm_80, where sums are kept in registers."""
+    capability = _capability_of(device)
+    return capability is None or capability >= AMPERE or capability == AMD
+
+
+def _capability_of(device: torch.device) -> int | None:
+    """Such as 90, or AMD; None: not known, nothing will run."""
     capability = _capability.get()
     if capability is None and device.type == "cuda" and torch.cuda.is_available():
-        if torch.version.hip:
-            return False
         major, minor = torch.cuda.get_device_capability(device)
-        capability = 10 * major + minor
-    return capability is None or HOPPER <= capability < 120
+        capability = AMD if torch.version.hip else 10 * major + minor
+    return capability
 
 
 def launch(kernel: Any, grid: tuple[int, ...], like: Tensor, *args: Any, **options: Any) -> None:

@@ -28,6 +28,7 @@ from zfkernels.ops._triton_launch import (
     launch,
     matrix_tiles,
     shape_class,
+    tensor_products,
     warpgroup_products,
 )
 from zfkernels.tuning import choose, gpu_name
@@ -171,7 +172,8 @@ def occluded_conv2d(
 
     key = shape_class("occluded_conv2d", images.dtype, rows, outputs, weight.shape[1], *layer.kernel)
     most = ROWS if warpgroup_products(images.device) and images.element_size() < 4 else ROWS // 2
-    convolution(choose(key, matrix_tiles(most, outputs, 32, 2), convolution, gpu_name(images.device)))
+    tiles = matrix_tiles(most, outputs, 32, 2, products=tensor_products(images.device))
+    convolution(choose(key, tiles, convolution, gpu_name(images.device)))
     return out
 
 

@@ -55,6 +55,7 @@ from zfkernels.ops._triton_launch import (
     launch,
     power_of_two,
     shape_class,
+    tensor_products,
     warpgroup_products,
 )
 from zfkernels.ops.unpool_relu_conv_transpose2d.triton_plan import (
@@ -86,8 +87,9 @@ class Tile:
 
 
 def tiles(
-    places: int, lattices: int, columns: int, phases: int, taps: Pair, channels: int, element: int, *, warpgroups: bool
-) -> list[Tile]:
+    places: int, lattices: int, columns: int, phases: int, taps: Pair, channels: int, element: int, *,
+    products: bool, warpgroups: bool,
+) -> list[Tile]:  # fmt: skip
     """The tiles worth measuring, the default first.
 
     Args:
@@ -98,6 +100,7 @@ def tiles(
         taps: of a phase, rows and columns.
         channels: of a group.
         element: bytes of a number.
+        products: there are matrix instructions for the dtype.
         warpgroups: the GPU multiplies from shared memory; else operands take registers, and tiles are smaller.
     """
     multiple = 16 // math.gcd(phases, 16)
@@ -105,7 +108,7 @@ def tiles(
     widest = max(384 // phases // multiple, 1) * multiple
     if INTERPRETED:
         return [Tile(512, min(whole, widest), power_of_two(channels, 16, 128 // element), taps, 8, 1)]
-    if element == 4 and dot_precision() == "ieee":  # no tensor cores: what is unrolled has to stay small
+    if not products:  # what is unrolled has to stay small
         return [Tile(64, min(whole, max(64 // phases // multiple, 1) * multiple), 16, (1, 1), 8, 2)]
     if phases * whole <= 64 and taps[0] * taps[1] <= 16:  # such as the stage of the pixels
         block_k = power_of_two(channels, 16, 64 // element)
@@ -186,6 +189,7 @@ def unpool_relu_conv_transpose2d(
     taps = (axes[0][6], axes[1][6])
     found = tiles(
         rows, lattices, columns, phases, taps, in_group, values.element_size(),
+        products=tensor_products(values.device) and (values.element_size() < 4 or dot_precision() == "tf32"),
         warpgroups=warpgroup_products(values.device),
     )  # fmt: skip
     key = shape_class("unpool_relu_conv_transpose2d", values.dtype, rows, columns, in_group, phases, *taps, lattices)
