@@ -1,6 +1,6 @@
 """Turns the JSON of a benchmark run into a table, a bar chart and rows of the results file.
 
-python benchmarks/report.py benchmark.json --out FOLDER [--record benchmarks/results/DEVICE.csv]
+python benchmarks/report.py benchmark.json … --out FOLDER [--only TEXT …] [--record benchmarks/results/DEVICE.csv]
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,17 +56,13 @@ def load(path: Path) -> list[Row]:
     ]  # fmt: skip
 
 
-def groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        found.setdefault(row.group, []).append(row)
-    return found
-
-
 def winners(rows: Sequence[Row]) -> list[Row]:
-    """Of each group the variant of this package that gains most over its baseline."""
-    ours = ([row for row in group if row.ours] for group in groups(rows).values())
-    return [max(group, key=lambda row: row.info["speedup"]) for group in ours if group]
+    """Of each group and baseline the variant of this package that gains most over it."""
+    ours: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row.ours:
+            ours.setdefault((row.group, row.info["baseline"]), []).append(row)
+    return [max(group, key=lambda row: row.info["speedup"]) for group in ours.values()]
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -82,7 +79,7 @@ def table(rows: Sequence[Row]) -> str:
             f"| {row.group.removesuffix('-float32')} | {row.contender} | {_seconds(row.median)} "
             f"| {baseline.contender} | {_seconds(baseline.median)} | {row.info['speedup']:.2f}x | {share} |"
         )
-    return "\n".join([*lines, "", _machine(rows[0]), ""])
+    return "\n".join([*lines, "", *machines(rows), ""])
 
 
 def chart(rows: Sequence[Row], path: Path) -> None:
@@ -95,14 +92,18 @@ def chart(rows: Sequence[Row], path: Path) -> None:
     shown = winners(rows)[::-1]
     figure, axes = plt.subplots(figsize=(11, 0.24 * len(shown) + 1.4), layout="constrained")
     speedups = [row.info["speedup"] for row in shown]
-    bars = axes.barh([row.group.removesuffix("-float32") for row in shown], speedups, color="#3b6ea5", height=0.7)
+    several = Counter(row.group for row in shown)
+    names = [
+        row.group.removesuffix("-float32") + (f", {row.contender}" if several[row.group] > 1 else "") for row in shown
+    ]
+    bars = axes.barh(names, speedups, color="#3b6ea5", height=0.7)
     axes.bar_label(bars, [f" {speedup:.1f}x" for speedup in speedups], fontsize=7)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
     axes.margins(x=0.12, y=0.01)
     axes.tick_params(axis="y", labelsize=7)
     axes.set_xlabel("times faster than the fastest baseline (log scale)")
-    axes.set_title(_machine(rows[0]), fontsize=8)
+    axes.set_title("\n".join(machines(rows)), fontsize=8)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.savefig(path, dpi=130)
@@ -137,30 +138,49 @@ def _seconds(value: float) -> str:
     return f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.3g} ms" if value >= 1e-3 else f"{value * 1e6:.3g} µs"
 
 
-def _machine(row: Row) -> str:
-    info = row.info
-    return (
-        f"{info['device']}, {info['threads']} threads, torch {info['torch']}, zfkernels {info['zfkernels']} "
-        f"({info['commit']}); float32 matrix product {info['gemm_gflops']:.0f} GFLOP/s, "
-        f"copy {info['copy_gbs']:.0f} GB/s"
-    )
+def machines(rows: Sequence[Row]) -> list[str]:
+    """A line for each machine and set of versions, with the commits that were run there and its rates meanwhile."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        info = row.info
+        key = f"{info['device']}, {info['threads']} threads, torch {info['torch']}, zfkernels {info['zfkernels']}"
+        found.setdefault(key, []).append(info)
+    lines = []
+    for key, infos in found.items():
+        commits = ", ".join(dict.fromkeys(info["commit"] for info in infos))
+        gemm, copy = (_range([info[rate] for info in infos]) for rate in ("gemm_gflops", "copy_gbs"))
+        lines.append(f"{key} ({commits}); float32 matrix product {gemm} GFLOP/s, copy {copy} GB/s")
+    return lines
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.0f}", f"{max(values):.0f}"
+    return low if low == high else f"{low} to {high}"
 
 
 @click.command()
-@click.argument("results", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("results", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of table.md and chart.png.")
+@click.option("--only", metavar="TEXT", multiple=True, help="Show groups with this in their names; may be repeated.")
 @click.option("--record", "csv_path", type=click.Path(path_type=Path), help="CSV file to append the numbers to.")
-def main(results: Path, out: Path, csv_path: Path | None) -> None:
-    """Writes a table and a chart of RESULTS, the JSON of pytest-benchmark."""
-    rows = load(results)
-    if not rows:
-        raise click.ClickException(f"report: expected at least one benchmark in {results}, got none")
+def main(results: tuple[Path, ...], out: Path, only: tuple[str, ...], csv_path: Path | None) -> None:
+    """Writes a table and a chart of RESULTS, JSON files of pytest-benchmark."""
+    rows = [row for path in results for row in load(path)]
+    count = Counter((row.group, row.contender) for row in rows)
+    for (group, contender), times in count.items():
+        if times > 1:  # of two runs the times of one and the baseline of the other would be set beside each other
+            raise click.ClickException(f"report: expected each benchmark once, got {group}, {contender} {times} times")
+    shown = [row for row in rows if not only or any(text in row.group for text in only)]
+    if not shown:
+        raise click.ClickException(
+            f"report: expected a benchmark {' or '.join(only)} in {', '.join(map(str, results))}"
+        )
     out.mkdir(parents=True, exist_ok=True)
-    (out / "table.md").write_text(table(rows))
-    chart(rows, out / "chart.png")
+    (out / "table.md").write_text(table(shown))
+    chart(shown, out / "chart.png")
     if csv_path is not None:
         record(rows, csv_path)
-    click.echo(table(rows))
+    click.echo(table(shown))
     click.echo(f"look at {out / 'chart.png'}")
 
 

@@ -13,7 +13,12 @@ from rounds import Race, Work, replay, replay_timer
 from torch import Tensor
 from variants import EAGER, contenders, race_variants
 
-from zfkernels.ops import max_pool2d_with_switches, switches_to_indices, unpool_relu_conv_transpose2d
+from zfkernels.ops import (
+    max_pool2d_with_switches,
+    max_unpool2d_with_switches,
+    switches_to_indices,
+    unpool_relu_conv_transpose2d,
+)
 from zfkernels.windows import Sliding
 
 OP = "unpool_relu_conv_transpose2d"
@@ -79,10 +84,16 @@ def inputs(case: Case, turn: int) -> dict[str, Tensor]:
     }
 
 
+@cache
 def work(case: Case) -> Work:
-    values, above, below = inputs(case, 0)["values"].numel(), *case.channels
-    outputs = case.batch * below * case.size**2
-    return Work(values / 2 * below * case.kernel**2, 5 * values + 4 * (above * below * case.kernel**2 + outputs))
+    """Multiply-adds of the unpooled cells that are above zero: colliding values have become one."""
+    given, above, below = inputs(case, 0), *case.channels
+    size = (case.unpooled, case.unpooled)
+    unpooled = max_unpool2d_with_switches(
+        given["values"], given["switches"], case.pool.kernel, case.pool.stride, case.pool.padding, output_size=size
+    )
+    values, taps, outputs = given["values"].numel(), below * case.kernel**2, case.batch * below * case.size**2
+    return Work(int((unpooled > 0).sum()) * taps, 5 * values + 4 * (above * taps + outputs))
 
 
 @cache

@@ -5,6 +5,7 @@ Windows of 1, 64 and 512 positions; and the first convolution of a sweep with a 
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -22,7 +23,7 @@ from zfkernels.windows import Sliding, Windows, crop
 
 pytestmark = pytest.mark.benchmark(timer=replay_timer)
 COUNTS = (1, 64, 512)
-FILL = "fill"  # of as much memory as the windows take, fresh from the system: a floor of whoever writes them
+FILL = "fill"  # of as much memory as the windows take, in huge pages fresh from the system, as the kernel asks for
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,15 @@ def pooling(layer: Layer, count: int) -> Race:
 
 
 def every_pixel() -> Tensor:
-    """Squares at every pixel of a region of 64 x 64: positions int32 [P, 2]."""
-    return torch.cartesian_prod(torch.arange(80, 112), torch.arange(80, 112)).to(torch.int32)
+    """All places of a square of 32 in a region of 64 x 64: positions int32 [P, 2]."""
+    return torch.cartesian_prod(torch.arange(80, 113), torch.arange(80, 113)).to(torch.int32)
+
+
+def fill(size: int) -> Tensor:
+    memory = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.float32).fill_(1)
 
 
 @cache
@@ -150,7 +158,7 @@ def first_convolution(layer: Layer) -> Race:
     return race_variants(
         call, lambda given: F.conv2d(given["crops"], given["weight"], stride=layer.stride), make,
         names=window_contenders("occluded_conv2d"), rounds=5,
-        floors={FILL: lambda given: torch.full(given["out"].shape, 1.0)},
+        floors={FILL: lambda given: fill(given["out"].nbytes)},
     )  # fmt: skip
 
 

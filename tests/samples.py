@@ -35,7 +35,7 @@ class Sample:
 
 
 def _samples(build: Callable[..., Arguments], *rows: tuple[Any, ...], plain: Arguments) -> list[Sample]:
-    """Rows ``(name, options)`` or ``(name, options, pattern)``, and ``plain`` in all layouts and patterned."""
+    """Rows ``(name, options)``, or with a pattern or also a layout, and ``plain`` in all layouts and patterned."""
     listed = [Sample(row[0], build, row[1], *row[2:], large=row[0].startswith("blocks")) for row in rows]
     layouts = [Sample(layout, build, plain, layout=layout) for layout in LAYOUTS]
     return [*layouts, *(Sample(pattern, build, plain, pattern) for pattern in ("ones", "arange")), *listed]
@@ -90,6 +90,8 @@ def _pooled(build: Callable[..., Arguments], **options: Any) -> Iterator[tuple[A
     _, size, pool = POOLS[2]
     yield "empty batch", {"size": size, "pool": pool, "images": 0, **options}
     yield "blocks", {"size": (40, 37), "pool": pool, "channels": 67, **options}
+    name, size, pool = POOLS[5]
+    yield "blocks of channels", {"size": size, "pool": pool, "channels": 131, **options}, "nonfinite", "channels_last"
 
 
 def _conv_transpose(
@@ -252,6 +254,9 @@ SAMPLES: dict[str, list[Sample]] = {
         ("blocks", {"size": (37, 41), "kernel": (3, 3), "channels": (70, 35), "padding": 1, "pool": OVERLAPPING}),
         ("blocks of rows", {"size": (71, 22), "kernel": (7, 7), "channels": (20, 3), "padding": 1, "stride": 2,
                             "pool": OVERLAPPING}),
+        ("blocks of channels", {"size": (21, 22), "kernel": (5, 5), "channels": (200, 3), "padding": 1, "stride": 2,
+                                "pool": OVERLAPPING}),
+        ("blocks of channels, groups", {"size": (21, 22), "kernel": (5, 5), "channels": (300, 6), "groups": 2}),
         *(
             (f"windows, {name}", {"size": (19, 18), "window": (2, 3), "pool": (3, 2, 0, 1, True), **STRIDED, **options})
             for name, options in {

@@ -29,7 +29,7 @@ Filters<T> filter_layout(const Stage& stage) {
     layout.blocks = ceil_div(layout.vectors, 12);  // three passes whose filters fit the first cache: slower
   } else {
     int64_t least = INT64_MAX;
-    for (int64_t v : {6, 4, 8, 5, 7, 3, 2, 1}) {
+    for (int64_t v : {8, 6, 4, 5, 7, 3, 2, 1}) {
       if (ceil_div(vectors, v) * v < least) {
         least = ceil_div(vectors, v) * v;
         layout.vectors = v;
@@ -50,19 +50,24 @@ int64_t packed_size(const Stage& stage, const Filters<T>& layout) {
          layout.width();
 }
 
-// Where the number of a lane of a channel's footprint is.
+// Of each vector of a flat footprint its place in the packed filters, for the first channel, and how far the next
+// channel's is from there.
 template <class T>
-T* flat_place(const Stage& stage, const Filters<T>& layout, T* packed, int64_t channel, int64_t lane) {
-  int64_t b = layout.blocks - 1;
-  while (layout.pass(b).lo * layout.lanes > lane) --b;
-  const Range lanes{layout.pass(b).lo * layout.lanes, layout.pass(b).hi * layout.lanes};
-  return packed + stage.channels * lanes.lo + channel * lanes.size() + lane - lanes.lo;
+std::vector<Pair> flat_places(const Stage& stage, const Filters<T>& layout) {
+  std::vector<Pair> places;
+  for (int64_t b = 0; b < layout.blocks; ++b) {
+    const Range pass = layout.pass(b);
+    for (int64_t v = pass.lo; v < pass.hi; ++v)
+      places.push_back({(stage.channels * pass.lo + v - pass.lo) * layout.lanes, pass.size() * layout.lanes});
+  }
+  return places;
 }
 
 template <class T>
 void pack(const Stage& stage, const Filters<T>& layout, const View<const T>& weight, int64_t groups, T* packed) {
   const int64_t taps = stage.conv.kernel[0] * stage.conv.kernel[1], width = layout.width();
   const int64_t channel_blocks = ceil_div(stage.channels, layout.block_channels);
+  const std::vector<Pair> places = layout.flat ? flat_places(stage, layout) : std::vector<Pair>{};
   for_each_task(groups * stage.channels, [&](int64_t c) {
     T* group = packed + c / stage.channels * packed_size(stage, layout);
     const int64_t channel = c % stage.channels;
@@ -72,8 +77,10 @@ void pack(const Stage& stage, const Filters<T>& layout, const View<const T>& wei
         const T* from = weight.at(c, 0, ky, kx);
         if (layout.flat) {
           const int64_t row = ky * round_up(stage.conv.kernel[1] * stage.outputs, layout.lanes) + kx * stage.outputs;
-          for (int64_t o = 0; o < stage.outputs; ++o)
-            *flat_place(stage, layout, group, channel, row + o) = from[o * weight.stride[1]];
+          for (int64_t o = 0; o < stage.outputs; ++o) {
+            const auto [first, step] = places[(row + o) / layout.lanes];
+            group[first + channel * step + (row + o) % layout.lanes] = from[o * weight.stride[1]];
+          }
         } else {
           for (int64_t b = 0; b < layout.blocks; ++b) {
             const int64_t block = (b * channel_blocks + channel / layout.block_channels) * taps + tap;
