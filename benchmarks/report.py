@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import statistics
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,13 +98,15 @@ def chart(rows: Sequence[Row], path: Path) -> None:
         row.group.removesuffix("-float32") + (f", {row.contender}" if several[row.group] > 1 else "") for row in shown
     ]
     bars = axes.barh(names, speedups, color="#3b6ea5", height=0.7)
-    axes.bar_label(bars, [f" {speedup:.1f}x" for speedup in speedups], fontsize=7)
+    axes.bar_label(
+        bars, [f" {speedup:.2g}x" if speedup < 10 else f" {speedup:.0f}x" for speedup in speedups], fontsize=7
+    )
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
     axes.margins(x=0.12, y=0.01)
     axes.tick_params(axis="y", labelsize=7)
     axes.set_xlabel("times faster than the fastest baseline (log scale)")
-    axes.set_title("\n".join(machines(rows)), fontsize=8)
+    figure.suptitle("\n".join(line for machine in machines(rows) for line in textwrap.wrap(machine, 110)), fontsize=8)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.savefig(path, dpi=130)
