@@ -10,7 +10,7 @@ import pytest
 import torch
 
 REPOSITORY = Path(__file__).parent.parent
-REQUIRABLE = {"data", "nvcc", "browser", "ray"}
+REQUIRABLE = {"data", "nvcc", "browser", "ray", "aarch64"}
 
 
 def _required() -> set[str]:
@@ -35,7 +35,7 @@ def require() -> Callable[[str, object, str], None]:
     """``require(name, available, reason)`` skips the test where ``available`` is false.
 
     Where the environment variable ZFKERNELS_REQUIRE lists ``name`` the test fails instead, so that a machine that has
-    the thing cannot pass by skipping. Names: data, nvcc, browser, ray.
+    the thing cannot pass by skipping. Names: data, nvcc, browser, ray, aarch64.
     """
 
     def _require(name: str, available: object, reason: str) -> None:

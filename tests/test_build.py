@@ -169,3 +169,18 @@ class TestWithACompiler:
         result = build(minimal, **environment, ZFKERNELS_BUILD_CUDA="1", TORCH_CUDA_ARCH_LIST="9.0")
         assert result.returncode == 0, result.stderr
         assert libraries(minimal) == ["_C.abi3.so", "_C_cuda.abi3.so"]
+
+
+@pytest.mark.parametrize("source", sorted((REPOSITORY / "csrc" / "cpu").glob("*.cpp")), ids=lambda path: path.stem)
+def test_cpu_kernels_compile_for_aarch64(source: Path, require: Callable[[str, object, str], None]) -> None:
+    """With a cross compiler, without code: nothing here could run it."""
+    compiler = shutil.which("aarch64-linux-gnu-g++")
+    require("aarch64", compiler, "no aarch64-linux-gnu-g++ is on the path")
+    include = Path(torch.__file__).parent / "include"
+    command = [
+        str(compiler), "-fsyntax-only", "-fvisibility=hidden", "-Wall", "-Werror", "-std=c++20",
+        "-DTORCH_TARGET_VERSION=0x020a000000000000",
+        "-isystem", str(include), "-isystem", str(include / "torch" / "csrc" / "api" / "include"), str(source),
+    ]  # fmt: skip
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

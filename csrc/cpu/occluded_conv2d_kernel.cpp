@@ -275,9 +275,9 @@ class OccludedConv2d {
   const int64_t channels_, outputs_;
   T* const out_;  // [P, h', w', C_out]
   const TileShape shape_ = ZFK_BEST(tile_shape<T>)();
-  const decltype(ZFK_BEST(multiply_tile<T>)) multiply_ = ZFK_BEST(multiply_tile<T>);
-  const decltype(ZFK_BEST(sum_columns<T>)) sum_columns_ = ZFK_BEST(sum_columns<T>);
-  const decltype(ZFK_BEST(sum_between<T>)) sum_between_ = ZFK_BEST(sum_between<T>);
+  const std::decay_t<decltype(ZFK_BEST(multiply_tile<T>))> multiply_ = ZFK_BEST(multiply_tile<T>);
+  const std::decay_t<decltype(ZFK_BEST(sum_columns<T>))> sum_columns_ = ZFK_BEST(sum_columns<T>);
+  const std::decay_t<decltype(ZFK_BEST(sum_between<T>))> sum_between_ = ZFK_BEST(sum_between<T>);
   const std::vector<Panel> panels_;
   const int64_t panel_size_;
   const Buffer<T> packed_;        // [kw, panels, kh * C / groups, vectors * lanes]
