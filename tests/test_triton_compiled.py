@@ -55,6 +55,18 @@ def test_kernel_is_no_worse_than_recorded(name: str, arch: str) -> None:
         assert found.wide_loads.get("128", 0) > 0
 
 
+@pytest.mark.parametrize("name", ["window_conv2d/zfnet2", "occluded_conv2d/vgg16.1"])
+def test_kernel_without_tf32_takes_tiles_that_do_not_spill(name: str) -> None:
+    before = torch.backends.cudnn.conv.fp32_precision
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    try:
+        found = inspect_case(BY_NAME[name], torch.float32, "sm_90")
+    finally:
+        torch.backends.cudnn.conv.fp32_precision = before
+    assert found.spills == 0
+    assert "tensor" not in found.mix
+
+
 def test_kernel_compiles_for_amd() -> None:
     found = inspect_case(BY_NAME["window_conv2d/vgg16.3"], torch.float16, "gfx942")
     assert found.spills == 0

@@ -119,9 +119,11 @@ def warpgroup_products(device: torch.device) -> bool:
     return capability is None or HOPPER <= capability < 120
 
 
-def tensor_products(device: torch.device) -> bool:
-    """Whether Triton has matrix instructions for ``tl.dot``: not before sm_80, where sums are kept in registers."""
-    capability = _capability_of(device)
+def tensor_products(maps: Tensor) -> bool:
+    """Whether Triton has matrix instructions for a ``tl.dot`` of such maps: float32 as tf32 only, none before sm_80."""
+    if maps.dtype == torch.float32 and dot_precision() != "tf32":
+        return False
+    capability = _capability_of(maps.device)
     return capability is None or capability >= AMPERE or capability == AMD
 
 

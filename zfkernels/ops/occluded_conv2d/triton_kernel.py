@@ -172,7 +172,7 @@ def occluded_conv2d(
 
     key = shape_class("occluded_conv2d", images.dtype, rows, outputs, weight.shape[1], *layer.kernel)
     most = ROWS if warpgroup_products(images.device) and images.element_size() < 4 else ROWS // 2
-    tiles = matrix_tiles(most, outputs, 32, 2, products=tensor_products(images.device))
+    tiles = matrix_tiles(most, outputs, 32, 2, products=tensor_products(images))
     convolution(choose(key, tiles, convolution, gpu_name(images.device)))
     return out
 

@@ -189,8 +189,7 @@ def unpool_relu_conv_transpose2d(
     taps = (axes[0][6], axes[1][6])
     found = tiles(
         rows, lattices, columns, phases, taps, in_group, values.element_size(),
-        products=tensor_products(values.device) and (values.element_size() < 4 or dot_precision() == "tf32"),
-        warpgroups=warpgroup_products(values.device),
+        products=tensor_products(values), warpgroups=warpgroup_products(values.device),
     )  # fmt: skip
     key = shape_class("unpool_relu_conv_transpose2d", values.dtype, rows, columns, in_group, phases, *taps, lattices)
     stage(choose(key, found, stage, gpu_name(values.device)))

@@ -130,7 +130,7 @@ def window_conv2d(
             BLOCK_K=tile.block_k, STAGES=tile.stages, num_warps=tile.warps,
         )  # fmt: skip
 
-    tiles = matrix_tiles(ROWS, outputs, power_of_two(in_group, 16, 64), 3, products=tensor_products(values.device))
+    tiles = matrix_tiles(ROWS, outputs, power_of_two(in_group, 16, 64), 3, products=tensor_products(values))
     key = shape_class("window_conv2d", values.dtype, rows, outputs, in_group, weight.shape[2], weight.shape[3])
     convolution(choose(key, tiles, convolution, gpu_name(values.device)))
     return out
