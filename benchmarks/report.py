@@ -49,12 +49,15 @@ class Row:
 
 
 def load(path: Path) -> list[Row]:
-    data = json.loads(path.read_text())
-    return [
-        Row(entry["group"], entry["extra_info"]["contender"], entry["stats"]["data"], entry["extra_info"],
-            data["datetime"])
-        for entry in data["benchmarks"]
-    ]  # fmt: skip
+    try:
+        data = json.loads(path.read_text())
+        return [
+            Row(entry["group"], entry["extra_info"]["contender"], entry["stats"]["data"], entry["extra_info"],
+                data["datetime"])
+            for entry in data["benchmarks"]
+        ]  # fmt: skip
+    except (ValueError, KeyError, TypeError) as error:
+        raise click.ClickException(f"report: expected JSON of this suite in {path}, got {error!r}") from error
 
 
 def winners(rows: Sequence[Row]) -> list[Row]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -195,3 +198,13 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_registered_is_a_copy() -> None:
     registered().clear()
     assert set(registered()) > {POOL, UNPOOL}
+
+
+@pytest.mark.parametrize(("wanted", "refused"), [("none such", True), ("baseline", False)])
+def test_a_cpu_variant_that_cannot_run_is_not_replaced_in_silence(wanted: str, refused: bool) -> None:
+    if registered()[POOL].variants["cpp"].missing() is not None:
+        pytest.skip("the C++ kernels are not built")
+    code = f"from zfkernels import ops; print(ops.registered()['{POOL}'].why_not('cpp'))"
+    environment = os.environ | {"ZFKERNELS_CPU_VARIANT": wanted}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert ("expected ZFKERNELS_CPU_VARIANT" in result.stdout and repr(wanted) in result.stdout) == refused

@@ -214,6 +214,9 @@ def load_native(library: str) -> str | None:
         torch.ops.load_library(str(found[0]))
     except OSError as error:
         return f"the extension zfkernels.{library} cannot be loaded: {error}"
+    wanted = os.environ.get("ZFKERNELS_CPU_VARIANT")
+    if library == "_C" and wanted and f"cpu_variant_in_use={wanted}\n" not in torch.ops.zfkernels_C.build_info():
+        return f"expected ZFKERNELS_CPU_VARIANT one that was built and that this processor runs, got {wanted!r}"
     return None
 
 
