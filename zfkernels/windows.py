@@ -77,13 +77,17 @@ class Boxes:
 def boxes(origins: Tensor, size: Pair, frame: Pair) -> Boxes:
     """Boxes of ``size`` at ``origins`` [P, 2], clipped to ``frame``."""
     lo = origins.to(torch.int64)
-    limit = pair_tensor(lo, frame)
-    hi = torch.minimum(lo + pair_tensor(lo, size), limit).clamp(min=0)
+    hi = (lo + per_axis(lo, size)).clamp(max=per_axis(lo, frame)).clamp(min=0)
     return _empty_as_zero(lo.clamp(min=0), hi)
 
 
 def outputs_touched(changed: Boxes, layer: Sliding, frame: Pair) -> Boxes:
     """The outputs of ``layer`` (of size ``frame``) that read at least one cell of each box: the way forwards."""
+    if layer.extent == layer.kernel:  # no gaps between taps: the borders of the box give the first and last output
+        stride, padding, kernel = (per_axis(changed.lo, pair) for pair in (layer.stride, layer.padding, layer.kernel))
+        first = (changed.lo + (padding + stride - kernel)) // stride
+        end = (changed.hi + (padding + stride - 1)) // stride * (changed.lo < changed.hi)
+        return _empty_as_zero(first.clamp(min=0), end.clamp(max=per_axis(end, frame)))
     lo, hi = [], []
     for axis in (0, 1):
         taps = _taps(layer, axis, changed.lo.device)
@@ -124,8 +128,7 @@ def union(first: Boxes, *others: Boxes) -> Boxes:
 
 def place(lo: Tensor, size: Pair, frame: Pair) -> Tensor:
     """Origins, int32 [P, 2], of windows of ``size`` that start at ``lo``, pushed back into the frame where needed."""
-    limit = pair_tensor(lo, (frame[0] - size[0], frame[1] - size[1]))
-    return torch.minimum(lo, limit).clamp(min=0).to(torch.int32)
+    return lo.clamp(max=per_axis(lo, (frame[0] - size[0], frame[1] - size[1]))).clamp(min=0).to(torch.int32)
 
 
 @dataclass(frozen=True)
@@ -248,6 +251,6 @@ def _empty_as_zero(lo: Tensor, hi: Tensor) -> Boxes:
     return Boxes(torch.where(empty, 0, lo), torch.where(empty, 0, hi))
 
 
-def pair_tensor(like: Tensor, pair: Pair) -> Tensor:
-    """``pair`` as a tensor that broadcasts against origins [P, 2]."""
-    return torch.tensor(pair, dtype=like.dtype, device=like.device)
+def per_axis(like: Tensor, pair: Pair) -> Tensor | int:
+    """``pair`` as what broadcasts against origins [P, 2]: a tensor, or a number where both are the same."""
+    return pair[0] if pair[0] == pair[1] else torch.tensor(pair, dtype=like.dtype, device=like.device)

@@ -7,23 +7,59 @@ namespace zfkernels::cpu::ZFK_ISA {
 template <class T>
 using Codes = Vector<std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>;
 
+// The least byte of each lane, together at the start of a vector of bytes.
+template <class T>
+ZFK_INLINE void store_bytes(uint8_t* to, Codes<T> codes, int64_t count) {
+  typedef uint8_t Bytes __attribute__((vector_size(ZFK_VECTOR_BYTES)));
+  Bytes bytes;
+#if defined(__clang__)
+  typedef uint8_t Narrow __attribute__((vector_size(kLanes<T>)));
+  const Narrow narrow = __builtin_convertvector(codes, Narrow);
+  std::memcpy(&bytes, &narrow, sizeof narrow);
+#else  // GCC converts lane by lane
+  Bytes order{};
+#pragma GCC unroll 16
+  for (int lane = 0; lane < kLanes<T>; ++lane) order[lane] = lane * sizeof(T);
+  bytes = __builtin_shuffle(reinterpret_cast<Bytes>(codes), order);
+#endif
+  if (count >= kLanes<T>)
+    std::memcpy(to, &bytes, kLanes<T>);
+  else
+    std::memcpy(to, &bytes, count);
+}
+
+// The maximum so far and its code; the first of equal values stays. `sum` is for has_nan.
 template <class T>
 struct Best {
-  Vector<T> value;
+  Vector<T> value, sum;
   Codes<T> code;
 
-  // The first of equal values stays; a NaN goes before all numbers, a later NaN before an earlier.
+  ZFK_INLINE static Best of_none(Codes<T> first_code) {
+    Best best;
+    best.value = T(-__builtin_inf()) - Vector<T>{};
+    best.sum = Vector<T>{};
+    best.code = first_code;
+    return best;
+  }
+
+  // A NaN goes before all numbers, a later NaN before an earlier; kNumbers leaves that aside.
+  template <bool kNumbers>
   ZFK_INLINE void meet(Vector<T> other, int code_of_other) {
-    const auto wins = (other > value) | (other != other);
-    value = wins ? other : value;
-    code = wins ? code_of_other - Codes<T>{} : code;
+    const auto more = other > value;
+    if constexpr (kNumbers) {
+      sum += other;
+      value = more ? other : value;
+      code = more ? code_of_other - Codes<T>{} : code;
+    } else {
+      const auto wins = more | (other != other);
+      value = wins ? other : value;
+      code = wins ? code_of_other - Codes<T>{} : code;
+    }
   }
 
   ZFK_INLINE void put(T* values, uint8_t* codes, int64_t count) const {
     store_some(values, value, count);
-    typedef uint8_t Bytes __attribute__((vector_size(kLanes<T>)));
-    const Bytes bytes = __builtin_convertvector(code, Bytes);
-    std::memcpy(codes, &bytes, count < kLanes<T> ? count : kLanes<T>);
+    store_bytes<T>(codes, code, count);
   }
 };
 
@@ -34,12 +70,16 @@ void pool_row(const T* const* rows, int64_t top, int64_t bottom, const int64_t* 
               const int32_t* first_code, int64_t count, T* values, uint8_t* codes) {
   typedef int32_t Narrow __attribute__((vector_size(4 * kLanes<T>), aligned(4), may_alias));
   for (int64_t x = 0; x < count; x += kLanes<T>) {
-    Best<T> best;
-    best.value = T(-__builtin_inf()) - Vector<T>{};
-    best.code =
-        __builtin_convertvector(*reinterpret_cast<const Narrow*>(first_code + x), Codes<T>) + int(top * tap_count);
-    for (int64_t ky = top; ky < bottom; ++ky)
-      for (int64_t kx = 0; kx < tap_count; ++kx) best.meet(load(rows[ky] + taps[kx] + x), int(ky * tap_count + kx));
+    const auto pooled = [&]<bool kNumbers>(std::bool_constant<kNumbers>) __attribute__((always_inline)) {
+      Best<T> best = Best<T>::of_none(
+          __builtin_convertvector(*reinterpret_cast<const Narrow*>(first_code + x), Codes<T>) + int(top * tap_count));
+      for (int64_t ky = top; ky < bottom; ++ky)
+        for (int64_t kx = 0; kx < tap_count; ++kx)
+          best.template meet<kNumbers>(load(rows[ky] + taps[kx] + x), int(ky * tap_count + kx));
+      return best;
+    };
+    Best<T> best = pooled(std::true_type());
+    if (has_nan<T>(best.sum)) best = pooled(std::false_type());
     best.put(values + x, codes + x, count - x);
   }
 }
@@ -47,16 +87,29 @@ void pool_row(const T* const* rows, int64_t top, int64_t bottom, const int64_t* 
 // Some channels of one output, from `count` of each tap; kWhole: vectors are full.
 template <class T, int kVectors, bool kWhole>
 ZFK_INLINE void pool_channels(const T* from, const Taps& taps, int64_t count, T* values, uint8_t* codes) {
-  Best<T> best[kVectors];
-  for (Best<T>& each : best)
-    each = {T(-__builtin_inf()) - Vector<T>{}, int(taps.top * taps.columns + taps.left) - Codes<T>{}};
-  for (int64_t ky = taps.top; ky < taps.bottom; ++ky)
-    for (int64_t kx = taps.left; kx < taps.end; ++kx) {
-      const T* tap = from + ky * taps.down + kx * taps.right;
-      const int code = int(ky * taps.columns + kx);
+  const auto pooled = [&]<bool kNumbers>(Best<T>* best, std::bool_constant<kNumbers>) __attribute__((always_inline)) {
+    for (int64_t ky = taps.top; ky < taps.bottom; ++ky)
+      for (int64_t kx = taps.left; kx < taps.end; ++kx) {
+        const T* tap = from + ky * taps.down + kx * taps.right;
+        const int code = int(ky * taps.columns + kx);
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) best[v].meet(kWhole ? load(tap + v * kLanes<T>) : load_some(tap, count), code);
-    }
+        for (int v = 0; v < kVectors; ++v)
+          best[v].template meet<kNumbers>(kWhole ? load(tap + v * kLanes<T>) : load_some(tap, count), code);
+      }
+  };
+  const Best<T> start = Best<T>::of_none(int(taps.top * taps.columns + taps.left) - Codes<T>{});
+  Best<T> best[kVectors];
+#pragma GCC unroll 4
+  for (Best<T>& each : best) each = start;
+  pooled(best, std::true_type());
+  Vector<T> sum = best[0].sum;
+#pragma GCC unroll 4
+  for (int v = 1; v < kVectors; ++v) sum += best[v].sum;
+  if (has_nan<T>(sum)) {
+#pragma GCC unroll 4
+    for (Best<T>& each : best) each = start;
+    pooled(best, std::false_type());
+  }
 #pragma GCC unroll 4
   for (int v = 0; v < kVectors; ++v)
     best[v].put(values + v * kLanes<T>, codes + v * kLanes<T>, kWhole ? kLanes<T> : count);

@@ -1,85 +1,135 @@
 // max_unpool2d_with_switches: each value at the cell that its switch names, zeros elsewhere.
 //
-// Bound by memory: the output is written twice (zeros first), the rest is small. A task is some maps of an image;
-// within it the pooling windows follow in row-major order, which settles the order of sums and which window is the
-// last.
+// Bound by memory. Channels last: each pixel is gathered from the windows that cover it and written once. Else each map
+// is cleared and its values scattered while it is in the cache. Both take the pooling windows in row-major order, which
+// settles the order of sums and which window is the last.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
 #include <array>
 #include <cstring>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "parallel.h"
 #include "sliding.h"
 #include "tensor_view.h"
 
 namespace zfkernels::cpu {
+
+// A window that covers a pixel, and the switch with which it names it.
+template <class T>
+struct Cover {
+  const T* values;
+  const uint8_t* codes;
+  int code;
+};
+
+}  // namespace zfkernels::cpu
+
+#define ZFK_LOOPS "max_unpool2d_with_switches_loops.h"
+#include "for_each_isa.h"
+
+namespace zfkernels::cpu {
 namespace {
 
-constexpr int64_t kTaskMaps = 16;
-constexpr int64_t kZeroBytes = int64_t(1) << 18;
+// The windows of an axis that cover a cell: their index and the tap that does, from the first window to the last.
+std::vector<std::vector<std::pair<int64_t, int64_t>>> covers(const Sliding& layer, int axis, int64_t windows,
+                                                             int64_t cells) {
+  std::vector<std::vector<std::pair<int64_t, int64_t>>> found(cells);
+  for (int64_t window = 0; window < windows; ++window)
+    for (int64_t tap = 0; tap < layer.kernel[axis]; ++tap) {
+      const int64_t cell = window * layer.stride[axis] - layer.padding[axis] + tap * layer.dilation[axis];
+      if (cell >= 0 && cell < cells) found[cell].emplace_back(window, tap);
+    }
+  return found;
+}
 
 template <class T, bool kSum>
-class Scatter {
- public:
-  Scatter(const View<const T>& values, const View<const uint8_t>& codes, const Sliding& layer, const View<T>& out)
-      : values_(values), codes_(codes), layer_(layer), out_(out) {
-    for (int64_t code = 0; code < 256; ++code) {
-      const bool known = code < layer.kernel[0] * layer.kernel[1];  // others name no cell at all
-      row_[code] = known ? code / layer.kernel[1] * layer.dilation[0] : kNowhere;
-      column_[code] = known ? code % layer.kernel[1] * layer.dilation[1] : kNowhere;
+void unpool_channels_last(const View<const T>& values, const View<const uint8_t>& codes, const Sliding& layer,
+                          const View<T>& out) {
+  const auto gather_cell = ZFK_BEST(gather_cell<T, kSum>);
+  const auto [images, channels, rows, columns] = out.size;
+  const auto down = covers(layer, 0, values.size[2], rows), right = covers(layer, 1, values.size[3], columns);
+  for_each_task(images * rows, [&, channels = channels, rows = rows, columns = columns](int64_t task) {
+    const int64_t n = task / rows, row = task % rows;
+    std::vector<Cover<T>> covering(layer.kernel[0] * layer.kernel[1]);
+    for (int64_t column = 0; column < columns; ++column) {
+      int64_t count = 0;
+      for (const auto& [y, ky] : down[row])
+        for (const auto& [x, kx] : right[column])
+          covering[count++] = {values.at(n, 0, y, x), codes.at(n, 0, y, x), int(ky * layer.kernel[1] + kx)};
+      gather_cell(covering.data(), count, channels, out.at(n, 0, row, column));
     }
-  }
+  });
+}
 
-  // The maps [first, last) of image n: one window after the other with neighbouring maps in the inner loop if those are
-  // neighbours in memory, else one map after the other.
-  void run(int64_t n, int64_t first, int64_t last) const {
-    const int64_t rows = values_.size[2], columns = values_.size[3];
-    if (out_.stride[1] == 1) {
-      for (int64_t y = 0; y < rows; ++y)
-        for (int64_t x = 0; x < columns; ++x)
-          for (int64_t c = first; c < last; ++c) put(n, c, y, x);
-    } else {
-      for (int64_t c = first; c < last; ++c)
-        for (int64_t y = 0; y < rows; ++y)
-          for (int64_t x = 0; x < columns; ++x) put(n, c, y, x);
+// The windows of an axis that lie in the map with all their cells: [first, last).
+std::pair<int64_t, int64_t> whole_windows(const Sliding& layer, int axis, int64_t windows, int64_t cells) {
+  const int64_t room = cells + layer.padding[axis] - layer.extent(axis);
+  const int64_t first = std::min(ceil_div(layer.padding[axis], layer.stride[axis]), windows);
+  return {first, std::clamp(floor_div(room, layer.stride[axis]) + 1, first, windows)};
+}
+
+template <class T, bool kSum>
+void unpool_maps(const View<const T>& values, const View<const uint8_t>& codes, const Sliding& layer,
+                 const View<T>& out) {
+  constexpr int64_t kNowhere = int64_t(1) << 40, kTaskMaps = 8;
+  const auto [images, maps, rows, columns] = out.size;
+  std::array<int64_t, 256> down, right, place;  // of a cell in its window; negative: the code names none
+  for (int64_t code = 0; code < 256; ++code) {
+    const bool known = code < layer.kernel[0] * layer.kernel[1];
+    down[code] = known ? code / layer.kernel[1] * layer.dilation[0] : kNowhere;
+    right[code] = known ? code % layer.kernel[1] * layer.dilation[1] : kNowhere;
+    place[code] = known ? down[code] * columns + right[code] : -1;
+  }
+  const auto [top, bottom] = whole_windows(layer, 0, values.size[2], rows);
+  const auto [left, end] = whole_windows(layer, 1, values.size[3], columns);
+  const auto put = [](T& cell, T value) { cell = kSum ? cell + value : value; };
+  for_each_task(ceil_div(images * maps, kTaskMaps), [&, maps = maps, rows = rows, columns = columns, top = top,
+                                                     bottom = bottom, left = left, end = end](int64_t task) {
+    for (int64_t m = task * kTaskMaps; m < std::min((task + 1) * kTaskMaps, out.size[0] * maps); ++m) {
+      T* const map = out.at(m / maps, m % maps, 0, 0);
+      std::memset(map, 0, rows * columns * sizeof(T));
+      for (int64_t y = 0; y < values.size[2]; ++y) {
+        const T* const value = values.at(m / maps, m % maps, y, 0);
+        const uint8_t* const code = codes.at(m / maps, m % maps, y, 0);
+        const int64_t first_row = y * layer.stride[0] - layer.padding[0];
+        const auto checked = [&](int64_t from, int64_t to) {
+          for (int64_t x = from; x < to; ++x) {
+            const uint8_t at = code[x * codes.stride[3]];
+            const int64_t row = first_row + down[at], column = x * layer.stride[1] - layer.padding[1] + right[at];
+            if (uint64_t(row) < uint64_t(rows) && uint64_t(column) < uint64_t(columns))
+              put(map[row * columns + column], value[x * values.stride[3]]);
+          }
+        };
+        const bool whole = y >= top && y < bottom;
+        checked(0, whole ? left : values.size[3]);
+        if (!whole) continue;
+        T* window = map + first_row * columns + left * layer.stride[1] - layer.padding[1];
+        for (int64_t x = left; x < end; ++x, window += layer.stride[1]) {
+          const int64_t at = place[code[x * codes.stride[3]]];
+          if (at >= 0) put(window[at], value[x * values.stride[3]]);
+        }
+        checked(end, values.size[3]);
+      }
     }
-  }
-
- private:
-  static constexpr int64_t kNowhere = int64_t(1) << 40;
-
-  void put(int64_t n, int64_t c, int64_t y, int64_t x) const {
-    const uint8_t code = *codes_.at(n, c, y, x);
-    const int64_t row = y * layer_.stride[0] - layer_.padding[0] + row_[code];
-    const int64_t column = x * layer_.stride[1] - layer_.padding[1] + column_[code];
-    if (uint64_t(row) >= uint64_t(out_.size[2]) || uint64_t(column) >= uint64_t(out_.size[3])) return;
-    T& cell = *out_.at(n, c, row, column);
-    cell = kSum ? cell + *values_.at(n, c, y, x) : *values_.at(n, c, y, x);
-  }
-
-  const View<const T> values_;
-  const View<const uint8_t> codes_;
-  const Sliding layer_;
-  const View<T> out_;
-  std::array<int64_t, 256> row_, column_;  // of a cell in its window
-};
+  });
+}
 
 template <class T, bool kSum>
 Tensor unpool(const Tensor& values, const Tensor& switches, const Sliding& layer, const Pair& size) {
   const Tensor out = empty_like_format(values, {values.size(0), values.size(1), size[0], size[1]});
-  char* const bytes = static_cast<char*>(out.data_ptr());
-  const int64_t total = out.numel() * int64_t(sizeof(T)), maps = values.size(1);
-  for_each_task(ceil_div(total, kZeroBytes), [&](int64_t task) {
-    std::memset(bytes + task * kZeroBytes, 0, std::min(kZeroBytes, total - task * kZeroBytes));
-  });
-  const Scatter<T, kSum> scatter(read<T>(values), read<uint8_t>(switches), layer, write<T>(out));
-  const int64_t parts = ceil_div(maps, kTaskMaps);
-  for_each_task(values.size(0) * parts, [&](int64_t task) {
-    const int64_t first = task % parts * kTaskMaps;
-    scatter.run(task / parts, first, std::min(first + kTaskMaps, maps));
-  });
+  const auto with_neighbours = [&](const Tensor& tensor) {  // channels side by side, as in the output
+    return is_channels_last(tensor) ? tensor
+                                    : torch::stable::contiguous(tensor, torch::headeronly::MemoryFormat::ChannelsLast);
+  };
+  if (out.is_contiguous())
+    unpool_maps<T, kSum>(read<T>(values), read<uint8_t>(switches), layer, write<T>(out));
+  else
+    unpool_channels_last<T, kSum>(read<T>(with_neighbours(values)), read<uint8_t>(with_neighbours(switches)), layer,
+                                  write<T>(out));
   return out;
 }
 

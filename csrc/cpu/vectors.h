@@ -27,6 +27,18 @@ ZFK_INLINE void store(T* to, Vector<T> value) {
   *reinterpret_cast<typename VectorOf<T>::unaligned*>(to) = value;
 }
 
+// Of the sum of some values: was there a NaN (or, which costs its users time only, infinities of both signs)? Cheaper
+// than comparing each value.
+template <class T>
+ZFK_INLINE bool has_nan(Vector<T> sum) {
+  typedef int64_t Words __attribute__((vector_size(ZFK_VECTOR_BYTES)));
+  const Words nan = reinterpret_cast<Words>(sum != sum);
+  int64_t any = 0;
+#pragma GCC unroll 8
+  for (int word = 0; word < kLanes<int64_t>; ++word) any |= nan[word];
+  return any != 0;
+}
+
 #if ZFK_VECTOR_BYTES == 32
 // For each mask of eight lanes the kept ones' numbers, in order, a byte each.
 struct KeptLanes {

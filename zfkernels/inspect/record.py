@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,9 @@ def save(path: Path, records: list[Record], made_with: dict[str, str]) -> None:
         "versions": made | made_with,
         "records": {key: _fields(merged[key]) for key in sorted(merged)},
     }
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(partial, path)
 
 
 def _fields(record: Record) -> dict[str, Any]:
@@ -118,9 +121,10 @@ def regressions(record: Record, budget: Record) -> list[str]:
         found.append(f"{record.key}: holds {record.occupancy} warps, recorded {budget.occupancy}")
     if budget.hot_loop.get("tensor") and not record.hot_loop.get("tensor"):
         found.append(f"{record.key}: has no tensor instruction in its hot loop any more")
-    if record.share("integer") > budget.share("integer") + 0.02:
-        shares = f"{record.share('integer'):.0%}, recorded {budget.share('integer'):.0%}"
-        found.append(f"{record.key}: integer instructions are {shares} of the hot loop")
+    for kind in ("integer", "compare"):
+        if record.share(kind) > budget.share(kind) + 0.02:
+            shares = f"{record.share(kind):.0%}, recorded {budget.share(kind):.0%}"
+            found.append(f"{record.key}: {kind} instructions are {shares} of the hot loop")
     if budget.wide_loads.get("128") and not record.wide_loads.get("128"):
         found.append(f"{record.key}: has no 128-bit load any more")
     if max(record.traffic.values(), default=0.0) > MOST_TRAFFIC:

@@ -15,7 +15,8 @@ Made by `zfkernels inspect`, without a GPU: every number comes from code compile
 max(multiply-adds / peak of the tensor cores, bytes / bandwidth), each input read once and each output written once.
 *Estimate* is max(issue slots and stall cycles of the compiled loops over the warps that fit, arithmetic, bytes); waits
 for memory and caches that the code does not show are not in it. It is empty where the compiled loops are not those of
-the source. *int* and *tensor* are shares of the hot loop's instructions.
+the source. *tensor*, *int* and *cmp* are shares of the hot loop's instructions: products of matrices; integers, which
+are addresses, descriptors and counters; comparisons and bytes taken out of words, which here are switches and masks.
 """
 
 
@@ -60,10 +61,10 @@ def _traffic(records: Iterable[Record]) -> list[str]:
 
 
 _HEADER = (
-    "| op | shape | dtype | regs | spill | shared | warps/SM | loop: instr. | stalls | tensor | int |"
+    "| op | shape | dtype | regs | spill | shared | warps/SM | loop: instr. | stalls | tensor | int | cmp |"
     " loads 128/64/≤32 | MB | GMAC | bound us | estimate us | est./bound |"
 )
-_RULE = "|---|---|---|" + "--:|" * 14
+_RULE = "|---|---|---|" + "--:|" * 15
 
 
 def _row(record: Record) -> str:
@@ -73,9 +74,10 @@ def _row(record: Record) -> str:
     ratio = record.estimate_us / record.bound_us if record.estimate_us and record.bound_us else None
     cells = [
         record.op, record.shape, record.dtype, record.registers, record.spills, record.shared, record.occupancy,
-        loop.get("instructions", "unrolled"), loop.get("stalls", ""), f"{record.share('tensor'):.0%}" if loop else "",
-        f"{record.share('integer'):.0%}" if loop else "", widths, f"{record.bytes_floor / 1e6:.1f}",
-        f"{record.multiply_adds / 1e9:.2f}", _number(record.bound_us), _number(record.estimate_us), _number(ratio),
+        loop.get("instructions", "unrolled"), loop.get("stalls", ""),
+        *(f"{record.share(kind):.0%}" if loop else "" for kind in ("tensor", "integer", "compare")),
+        widths, f"{record.bytes_floor / 1e6:.1f}", f"{record.multiply_adds / 1e9:.2f}", _number(record.bound_us),
+        _number(record.estimate_us), _number(ratio),
     ]  # fmt: skip
     return "| " + " | ".join(map(str, cells)) + " |"
 

@@ -19,7 +19,7 @@ from zfkernels.ops import unpool_relu_conv_transpose2d
 from zfkernels.plan import Placement
 from zfkernels.trace import Step, Trace
 from zfkernels.trace.steps import LOCAL_KINDS
-from zfkernels.windows import Windows, crop, pair_tensor
+from zfkernels.windows import Windows, crop, per_axis
 
 Signal = Windows | Tensor  # windows at steps with maps, [P, ...] at others
 
@@ -193,8 +193,8 @@ class Descent:
         values = signal.values * crop(share, signal.origins, torch.zeros_like(self.image), signal.size)
         ones = values.new_ones((values.shape[1], 1, *sliding.kernel))
         spread = F.conv_transpose2d(values, ones, None, sliding.stride, groups=values.shape[1])
-        origins = signal.origins * pair_tensor(signal.origins, sliding.stride)
-        origins = origins - pair_tensor(origins, sliding.padding)
+        origins = signal.origins * per_axis(signal.origins, sliding.stride)
+        origins = origins - per_axis(origins, sliding.padding)
         reach = Windows(spread, origins, self.image, place.frame)
         return self._windows(name, crop(None, place.origins, self.image, place.size, windows=reach))
 

@@ -19,7 +19,7 @@ from zfkernels.ops.occluded_conv2d.reference import occluded_crop
 from zfkernels.plan import Group, Placement
 from zfkernels.trace import Step, Trace
 from zfkernels.trace.steps import LOCAL_KINDS
-from zfkernels.windows import Windows, crop, pair_tensor
+from zfkernels.windows import Windows, crop, per_axis
 
 Value = Windows | Tensor | None  # None: a step with maps that the square cannot reach
 
@@ -139,7 +139,7 @@ class Sweep:
 
     def _avg_pool(self, step: Step, place: Placement, windows: Windows) -> Windows:
         s, frames = step.sliding, self.clean[step.inputs[0]]
-        start = place.origins * pair_tensor(place.origins, s.stride) - pair_tensor(place.origins, s.padding)
+        start = place.origins * per_axis(place.origins, s.stride) - per_axis(place.origins, s.padding)
         region = crop(frames, start, self.image, s.span(place.size), windows=windows)
         total = torch.nn.functional.avg_pool2d(region, s.kernel, s.stride, divisor_override=1)
         share = divisor_map(step.params, windows.frame, place.frame, total)

@@ -15,14 +15,20 @@ FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 def pair(op: str, argument: str, value: Any, *, minimum: int) -> Pair:
     """An int, or a sequence of one or two, as ``(rows, columns)``."""
+    if type(value) is int and value >= minimum:  # what most callers give, at once
+        return value, value
     items = tuple(value) if isinstance(value, Sequence) else (value,)
     if len(items) == 1:
         items *= 2
-    if len(items) != 2 or not all(isinstance(i, (int, torch.SymInt)) and not isinstance(i, bool) for i in items):
+    if len(items) != 2 or not (_is_int(items[0]) and _is_int(items[1])):
         raise TypeError(f"{op}: expected {argument} an int or a pair of ints, got {value!r}")
     if items[0] < minimum or items[1] < minimum:
         raise ValueError(f"{op}: expected {argument} at least {minimum}, got {value!r}")
     return items
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool)
 
 
 def tensor(op: str, argument: str, value: Any, shape: str, dtypes: Sequence[torch.dtype] = FLOATING) -> Tensor:

@@ -3,6 +3,9 @@
 An op is defined once, with :func:`define`; its variants are added to the returned :class:`Op`. The registered
 implementation of ``torch.ops.zfkernels.<op>`` is the router: it picks a variant by device, or takes the one that was
 asked for by name. A variant that was asked for and cannot run is an error, never a silent change of plan.
+
+The package's own functions call the op through :class:`Op`, which goes to the router without the dispatcher where that
+could only have arrived there: its walk through Python's autograd costs more than pooling a small map.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ _HOW_TO_BUILD = {
     "_C_cuda": "`make cuda-build` or pip install with ZFKERNELS_BUILD_CUDA=1 builds it, pip install alone where torch "
     "sees a GPU",
 }
+_NO_KEYS = torch._C._dispatch_tls_local_include_set().raw_repr()
 _requested: ContextVar[str | None] = ContextVar("zfkernels_backend", default=None)
 _ops: dict[str, Op] = {}
 
@@ -59,6 +63,11 @@ class Op:
     name: str
     variants: dict[str, Variant] = field(default_factory=dict)
     preference: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(PREFERENCE))
+
+    def __call__(self, *args: Any, backend: str | None = None) -> Any:
+        """What ``torch.ops.zfkernels.<op>`` returns for these arguments."""
+        call = self.route if _only_a_kernel_runs(args) else getattr(torch.ops.zfkernels, self.name)
+        return call(*args, backend=backend)
 
     def reference(self, function: Callable[..., Any]) -> None:
         """Adds the pure PyTorch variant: any device, any floating dtype."""
@@ -256,5 +265,23 @@ def _takes(devices: set[str], dtypes: Sequence[torch.dtype], refuses: Callable[.
     return check
 
 
+def _only_a_kernel_runs(args: Sequence[Any]) -> bool:
+    """Whether the dispatcher has nothing to do but call the router: no gradient, mode, transform, trace or subclass."""
+    if torch.compiler.is_compiling() or torch._C._is_torch_function_mode_enabled():
+        return False
+    if torch._C._dispatch_tls_local_include_set().raw_repr() & ~_NO_KEYS:
+        return False
+    recording = torch.is_grad_enabled()
+    for arg in args:
+        if isinstance(arg, Tensor):
+            plain = type(arg) is Tensor or type(arg) is torch.nn.Parameter
+            if not (plain and (arg.is_cpu or arg.is_cuda)) or (recording and arg.requires_grad):
+                return False
+    return True
+
+
 def _device_of(args: Sequence[Any]) -> str:
-    return next(arg.device.type for arg in args if isinstance(arg, Tensor))
+    for arg in args:
+        if isinstance(arg, Tensor):
+            return arg.device.type
+    raise TypeError("expected a tensor among the arguments, got none")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from zfkernels.trace import Step, Trace
 from zfkernels.trace.steps import FRAME_KINDS, SLIDING_KINDS
-from zfkernels.windows import Boxes, Pair, inputs_read, outputs_touched, pair_tensor, place, union
+from zfkernels.windows import Boxes, Pair, inputs_read, outputs_touched, per_axis, place, union
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def needed_boxes(
     ``position`` None: the target has no maps; one row, the whole frame everywhere.
     """
     lo = torch.zeros((1, 2), dtype=torch.int64) if position is None else position.to(torch.int64)
-    unit = Boxes(lo, lo + pair_tensor(lo, size))
+    unit = Boxes(lo, lo + per_axis(lo, size))
     known: dict[str, Boxes] = {}
     reached = {target}
     for step in reversed(trace.steps):

@@ -77,9 +77,7 @@ def max_pool2d_with_switches(
     layer = pooling(NAME, kernel_size, stride, padding, dilation)
     check.flag(NAME, "ceil_mode", ceil_mode)
     check.layer_output(NAME, "input", layer, (input.shape[2], input.shape[3]), ceil_mode)
-    return torch.ops.zfkernels.max_pool2d_with_switches(
-        input, layer.kernel, layer.stride, layer.padding, layer.dilation, ceil_mode, backend=backend
-    )
+    return op(input, layer.kernel, layer.stride, layer.padding, layer.dilation, ceil_mode, backend=backend)
 
 
 def switches_to_indices(

@@ -66,7 +66,7 @@ def max_unpool2d_with_switches(
     check.same(NAME, "switches", switches, "values", values, dtype=False)
     check.equal(NAME, "switches' shape", tuple(switches.shape), tuple(values.shape))
     check_unpooled_size(NAME, "output_size", size, (values.shape[2], values.shape[3]), layer)
-    return torch.ops.zfkernels.max_unpool2d_with_switches(
+    return op(
         values, switches, layer.kernel, layer.stride, layer.padding, layer.dilation, size, overlap, backend=backend
     )
 

@@ -86,7 +86,7 @@ def occluded_conv2d(
     check.flag(NAME, "relu", relu)
     out_frame = check.layer_output(NAME, "images", layer, frame)
     out_origins, size = check.output_windows(NAME, positions, square, frame, layer, out_frame, out_size, out_origins)
-    out = torch.ops.zfkernels.occluded_conv2d(
+    out = op(
         images, weight, bias, positions, image, fill, square, out_origins, size,
         layer.stride, layer.padding, layer.dilation, groups, relu, backend=backend,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from zfkernels.ops._library import define
 from zfkernels.ops.max_pool2d_with_switches.op import check_unpooled_size, pooling
 from zfkernels.ops.max_unpool2d_with_switches.op import OVERLAP, gather_at_switches
 from zfkernels.ops.unpool_relu_conv_transpose2d import reference
-from zfkernels.windows import Pair, Sliding, Windows, pair_tensor, place
+from zfkernels.windows import Pair, Sliding, Windows, per_axis, place
 
 NAME = "unpool_relu_conv_transpose2d"
 NO_POOL = Sliding((1, 1))
@@ -126,20 +126,19 @@ def unpool_relu_conv_transpose2d(
         pool.kernel, pool.stride, pool.padding, pool.dilation, unpooled,
         conv.stride, conv.padding, conv.dilation, groups,
     )  # fmt: skip
-    call = torch.ops.zfkernels.unpool_relu_conv_transpose2d
     if windows is None:
-        return call(maps, switches, weight, None, None, None, *geometry, frame, overlap, rectify, backend=backend)
+        return op(maps, switches, weight, None, None, None, *geometry, frame, overlap, rectify, backend=backend)
 
     reach = conv.span(pool.span(windows.size))
     size = check.window_size(NAME, out_size, reach, frame)
     if out_origins is None:
         lo = windows.origins
         for layer in (pool, conv):
-            lo = lo * pair_tensor(lo, layer.stride) - pair_tensor(lo, layer.padding)
+            lo = lo * per_axis(lo, layer.stride) - per_axis(lo, layer.padding)
         out_origins = place(lo, size, frame)
     else:
         check.per_window(NAME, "out_origins", out_origins, "[P, 2]", (torch.int32,), "the windows", windows.origins)
-    out = call(
+    out = op(
         maps, switches, weight, windows.origins, windows.image, out_origins, *geometry, size, overlap, rectify,
         backend=backend,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zfkernels.ops._checks import Pair, empty_like_format
 from zfkernels.ops.max_unpool2d_with_switches.reference import unpool_padded
-from zfkernels.windows import Sliding, Windows, crop, pair_tensor
+from zfkernels.windows import Sliding, Windows, crop, per_axis
 
 
 def unpool_relu_conv_transpose2d(
@@ -51,7 +51,7 @@ def unpool_relu_conv_transpose2d(
     spread = F.conv_transpose2d(
         rectified(windows, rectify), weight.to(dtype), None, stride, 0, 0, groups, dilation
     )  # every pixel that the crop can reach, those outside the frame too
-    reach = Windows(spread, start * pair_tensor(start, stride) - pair_tensor(start, padding), image, (0, 0))
+    reach = Windows(spread, start * per_axis(start, stride) - per_axis(start, padding), image, (0, 0))
     out = crop(None, out_origins, image, output_size, windows=reach)
     return out.to(values.dtype)
 
@@ -83,12 +83,12 @@ def _unpool_windows(
     if overlap == "last":  # pooling windows around the crop hold zeros, and those win too
         margin = (pool.extent[0] - 1) // pool.stride[0], (pool.extent[1] - 1) // pool.stride[1]
         size = (size[0] + 2 * margin[0], size[1] + 2 * margin[1])
-        around = origins - pair_tensor(origins, margin)
+        around = origins - per_axis(origins, margin)
         values = crop(None, around, image, size, windows=Windows(values, origins, image, (0, 0)))
         origins = around
     codes = crop(switches.to(torch.int16), origins, image, size, fill=-1)
     unpooled = unpool_padded(values, codes, pool, (0, 0), overlap)
-    start = origins * pair_tensor(origins, pool.stride) - pair_tensor(origins, pool.padding)
+    start = origins * per_axis(origins, pool.stride) - per_axis(origins, pool.padding)
     for axis in (0, 1):  # a switch may point outside the frame
         cell = start[:, axis, None] + torch.arange(unpooled.shape[2 + axis], device=start.device)
         outside = (cell < 0) | (cell >= frame[axis])

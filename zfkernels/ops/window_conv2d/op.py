@@ -65,7 +65,7 @@ def window_conv2d(
     out_origins, size = check.output_windows(
         NAME, windows.origins, windows.size, windows.frame, layer, frame, out_size, out_origins
     )
-    out = torch.ops.zfkernels.window_conv2d(
+    out = op(
         windows.values, windows.origins, windows.image, frames, weight, bias, out_origins, size,
         layer.stride, layer.padding, layer.dilation, groups, relu, backend=backend,
     )  # fmt: skip

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zfkernels.windows import Pair, Sliding, Windows, crop, pair_tensor
+from zfkernels.windows import Pair, Sliding, Windows, crop, per_axis
 
 
 def window_conv2d(
@@ -35,7 +35,7 @@ def window_conv2d(
 
 def first_read(out_origins: Tensor, layer: Sliding) -> Tensor:
     """The first cell, possibly in the padding, that output windows at ``out_origins`` read."""
-    return out_origins * pair_tensor(out_origins, layer.stride) - pair_tensor(out_origins, layer.padding)
+    return out_origins * per_axis(out_origins, layer.stride) - per_axis(out_origins, layer.padding)
 
 
 def convolve(region: Tensor, weight: Tensor, bias: Tensor | None, layer: Sliding, groups: int, relu: bool) -> Tensor:

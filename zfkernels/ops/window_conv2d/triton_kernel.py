@@ -28,6 +28,7 @@ from zfkernels.ops._triton_launch import (
     power_of_two,
     shape_class,
     tensor_products,
+    warpgroup_products,
 )
 from zfkernels.tuning import choose, gpu_name
 from zfkernels.windows import Pair
@@ -130,7 +131,8 @@ def window_conv2d(
             BLOCK_K=tile.block_k, STAGES=tile.stages, num_warps=tile.warps,
         )  # fmt: skip
 
-    tiles = matrix_tiles(ROWS, outputs, power_of_two(in_group, 16, 64), 3, products=tensor_products(values))
+    block_k, stages = (64, 3) if warpgroup_products(values.device) else (32, 4)  # operands in registers: 64 spill
+    tiles = matrix_tiles(ROWS, outputs, power_of_two(in_group, 16, block_k), stages, products=tensor_products(values))
     key = shape_class("window_conv2d", values.dtype, rows, outputs, in_group, weight.shape[2], weight.shape[3])
     convolution(choose(key, tiles, convolution, gpu_name(values.device)))
     return out

@@ -59,7 +59,7 @@ def window_max_pool2d(
     out_origins, size = check.output_windows(
         NAME, windows.origins, windows.size, windows.frame, layer, frame, out_size, out_origins
     )
-    out = torch.ops.zfkernels.window_max_pool2d(
+    out = op(
         windows.values, windows.origins, windows.image, frames, layer.kernel, out_origins, size,
         layer.stride, layer.padding, layer.dilation, backend=backend,
     )  # fmt: skip
