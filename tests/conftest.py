@@ -22,7 +22,9 @@ def _required() -> set[str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     _required()
-    torch.set_num_threads(min(2, torch.get_num_threads()))
+    threads = 1 if hasattr(config, "workerinput") else min(2, torch.get_num_threads())  # pytest-xdist: a core each
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # of the processes that tests start
 
 
 @pytest.fixture(autouse=True)

@@ -157,7 +157,10 @@ def hooked() -> nn.Module:
         (lambda x: x.square().sum((1, 2, 3)).long(), {}),
         (nn.DataParallel(toy("max_pool")), {"target": 3}),
     ],
-    ids=str,
+    ids=[
+        "function", "method", "untraceable", "hooked", "a column", "columns", "a cell", "a cell each", "a row", "a sum",
+        "a number", "sums", "integers", "parallel",
+    ],
 )  # fmt: skip
 def test_other_functions(forward: Any, case: dict[str, Any]) -> None:
     compare(forward, toy_images(2), (2, 9, 13), (1, 7, 13), **case)

@@ -33,7 +33,8 @@
 namespace zfkernels::cpu {
 namespace {
 
-constexpr int64_t kCacheBytes = 3 << 17;  // what the sums of a stretch of a row may take
+constexpr int64_t kCacheBytes = 3 << 17;            // what the sums of a stretch of a row may take
+constexpr int64_t kMostCached = int64_t(16) << 20;  // larger outputs leave the caches before anyone reads them
 
 struct Square {
   int64_t image, out_row, row, out_column, column, position;
@@ -56,7 +57,8 @@ template <class T>
 class OccludedConv2d {
  public:
   OccludedConv2d(const View<const T>& images, const View<const T>& fill, const View<const T>& weight, const T* bias,
-                 const Pair& window, const Pair& out_size, const Sliding& layer, int64_t groups, bool relu, T* out)
+                 const Pair& window, const Pair& out_size, const Sliding& layer, int64_t groups, bool relu, T* out,
+                 bool past_caches)
       : images_(images),
         fill_(fill),
         bias_(bias),
@@ -67,6 +69,7 @@ class OccludedConv2d {
         channels_(weight.size[1]),
         outputs_(weight.size[0]),
         out_(out),
+        past_caches_(past_caches),
         panels_(split_outputs(outputs_, groups, channels_, shape_.lanes, shape_.vectors)),
         panel_size_(layer.kernel[0] * channels_ * shape_.vectors * shape_.lanes),
         packed_(layer.kernel[1] * int64_t(panels_.size()) * panel_size_),
@@ -93,6 +96,7 @@ class OccludedConv2d {
         const int64_t first = columns.first + task % stretches * stretch_;
         worker.run(rows[task / stretches], {first, std::min(first + stretch_, columns.last)});
       }
+      ZFK_BEST(fence_copies)();
     });
   }
 
@@ -246,7 +250,10 @@ class OccludedConv2d {
         const int64_t at = (x - start_) * outputs, count = (end - x) * outputs;
         if (range.empty() || range.first == 0 || range.last == taps) {
           const int64_t part = range.empty() ? 0 : range.first == 0 ? range.last : taps + range.first;
-          std::memcpy(out, &sums_[part * plane_ + at], count * sizeof(T));
+          if (op_.past_caches_)
+            op_.copy_past_caches_(out, &sums_[part * plane_ + at], count);
+          else
+            std::memcpy(out, &sums_[part * plane_ + at], count * sizeof(T));
         } else {
           for (int64_t i = 0; i < count; i += outputs)
             op_.sum_between_(&clean_[at + i], &covered_[at + i], taps, plane_, range.first, range.last, outputs,
@@ -278,6 +285,8 @@ class OccludedConv2d {
   const std::decay_t<decltype(ZFK_BEST(multiply_tile<T>))> multiply_ = ZFK_BEST(multiply_tile<T>);
   const std::decay_t<decltype(ZFK_BEST(sum_columns<T>))> sum_columns_ = ZFK_BEST(sum_columns<T>);
   const std::decay_t<decltype(ZFK_BEST(sum_between<T>))> sum_between_ = ZFK_BEST(sum_between<T>);
+  const std::decay_t<decltype(ZFK_BEST(copy_past_caches<T>))> copy_past_caches_ = ZFK_BEST(copy_past_caches<T>);
+  const bool past_caches_;
   const std::vector<Panel> panels_;
   const int64_t panel_size_;
   const Buffer<T> packed_;        // [kw, panels, kh * C / groups, vectors * lanes]
@@ -308,7 +317,7 @@ Tensor convolve(const Tensor& images, const Tensor& weight, const std::optional<
   const std::optional<Tensor> offsets = bias ? std::optional(torch::stable::contiguous(*bias)) : std::nullopt;
   const Tensor out = empty_channels_last(images, {int64_t(squares.size()), filters.size[0], out_size[0], out_size[1]});
   OccludedConv2d<T>(from, filling, filters, offsets ? offsets->const_data_ptr<T>() : nullptr, window, out_size, layer,
-                    groups, relu, out.mutable_data_ptr<T>())
+                    groups, relu, out.mutable_data_ptr<T>(), out.numel() * int64_t(sizeof(T)) > kMostCached)
       .run(squares);
   return out;
 }

@@ -37,6 +37,31 @@ void sum_columns(const T* clean, const T* covered, int64_t taps, int64_t plane, 
   }
 }
 
+// Copies to memory that is not read again soon, past the caches where the instruction set has stores for that: whole
+// lines need not be fetched only to be overwritten.
+template <class T>
+void copy_past_caches(T* to, const T* from, int64_t count) {
+  int64_t i = 0;
+#if ZFK_VECTOR_BYTES >= 32
+  while (i < count && reinterpret_cast<uintptr_t>(to + i) % ZFK_VECTOR_BYTES != 0) to[i] = from[i], ++i;
+  for (; i + kLanes<T> <= count; i += kLanes<T>) {
+#if ZFK_VECTOR_BYTES == 64
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + i), reinterpret_cast<__m512i>(load(from + i)));
+#else
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(to + i), reinterpret_cast<__m256i>(load(from + i)));
+#endif
+  }
+#endif
+  std::memcpy(to + i, from + i, (count - i) * sizeof(T));
+}
+
+// Before another thread may read what copy_past_caches wrote.
+inline void fence_copies() {
+#if ZFK_VECTOR_BYTES >= 32
+  _mm_sfence();
+#endif
+}
+
 // out = bias + the columns of taps, those in [from, to) covered and the others clean, then the ReLU.
 template <class T>
 void sum_between(const T* clean, const T* covered, int64_t taps, int64_t plane, int64_t from, int64_t to, int64_t count,
