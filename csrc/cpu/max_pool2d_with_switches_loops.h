@@ -3,13 +3,9 @@
 
 namespace zfkernels::cpu::ZFK_ISA {
 
-// A switch for each lane, as wide as T so that one mask selects both.
-template <class T>
-using Codes = Vector<std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>;
-
 // The least byte of each lane, together at the start of a vector of bytes.
 template <class T>
-ZFK_INLINE void store_bytes(uint8_t* to, Codes<T> codes, int64_t count) {
+ZFK_INLINE void store_bytes(uint8_t* to, Integers<T> codes, int64_t count) {
   typedef uint8_t Bytes __attribute__((vector_size(ZFK_VECTOR_BYTES)));
   Bytes bytes;
 #if defined(__clang__)
@@ -32,9 +28,9 @@ ZFK_INLINE void store_bytes(uint8_t* to, Codes<T> codes, int64_t count) {
 template <class T>
 struct Best {
   Vector<T> value, sum;
-  Codes<T> code;
+  Integers<T> code;
 
-  ZFK_INLINE static Best of_none(Codes<T> first_code) {
+  ZFK_INLINE static Best of_none(Integers<T> first_code) {
     Best best;
     best.value = T(-__builtin_inf()) - Vector<T>{};
     best.sum = Vector<T>{};
@@ -49,11 +45,11 @@ struct Best {
     if constexpr (kNumbers) {
       sum += other;
       value = more ? other : value;
-      code = more ? code_of_other - Codes<T>{} : code;
+      code = more ? code_of_other - Integers<T>{} : code;
     } else {
       const auto wins = more | (other != other);
       value = wins ? other : value;
-      code = wins ? code_of_other - Codes<T>{} : code;
+      code = wins ? code_of_other - Integers<T>{} : code;
     }
   }
 
@@ -71,8 +67,9 @@ void pool_row(const T* const* rows, int64_t top, int64_t bottom, const int64_t* 
   typedef int32_t Narrow __attribute__((vector_size(4 * kLanes<T>), aligned(4), may_alias));
   for (int64_t x = 0; x < count; x += kLanes<T>) {
     const auto pooled = [&]<bool kNumbers>(std::bool_constant<kNumbers>) __attribute__((always_inline)) {
-      Best<T> best = Best<T>::of_none(
-          __builtin_convertvector(*reinterpret_cast<const Narrow*>(first_code + x), Codes<T>) + int(top * tap_count));
+      Best<T> best =
+          Best<T>::of_none(__builtin_convertvector(*reinterpret_cast<const Narrow*>(first_code + x), Integers<T>) +
+                           int(top * tap_count));
       for (int64_t ky = top; ky < bottom; ++ky)
         for (int64_t kx = 0; kx < tap_count; ++kx)
           best.template meet<kNumbers>(load(rows[ky] + taps[kx] + x), int(ky * tap_count + kx));
@@ -97,7 +94,7 @@ ZFK_INLINE void pool_channels(const T* from, const Taps& taps, int64_t count, T*
           best[v].template meet<kNumbers>(kWhole ? load(tap + v * kLanes<T>) : load_some(tap, count), code);
       }
   };
-  const Best<T> start = Best<T>::of_none(int(taps.top * taps.columns + taps.left) - Codes<T>{});
+  const Best<T> start = Best<T>::of_none(int(taps.top * taps.columns + taps.left) - Integers<T>{});
   Best<T> best[kVectors];
 #pragma GCC unroll 4
   for (Best<T>& each : best) each = start;
@@ -133,7 +130,7 @@ ZFK_INLINE Vector<T> every_second(Vector<T> a, Vector<T> b) {
     return __builtin_shufflevector(a, b, (2 * kLane + kOdd)...);
   }(std::make_integer_sequence<int, kLanes<T>>());
 #else
-  Codes<T> order;
+  Integers<T> order;
 #pragma GCC unroll 16
   for (int lane = 0; lane < kLanes<T>; ++lane) order[lane] = 2 * lane + kOdd;
   return __builtin_shuffle(a, b, order);

@@ -12,23 +12,12 @@
 #include <utility>
 #include <vector>
 
+#include "cover.h"
 #include "parallel.h"
 #include "sliding.h"
 #include "tensor_view.h"
 
-namespace zfkernels::cpu {
-
-// A window that covers a pixel, and the switch with which it names it.
-template <class T>
-struct Cover {
-  const T* values;
-  const uint8_t* codes;
-  int code;
-};
-
-}  // namespace zfkernels::cpu
-
-#define ZFK_LOOPS "max_unpool2d_with_switches_loops.h"
+#define ZFK_LOOPS "gather_loops.h"
 #include "for_each_isa.h"
 
 namespace zfkernels::cpu {
@@ -49,7 +38,7 @@ std::vector<std::vector<std::pair<int64_t, int64_t>>> covers(const Sliding& laye
 template <class T, bool kSum>
 void unpool_channels_last(const View<const T>& values, const View<const uint8_t>& codes, const Sliding& layer,
                           const View<T>& out) {
-  const auto gather_cell = ZFK_BEST(gather_cell<T, kSum>);
+  const auto gather_cell = ZFK_BEST(gather_cell<T>);
   const auto [images, channels, rows, columns] = out.size;
   const auto down = covers(layer, 0, values.size[2], rows), right = covers(layer, 1, values.size[3], columns);
   for_each_task(images * rows, [&, channels = channels, rows = rows, columns = columns](int64_t task) {
@@ -60,7 +49,7 @@ void unpool_channels_last(const View<const T>& values, const View<const uint8_t>
       for (const auto& [y, ky] : down[row])
         for (const auto& [x, kx] : right[column])
           covering[count++] = {values.at(n, 0, y, x), codes.at(n, 0, y, x), int(ky * layer.kernel[1] + kx)};
-      gather_cell(covering.data(), count, channels, out.at(n, 0, row, column));
+      gather_cell(covering.data(), count, channels, kSum, out.at(n, 0, row, column));
     }
   });
 }

@@ -161,7 +161,7 @@ Scratch<T> scratch_for(const Stage& stage, const Filters<T>& filters, const Pair
             Buffer<T>(0),
             Buffer<int32_t>(cells * stage.channels),
             Buffer<Cell>(cells * blocks),
-            Buffer<ChannelSet>(0)};
+            Buffer<ChannelSet>(span[1])};
   }();
   std::fill_n(scratch.slab.get(), slab, T(0));
   return scratch;

@@ -1,3 +1,5 @@
+#include "gather_loops.h"
+
 namespace zfkernels::cpu::ZFK_ISA {
 
 using namespace deconv;
@@ -60,12 +62,64 @@ void scatter_line(const Stage& stage, const Unit<T>& unit, const Box& box, int64
   put({inside[0].hi, box[0].hi}, box[1], &kZero, 0, 0, 0);
 }
 
+// The rows of `wanted` cells, `count` channels from `channel` on, each cell gathered from the windows that cover it;
+// hands each to row_done(Row), and scratch.nonzero holds the channels of its cells that are to be filtered.
+template <class T, class RowDone>
+void gather(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t channel, int64_t count,
+            const Scratch<T>& scratch, const RowDone& row_done) {
+  const int64_t whole = round_up(count, Stage::kLine);
+  const Range& windows = unit.pooled[1];
+  const int64_t left = windows.lo * stage.pool.stride[1] - stage.pool.padding[1];
+  const Range columns = wanted[1] & Range{left, left + stage.pool.span(1, windows.size())};
+  if (windows.size() == 0 || columns.size() == 0) return;
+  // The windows of an axis that cover a cell, from the first to the last: where they lie and the tap that covers it.
+  struct Covering {
+    int64_t value, code, tap;
+    bool held;  // by the crop
+  };
+  const auto cover = [&](int axis, int64_t cell, std::vector<Covering>& found) {
+    const int64_t at = cell + stage.pool.padding[axis], stride = stage.pool.stride[axis];
+    const Range reach =
+        unit.pooled[axis] & Range{ceil_div(at - stage.pool.extent(axis) + 1, stride), floor_div(at, stride) + 1};
+    for (int64_t window = reach.lo; window < reach.hi; ++window)
+      if ((at - window * stride) % stage.pool.dilation[axis] == 0)
+        found.push_back({(window - unit.crop[axis].lo) * stage.value_stride[1 + axis],
+                         window * stage.switch_stride[1 + axis], (at - window * stride) / stage.pool.dilation[axis],
+                         unit.crop[axis].holds(window)});
+  };
+  std::vector<Covering> down, right;
+  std::vector<int64_t> ends;  // in `right`, of each cell
+  for (int64_t x = columns.lo; x < columns.hi; ++x) {
+    cover(1, x, right);
+    ends.push_back(right.size());
+  }
+  static constexpr T kZeros[Filters<T>::kMostChannels] = {};  // of the cells beside a crop
+  std::vector<Cover<T>> covers(stage.pool.kernel[0] * stage.pool.kernel[1]);
+  for (int64_t y = wanted[0].lo; y < wanted[0].hi; ++y) {
+    down.clear();
+    cover(0, y, down);
+    T* cell = scratch.slab.get();
+    for (int64_t x = 0, first = 0; x < columns.size(); first = ends[x++], cell += whole) {
+      int64_t found = 0;
+      for (const Covering& row : down)
+        for (int64_t k = first; k < ends[x]; ++k)
+          covers[found++] = {row.held && right[k].held ? unit.values + channel + row.value + right[k].value : kZeros,
+                             unit.switches + channel + row.code + right[k].code,
+                             int(row.tap * stage.pool.kernel[1] + right[k].tap)};
+      scratch.nonzero[x] = gather_nonzero(covers.data(), found, count, stage.sum, stage.rectify, cell);
+      for (int64_t c = count; c < whole; ++c) cell[c] = 0;
+    }
+    row_done(Row<T>{y, columns, scratch.slab.get(), whole, Stage::kLine});
+  }
+}
+
 // Unpools `count` channels from `channel` on, and hands each finished row of `wanted` cells to row_done(Row). A few
 // rows of pooled cells at a time are scattered into the slab, for each line of channels two halves: the first
 // [row][column][kLine], all zero before and after; the second for switches that point outside their window, never read.
 template <class T, class RowDone>
 void unpool(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t channel, int64_t count,
             const Scratch<T>& scratch, const RowDone& row_done) {
+  if (stage.gathers()) return gather(stage, unit, wanted, channel, count, scratch, row_done);
   constexpr int64_t kLine = Stage::kLine;
   const Sliding& pool = stage.pool;
   Box pooled;  // the pooling windows that reach a wanted cell
@@ -101,7 +155,7 @@ void unpool(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t 
     for (int64_t r = 0; r < done; ++r) {
       const int64_t y = i * stride + r - pool.padding[0];
       if (wanted[0].holds(y) && columns.size() > 0)
-        row_done(Row<T>{y, columns, scratch.slab.get() + r * pitch + (columns.lo - left) * kLine, line_stride});
+        row_done(Row<T>{y, columns, scratch.slab.get() + r * pitch + (columns.lo - left) * kLine, kLine, line_stride});
     }
     for (int64_t line = 0; line < lines; ++line) {  // rows that later pooling windows reach too move to the top
       T* top = scratch.slab.get() + line * line_stride;
@@ -167,20 +221,21 @@ void add_tap(const Cell* cells, const Cell* end, const T* values, const int32_t*
 template <class T, int kVectors>
 void add_footprints(const Row<T>& row, const ChannelSet* nonzero, const T* filters, int64_t filter_stride, T* to,
                     int64_t step, const int64_t* offsets, const T* masks) {
-  using Bits = Vector<std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>;
+  using Bits = Integers<T>;
   for (int64_t x = 0; x < row.xs.size(); ++x, to += step) {
-    if ((nonzero[x][0] | nonzero[x][1]) == 0) continue;
+    // One loop over both words, so that there is one end to foresee.
+    uint64_t first = nonzero[x][0], second = nonzero[x][1];
+    int64_t left = __builtin_popcountll(first) + __builtin_popcountll(second);
+    if (left == 0) continue;
     Vector<T> sums[kVectors] = {};
-    const T* cell = row.cells + x * Stage::kLine;
-    const T* filter = filters;
-    for (uint64_t channels : nonzero[x]) {
-      for (; channels != 0; channels &= channels - 1) {
-        const int64_t channel = __builtin_ctzll(channels);
-        multiply<T, kVectors>(sums, cell[channel / Stage::kLine * row.line_stride + channel % Stage::kLine],
-                              filter + channel * filter_stride);
-      }
-      cell += 64 / Stage::kLine * row.line_stride;
-      filter += 64 * filter_stride;
+    const T* cell = row.cells + x * row.cell_stride;
+    for (; left != 0; --left) {
+      const uint64_t in_second = first == 0 ? ~uint64_t(0) : 0, word = first | (second & in_second);
+      const int64_t channel = __builtin_ctzll(word) | (in_second & 64);
+      first &= first - 1;
+      second &= second - (in_second & 1);
+      multiply<T, kVectors>(sums, cell[channel / Stage::kLine * row.line_stride + channel % Stage::kLine],
+                            filters + channel * filter_stride);
     }
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v)
@@ -269,11 +324,11 @@ void run_flat_tile(const Stage& stage, const Filters<T>& filters, const Unit<T>*
       const int64_t lines = ceil_div(count, Stage::kLine);
       unpool(stage, unit, reaching(stage, unit, tile.rows), channel, count, scratch, [&](const Row<T>& row) {
         ChannelSet* nonzero = scratch.nonzero.get();
-        for (int64_t x = 0; x < row.xs.size(); ++x) {
+        for (int64_t x = 0; x < row.xs.size() && !stage.gathers(); ++x) {
           nonzero[x] = {};
           for (int64_t line = 0; line < lines; ++line)
             nonzero[x][line / 4] |=
-                uint64_t(nonzero_bits(row.cells + line * row.line_stride + x * Stage::kLine, stage.rectify))
+                uint64_t(nonzero_bits(row.cells + line * row.line_stride + x * row.cell_stride, stage.rectify))
                 << line % 4 * 16;
         }
         const int64_t y = row.y * conv.stride[0] - conv.padding[0] - unit.origin[0] - tile.rows.lo + top;
@@ -314,7 +369,7 @@ void run_blocked_tile(const Stage& stage, const Filters<T>& filters, const Unit<
                   int32_t(row.xs.lo * conv.stride[1] - conv.padding[1] - unit.origin[1]), int32_t(u - tile.units.lo), 0,
                   kept};
         const T* cell = row.cells;
-        for (int64_t x = row.xs.lo; x < row.xs.hi; ++x, cell += Stage::kLine, made.column += conv.stride[1]) {
+        for (int64_t x = row.xs.lo; x < row.xs.hi; ++x, cell += row.cell_stride, made.column += conv.stride[1]) {
           made.count =
               int32_t(nonzero_channels(cell, row.line_stride, lines, stage.rectify, scratch.values.get() + made.first,
                                        scratch.channels.get() + made.first));

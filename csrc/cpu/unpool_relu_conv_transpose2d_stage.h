@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cover.h"
 #include "parallel.h"
 #include "sliding.h"
 
@@ -27,6 +28,9 @@ struct Stage {
   std::array<int64_t, 3> value_stride, switch_stride, out_stride;  // channel, row, column
 
   static constexpr int64_t kLine = 16;  // channels are unpooled in lines of this many
+
+  // Whether channels are neighbours in memory, so that a cell is best gathered from its pooling windows.
+  bool gathers() const { return value_stride[0] == 1 && switch_stride[0] == 1; }
 
   // How many rows of `columns` pooled cells are unpooled at a time: a line of channels stays in the first cache.
   int64_t pooled_rows(int64_t columns, int64_t element_bytes) const {
@@ -79,13 +83,16 @@ struct Filters {
   Range pass(int64_t b) const { return {b * vectors / blocks, (b + 1) * vectors / blocks}; }
 };
 
-// A finished row of unpooled cells: [line of channels][cell][kLine channels].
+// Channels of a block, a bit each.
+using ChannelSet = std::array<uint64_t, 2>;
+
+// A finished row of unpooled cells, in lines of kLine channels.
 template <class T>
 struct Row {
   int64_t y;
   Range xs;
   const T* cells;  // of xs.lo
-  int64_t line_stride;
+  int64_t cell_stride, line_stride;
 };
 
 // A nonempty list of nonzero channels of one unpooled cell: values and channels.
@@ -96,9 +103,6 @@ struct Cell {
   int64_t first;
 };
 
-// Channels of a block, a bit each.
-using ChannelSet = std::array<uint64_t, 2>;
-
 // Memory of one worker, for tiles of one size.
 template <class T>
 struct Scratch {
@@ -106,7 +110,7 @@ struct Scratch {
   Buffer<T> slab, sums, values, masks;  // masks: of flat filters, a lane each
   Buffer<int32_t> channels;
   Buffer<Cell> cells;          // of a blocked tile
-  Buffer<ChannelSet> nonzero;  // of a flat tile: of a row's cells
+  Buffer<ChannelSet> nonzero;  // of a row's cells
 };
 
 }  // namespace zfkernels::cpu::deconv

@@ -27,6 +27,30 @@ ZFK_INLINE void store(T* to, Vector<T> value) {
   *reinterpret_cast<typename VectorOf<T>::unaligned*>(to) = value;
 }
 
+// An integer for each lane, as wide as T.
+template <class T>
+using Integers = Vector<std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>;
+
+// A byte for each lane.
+template <class T>
+ZFK_INLINE Integers<T> load_bytes(const uint8_t* from) {
+#if ZFK_VECTOR_BYTES >= 32  // GCC converts lane by lane
+  uint64_t few = 0;
+  if constexpr (kLanes<T> <= 8) std::memcpy(&few, from, kLanes<T>);
+  const __m128i bytes =
+      kLanes<T> <= 8 ? _mm_cvtsi64_si128(int64_t(few)) : _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+#if ZFK_VECTOR_BYTES == 64
+  return reinterpret_cast<Integers<T>>(sizeof(T) == 4 ? _mm512_maskz_cvtepu8_epi32(0xffff, bytes)
+                                                      : _mm512_maskz_cvtepu8_epi64(0xff, bytes));
+#else
+  return reinterpret_cast<Integers<T>>(sizeof(T) == 4 ? _mm256_cvtepu8_epi32(bytes) : _mm256_cvtepu8_epi64(bytes));
+#endif
+#else
+  typedef uint8_t Bytes __attribute__((vector_size(kLanes<T>), aligned(1), may_alias));
+  return __builtin_convertvector(*reinterpret_cast<const Bytes*>(from), Integers<T>);
+#endif
+}
+
 // Of the sum of some values: was there a NaN (or, which costs its users time only, infinities of both signs)? Cheaper
 // than comparing each value.
 template <class T>
@@ -52,25 +76,31 @@ struct KeptLanes {
 inline constexpr KeptLanes kKeptLanes;
 #endif
 
-// Which of 16 elements are > 0 or NaN if `positive`, else which are not zero: a bit each.
+// Which lanes are > 0 or NaN if `positive`, else which are not zero: a bit each.
+template <class T>
+ZFK_INLINE uint32_t nonzero_lanes(Vector<T> x, bool positive) {
+#if ZFK_VECTOR_BYTES >= 32
+  const auto kept = positive ? ~(x <= 0) : x != 0;
+#endif
+#if ZFK_VECTOR_BYTES == 64
+  if constexpr (sizeof(T) == 4) return _mm512_movepi32_mask(reinterpret_cast<__m512i>(kept));
+  return _mm512_movepi64_mask(reinterpret_cast<__m512i>(kept));
+#elif ZFK_VECTOR_BYTES == 32
+  if constexpr (sizeof(T) == 4) return _mm256_movemask_ps(reinterpret_cast<__m256>(kept));
+  return _mm256_movemask_pd(reinterpret_cast<__m256d>(kept));
+#else
+  uint32_t bits = 0;
+  for (int lane = 0; lane < kLanes<T>; ++lane) bits |= uint32_t(positive ? !(x[lane] <= 0) : x[lane] != 0) << lane;
+  return bits;
+#endif
+}
+
+// The same of 16 elements.
 template <class T>
 ZFK_INLINE uint32_t nonzero_bits(const T* from, bool positive) {
-#if ZFK_VECTOR_BYTES == 64
-  if constexpr (std::is_same_v<T, float>) {
-    const __m512 x = _mm512_loadu_ps(from), zero = _mm512_setzero_ps();
-    return positive ? _mm512_cmp_ps_mask(x, zero, _CMP_NLE_UQ) : _mm512_cmp_ps_mask(x, zero, _CMP_NEQ_UQ);
-  }
-#elif ZFK_VECTOR_BYTES == 32
-  if constexpr (std::is_same_v<T, float>) {
-    const auto bits = [&](const float* half) {
-      const __m256 x = _mm256_loadu_ps(half), zero = _mm256_setzero_ps();
-      return _mm256_movemask_ps(positive ? _mm256_cmp_ps(x, zero, _CMP_NLE_UQ) : _mm256_cmp_ps(x, zero, _CMP_NEQ_UQ));
-    };
-    return uint32_t(bits(from)) | uint32_t(bits(from + 8)) << 8;
-  }
-#endif
   uint32_t bits = 0;
-  for (int32_t i = 0; i < 16; ++i) bits |= uint32_t(positive ? !(from[i] <= 0) : from[i] != 0) << i;
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += kLanes<T>) bits |= nonzero_lanes<T>(load(from + i), positive) << i;
   return bits;
 }
 
@@ -122,8 +152,7 @@ ZFK_INLINE Vector<T> interleave(Vector<T> a, Vector<T> b) {
     return __builtin_shufflevector(a, b, (kFirst + kLane / 2 + kLane % 2 * kLanes<T>)...);
   }(std::make_integer_sequence<int, kLanes<T>>());
 #else
-  using Bits = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
-  Vector<Bits> order;
+  Integers<T> order;
 #pragma GCC unroll 16
   for (int lane = 0; lane < kLanes<T>; ++lane) order[lane] = kFirst + lane / 2 + lane % 2 * kLanes<T>;
   return __builtin_shuffle(a, b, order);
