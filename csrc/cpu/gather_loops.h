@@ -8,10 +8,11 @@ namespace zfkernels::cpu::ZFK_ISA {
 // 0.
 template <class T, bool kSum, int kCount, class Made>
 ZFK_INLINE void gather_channels(const Cover<T>* covers, int64_t count, int64_t channels, T* out, const Made& made) {
-  constexpr int kCodes = kCount == 0 ? 1 : kCount;
-  Integers<T> codes[kCodes];
+  constexpr int kKnown = kCount == 0 ? 1 : kCount;
+  Cover<T> known[kKnown];  // in registers
+  Integers<T> codes[kKnown];
 #pragma GCC unroll 4
-  for (int i = 0; i < kCount; ++i) codes[i] = covers[i].code - Integers<T>{};
+  for (int i = 0; i < kCount; ++i) known[i] = covers[i], codes[i] = covers[i].code - Integers<T>{};
   int64_t c = 0;
   for (; c + kLanes<T> <= channels; c += kLanes<T>) {
     Vector<T> cell{};
@@ -21,7 +22,7 @@ ZFK_INLINE void gather_channels(const Cover<T>* covers, int64_t count, int64_t c
       cell = kSum ? cell + (named ? value : Vector<T>{}) : (named ? value : cell);
     };
 #pragma GCC unroll 4
-    for (int i = 0; i < kCount; ++i) meet(covers[i], codes[i]);
+    for (int i = 0; i < kCount; ++i) meet(known[i], codes[i]);
     if constexpr (kCount == 0)
       for (int64_t i = 0; i < count; ++i) meet(covers[i], covers[i].code - Integers<T>{});
     store(out + c, cell);
@@ -62,13 +63,13 @@ void gather_cell(const Cover<T>* covers, int64_t count, int64_t channels, bool s
 template <class T>
 std::array<uint64_t, 2> gather_nonzero(const Cover<T>* covers, int64_t count, int64_t channels, bool sum, bool positive,
                                        T* out) {
-  std::array<uint64_t, 2> bits{};
+  uint64_t first = 0, second = 0;
   const auto keep = [&](int64_t channel, Vector<T> cell) __attribute__((always_inline)) {
-    bits[channel / 64] |= uint64_t(nonzero_lanes<T>(cell, positive)) << channel % 64;
+    (channel < 64 ? first : second) |= uint64_t(nonzero_lanes<T>(cell, positive)) << channel % 64;
   };
   sum ? gather_covers<T, true>(covers, count, channels, out, keep)
       : gather_covers<T, false>(covers, count, channels, out, keep);
-  return bits;
+  return {first, second};
 }
 
 }  // namespace zfkernels::cpu::ZFK_ISA
