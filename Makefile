@@ -1,6 +1,6 @@
 # One environment serves every target; it is made, and the kernels are built, when something they depend on changes.
 #   make demo    the gallery of the shipped network over natural photos, and an occlusion map, in demo_out/
-#   make test    all tests                        (ARGS="-k pool" is handed to pytest)
+#   make test    all tests, in two processes      (ARGS="-k pool" is handed to pytest, WORKERS=0: in one process)
 #   make lint    ruff, mypy, clang-format
 #   make bench   the benchmarks                   (ARGS="--only alexnet" and so on, see zfkernels bench --help)
 #   make cuda-build  the CUDA kernels for all architectures; a spill or a warning is an error
@@ -13,6 +13,8 @@ PYTHON ?= python3
 EXTRAS ?= dev
 DEMO_OUT ?= demo_out
 ARGS ?=
+WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 BIN := $(abspath $(VENV))/bin
 NATIVE := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh)
@@ -45,8 +47,8 @@ demo: install
 
 # Triton decides at its import whether it interprets or compiles: two processes. ARGS may pick no test of one of them.
 test: install
-	$(BIN)/python -m pytest $(ARGS)
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/interpreted $(ARGS) || [ $$? -eq 5 ]
+	$(PYTEST) $(ARGS)
+	TRITON_INTERPRET=1 $(PYTEST) tests/interpreted $(ARGS) || [ $$? -eq 5 ]
 
 lint: install
 	$(BIN)/ruff check .
@@ -67,7 +69,7 @@ sanitize: install
 	    $(BIN)/python setup.py -q build --build-base $(SANITIZED)/work --build-lib $(SANITIZED)/lib
 	cd $(SANITIZED)/lib && $(SANITIZER) $(BIN)/python -c 'import zfkernels.ops._library as l; print(l.build_info())' \
 	    | grep sanitizer=address
-	cd $(SANITIZED)/lib && $(SANITIZER) $(BIN)/python -m pytest -p no:cacheprovider $(ARGS) $(CURDIR)/tests/ops
+	cd $(SANITIZED)/lib && $(SANITIZER) $(PYTEST) -p no:cacheprovider $(ARGS) $(CURDIR)/tests/ops
 
 INSPECT = $(BIN)/zfkernels inspect --check benchmarks/gpu_budgets.json $(ARGS)
 inspect: install

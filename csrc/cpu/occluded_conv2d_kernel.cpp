@@ -7,7 +7,7 @@
 // What positions share is computed once. A row of outputs and the rows of taps that a square covers fix, for each
 // output and column of taps, two partial sums over ky and c: `clean`, and `covered` as if the square had no sides. An
 // output of any square of that row is a first, middle or last part of the covered columns and the clean rest; prefix
-// sums over the kernel's columns hold all first and last parts (square_loops: sum_columns), so that an output is one
+// sums over the kernel's columns hold all first and last parts (sum_columns), so that an output is one
 // copied vector. Outputs deep inside the square and squares on other rows that cover all taps come out of the same
 // sums.
 //

@@ -1,0 +1,167 @@
+// Unpooling, row by row: the first half of the loops of unpool_relu_conv_transpose2d_kernel.cpp; see for_each_isa.h.
+#include "gather_loops.h"
+
+namespace zfkernels::cpu::ZFK_ISA {
+
+using namespace deconv;
+
+// Adds (or puts) pooled values to where their switches point: place[switch] from the corner of their pooling window.
+template <class T, bool kSum>
+void scatter(const std::array<int64_t, 3>& size, const T* values, const std::array<int64_t, 3>& value_stride,
+             const uint8_t* switches, const std::array<int64_t, 3>& switch_stride, T* corners,
+             const std::array<int64_t, 3>& corner_stride, const int32_t* place) {
+  const int64_t value_step = value_stride[2], switch_step = switch_stride[2], corner_step = corner_stride[2];
+  for (int64_t i = 0; i < size[0]; ++i)
+    for (int64_t j = 0; j < size[1]; ++j) {
+      const T* value = values + i * value_stride[0] + j * value_stride[1];
+      const uint8_t* code = switches + i * switch_stride[0] + j * switch_stride[1];
+      T* corner = corners + i * corner_stride[0] + j * corner_stride[1];
+      for (int64_t k = 0; k < size[2]; ++k, value += value_step, code += switch_step, corner += corner_step) {
+        if constexpr (kSum)
+          corner[place[*code]] += *value;
+        else
+          corner[place[*code]] = *value;
+      }
+    }
+}
+
+// Scatters one line of channels of the pooled cells `box`; cells outside the crop are zeros.
+template <class T>
+void scatter_line(const Stage& stage, const Unit<T>& unit, const Box& box, int64_t channel, int64_t count, T* corners,
+                  int64_t pitch, const int32_t* place) {
+  const auto& vs = stage.value_stride;
+  const auto& ss = stage.switch_stride;
+  const int64_t down = stage.pool.stride[0] * pitch, right = stage.pool.stride[1] * Stage::kLine;
+  const auto put = [&](Range is, Range js, const T* values, int64_t by_channel, int64_t by_row, int64_t by_column) {
+    if (is.size() == 0 || js.size() == 0) return;
+    const uint8_t* switches = unit.switches + channel * ss[0] + is.lo * ss[1] + js.lo * ss[2];
+    T* to = corners + (is.lo - box[0].lo) * down + (js.lo - box[1].lo) * right;
+    const auto scatter = stage.sum ? &ZFK_ISA::scatter<T, true> : &ZFK_ISA::scatter<T, false>;
+    if (vs[0] == 1)  // innermost what lies together; rows outermost, so that the cells of one stay in the first cache
+      scatter({is.size(), js.size(), count}, values, {by_row, by_column, by_channel}, switches, {ss[1], ss[2], ss[0]},
+              to, {down, right, 1}, place);
+    else
+      scatter({is.size(), count, js.size()}, values, {by_row, by_channel, by_column}, switches, {ss[1], ss[0], ss[2]},
+              to, {down, 1, right}, place);
+  };
+  static constexpr T kZero = 0;
+  const Box inside{box[0] & unit.crop[0], box[1] & unit.crop[1]};
+  if (inside[0].size() == 0 || inside[1].size() == 0) return put(box[0], box[1], &kZero, 0, 0, 0);
+  // The order of pooling windows decides which one wins: with zeros beside the crop, one row after the other.
+  const bool all_rows = inside[1].size() == box[1].size();
+  put({box[0].lo, inside[0].lo}, box[1], &kZero, 0, 0, 0);
+  for (int64_t i = inside[0].lo; i < inside[0].hi; i = all_rows ? inside[0].hi : i + 1) {
+    const Range rows{i, all_rows ? inside[0].hi : i + 1};
+    put(rows, {box[1].lo, inside[1].lo}, &kZero, 0, 0, 0);
+    put(rows, inside[1],
+        unit.values + channel * vs[0] + (i - unit.crop[0].lo) * vs[1] + (inside[1].lo - unit.crop[1].lo) * vs[2], vs[0],
+        vs[1], vs[2]);
+    put(rows, {inside[1].hi, box[1].hi}, &kZero, 0, 0, 0);
+  }
+  put({inside[0].hi, box[0].hi}, box[1], &kZero, 0, 0, 0);
+}
+
+// The rows of `wanted` cells, `count` channels from `channel` on, each cell gathered from the windows that cover it;
+// hands each to row_done(Row), and scratch.nonzero holds the channels of its cells that are to be filtered.
+template <class T, class RowDone>
+void gather(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t channel, int64_t count,
+            const Scratch<T>& scratch, const RowDone& row_done) {
+  const int64_t whole = round_up(count, Stage::kLine);
+  const Range& windows = unit.pooled[1];
+  const int64_t left = windows.lo * stage.pool.stride[1] - stage.pool.padding[1];
+  const Range columns = wanted[1] & Range{left, left + stage.pool.span(1, windows.size())};
+  if (windows.size() == 0 || columns.size() == 0) return;
+  // The windows of an axis that cover a cell, from the first to the last: where they lie and the tap that covers it.
+  struct Covering {
+    int64_t value, code, tap;
+    bool held;  // by the crop
+  };
+  const auto cover = [&](int axis, int64_t cell, std::vector<Covering>& found) {
+    const int64_t at = cell + stage.pool.padding[axis], stride = stage.pool.stride[axis];
+    const Range reach =
+        unit.pooled[axis] & Range{ceil_div(at - stage.pool.extent(axis) + 1, stride), floor_div(at, stride) + 1};
+    for (int64_t window = reach.lo; window < reach.hi; ++window)
+      if ((at - window * stride) % stage.pool.dilation[axis] == 0)
+        found.push_back({(window - unit.crop[axis].lo) * stage.value_stride[1 + axis],
+                         window * stage.switch_stride[1 + axis], (at - window * stride) / stage.pool.dilation[axis],
+                         unit.crop[axis].holds(window)});
+  };
+  std::vector<Covering> down, right;
+  std::vector<int64_t> ends;  // in `right`, of each cell
+  for (int64_t x = columns.lo; x < columns.hi; ++x) {
+    cover(1, x, right);
+    ends.push_back(right.size());
+  }
+  static constexpr T kZeros[Filters<T>::kMostChannels] = {};  // of the cells beside a crop
+  std::vector<Cover<T>> covers(stage.pool.kernel[0] * stage.pool.kernel[1]);
+  for (int64_t y = wanted[0].lo; y < wanted[0].hi; ++y) {
+    down.clear();
+    cover(0, y, down);
+    T* cell = scratch.slab.get();
+    for (int64_t x = 0, first = 0; x < columns.size(); first = ends[x++], cell += whole) {
+      int64_t found = 0;
+      for (const Covering& row : down)
+        for (int64_t k = first; k < ends[x]; ++k)
+          covers[found++] = {row.held && right[k].held ? unit.values + channel + row.value + right[k].value : kZeros,
+                             unit.switches + channel + row.code + right[k].code,
+                             int(row.tap * stage.pool.kernel[1] + right[k].tap)};
+      scratch.nonzero[x] = gather_nonzero(covers.data(), found, count, stage.sum, stage.rectify, cell);
+      for (int64_t c = count; c < whole; ++c) cell[c] = 0;
+    }
+    row_done(Row<T>{y, columns, scratch.slab.get(), whole, Stage::kLine});
+  }
+}
+
+// Unpools `count` channels from `channel` on, and hands each finished row of `wanted` cells to row_done(Row). A few
+// rows of pooled cells at a time are scattered into the slab, for each line of channels two halves: the first
+// [row][column][kLine], all zero before and after; the second for switches that point outside their window, never read.
+template <class T, class RowDone>
+void unpool(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t channel, int64_t count,
+            const Scratch<T>& scratch, const RowDone& row_done) {
+  if (stage.gathers()) return gather(stage, unit, wanted, channel, count, scratch, row_done);
+  constexpr int64_t kLine = Stage::kLine;
+  const Sliding& pool = stage.pool;
+  Box pooled;  // the pooling windows that reach a wanted cell
+  for (int axis : {0, 1}) {
+    const Range padded{wanted[axis].lo + pool.padding[axis], wanted[axis].hi + pool.padding[axis]};
+    pooled[axis] = unit.pooled[axis] & Range{ceil_div(padded.lo - pool.extent(axis) + 1, pool.stride[axis]),
+                                             floor_div(padded.hi - 1, pool.stride[axis]) + 1};
+    if (pooled[axis].size() == 0 || wanted[axis].size() == 0) return;
+  }
+  const int64_t stride = pool.stride[0], pitch = pool.span(1, pooled[1].size()) * kLine;
+  const int64_t most = stage.pooled_rows(pooled[1].size(), sizeof(T));
+  const int64_t step = most < pooled[0].size() ? most : pooled[0].size();
+  const int64_t lines = ceil_div(count, kLine), line_stride = 2 * scratch.half;
+  const int64_t left = pooled[1].lo * pool.stride[1] - pool.padding[1];  // unpooled column of the slab's first
+  const Range columns = wanted[1] & Range{left, left + pitch / kLine};
+
+  int32_t place[256];
+  for (int32_t& p : place) p = int32_t(scratch.half);
+  for (int64_t ky = 0, code = 0; ky < pool.kernel[0]; ++ky)
+    for (int64_t kx = 0; kx < pool.kernel[1]; ++kx, ++code)
+      place[code] = int32_t(ky * pool.dilation[0] * pitch + kx * pool.dilation[1] * kLine);
+
+  for (int64_t i = pooled[0].lo; i < pooled[0].hi; i += step) {
+    const Range is = pooled[0] & Range{i, i + step};
+    for (int64_t line = 0; line < lines; ++line) {
+      const int64_t rest = count - line * kLine;
+      scatter_line(stage, unit, {is, pooled[1]}, channel + line * kLine, rest < kLine ? rest : kLine,
+                   scratch.slab.get() + line * line_stride, pitch, place);
+    }
+    const bool last = is.hi == pooled[0].hi;
+    const int64_t written = pool.span(0, is.size());
+    const int64_t done = last || is.size() * stride > written ? written : is.size() * stride;
+    for (int64_t r = 0; r < done; ++r) {
+      const int64_t y = i * stride + r - pool.padding[0];
+      if (wanted[0].holds(y) && columns.size() > 0)
+        row_done(Row<T>{y, columns, scratch.slab.get() + r * pitch + (columns.lo - left) * kLine, kLine, line_stride});
+    }
+    for (int64_t line = 0; line < lines; ++line) {  // rows that later pooling windows reach too move to the top
+      T* top = scratch.slab.get() + line * line_stride;
+      std::memmove(top, top + done * pitch, (written - done) * pitch * sizeof(T));
+      std::memset(top + (written - done) * pitch, 0, done * pitch * sizeof(T));
+    }
+  }
+}
+
+}  // namespace zfkernels::cpu::ZFK_ISA
