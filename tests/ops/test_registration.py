@@ -10,10 +10,13 @@ from comparing import assert_bits_equal, call
 from samples import SAMPLES, Sample
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 from variants import flat_arguments, samples, skip_unless_possible, variants
 
 from zfkernels import ops
+from zfkernels.ops import _library
 from zfkernels.windows import Windows
 
 # What can be differentiated, and samples that meet each branch of the formulas.
@@ -135,3 +138,41 @@ def test_windows_of_the_transposed_convolution_refuse_a_gradient_in_words(argume
     pytree.tree_map_only(Tensor, lambda t: t.requires_grad_() if t.is_floating_point() else t, arguments[argument])
     with pytest.raises(RuntimeError, match=f"^{op}: windows have no gradient; expected values a tensor of full maps"):
         getattr(ops, op)(**arguments).values.sum().backward()
+
+
+class Seen(TorchDispatchMode):
+    """The names of the package's ops that the dispatcher is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names += [func.name()] if func.namespace == "zfkernels" else []
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_dispatcher_is_left_out_only_where_it_has_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    op = _library.registered()["max_pool2d_with_switches"]
+    direct: list[str] = []
+
+    def route(*args: Any, backend: str | None = None) -> Any:
+        direct.append(op.name)
+        return type(op).route(op, *args, backend=backend)
+
+    monkeypatch.setattr(op, "route", route)  # the dispatcher holds the method itself
+    maps = torch.randn(2, 3, 4, 4)
+    expected = ops.max_pool2d_with_switches(maps, 2)
+    with torch.no_grad():
+        assert_bits_equal(ops.max_pool2d_with_switches(torch.nn.Parameter(maps), 2), expected)
+    assert len(direct) == 2
+
+    values, _ = ops.max_pool2d_with_switches(maps.clone().requires_grad_(), 2)
+    assert values.requires_grad
+    with Seen() as seen:
+        assert_bits_equal(ops.max_pool2d_with_switches(maps, 2), expected)
+    assert seen.names == ["zfkernels::max_pool2d_with_switches"]
+    graph = make_fx(lambda x: ops.max_pool2d_with_switches(x, 2))(maps).graph
+    assert registered(op.name) in [node.target for node in graph.nodes]
+    assert ops.max_pool2d_with_switches(maps.to("meta"), 2)[0].is_meta
+    assert len(direct) == 2
