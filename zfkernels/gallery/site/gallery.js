@@ -255,7 +255,8 @@ at("unit").addEventListener("close", () => {
   state.map = null;
   state.rank = 0;
   toAddress();
-  document.querySelector(`#map-${channel} button`)?.focus();
+  // The event comes a little later: whoever went on to the search in between stays there.
+  if (!document.activeElement.matches("input, select")) document.querySelector(`#map-${channel} button`)?.focus();
 });
 
 // ---- pointer
