@@ -5,7 +5,7 @@
 #   make bench   the benchmarks                   (ARGS="--only alexnet" and so on, see zfkernels bench --help)
 #   make cuda-build  the CUDA kernels for all architectures; a spill or a warning is an error
 #   make emulate  the CUDA kernels on the CPU again, checked for bounds, races and traffic
-#   make inspect the Triton kernels compiled for all GPUs against the recorded budgets  (takes tens of minutes)
+#   make inspect the Triton kernels compiled for all GPUs against the recorded budgets  (minutes, more the first time)
 #   make sanitize  the tests of the C++ kernels under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make clean   removes what was built; make distclean removes the environment too
 VENV ?= .venv
@@ -75,6 +75,7 @@ INSPECT = $(BIN)/zfkernels inspect --check benchmarks/gpu_budgets.json $(ARGS)
 inspect: install
 	$(INSPECT)
 	$(INSPECT) --arch sm_90 --dtype bfloat16 --dtype float32
+	$(INSPECT) --arch sm_80 --dtype float32 --family cuda
 	$(INSPECT) --arch sm_75 --family triton
 	$(INSPECT) --arch gfx942 --only window --only vgg16.3
 
