@@ -252,5 +252,7 @@ def _empty_as_zero(lo: Tensor, hi: Tensor) -> Boxes:
 
 
 def per_axis(like: Tensor, pair: Pair) -> Tensor | int:
-    """``pair`` as what broadcasts against origins [P, 2]: a tensor, or a number where both are the same."""
-    return pair[0] if pair[0] == pair[1] else torch.tensor(pair, dtype=like.dtype, device=like.device)
+    """``pair`` as what broadcasts against origins [P, 2]: a tensor, or a number where both are known to be the same."""
+    if type(pair[0]) is int and type(pair[1]) is int and pair[0] == pair[1]:  # symbolic ones must not become a guard
+        return pair[0]
+    return torch.tensor(pair, dtype=like.dtype, device=like.device)

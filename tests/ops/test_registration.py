@@ -9,7 +9,7 @@ import torch
 from comparing import assert_bits_equal, call
 from samples import SAMPLES, Sample
 from torch import Tensor
-from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -175,4 +175,27 @@ def test_the_dispatcher_is_left_out_only_where_it_has_nothing_to_do(monkeypatch:
     graph = make_fx(lambda x: ops.max_pool2d_with_switches(x, 2))(maps).graph
     assert registered(op.name) in [node.target for node in graph.nodes]
     assert ops.max_pool2d_with_switches(maps.to("meta"), 2)[0].is_meta
+    negative = torch.complex(torch.zeros_like(maps), -maps).conj().imag
+    assert negative.is_neg()
+    assert_bits_equal(ops.max_pool2d_with_switches(negative, 2), expected)
+    with forward_ad.dual_level():
+        ops.max_pool2d_with_switches(maps, 2)
     assert len(direct) == 2
+
+
+def test_a_module_is_exported_with_sizes_that_are_not_known() -> None:
+    class First(torch.nn.Module):
+        def forward(self, images: Tensor, weight: Tensor, positions: Tensor) -> Tensor:
+            image = torch.zeros(len(positions), dtype=torch.int64)
+            fill = images.new_zeros(3)
+            return ops.occluded_conv2d(
+                images, weight, None, positions, window=3, fill=fill, image=image, padding=1
+            ).values
+
+    height, width = (torch.export.Dim(name, min=8, max=64) for name in ("height", "width"))
+    given = (torch.randn(1, 3, 16, 16), torch.randn(4, 3, 3, 3), torch.tensor([[2, 3], [9, 9]], dtype=torch.int32))
+    shapes = {"images": {2: height, 3: width}, "weight": None, "positions": None}
+    exported = torch.export.export(First(), given, dynamic_shapes=shapes).module()
+    for size in ((16, 16), (20, 24)):
+        images = torch.randn(1, 3, *size)
+        assert_bits_equal([exported(images, *given[1:])], [First()(images, *given[1:])])

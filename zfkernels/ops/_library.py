@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 LIBRARY = torch.library.Library("zfkernels", "DEF")
 BACKENDS = ("reference", "cpp", "triton", "cuda")
@@ -32,7 +33,10 @@ _HOW_TO_BUILD = {
     "_C_cuda": "`make cuda-build` or pip install with ZFKERNELS_BUILD_CUDA=1 builds it, pip install alone where torch "
     "sees a GPU",
 }
-_NO_KEYS = torch._C._dispatch_tls_local_include_set().raw_repr()
+_USUAL_KEYS = (
+    torch._C.DispatchKeySet(torch._C.DispatchKey.BackendSelect).raw_repr()
+    | torch._C.DispatchKeySet(torch._C.DispatchKey.ADInplaceOrView).raw_repr()
+)  # that every thread includes where nothing was asked for
 _requested: ContextVar[str | None] = ContextVar("zfkernels_backend", default=None)
 _ops: dict[str, Op] = {}
 
@@ -266,16 +270,21 @@ def _takes(devices: set[str], dtypes: Sequence[torch.dtype], refuses: Callable[.
 
 
 def _only_a_kernel_runs(args: Sequence[Any]) -> bool:
-    """Whether the dispatcher has nothing to do but call the router: no gradient, mode, transform, trace or subclass."""
-    if torch.compiler.is_compiling() or torch._C._is_torch_function_mode_enabled():
+    """Whether the dispatcher has nothing to do but call the router.
+
+    Not with a gradient or a tangent to find, a mode, transform, trace or subclass, or a sign that is kept as a bit.
+    """
+    if torch.compiler.is_compiling() or torch._C._is_torch_function_mode_enabled() or forward_ad._current_level >= 0:
         return False
-    if torch._C._dispatch_tls_local_include_set().raw_repr() & ~_NO_KEYS:
+    if torch._C._dispatch_tls_local_include_set().raw_repr() & ~_USUAL_KEYS:
         return False
     recording = torch.is_grad_enabled()
     for arg in args:
         if isinstance(arg, Tensor):
             plain = type(arg) is Tensor or type(arg) is torch.nn.Parameter
             if not (plain and (arg.is_cpu or arg.is_cuda)) or (recording and arg.requires_grad):
+                return False
+            if arg.is_neg() or arg._is_zerotensor():
                 return False
     return True
 
