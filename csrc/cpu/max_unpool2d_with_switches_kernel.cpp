@@ -27,11 +27,9 @@ namespace {
 std::vector<std::vector<std::pair<int64_t, int64_t>>> covers(const Sliding& layer, int axis, int64_t windows,
                                                              int64_t cells) {
   std::vector<std::vector<std::pair<int64_t, int64_t>>> found(cells);
-  for (int64_t window = 0; window < windows; ++window)
-    for (int64_t tap = 0; tap < layer.kernel[axis]; ++tap) {
-      const int64_t cell = window * layer.stride[axis] - layer.padding[axis] + tap * layer.dilation[axis];
-      if (cell >= 0 && cell < cells) found[cell].emplace_back(window, tap);
-    }
+  for (int64_t cell = 0; cell < cells; ++cell)
+    for_covering(layer, axis, cell, 0, windows,
+                 [&](int64_t window, int64_t tap) { found[cell].emplace_back(window, tap); });
   return found;
 }
 

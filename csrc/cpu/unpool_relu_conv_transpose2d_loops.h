@@ -162,7 +162,7 @@ void run_flat_tile(const Stage& stage, const Filters<T>& filters, const Unit<T>*
       const int64_t lines = ceil_div(count, Stage::kLine);
       unpool(stage, unit, reaching(stage, unit, tile.rows), channel, count, scratch, [&](const Row<T>& row) {
         ChannelSet* nonzero = scratch.nonzero.get();
-        for (int64_t x = 0; x < row.xs.size() && !stage.gathers(); ++x) {
+        for (int64_t x = 0; x < row.xs.size() && !stage.gathers(); ++x) {  // gathered rows come with theirs
           nonzero[x] = {};
           for (int64_t line = 0; line < lines; ++line)
             nonzero[x][line / 4] |=

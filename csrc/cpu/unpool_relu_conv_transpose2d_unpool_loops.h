@@ -77,14 +77,10 @@ void gather(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t 
     bool held;  // by the crop
   };
   const auto cover = [&](int axis, int64_t cell, std::vector<Covering>& found) {
-    const int64_t at = cell + stage.pool.padding[axis], stride = stage.pool.stride[axis];
-    const Range reach =
-        unit.pooled[axis] & Range{ceil_div(at - stage.pool.extent(axis) + 1, stride), floor_div(at, stride) + 1};
-    for (int64_t window = reach.lo; window < reach.hi; ++window)
-      if ((at - window * stride) % stage.pool.dilation[axis] == 0)
-        found.push_back({(window - unit.crop[axis].lo) * stage.value_stride[1 + axis],
-                         window * stage.switch_stride[1 + axis], (at - window * stride) / stage.pool.dilation[axis],
-                         unit.crop[axis].holds(window)});
+    for_covering(stage.pool, axis, cell, unit.pooled[axis].lo, unit.pooled[axis].hi, [&](int64_t window, int64_t tap) {
+      found.push_back({(window - unit.crop[axis].lo) * stage.value_stride[1 + axis],
+                       window * stage.switch_stride[1 + axis], tap, unit.crop[axis].holds(window)});
+    });
   };
   std::vector<Covering> down, right;
   std::vector<int64_t> ends;  // in `right`, of each cell
