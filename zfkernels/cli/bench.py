@@ -25,6 +25,8 @@ def bench(only: str | None, out: Path, record: Path | None) -> None:
     from zfkernels._extras import require
 
     require("pytest_benchmark", "bench")
+    import pytest
+
     suite = Path(zfkernels.__file__).parent.parent / "benchmarks"
     if not suite.is_dir():
         raise FileNotFoundError(f"bench: expected the folder benchmarks of a source checkout, got none at {suite}")
@@ -32,7 +34,10 @@ def bench(only: str | None, out: Path, record: Path | None) -> None:
     results = out / "benchmark.json"
     selection = ["-k", only] if only else []
     run = [sys.executable, "-m", "pytest", str(suite), "-q", "--benchmark-json", str(results), *selection]
-    if subprocess.run(run).returncode != 0:
+    code = subprocess.run(run).returncode
+    if code == pytest.ExitCode.NO_TESTS_COLLECTED:
+        raise ValueError(f"bench: expected --only to pick a benchmark, got {only!r}")
+    if code != 0:
         raise RuntimeError("bench: expected all benchmarks to pass their checks, got failures (above)")
     report = [sys.executable, str(suite / "report.py"), str(results), "--out", str(out)]
     if record is not None:
