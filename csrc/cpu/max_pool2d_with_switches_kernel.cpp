@@ -1,9 +1,9 @@
 // max_pool2d_with_switches: each maximum and, in one byte, its place in its pooling window.
 //
 // Bound by memory: the input is read once, 5 bytes are written for each float of output (F.max_pool2d: 12). Channels
-// last: a vector is one output, channels side by side. Contiguous: a vector is neighbouring outputs of one map; the
-// rows that a block of outputs needs are first dealt out by their column modulo the stride, with -inf around them, so
-// that the taps of neighbouring outputs lie side by side.
+// last: a vector is one output, channels side by side, and the cells of the next output are fetched ahead. Contiguous:
+// a vector is neighbouring outputs of one map; the rows that a block of outputs needs are first dealt out by their
+// column modulo the stride, with -inf around them, so that the taps of neighbouring outputs lie side by side.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -23,6 +23,7 @@ struct Taps {
   int64_t down, right;             // from a row to the next, from a column to the next
   int64_t top, bottom, left, end;  // rows and columns of taps
   int64_t columns;                 // of the kernel
+  int64_t next, fresh;             // to the next output's taps; the first column of these that is new
 };
 
 }  // namespace zfkernels::cpu
@@ -33,6 +34,7 @@ struct Taps {
 namespace zfkernels::cpu {
 namespace {
 
+constexpr int64_t kThreadTasks = 4;  // neighbouring rows share cells: few tasks, but enough for threads to end together
 constexpr int64_t kBlockBytes = int64_t(1) << 15;  // of the rows that a block of outputs needs
 
 // Taps [first, last) of a window that starts at `start` lie inside an axis of `size` cells.
@@ -46,20 +48,30 @@ void pool_channels_last(const View<const T>& input, const Sliding& layer, const 
                         const View<uint8_t>& codes) {
   const auto pool_cell = ZFK_BEST(pool_cell<T>);
   const auto [images, channels, rows, columns] = values.size;
-  for_each_task(images * rows, [&, channels = channels, rows = rows, columns = columns](int64_t task) {
-    const int64_t n = task / rows, y = task % rows, start = y * layer.stride[0] - layer.padding[0];
-    const auto [top, bottom] = inside(start, layer.kernel[0], layer.dilation[0], input.size[2]);
-    for (int64_t x = 0; x < columns; ++x) {
-      const int64_t column = x * layer.stride[1] - layer.padding[1];
-      const auto [left, end] = inside(column, layer.kernel[1], layer.dilation[1], input.size[3]);
-      const Taps taps{layer.dilation[0] * input.stride[2],
-                      layer.dilation[1] * input.stride[3],
-                      top,
-                      bottom,
-                      left,
-                      end,
-                      layer.kernel[1]};
-      pool_cell(input.at(n, 0, start, column), taps, channels, values.at(n, 0, y, x), codes.at(n, 0, y, x));
+  const int64_t right = layer.stride[1] * input.stride[3], down = layer.stride[0] * input.stride[2];
+  const bool share = layer.stride[1] % layer.dilation[1] == 0;
+  const int64_t shared = share ? std::max<int64_t>(0, layer.kernel[1] - layer.stride[1] / layer.dilation[1]) : 0;
+  const int64_t task_rows = std::max<int64_t>(1, images * rows / (kThreadTasks * torch::stable::get_num_threads()));
+  for_each_task(ceil_div(images * rows, task_rows), [&, images = images, channels = channels, rows = rows,
+                                                     columns = columns](int64_t task) {
+    for (int64_t row = task * task_rows; row < std::min((task + 1) * task_rows, images * rows); ++row) {
+      const int64_t n = row / rows, y = row % rows, start = y * layer.stride[0] - layer.padding[0];
+      const auto [top, bottom] = inside(start, layer.kernel[0], layer.dilation[0], input.size[2]);
+      for (int64_t x = 0; x < columns; ++x) {
+        const int64_t column = x * layer.stride[1] - layer.padding[1];
+        const auto [left, end] = inside(column, layer.kernel[1], layer.dilation[1], input.size[3]);
+        const bool ends = x + 1 == columns;  // the row, and the next starts anew
+        const Taps taps{layer.dilation[0] * input.stride[2],
+                        layer.dilation[1] * input.stride[3],
+                        top,
+                        bottom,
+                        left,
+                        end,
+                        layer.kernel[1],
+                        ends ? down - x * right : right,
+                        ends ? 0 : shared};
+        pool_cell(input.at(n, 0, start, column), taps, channels, values.at(n, 0, y, x), codes.at(n, 0, y, x));
+      }
     }
   });
 }

@@ -94,6 +94,12 @@ ZFK_INLINE void pool_channels(const T* from, const Taps& taps, int64_t count, T*
           best[v].template meet<kNumbers>(kWhole ? load(tap + v * kLanes<T>) : load_some(tap, count), code);
       }
   };
+  // The processor does not foresee so many short runs of memory.
+  for (int64_t ky = taps.top; ky < taps.bottom; ++ky)
+    for (int64_t kx = taps.fresh; kx < taps.columns; ++kx)
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; v += std::max<int>(1, 64 / sizeof(Vector<T>)))
+        __builtin_prefetch(from + ky * taps.down + kx * taps.right + taps.next + v * kLanes<T>);
   const Best<T> start = Best<T>::of_none(int(taps.top * taps.columns + taps.left) - Integers<T>{});
   Best<T> best[kVectors];
 #pragma GCC unroll 4

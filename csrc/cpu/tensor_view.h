@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #endif
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -68,11 +69,19 @@ inline void prefer_huge_pages(void* data, int64_t bytes) {
 #endif
 }
 
-inline Tensor empty(const Tensor& like, std::array<int64_t, 4> size, bool channels_last,
-                    torch::headeronly::ScalarType dtype) {
-  const auto format =
-      channels_last ? torch::headeronly::MemoryFormat::ChannelsLast : torch::headeronly::MemoryFormat::Contiguous;
-  const Tensor tensor = torch::stable::empty(size, dtype, std::nullopt, like.device(), std::nullopt, format);
+// Not by way of the dispatcher, whose walk costs as much as pooling a small map.
+inline Tensor empty(std::array<int64_t, 4> size, bool channels_last, torch::headeronly::ScalarType dtype) {
+  std::array<int64_t, 4> stride{};
+  int64_t step = 1;
+  for (int i : channels_last ? std::array{1, 3, 2, 0} : std::array{3, 2, 1, 0}) {
+    stride[i] = step;
+    step *= std::max<int64_t>(size[i], 1);
+  }
+  AtenTensorHandle handle = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+      4, size.data(), stride.data(), torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)),
+      aoti_torch_device_type_cpu(), 0, &handle));
+  const Tensor tensor(handle);
   prefer_huge_pages(tensor.data_ptr(), tensor.numel() * tensor.element_size());
   return tensor;
 }
@@ -80,10 +89,10 @@ inline Tensor empty(const Tensor& like, std::array<int64_t, 4> size, bool channe
 // As `empty_like_format` and `empty_channels_last` of zfkernels/ops/_checks.py.
 inline Tensor empty_like_format(const Tensor& like, std::array<int64_t, 4> size,
                                 std::optional<torch::headeronly::ScalarType> dtype = std::nullopt) {
-  return empty(like, size, !like.is_contiguous() && is_channels_last(like), dtype.value_or(like.scalar_type()));
+  return empty(size, !like.is_contiguous() && is_channels_last(like), dtype.value_or(like.scalar_type()));
 }
 inline Tensor empty_channels_last(const Tensor& like, std::array<int64_t, 4> size) {
-  return empty(like, size, true, like.scalar_type());
+  return empty(size, true, like.scalar_type());
 }
 
 }  // namespace zfkernels::cpu

@@ -30,7 +30,6 @@ INPUT = torch.arange(16.0).reshape(1, 1, 4, 4)
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the variants of the pooling and the unpooling that ran; both have a reference only."""
     names: list[str] = []
-    monkeypatch.delenv("ZFKERNELS_BACKEND", raising=False)
     for op in (POOL, UNPOOL):
         monkeypatch.setattr(registered()[op], "variants", {})
         plant(names, monkeypatch, op, "reference")
@@ -68,21 +67,31 @@ def test_the_fastest_that_can_run_is_chosen(ran: list[str], monkeypatch: pytest.
     assert ran == ["reference", "reference", "cpp", "reference", "reference"]
 
 
-def test_argument_goes_before_context_before_environment(ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_argument_goes_before_context(ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("cpp", "triton", "cuda"):
         plant(ran, monkeypatch, POOL, name)
-    monkeypatch.setenv("ZFKERNELS_BACKEND", "triton")
-    max_pool2d_with_switches(INPUT, 2)
     with use_backend("cuda"):
         max_pool2d_with_switches(INPUT, 2)
         max_pool2d_with_switches(INPUT, 2, backend="reference")
         with use_backend("cpp"):
             max_pool2d_with_switches(INPUT, 2)
         max_pool2d_with_switches(INPUT, 2)
-    max_pool2d_with_switches(INPUT, 2, backend="cpp")
-    monkeypatch.setenv("ZFKERNELS_BACKEND", "")
+    max_pool2d_with_switches(INPUT, 2, backend="triton")
     max_pool2d_with_switches(INPUT, 2)
-    assert ran == ["triton", "cuda", "reference", "cpp", "cuda", "cpp", "cpp"]
+    assert ran == ["cuda", "reference", "cpp", "cuda", "triton", "cpp"]
+
+
+@pytest.mark.parametrize("wanted", ["cpu", ""])
+def test_context_goes_before_environment(wanted: str) -> None:
+    code = f"""import torch
+from zfkernels.ops import {POOL}, use_backend
+with use_backend("reference"):
+    {POOL}(torch.ones(1, 1, 4, 4), 2)
+{POOL}(torch.ones(1, 1, 4, 4), 2)"""
+    environment = os.environ | {"ZFKERNELS_BACKEND": wanted}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    said = f"{POOL}: backend 'cpu' cannot run: it has no such variant"
+    assert (result.returncode != 0) == (said in result.stderr) == bool(wanted)
 
 
 def test_context_ends_with_an_error_and_belongs_to_its_thread(ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,8 +132,6 @@ def test_what_was_asked_for_never_falls_back(ran: list[str], monkeypatch: pytest
     assert refusal(backend="fast") == f"{POOL}: backend 'fast' cannot run: it has no such variant{end}"
     with use_backend("triton"):
         assert refusal() == f"{POOL}: backend 'triton' cannot run: it has no such variant{end}"
-    monkeypatch.setenv("ZFKERNELS_BACKEND", "cpu")
-    assert refusal() == f"{POOL}: backend 'cpu' cannot run: it has no such variant{end}"
     assert ran == []
 
 

@@ -94,6 +94,15 @@ def test_bad_arguments(changes: dict[str, Any], error: type, message: str) -> No
     assert_refused(max_pool2d_with_switches, BASE | changes, error, message)
 
 
+@pytest.mark.parametrize("kernel_size", [True, 1.0, (True, 1), (1.0, 1), [1.0, 1]])
+def test_what_was_found_right_before_excuses_nothing(kernel_size: Any) -> None:
+    """1, True and 1.0 are equal and have one hash."""
+    for right in (1, (1, 1), [1, 1]):
+        max_pool2d_with_switches(BASE["input"], right)
+    with pytest.raises(TypeError, match=f"^{OP}: expected kernel_size an int or a pair of ints, got "):
+        max_pool2d_with_switches(BASE["input"], kernel_size)
+
+
 @pytest.mark.parametrize(("function", "name", "dtype"), [(switches_to_indices, "switches", torch.uint8),
                                                          (indices_to_switches, "indices", torch.int64)])  # fmt: skip
 def test_bad_arguments_of_the_conversions(function: Any, name: str, dtype: torch.dtype) -> None:

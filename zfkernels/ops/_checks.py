@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache, wraps
 from typing import Any
 
 import torch
@@ -11,6 +12,27 @@ from torch import Tensor
 from zfkernels.windows import Pair, Sliding, Windows, boxes, outputs_touched, place
 
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def remembered(check: Callable[..., Any]) -> Callable[..., Any]:
+    """``check``, whose answers for the same sizes and ints are kept: most calls are of a layer that was seen before.
+
+    Kept by value and type, so that True is not taken for 1; a tuple hides the types of what it holds and is checked
+    anew, and so is everything while a graph is traced.
+    """
+    known = lru_cache(maxsize=1024, typed=True)(check)
+
+    @wraps(check)
+    def answer(*args: Any) -> Any:
+        if not torch.compiler.is_compiling() and tuple not in map(type, args):
+            try:
+                return known(*args)
+            except TypeError as error:
+                if "unhashable" not in str(error):  # as lists and symbolic sizes are
+                    raise
+        return check(*args)
+
+    return answer
 
 
 def pair(op: str, argument: str, value: Any, *, minimum: int) -> Pair:
@@ -38,12 +60,11 @@ def tensor(op: str, argument: str, value: Any, shape: str, dtypes: Sequence[torc
     if value.dtype not in dtypes:
         names = ", ".join(str(d).removeprefix("torch.") for d in dtypes)
         raise TypeError(f"{op}: expected {argument} of dtype {names}, got {value.dtype}")
-    if value.dim() != shape.count(",") + 1:
-        raise ValueError(f"{op}: expected {argument} of shape {shape}, got {tuple(value.shape)}")
-    if 0 in value.shape[1:]:
-        raise ValueError(
-            f"{op}: expected {argument} {shape} with nothing but the first empty, got {tuple(value.shape)}"
-        )
+    size = value.shape
+    if len(size) != shape.count(",") + 1:
+        raise ValueError(f"{op}: expected {argument} of shape {shape}, got {tuple(size)}")
+    if 0 in size[1:]:
+        raise ValueError(f"{op}: expected {argument} {shape} with nothing but the first empty, got {tuple(size)}")
     return value
 
 

@@ -33,11 +33,9 @@ _HOW_TO_BUILD = {
     "_C_cuda": "`make cuda-build` or pip install with ZFKERNELS_BUILD_CUDA=1 builds it, pip install alone where torch "
     "sees a GPU",
 }
-_USUAL_KEYS = (
-    torch._C.DispatchKeySet(torch._C.DispatchKey.BackendSelect).raw_repr()
-    | torch._C.DispatchKeySet(torch._C.DispatchKey.ADInplaceOrView).raw_repr()
-)  # that every thread includes where nothing was asked for
-_requested: ContextVar[str | None] = ContextVar("zfkernels_backend", default=None)
+_requested: ContextVar[str | None] = ContextVar(
+    "zfkernels_backend", default=os.environ.get("ZFKERNELS_BACKEND") or None
+)
 _ops: dict[str, Op] = {}
 
 
@@ -118,11 +116,12 @@ class Op:
 
     def route(self, *args: Any, backend: str | None = None) -> Any:
         """Runs the variant asked for by argument, context manager or environment, else the first that can."""
-        backend = backend or _requested.get() or os.environ.get("ZFKERNELS_BACKEND") or None
+        backend = backend or _requested.get()
         if backend is None:
-            for name in self.preference.get(_device_of(args), ("reference",)):
-                if self.why_not(name, args) is None:
-                    return self.variants[name].load()(*args)
+            for name in self.preference.get(_device_of(args[0]), ("reference",)):
+                variant = self.variants.get(name)
+                if variant is not None and not variant.missing() and not variant.refuses(*args):
+                    return variant.load()(*args)
         reason = self.why_not(backend or "reference", args)
         if reason is not None:
             usable = [name for name in self.variants if self.why_not(name, args) is None]
@@ -165,8 +164,9 @@ def no_gradient(op: str) -> Callable[..., Any]:
 def use_backend(name: str) -> Iterator[None]:
     """All ops called inside run this variant, or raise :class:`BackendError` where they cannot.
 
-    The environment variable ``ZFKERNELS_BACKEND`` does the same for a whole process; an op's own ``backend=``
-    argument goes before both, for its forward pass. Backward passes follow the setting in force when they run.
+    The environment variable ``ZFKERNELS_BACKEND``, read when the package is imported, does the same for a whole
+    process; an op's own ``backend=`` argument goes before both, for its forward pass. Backward passes follow the
+    setting in force when they run.
 
     Args:
         name: ``"reference"``, ``"cpp"``, ``"triton"`` or ``"cuda"``.
@@ -259,14 +259,23 @@ def _triton_missing() -> str | None:
 def _takes(devices: set[str], dtypes: Sequence[torch.dtype], refuses: Callable[..., str | None] | None) -> Any:
     def check(*args: Any) -> str | None:
         for arg in args:
-            if isinstance(arg, Tensor):
-                if arg.device.type not in devices:
-                    return f"it runs on {sorted(devices)}, the tensors are on {arg.device.type}"
-                if arg.is_floating_point() and arg.dtype not in dtypes:
-                    return f"it takes {[str(d).removeprefix('torch.') for d in dtypes]}, got {arg.dtype}"
+            if type(arg) not in _PLAIN_TYPES and isinstance(arg, Tensor):
+                device = _device_of(arg)
+                if device not in devices:
+                    return f"it runs on {sorted(devices)}, the tensors are on {device}"
+                dtype = arg.dtype
+                if dtype not in dtypes and dtype.is_floating_point:
+                    return f"it takes {[str(d).removeprefix('torch.') for d in dtypes]}, got {dtype}"
         return refuses(*args) if refuses is not None else None
 
     return check
+
+
+_PLAIN_TYPES = frozenset({int, bool, str, tuple, list, torch.Size, type(None)})  # of an op's arguments but tensors
+_USUAL_KEYS = (
+    torch._C.DispatchKeySet(torch._C.DispatchKey.BackendSelect).raw_repr()
+    | torch._C.DispatchKeySet(torch._C.DispatchKey.ADInplaceOrView).raw_repr()
+)  # that every thread includes where nothing was asked for
 
 
 def _only_a_kernel_runs(args: Sequence[Any]) -> bool:
@@ -280,17 +289,18 @@ def _only_a_kernel_runs(args: Sequence[Any]) -> bool:
         return False
     recording = torch.is_grad_enabled()
     for arg in args:
-        if isinstance(arg, Tensor):
-            plain = type(arg) is Tensor or type(arg) is torch.nn.Parameter
-            if not (plain and (arg.is_cpu or arg.is_cuda)) or (recording and arg.requires_grad):
+        kind = type(arg)
+        if kind is Tensor or kind is torch.nn.Parameter:
+            if not (arg.is_cpu or arg.is_cuda) or arg.is_neg() or arg._is_zerotensor():
                 return False
-            if arg.is_neg() or arg._is_zerotensor():
+            if recording and arg.requires_grad:
                 return False
+        elif kind not in _PLAIN_TYPES:
+            return False
     return True
 
 
-def _device_of(args: Sequence[Any]) -> str:
-    for arg in args:
-        if isinstance(arg, Tensor):
-            return arg.device.type
-    raise TypeError("expected a tensor among the arguments, got none")
+def _device_of(tensor: Tensor) -> str:
+    if tensor.is_cpu:  # at a tenth of the price of naming the device
+        return "cpu"
+    return tensor.device.type

@@ -74,10 +74,16 @@ def max_pool2d_with_switches(
         BackendError: ``backend`` cannot run here.
     """
     check.tensor(NAME, "input", input, "[N, C, H, W]")
+    layer = _layer(input.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    return op(input, layer.kernel, layer.stride, layer.padding, layer.dilation, ceil_mode, backend=backend)
+
+
+@check.remembered
+def _layer(shape: torch.Size, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any) -> Sliding:
     layer = pooling(NAME, kernel_size, stride, padding, dilation)
     check.flag(NAME, "ceil_mode", ceil_mode)
-    check.layer_output(NAME, "input", layer, (input.shape[2], input.shape[3]), ceil_mode)
-    return op(input, layer.kernel, layer.stride, layer.padding, layer.dilation, ceil_mode, backend=backend)
+    check.layer_output(NAME, "input", layer, (shape[2], shape[3]), ceil_mode)
+    return layer
 
 
 def switches_to_indices(

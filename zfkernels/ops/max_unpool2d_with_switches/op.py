@@ -59,16 +59,31 @@ def max_unpool2d_with_switches(
         BackendError: ``backend`` cannot run here.
     """
     check.tensor(NAME, "values", values, "[N, C, Hp, Wp]")
-    layer = pooling(NAME, kernel_size, stride, padding, dilation)
-    size = check.pair(NAME, "output_size", output_size, minimum=1)
-    check.choice(NAME, "overlap", overlap, OVERLAP)
     check.tensor(NAME, "switches", switches, "[N, C, Hp, Wp]", (torch.uint8,))
     check.same(NAME, "switches", switches, "values", values, dtype=False)
-    check.equal(NAME, "switches' shape", tuple(switches.shape), tuple(values.shape))
-    check_unpooled_size(NAME, "output_size", size, (values.shape[2], values.shape[3]), layer)
+    layer, size = _layer(values.shape, switches.shape, kernel_size, stride, padding, dilation, output_size, overlap)
     return op(
         values, switches, layer.kernel, layer.stride, layer.padding, layer.dilation, size, overlap, backend=backend
     )
+
+
+@check.remembered
+def _layer(
+    shape: torch.Size,
+    switches_shape: torch.Size,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    output_size: Any,
+    overlap: Any,
+) -> tuple[Sliding, Pair]:
+    layer = pooling(NAME, kernel_size, stride, padding, dilation)
+    size = check.pair(NAME, "output_size", output_size, minimum=1)
+    check.choice(NAME, "overlap", overlap, OVERLAP)
+    check.equal(NAME, "switches' shape", tuple(switches_shape), tuple(shape))
+    check_unpooled_size(NAME, "output_size", size, (shape[2], shape[3]), layer)
+    return layer, size
 
 
 def _fake(values: Tensor, switches: Tensor, *args: Any) -> Tensor:
