@@ -103,6 +103,10 @@ void write_out(const T* sums, const Pair& sums_stride, int64_t channels, T* out,
   for (int64_t y = 0; y < rows; ++y) {
     const T* from = sums + y * sums_stride[0];
     T* to = out + y * out_stride[1];
+    if (out_stride[0] == 1 && out_stride[2] == channels && sums_stride[1] == channels) {  // pixels side by side in both
+      std::memcpy(to, from, columns * channels * sizeof(T));
+      continue;
+    }
     if (out_stride[0] == 1) {
       for (int64_t x = 0; x < columns; ++x)
         std::memcpy(to + x * out_stride[2], from + x * sums_stride[1], channels * sizeof(T));

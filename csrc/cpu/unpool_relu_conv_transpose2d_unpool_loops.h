@@ -61,6 +61,29 @@ void scatter_line(const Stage& stage, const Unit<T>& unit, const Box& box, int64
   put({inside[0].hi, box[0].hi}, box[1], &kZero, 0, 0, 0);
 }
 
+// What a row or column of pooling windows that covers a cell adds to the place of its values and switches, and to the
+// switch that names the cell.
+struct Covering {
+  int64_t value, code;
+  int tap;
+  bool held;  // by the crop
+};
+
+// The windows of a row in some columns, from where those of row and column 0 lie.
+template <class T>
+Cover<T>* append_covers(const Cover<T>& corner, const Covering& row, const Covering* first, const Covering* end,
+                        Cover<T>* covers) {
+  static constexpr T kZeros[Filters<T>::kMostChannels] = {};  // of the cells beside a crop
+  const T* const values = corner.values + row.value;
+  const uint8_t* const codes = corner.codes + row.code;
+  for (const Covering* column = first; column != end; ++column, ++covers) {
+    covers->values = row.held && column->held ? values + column->value : kZeros;
+    covers->codes = codes + column->code;
+    covers->code = row.tap + column->tap;
+  }
+  return covers;
+}
+
 // The rows of `wanted` cells, `count` channels from `channel` on, each cell gathered from the windows that cover it;
 // hands each to row_done(Row), and scratch.nonzero holds the channels of its cells that are to be filtered.
 template <class T, class RowDone>
@@ -71,15 +94,11 @@ void gather(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t 
   const int64_t left = windows.lo * stage.pool.stride[1] - stage.pool.padding[1];
   const Range columns = wanted[1] & Range{left, left + stage.pool.span(1, windows.size())};
   if (windows.size() == 0 || columns.size() == 0) return;
-  // The windows of an axis that cover a cell, from the first to the last: where they lie and the tap that covers it.
-  struct Covering {
-    int64_t value, code, tap;
-    bool held;  // by the crop
-  };
   const auto cover = [&](int axis, int64_t cell, std::vector<Covering>& found) {
     for_covering(stage.pool, axis, cell, unit.pooled[axis].lo, unit.pooled[axis].hi, [&](int64_t window, int64_t tap) {
       found.push_back({(window - unit.crop[axis].lo) * stage.value_stride[1 + axis],
-                       window * stage.switch_stride[1 + axis], tap, unit.crop[axis].holds(window)});
+                       window * stage.switch_stride[1 + axis], int(axis == 0 ? tap * stage.pool.kernel[1] : tap),
+                       unit.crop[axis].holds(window)});
     });
   };
   std::vector<Covering> down, right;
@@ -88,20 +107,17 @@ void gather(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t 
     cover(1, x, right);
     ends.push_back(right.size());
   }
-  static constexpr T kZeros[Filters<T>::kMostChannels] = {};  // of the cells beside a crop
+  const Cover<T> corner{unit.values + channel, unit.switches + channel, 0};
   std::vector<Cover<T>> covers(stage.pool.kernel[0] * stage.pool.kernel[1]);
   for (int64_t y = wanted[0].lo; y < wanted[0].hi; ++y) {
     down.clear();
     cover(0, y, down);
     T* cell = scratch.slab.get();
     for (int64_t x = 0, first = 0; x < columns.size(); first = ends[x++], cell += whole) {
-      int64_t found = 0;
+      Cover<T>* found = covers.data();
       for (const Covering& row : down)
-        for (int64_t k = first; k < ends[x]; ++k)
-          covers[found++] = {row.held && right[k].held ? unit.values + channel + row.value + right[k].value : kZeros,
-                             unit.switches + channel + row.code + right[k].code,
-                             int(row.tap * stage.pool.kernel[1] + right[k].tap)};
-      scratch.nonzero[x] = gather_nonzero(covers.data(), found, count, stage.sum, stage.rectify, cell);
+        found = append_covers(corner, row, right.data() + first, right.data() + ends[x], found);
+      scratch.nonzero[x] = gather_nonzero(covers.data(), found - covers.data(), count, stage.sum, stage.rectify, cell);
       for (int64_t c = count; c < whole; ++c) cell[c] = 0;
     }
     row_done(Row<T>{y, columns, scratch.slab.get(), whole, Stage::kLine});
