@@ -16,7 +16,8 @@ from typing import Any
 from machine import copy_gbs, description, gemm_gflops
 
 Contender = Callable[[Any], Any]
-LEAST_SECONDS = 2e-3  # of a round
+LEAST_SECONDS, MOST_CALLS = 2e-3, 50  # of a round
+SHORT_SECONDS = 1.0  # a first call of less is tried again, to see how short it is
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ def run_race(
     """Checks all contenders against the first on one input, then times them in turn, with a new input every round.
 
     Where the fastest takes less than LEAST_SECONDS, a round is the mean of so many calls of each in a row that it takes
-    as long: a single short call is timed together with the code and data that the contender before it drove out of the
-    caches.
+    as long (MOST_CALLS at most): a single short call is timed together with the code and data that the contender before
+    it drove out of the caches.
 
     Args:
         contenders: by name; each takes the input and returns a result.
@@ -77,11 +78,11 @@ def run_race(
     for name, contender in contenders.items():
         start = time.perf_counter()
         result = contender(first)
-        short = time.perf_counter() - start < 20 * LEAST_SECONDS
+        short = time.perf_counter() - start < SHORT_SECONDS
         expected = result if expected is None else expected
         check(name, result, expected)
         fastest = min(fastest, _seconds(contender, first)) if short else fastest
-    calls = math.ceil(LEAST_SECONDS / fastest)
+    calls = min(MOST_CALLS, math.ceil(LEAST_SECONDS / fastest))
     del first, expected, result
     times: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)

@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/MemoryFormat.h>
 #include <torch/headeronly/util/Exception.h>
+#include <torch/headeronly/util/shim_utils.h>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -78,7 +79,7 @@ inline Tensor empty(std::array<int64_t, 4> size, bool channels_last, torch::head
     step *= std::max<int64_t>(size[i], 1);
   }
   AtenTensorHandle handle = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
       4, size.data(), stride.data(), torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)),
       aoti_torch_device_type_cpu(), 0, &handle));
   const Tensor tensor(handle);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -94,10 +94,15 @@ def test_bad_arguments(changes: dict[str, Any], error: type, message: str) -> No
     assert_refused(max_pool2d_with_switches, BASE | changes, error, message)
 
 
-@pytest.mark.parametrize("kernel_size", [True, 1.0, (True, 1), (1.0, 1), [1.0, 1]])
+class Pair(NamedTuple):
+    rows: Any
+    columns: Any
+
+
+@pytest.mark.parametrize("kernel_size", [True, 1.0, (True, 1), (1.0, 1), [1.0, 1], Pair(1.0, 1), Pair(1, True)])
 def test_what_was_found_right_before_excuses_nothing(kernel_size: Any) -> None:
     """1, True and 1.0 are equal and have one hash."""
-    for right in (1, (1, 1), [1, 1]):
+    for right in (1, (1, 1), [1, 1], Pair(1, 1)):
         max_pool2d_with_switches(BASE["input"], right)
     with pytest.raises(TypeError, match=f"^{OP}: expected kernel_size an int or a pair of ints, got "):
         max_pool2d_with_switches(BASE["input"], kernel_size)

@@ -11,24 +11,25 @@ from torch import Tensor
 
 from zfkernels.windows import Pair, Sliding, Windows, boxes, outputs_touched, place
 
+_TOLD_APART = frozenset({torch.Size, int, bool, str, type(None)})  # by their hash, equality and own type
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def remembered(check: Callable[..., Any]) -> Callable[..., Any]:
     """``check``, whose answers for the same sizes and ints are kept: most calls are of a layer that was seen before.
 
-    Kept by value and type, so that True is not taken for 1; a tuple hides the types of what it holds and is checked
-    anew, and so is everything while a graph is traced.
+    Kept by value and type, so that True is not taken for 1. Other sequences than sizes may hide the types of what they
+    hold, or change, and are checked anew, and so is everything while a graph is traced.
     """
     known = lru_cache(maxsize=1024, typed=True)(check)
 
     @wraps(check)
     def answer(*args: Any) -> Any:
-        if not torch.compiler.is_compiling() and tuple not in map(type, args):
+        if not torch.compiler.is_compiling() and _TOLD_APART.issuperset(map(type, args)):
             try:
                 return known(*args)
             except TypeError as error:
-                if "unhashable" not in str(error):  # as lists and symbolic sizes are
+                if "unhashable" not in str(error):  # as symbolic sizes are
                     raise
         return check(*args)
 
