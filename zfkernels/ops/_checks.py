@@ -25,13 +25,13 @@ def remembered(check: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(check)
     def answer(*args: Any) -> Any:
-        if not torch.compiler.is_compiling() and _TOLD_APART.issuperset(map(type, args)):
-            try:
-                return known(*args)
-            except TypeError as error:
-                if "unhashable" not in str(error):  # as symbolic sizes are
-                    raise
-        return check(*args)
+        if torch.compiler.is_compiling() or not _TOLD_APART.issuperset(map(type, args)):
+            return check(*args)
+        try:
+            hash(args)
+        except TypeError:  # a size has a symbol in it
+            return check(*args)
+        return known(*args)
 
     return answer
 

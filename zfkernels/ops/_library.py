@@ -119,9 +119,8 @@ class Op:
         backend = backend or _requested.get()
         if backend is None:
             for name in self.preference.get(_device_of(args[0]), ("reference",)):
-                variant = self.variants.get(name)
-                if variant is not None and not variant.missing() and not variant.refuses(*args):
-                    return variant.load()(*args)
+                if self.why_not(name, args) is None:
+                    return self.variants[name].load()(*args)
         reason = self.why_not(backend or "reference", args)
         if reason is not None:
             usable = [name for name in self.variants if self.why_not(name, args) is None]
