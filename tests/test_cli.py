@@ -235,3 +235,4 @@ def test_a_benchmark_that_there_is_none_of_is_named(tmp_path: Path) -> None:
     result = run("bench", "--only", "nosuchthing", "--out", tmp_path / "out")
     assert result.exit_code == 1
     assert "expected --only to pick a benchmark, got 'nosuchthing'" in result.output
+    assert not (tmp_path / "out").exists()

@@ -30,12 +30,15 @@ def bench(only: str | None, out: Path, record: Path | None) -> None:
     suite = Path(zfkernels.__file__).parent.parent / "benchmarks"
     if not suite.is_dir():
         raise FileNotFoundError(f"bench: expected the folder benchmarks of a source checkout, got none at {suite}")
+    new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     results = out / "benchmark.json"
     selection = ["-k", only] if only else []
     run = [sys.executable, "-m", "pytest", str(suite), "-q", "--benchmark-json", str(results), *selection]
     code = subprocess.run(run).returncode
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
+        if new:
+            out.rmdir()
         raise ValueError(f"bench: expected --only to pick a benchmark, got {only!r}")
     if code != 0:
         raise RuntimeError("bench: expected all benchmarks to pass their checks, got failures (above)")
