@@ -258,6 +258,22 @@ SAMPLES: dict[str, list[Sample]] = {
                                 "pool": OVERLAPPING}),
         ("blocks of channels, groups", {"size": (21, 22), "kernel": (5, 5), "channels": (300, 6), "groups": 2}),
         *(
+            (f"neighbouring channels, {name}", {"size": (14, 13), "channels": (37, 3), **STRIDED, **options}, pattern,
+             "channels_last")
+            for name, options, pattern in (
+                ("disjoint", {"pool": (2, None, 0, 1, False)}, "normal"),
+                ("disjoint with padding", {"pool": (2, None, 1, 1, True)}, "normal"),
+                ("three by two", {"pool": ((3, 2), 2, (1, 0), 1, False), "channels": (33, 3)}, "normal"),
+                ("two by three", {"pool": ((2, 3), 2, (0, 1), 1, True), "rectify": False}, "normal"),
+                ("dense rows", {"pool": (3, (1, 2), 1, 1, False)}, "normal"),
+                ("many outputs", {"pool": (3, 2, 1, 1, True), "channels": (37, 35)}, "normal"),
+                ("NaN and infinity", {"pool": (3, 2, 1, 1, True)}, "nonfinite"),
+                ("any switches", {"pool": (3, 2, 1, 1, True)}, "junk"),
+                ("windows", {"pool": (3, 2, 1, 1, True), "window": (3, 2), "out": "somewhere"}, "normal"),
+                ("disjoint windows", {"pool": (2, None, 0, 1, False), "window": (2, 3)}, "normal"),
+            )
+        ),
+        *(
             (f"windows, {name}", {"size": (19, 18), "window": (2, 3), "pool": (3, 2, 0, 1, True), **STRIDED, **options})
             for name, options in {
                 "default": {},

@@ -93,6 +93,7 @@ struct Row {
   Range xs;
   const T* cells;  // of xs.lo
   int64_t cell_stride, line_stride;
+  const ChannelSet* nonzero;  // of each cell the channels to be filtered; null: not known yet
 };
 
 // A nonempty list of nonzero channels of one unpooled cell: values and channels.

@@ -1,5 +1,5 @@
 // Unpooling, row by row: the first half of the loops of unpool_relu_conv_transpose2d_kernel.cpp; see for_each_isa.h.
-#include "gather_loops.h"
+#include "unpool_relu_conv_transpose2d_pair_loops.h"
 
 namespace zfkernels::cpu::ZFK_ISA {
 
@@ -109,9 +109,20 @@ void gather(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t 
   }
   const Cover<T> corner{unit.values + channel, unit.switches + channel, 0};
   std::vector<Cover<T>> covers(stage.pool.kernel[0] * stage.pool.kernel[1]);
+  const GatherPairs<T>* const pairs = pairs_of<T>(stage);
   for (int64_t y = wanted[0].lo; y < wanted[0].hi; ++y) {
     down.clear();
     cover(0, y, down);
+    if (pairs && (down.size() == 1 || down.size() == 2)) {
+      for (size_t row = 0; row < down.size(); ++row)
+        covers[row] = {corner.values + down[row].value + (windows.lo - unit.crop[1].lo) * stage.value_stride[2],
+                       corner.codes + down[row].code + windows.lo * stage.switch_stride[2], down[row].tap};
+      pairs[down.size() - 1](stage, covers.data(), windows.size(), count, scratch.slab.get(), scratch.nonzero.get());
+      const int64_t unread = columns.lo - left;
+      row_done(
+          Row<T>{y, columns, scratch.slab.get() + unread * whole, whole, Stage::kLine, scratch.nonzero.get() + unread});
+      continue;
+    }
     T* cell = scratch.slab.get();
     for (int64_t x = 0, first = 0; x < columns.size(); first = ends[x++], cell += whole) {
       Cover<T>* found = covers.data();
@@ -120,7 +131,7 @@ void gather(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t 
       scratch.nonzero[x] = gather_nonzero(covers.data(), found - covers.data(), count, stage.sum, stage.rectify, cell);
       for (int64_t c = count; c < whole; ++c) cell[c] = 0;
     }
-    row_done(Row<T>{y, columns, scratch.slab.get(), whole, Stage::kLine});
+    row_done(Row<T>{y, columns, scratch.slab.get(), whole, Stage::kLine, scratch.nonzero.get()});
   }
 }
 
@@ -166,7 +177,8 @@ void unpool(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t 
     for (int64_t r = 0; r < done; ++r) {
       const int64_t y = i * stride + r - pool.padding[0];
       if (wanted[0].holds(y) && columns.size() > 0)
-        row_done(Row<T>{y, columns, scratch.slab.get() + r * pitch + (columns.lo - left) * kLine, kLine, line_stride});
+        row_done(Row<T>{y, columns, scratch.slab.get() + r * pitch + (columns.lo - left) * kLine, kLine, line_stride,
+                        nullptr});
     }
     for (int64_t line = 0; line < lines; ++line) {  // rows that later pooling windows reach too move to the top
       T* top = scratch.slab.get() + line * line_stride;
