@@ -6,6 +6,7 @@
 #include <string>
 
 #include "cpu/isa.h"
+#include "cpu/python_call.h"
 
 #define ZFK_STRINGIZE_(x) #x
 #define ZFK_STRINGIZE(x) ZFK_STRINGIZE_(x)
@@ -65,4 +66,14 @@ STABLE_TORCH_LIBRARY(zfkernels_C, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CompositeExplicitAutograd, m) {
   m.impl("build_info", TORCH_BOX(&zfkernels::build_info));
+}
+
+// The module zfkernels._C: importing it registers the above. Its functions are the kernels themselves, none where torch
+// is too old for that.
+extern "C" PyMODINIT_FUNC PyInit__C() {
+  static std::vector<PyMethodDef> methods = zfkernels::cpu::python_methods();
+  methods.push_back({nullptr, nullptr, 0, nullptr});
+  static PyModuleDef module{
+      PyModuleDef_HEAD_INIT, "_C", nullptr, -1, methods.data(), nullptr, nullptr, nullptr, nullptr};
+  return PyModule_Create(&module);
 }

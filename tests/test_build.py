@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
@@ -179,7 +180,8 @@ def test_cpu_kernels_compile_for_aarch64(source: Path, require: Callable[[str, o
     include = Path(torch.__file__).parent / "include"
     command = [
         str(compiler), "-fsyntax-only", "-fvisibility=hidden", "-Wall", "-Werror", "-std=c++20",
-        "-DTORCH_TARGET_VERSION=0x020a000000000000",
+        "-DTORCH_TARGET_VERSION=0x020a000000000000", "-DPy_LIMITED_API=0x030A0000",
+        "-isystem", sysconfig.get_paths()["include"],
         "-isystem", str(include), "-isystem", str(include / "torch" / "csrc" / "api" / "include"), str(source),
     ]  # fmt: skip
     result = subprocess.run(command, capture_output=True, text=True)

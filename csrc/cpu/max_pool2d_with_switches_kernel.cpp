@@ -4,8 +4,6 @@
 // last: a vector is one output, channels side by side, and the cells of the next output are fetched ahead. Contiguous:
 // a vector is neighbouring outputs of one map; the rows that a block of outputs needs are first dealt out by their
 // column modulo the stride, with -inf around them, so that the taps of neighbouring outputs lie side by side.
-#include <torch/csrc/stable/library.h>
-
 #include <algorithm>
 #include <limits>
 #include <tuple>
@@ -13,6 +11,7 @@
 #include <vector>
 
 #include "parallel.h"
+#include "python_call.h"
 #include "sliding.h"
 #include "tensor_view.h"
 
@@ -148,6 +147,4 @@ std::tuple<Tensor, Tensor> max_pool2d_with_switches(const Tensor& input, Ints ke
 }  // namespace
 }  // namespace zfkernels::cpu
 
-STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CPU, m) {
-  m.impl("max_pool2d_with_switches", TORCH_BOX(&zfkernels::cpu::max_pool2d_with_switches));
-}
+ZFK_CPU_KERNEL(max_pool2d_with_switches);

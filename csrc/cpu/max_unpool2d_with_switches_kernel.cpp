@@ -3,8 +3,6 @@
 // Bound by memory. Channels last: each pixel is gathered from the windows that cover it and written once. Else each map
 // is cleared and its values scattered while it is in the cache. Both take the pooling windows in row-major order, which
 // settles the order of sums and which window is the last.
-#include <torch/csrc/stable/library.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -14,6 +12,7 @@
 
 #include "cover.h"
 #include "parallel.h"
+#include "python_call.h"
 #include "sliding.h"
 #include "tensor_view.h"
 
@@ -131,6 +130,4 @@ Tensor max_unpool2d_with_switches(const Tensor& values, const Tensor& switches, 
 }  // namespace
 }  // namespace zfkernels::cpu
 
-STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CPU, m) {
-  m.impl("max_unpool2d_with_switches", TORCH_BOX(&zfkernels::cpu::max_unpool2d_with_switches));
-}
+ZFK_CPU_KERNEL(max_unpool2d_with_switches);

@@ -13,8 +13,6 @@
 //
 // Floors, a square of 32 at stride 1: the windows that are written, 34x34, 19x19 and 11x11 vectors of 64 channels for
 // 3x3, 7x7/2 and 11x11/4.
-#include <torch/csrc/stable/library.h>
-
 #include <algorithm>
 #include <cstring>
 #include <optional>
@@ -23,6 +21,7 @@
 
 #include "conv_tile.h"
 #include "parallel.h"
+#include "python_call.h"
 #include "tensor_view.h"
 #include "weight_panels.h"
 #include "window_reads.h"
@@ -345,6 +344,4 @@ Tensor occluded_conv2d(Tensor images, Tensor weight, std::optional<Tensor> bias,
 
 }  // namespace zfkernels::cpu
 
-STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CPU, m) {
-  m.impl("occluded_conv2d", TORCH_BOX(&zfkernels::cpu::occluded_conv2d));
-}
+ZFK_CPU_KERNEL(occluded_conv2d);

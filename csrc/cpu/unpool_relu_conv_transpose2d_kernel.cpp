@@ -4,13 +4,12 @@
 // are neighbours in memory each cell is gathered from the pooling windows that cover it, else a few rows of windows are
 // scattered. Only channels that are not zero after the ReLU are multiplied (…_loops.h). Few outputs, such as pixels:
 // all taps of a cell at once, its sums in registers ("flat"). More: a block of outputs at a time, tap after tap.
-#include <torch/csrc/stable/library.h>
-
 #include <algorithm>
 #include <optional>
 #include <string>
 
 #include "parallel.h"
+#include "python_call.h"
 #include "tensor_view.h"
 #include "unpool_relu_conv_transpose2d_stage.h"
 
@@ -265,6 +264,4 @@ Tensor unpool_relu_conv_transpose2d(const Tensor& values, const std::optional<Te
 }  // namespace
 }  // namespace zfkernels::cpu
 
-STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CPU, m) {
-  m.impl("unpool_relu_conv_transpose2d", TORCH_BOX(&zfkernels::cpu::unpool_relu_conv_transpose2d));
-}
+ZFK_CPU_KERNEL(unpool_relu_conv_transpose2d);

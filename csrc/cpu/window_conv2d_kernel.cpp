@@ -7,8 +7,6 @@
 // The outputs of all windows form one sequence that is cut into tiles (conv_tile.h); a task is a stretch of it times a
 // panel of output channels. A panel is packed by the worker that needs it, so that no packed copy has to be kept in
 // step with the weights, unless the caller promises that they stay (packed_weights.h).
-#include <torch/csrc/stable/library.h>
-
 #include <algorithm>
 #include <optional>
 #include <vector>
@@ -16,6 +14,7 @@
 #include "conv_tile.h"
 #include "packed_weights.h"
 #include "parallel.h"
+#include "python_call.h"
 #include "tensor_view.h"
 #include "weight_panels.h"
 #include "window_reads.h"
@@ -165,6 +164,4 @@ Tensor window_conv2d(Tensor values, Tensor origins, Tensor image, Tensor frames,
 STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CompositeExplicitAutograd, m) {
   m.impl("fix_weights", TORCH_BOX(&zfkernels::cpu::fix_weights));
 }
-STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CPU, m) {
-  m.impl("window_conv2d", TORCH_BOX(&zfkernels::cpu::window_conv2d));
-}
+ZFK_CPU_KERNEL(window_conv2d);

@@ -4,12 +4,11 @@
 //   out_origins[p] + (y, x). A cell is that of window p where it has one, else that of frame image[p], else -inf.
 //
 // Bound by memory: each cell is read where it lies, all channels of one at a time, each output written once.
-#include <torch/csrc/stable/library.h>
-
 #include <limits>
 #include <vector>
 
 #include "parallel.h"
+#include "python_call.h"
 #include "tensor_view.h"
 #include "window_reads.h"
 
@@ -52,6 +51,4 @@ Tensor window_max_pool2d(Tensor values, Tensor origins, Tensor image, Tensor fra
 
 }  // namespace zfkernels::cpu
 
-STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CPU, m) {
-  m.impl("window_max_pool2d", TORCH_BOX(&zfkernels::cpu::window_max_pool2d));
-}
+ZFK_CPU_KERNEL(window_max_pool2d);

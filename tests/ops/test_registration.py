@@ -180,6 +180,9 @@ def test_the_dispatcher_is_left_out_only_where_it_has_nothing_to_do(monkeypatch:
     assert_bits_equal(ops.max_pool2d_with_switches(negative, 2), expected)
     with forward_ad.dual_level():
         ops.max_pool2d_with_switches(maps, 2)
+    with torch.profiler.profile() as profile:
+        ops.max_pool2d_with_switches(maps, 2)
+    assert "zfkernels::max_pool2d_with_switches" in [event.name for event in profile.events()]
     assert len(direct) == 2
 
 

@@ -89,7 +89,7 @@ class Op:
                 problem = "torch finds no NVIDIA GPU with a driver"
             return problem
 
-        self._add(name, lambda: _native_kernel(self.name), missing, _takes({device}, dtypes, refuses))
+        self._add(name, lambda: _native_kernel(library, self.name), missing, _takes({device}, dtypes, refuses))
 
     def triton(self, dtypes: Sequence[torch.dtype], refuses: Callable[..., str | None] | None = None) -> None:
         """Adds the Triton variant: function ``<op>`` of the module ``zfkernels.ops.<op>.triton_kernel``."""
@@ -223,8 +223,11 @@ def load_native(library: str) -> str | None:
         if problem is not None:
             return problem
     try:
-        torch.ops.load_library(str(found[0]))
-    except OSError as error:
+        if library == "_C":
+            importlib.import_module("zfkernels._C")
+        else:
+            torch.ops.load_library(str(found[0]))
+    except (ImportError, OSError) as error:
         return f"the extension zfkernels.{library} cannot be loaded: {error}"
     wanted = os.environ.get("ZFKERNELS_CPU_VARIANT")
     if library == "_C" and wanted and f"cpu_variant_in_use={wanted}\n" not in torch.ops.zfkernels_C.build_info():
@@ -237,8 +240,13 @@ def build_info() -> str | None:
     return torch.ops.zfkernels_C.build_info() if load_native("_C") is None else None
 
 
-def _native_kernel(name: str) -> Callable[..., Any]:
-    return getattr(torch.ops.zfkernels_C, name).default
+def _native_kernel(library: str, name: str) -> Callable[..., Any]:
+    """A function of the extension itself where torch lets it take Python's tensors (2.14 on), else the op of torch's.
+
+    The former skips torch's conversions and dispatcher: nothing but the kernel runs, which is all that is left to do.
+    """
+    ops = torch.ops.zfkernels_C if library == "_C_cuda" else importlib.import_module("zfkernels._C")
+    return getattr(ops, name, None) or getattr(torch.ops.zfkernels_C, name).default
 
 
 def _has_kernel(name: str, device: str) -> bool:
@@ -280,9 +288,11 @@ _USUAL_KEYS = (
 def _only_a_kernel_runs(args: Sequence[Any]) -> bool:
     """Whether the dispatcher has nothing to do but call the router.
 
-    Not with a gradient or a tangent to find, a mode, transform, trace or subclass, or a sign that is kept as a bit.
+    Not with a gradient or a tangent to find, a mode, transform, trace, profiler or subclass, or a sign kept as a bit.
     """
     if torch.compiler.is_compiling() or torch._C._is_torch_function_mode_enabled() or forward_ad._current_level >= 0:
+        return False
+    if torch._C._autograd._profiler_enabled():  # it learns from the dispatcher what runs
         return False
     if torch._C._dispatch_tls_local_include_set().raw_repr() & ~_USUAL_KEYS:
         return False

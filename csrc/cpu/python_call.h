@@ -1,0 +1,166 @@
+// Calls of a kernel straight from Python. Torch's own way there converts every argument twice and asks the dispatcher,
+// at several times the price of pooling a small map; zfkernels/ops/_library.py takes this one where the dispatcher has
+// nothing to do.
+#pragma once
+
+#include <Python.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/util/Exception.h>
+#include <torch/headeronly/util/shim_utils.h>
+
+#include <exception>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "sliding.h"
+
+// Of torch 2.14 and newer: null in older ones, which this library runs with too.
+#if defined(__ELF__)
+extern "C" {
+__attribute__((weak)) AOTITorchError torch_tensor_from_pyobject(void* object, AtenTensorHandle* tensor);
+__attribute__((weak)) AOTITorchError torch_tensor_to_pyobject(AtenTensorHandle tensor, void* type, void** object);
+}
+#endif
+
+namespace zfkernels::cpu {
+
+using torch::stable::Tensor;
+
+inline bool python_has_tensors() {
+#if defined(__ELF__)
+  return torch_tensor_from_pyobject != nullptr && torch_tensor_to_pyobject != nullptr;
+#else
+  return false;
+#endif
+}
+
+// The kernels that were built, for the module's table.
+inline std::vector<PyMethodDef>& python_methods() {
+  static std::vector<PyMethodDef> methods;
+  return methods;
+}
+
+#if defined(__ELF__)
+
+// Python holds the error already.
+struct PythonError {};
+
+inline int64_t int_from_python(PyObject* object) {
+  const long long value = PyLong_AsLongLong(object);
+  if (value == -1 && PyErr_Occurred()) throw PythonError();
+  return value;
+}
+
+template <class T>
+T from_python(PyObject* object) {
+  if constexpr (std::is_same_v<T, Tensor>) {
+    AtenTensorHandle tensor = nullptr;
+    if (torch_tensor_from_pyobject(object, &tensor) == 0) return Tensor(tensor);
+    PyErr_SetString(PyExc_TypeError, "expected a tensor");
+    throw PythonError();
+  } else if constexpr (std::is_same_v<T, Ints>) {
+    const Py_ssize_t size = PySequence_Size(object);
+    if (size < 0) throw PythonError();
+    Ints ints(size);
+    for (Py_ssize_t i = 0; i < size; ++i) {
+      PyObject* const item = PySequence_GetItem(object, i);
+      if (item == nullptr) throw PythonError();
+      ints[i] = PyLong_AsLongLong(item);
+      Py_DecRef(item);
+      if (ints[i] == -1 && PyErr_Occurred()) throw PythonError();
+    }
+    return ints;
+  } else if constexpr (std::is_same_v<T, std::string>) {
+    Py_ssize_t size = 0;
+    const char* const text = PyUnicode_AsUTF8AndSize(object, &size);
+    if (text == nullptr) throw PythonError();
+    return std::string(text, size);
+  } else if constexpr (std::is_same_v<T, bool>) {
+    return int_from_python(object) != 0;
+  } else if constexpr (std::is_same_v<T, int64_t>) {
+    return int_from_python(object);
+  } else {  // std::optional
+    return object == Py_None ? T() : T(from_python<typename T::value_type>(object));
+  }
+}
+
+inline PyObject* to_python(const Tensor& tensor) {
+  void* object = nullptr;
+  TORCH_ERROR_CODE_CHECK(torch_tensor_to_pyobject(tensor.get(), nullptr, &object));
+  return static_cast<PyObject*>(object);
+}
+
+inline PyObject* to_python(const std::tuple<Tensor, Tensor>& tensors) {
+  PyObject *const first = to_python(std::get<0>(tensors)), *const second = to_python(std::get<1>(tensors));
+  PyObject* const both = PyTuple_Pack(2, first, second);
+  Py_DecRef(first);
+  Py_DecRef(second);
+  return both;
+}
+
+// Lets Python's other threads run meanwhile.
+class WithoutGil {
+ public:
+  WithoutGil() : state_(PyEval_SaveThread()) {}
+  ~WithoutGil() { PyEval_RestoreThread(state_); }
+
+ private:
+  PyThreadState* const state_;
+};
+
+template <auto kernel>
+struct PythonCall;
+
+template <class Result, class... Arguments, Result (*kernel)(Arguments...)>
+struct PythonCall<kernel> {
+  static PyObject* call(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    if (count != sizeof...(Arguments)) {
+      PyErr_Format(PyExc_TypeError, "expected %zd arguments, got %zd", Py_ssize_t(sizeof...(Arguments)), count);
+      return nullptr;
+    }
+    try {
+      return call(given, std::index_sequence_for<Arguments...>());
+    } catch (const PythonError&) {
+    } catch (const std::exception& error) {
+      PyErr_SetString(PyExc_RuntimeError, error.what());
+    }
+    return nullptr;
+  }
+
+ private:
+  template <size_t... i>
+  static PyObject* call(PyObject* const* given, std::index_sequence<i...>) {
+    const std::tuple<std::decay_t<Arguments>...> arguments{from_python<std::decay_t<Arguments>>(given[i])...};
+    const Result result = [&] {
+      const WithoutGil released;
+      return std::apply(kernel, arguments);
+    }();
+    return to_python(result);
+  }
+};
+
+inline bool add_python_method(const char* name, PyObject* (*call)(PyObject*, PyObject* const*, Py_ssize_t)) {
+  const auto function = reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call));
+  if (python_has_tensors()) python_methods().push_back({name, function, METH_FASTCALL, nullptr});
+  return true;
+}
+
+#define ZFK_PYTHON_METHOD(name)         \
+  static const bool name##_has_method = \
+      ::zfkernels::cpu::add_python_method(#name, &::zfkernels::cpu::PythonCall<&::zfkernels::cpu::name>::call)
+#else
+#define ZFK_PYTHON_METHOD(name) static_assert(true)
+#endif
+
+}  // namespace zfkernels::cpu
+
+// Makes zfkernels::cpu::<name> the CPU kernel of the op of that name.
+#define ZFK_CPU_KERNEL(name)                           \
+  STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CPU, m) {     \
+    m.impl(#name, TORCH_BOX(&::zfkernels::cpu::name)); \
+  }                                                    \
+  ZFK_PYTHON_METHOD(name)

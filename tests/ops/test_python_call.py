@@ -1,0 +1,73 @@
+"""The C++ kernels as functions of the extension, past torch's dispatcher."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+import torch
+from comparing import assert_bits_equal
+from samples import SAMPLES
+from variants import flat_arguments
+
+from zfkernels.ops import _library
+
+POOL = "max_pool2d_with_switches"
+
+
+@pytest.fixture
+def extension() -> Any:
+    problem = _library.load_native("_C")
+    if problem is not None:
+        pytest.skip(problem)
+    module = importlib.import_module("zfkernels._C")
+    if not hasattr(module, POOL):
+        pytest.skip(f"torch {torch.__version__} does not let an extension take Python's tensors")
+    return module
+
+
+@pytest.mark.parametrize("op", sorted(_library.registered()))
+def test_a_kernel_gives_the_same_by_way_of_torch(op: str, extension: Any) -> None:
+    """The way that is left where torch is too old for the extension's functions."""
+    direct, by_torch = getattr(extension, op), getattr(torch.ops.zfkernels_C, op).default
+    assert _library.registered()[op].variants["cpp"].load() is direct
+    args = flat_arguments(op, SAMPLES[op][0].arguments(torch.float32))
+    results, expected = direct(*args), by_torch(*args)
+    assert type(results) is type(expected)
+    if isinstance(results, torch.Tensor):
+        results, expected = (results,), (expected,)
+    assert_bits_equal(results, expected)
+
+
+def test_the_dispatcher_is_asked_where_the_extension_has_no_functions(
+    extension: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(extension, POOL)
+    assert _library._native_kernel("_C", POOL) is getattr(torch.ops.zfkernels_C, POOL).default
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({0: None}, TypeError, "expected a tensor"),
+        ({1: 2}, TypeError, "object of type 'int' has no len"),
+        ({1: (2, "a")}, TypeError, "'str' object"),
+        ({1: (2,)}, RuntimeError, "expected pairs of ints"),
+        ({1: (2, 2**70)}, OverflowError, "int too big"),
+        ({5: "no"}, TypeError, "'str' object"),
+        ({6: 1}, TypeError, "expected 6 arguments, got 7"),
+    ],
+)
+def test_a_kernel_refuses_other_arguments(
+    changes: dict[int, Any], error: type[Exception], message: str, extension: Any
+) -> None:
+    args = dict(enumerate((torch.ones(1, 1, 4, 4), (2, 2), (2, 2), (0, 0), (1, 1), False)))
+    with pytest.raises(error, match=message):
+        getattr(extension, POOL)(*(args | changes).values())
+
+
+def test_a_text_is_refused_where_it_is_none(extension: Any) -> None:
+    values, switches = torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
+    with pytest.raises(TypeError):
+        extension.max_unpool2d_with_switches(values, switches, (2, 2), (2, 2), (0, 0), (1, 1), (4, 4), 3)
