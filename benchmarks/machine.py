@@ -57,7 +57,10 @@ def _processor() -> str:
     name = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
+        told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        name = told.get("model name", name)
+        if "cpu family" in told:  # a virtual machine's processor may tell no more of its name than its maker's
+            name += f" (family {told['cpu family']}, model {told.get('model', '?')})"
     isa = torch.backends.cpu.get_cpu_capability()
     return f"{name}, {os.cpu_count()} cores, {isa}"
 

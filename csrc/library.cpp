@@ -70,9 +70,12 @@ STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CompositeExplicitAutograd, m) {
 
 // The module zfkernels._C: importing it registers the above. Its functions are the kernels themselves, none where torch
 // is too old for that.
-extern "C" PyMODINIT_FUNC PyInit__C() {
-  static std::vector<PyMethodDef> methods = zfkernels::cpu::python_methods();
-  methods.push_back({nullptr, nullptr, 0, nullptr});
+PyMODINIT_FUNC PyInit__C() {
+  static std::vector<PyMethodDef> methods = [] {
+    std::vector<PyMethodDef> all = zfkernels::cpu::python_methods();
+    all.push_back({nullptr, nullptr, 0, nullptr});
+    return all;
+  }();
   static PyModuleDef module{
       PyModuleDef_HEAD_INIT, "_C", nullptr, -1, methods.data(), nullptr, nullptr, nullptr, nullptr};
   return PyModule_Create(&module);

@@ -127,6 +127,20 @@ class TestWithACompiler:
             assert result.returncode == 0, result.stderr
             assert "installing without the C++ kernels (zfkernels._C): Error compiling" in result.stdout
 
+    def test_without_the_headers_of_python(self, minimal: Path, tmp_path: Path) -> None:
+        write(
+            tmp_path / "bare" / "sitecustomize.py",
+            f"""\
+import sysconfig
+real = sysconfig.get_paths
+sysconfig.get_paths = lambda *args, **names: real(*args, **names) | {{"include": {str(tmp_path)!r}}}
+""",
+        )
+        result = build(minimal, ZFKERNELS_BUILD_CPU="auto", PYTHONPATH=str(tmp_path / "bare"))
+        assert result.returncode == 0, result.stderr
+        assert f"(zfkernels._C): Python's headers were not found in {tmp_path}" in result.stdout
+        assert libraries(minimal) == []
+
     def test_a_toolkit_that_does_not_suit_torch_costs_only_the_cuda_kernels(
         self, minimal: Path, tmp_path: Path
     ) -> None:

@@ -37,6 +37,11 @@ class Sliding:
         """Cells from the first to the last tap, both included."""
         return (self.kernel[0] - 1) * self.dilation[0] + 1, (self.kernel[1] - 1) * self.dilation[1] + 1
 
+    @property
+    def has_gaps(self) -> bool:
+        """Whether cells lie between the taps."""
+        return self.extent != self.kernel
+
     def output_size(self, size: Pair, ceil_mode: bool = False) -> Pair:
         """Size of the output for an input of ``size``, as ``F.conv2d`` and ``F.max_pool2d`` have it."""
         return self._output_length(size[0], 0, ceil_mode), self._output_length(size[1], 1, ceil_mode)
@@ -83,11 +88,10 @@ def boxes(origins: Tensor, size: Pair, frame: Pair) -> Boxes:
 
 def outputs_touched(changed: Boxes, layer: Sliding, frame: Pair) -> Boxes:
     """The outputs of ``layer`` (of size ``frame``) that read at least one cell of each box: the way forwards."""
-    if layer.extent == layer.kernel:  # no gaps between taps: the borders of the box give the first and last output
-        stride, padding, kernel = (per_axis(changed.lo, pair) for pair in (layer.stride, layer.padding, layer.kernel))
-        first = (changed.lo + (padding + stride - kernel)) // stride
+    if not layer.has_gaps:  # the borders of the box give the first and last output
+        stride, padding = (per_axis(changed.lo, pair) for pair in (layer.stride, layer.padding))
         end = (changed.hi + (padding + stride - 1)) // stride * (changed.lo < changed.hi)
-        return _empty_as_zero(first.clamp(min=0), end.clamp(max=per_axis(end, frame)))
+        return _empty_as_zero(first_touched(changed.lo, layer).clamp(min=0), end.clamp(max=per_axis(end, frame)))
     lo, hi = [], []
     for axis in (0, 1):
         taps = _taps(layer, axis, changed.lo.device)
@@ -98,6 +102,12 @@ def outputs_touched(changed: Boxes, layer: Sliding, frame: Pair) -> Boxes:
         lo.append(a)
         hi.append(b)
     return _empty_as_zero(torch.stack(lo, 1), torch.stack(hi, 1))
+
+
+def first_touched(lo: Tensor, layer: Sliding) -> Tensor:
+    """The first output, < 0 before the border, of a ``layer`` without gaps that reads cells from ``lo`` [P, 2] on."""
+    stride, padding, kernel = (per_axis(lo, pair) for pair in (layer.stride, layer.padding, layer.kernel))
+    return (lo + (padding + stride - kernel)) // stride
 
 
 def inputs_read(outputs: Boxes, layer: Sliding, frame: Pair) -> Boxes:

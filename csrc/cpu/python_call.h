@@ -10,16 +10,19 @@
 #include <torch/headeronly/util/shim_utils.h>
 
 #include <exception>
+#include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "sliding.h"
 
-// Of torch 2.14 and newer: null in older ones, which this library runs with too.
 #if defined(__ELF__)
+// Of torch 2.14 and newer: null in older ones, which this library runs with too.
 extern "C" {
 __attribute__((weak)) AOTITorchError torch_tensor_from_pyobject(void* object, AtenTensorHandle* tensor);
 __attribute__((weak)) AOTITorchError torch_tensor_to_pyobject(AtenTensorHandle tensor, void* type, void** object);
@@ -30,15 +33,7 @@ namespace zfkernels::cpu {
 
 using torch::stable::Tensor;
 
-inline bool python_has_tensors() {
-#if defined(__ELF__)
-  return torch_tensor_from_pyobject != nullptr && torch_tensor_to_pyobject != nullptr;
-#else
-  return false;
-#endif
-}
-
-// The kernels that were built, for the module's table.
+// The module's functions: the kernels that were built.
 inline std::vector<PyMethodDef>& python_methods() {
   static std::vector<PyMethodDef> methods;
   return methods;
@@ -49,6 +44,17 @@ inline std::vector<PyMethodDef>& python_methods() {
 // Python holds the error already.
 struct PythonError {};
 
+struct Release {
+  void operator()(PyObject* object) const { Py_DecRef(object); }
+};
+using Owned = std::unique_ptr<PyObject, Release>;
+
+// A new reference, null where Python holds an error.
+inline Owned owned(PyObject* object) {
+  if (object == nullptr) throw PythonError();
+  return Owned(object);
+}
+
 inline int64_t int_from_python(PyObject* object) {
   const long long value = PyLong_AsLongLong(object);
   if (value == -1 && PyErr_Occurred()) throw PythonError();
@@ -58,21 +64,19 @@ inline int64_t int_from_python(PyObject* object) {
 template <class T>
 T from_python(PyObject* object) {
   if constexpr (std::is_same_v<T, Tensor>) {
-    AtenTensorHandle tensor = nullptr;
-    if (torch_tensor_from_pyobject(object, &tensor) == 0) return Tensor(tensor);
-    PyErr_SetString(PyExc_TypeError, "expected a tensor");
-    throw PythonError();
+    AtenTensorHandle handle = nullptr;
+    if (torch_tensor_from_pyobject(object, &handle) != 0) {
+      PyErr_SetString(PyExc_TypeError, "expected a tensor");
+      throw PythonError();
+    }
+    const Tensor tensor(handle);
+    STD_TORCH_CHECK(tensor.is_cpu(), "expected a tensor on the CPU");
+    return tensor;
   } else if constexpr (std::is_same_v<T, Ints>) {
     const Py_ssize_t size = PySequence_Size(object);
     if (size < 0) throw PythonError();
     Ints ints(size);
-    for (Py_ssize_t i = 0; i < size; ++i) {
-      PyObject* const item = PySequence_GetItem(object, i);
-      if (item == nullptr) throw PythonError();
-      ints[i] = PyLong_AsLongLong(item);
-      Py_DecRef(item);
-      if (ints[i] == -1 && PyErr_Occurred()) throw PythonError();
-    }
+    for (Py_ssize_t i = 0; i < size; ++i) ints[i] = int_from_python(owned(PySequence_GetItem(object, i)).get());
     return ints;
   } else if constexpr (std::is_same_v<T, std::string>) {
     Py_ssize_t size = 0;
@@ -88,18 +92,15 @@ T from_python(PyObject* object) {
   }
 }
 
-inline PyObject* to_python(const Tensor& tensor) {
+inline Owned to_python(const Tensor& tensor) {
   void* object = nullptr;
   TORCH_ERROR_CODE_CHECK(torch_tensor_to_pyobject(tensor.get(), nullptr, &object));
-  return static_cast<PyObject*>(object);
+  return Owned(static_cast<PyObject*>(object));
 }
 
-inline PyObject* to_python(const std::tuple<Tensor, Tensor>& tensors) {
-  PyObject *const first = to_python(std::get<0>(tensors)), *const second = to_python(std::get<1>(tensors));
-  PyObject* const both = PyTuple_Pack(2, first, second);
-  Py_DecRef(first);
-  Py_DecRef(second);
-  return both;
+inline Owned to_python(const std::tuple<Tensor, Tensor>& tensors) {
+  const Owned first = to_python(std::get<0>(tensors)), second = to_python(std::get<1>(tensors));
+  return owned(PyTuple_Pack(2, first.get(), second.get()));
 }
 
 // Lets Python's other threads run meanwhile.
@@ -118,13 +119,12 @@ struct PythonCall;
 template <class Result, class... Arguments, Result (*kernel)(Arguments...)>
 struct PythonCall<kernel> {
   static PyObject* call(PyObject*, PyObject* const* given, Py_ssize_t count) {
-    if (count != sizeof...(Arguments)) {
-      PyErr_Format(PyExc_TypeError, "expected %zd arguments, got %zd", Py_ssize_t(sizeof...(Arguments)), count);
-      return nullptr;
-    }
     try {
-      return call(given, std::index_sequence_for<Arguments...>());
+      if (count == sizeof...(Arguments)) return call(given, std::index_sequence_for<Arguments...>()).release();
+      PyErr_Format(PyExc_TypeError, "expected %zd arguments, got %zd", Py_ssize_t(sizeof...(Arguments)), count);
     } catch (const PythonError&) {
+    } catch (const std::bad_alloc&) {
+      PyErr_NoMemory();
     } catch (const std::exception& error) {
       PyErr_SetString(PyExc_RuntimeError, error.what());
     }
@@ -133,7 +133,7 @@ struct PythonCall<kernel> {
 
  private:
   template <size_t... i>
-  static PyObject* call(PyObject* const* given, std::index_sequence<i...>) {
+  static Owned call(PyObject* const* given, std::index_sequence<i...>) {
     const std::tuple<std::decay_t<Arguments>...> arguments{from_python<std::decay_t<Arguments>>(given[i])...};
     const Result result = [&] {
       const WithoutGil released;
@@ -144,13 +144,14 @@ struct PythonCall<kernel> {
 };
 
 inline bool add_python_method(const char* name, PyObject* (*call)(PyObject*, PyObject* const*, Py_ssize_t)) {
+  if (torch_tensor_from_pyobject == nullptr || torch_tensor_to_pyobject == nullptr) return false;
   const auto function = reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call));
-  if (python_has_tensors()) python_methods().push_back({name, function, METH_FASTCALL, nullptr});
+  python_methods().push_back({name, function, METH_FASTCALL, nullptr});
   return true;
 }
 
-#define ZFK_PYTHON_METHOD(name)         \
-  static const bool name##_has_method = \
+#define ZFK_PYTHON_METHOD(name)          \
+  static const bool name##_is_callable = \
       ::zfkernels::cpu::add_python_method(#name, &::zfkernels::cpu::PythonCall<&::zfkernels::cpu::name>::call)
 #else
 #define ZFK_PYTHON_METHOD(name) static_assert(true)

@@ -1,7 +1,7 @@
 // unpool_relu_conv_transpose2d: a stage of a DeconvNet, the unpooled map never in memory.
 //
 // A tile of outputs takes the rows of unpooled cells that reach it, a row at a time (…_unpool_loops.h): where channels
-// are neighbours in memory each cell is gathered from the pooling windows that cover it, else a few rows of windows are
+// are neighbours in memory cells are gathered from the pooling windows that cover them, else a few rows of windows are
 // scattered. Only channels that are not zero after the ReLU are multiplied (…_loops.h). Few outputs, such as pixels:
 // all taps of a cell at once, its sums in registers ("flat"). More: a block of outputs at a time, tap after tap.
 #include <algorithm>

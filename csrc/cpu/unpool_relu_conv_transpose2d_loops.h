@@ -165,14 +165,17 @@ void run_flat_tile(const Stage& stage, const Filters<T>& filters, const Unit<T>*
       const int64_t count = rest < filters.block_channels ? rest : filters.block_channels;
       const int64_t lines = ceil_div(count, Stage::kLine);
       unpool(stage, unit, reaching(stage, unit, tile.rows), channel, count, scratch, [&](const Row<T>& row) {
-        ChannelSet* const found = scratch.nonzero.get();
-        const ChannelSet* const nonzero = row.nonzero ? row.nonzero : found;
-        for (int64_t x = 0; x < row.xs.size() && !row.nonzero; ++x) {
-          found[x] = {};
-          for (int64_t line = 0; line < lines; ++line)
-            found[x][line / 4] |=
-                uint64_t(nonzero_bits(row.cells + line * row.line_stride + x * row.cell_stride, stage.rectify))
-                << line % 4 * 16;
+        const ChannelSet* nonzero = row.nonzero;
+        if (nonzero == nullptr) {
+          ChannelSet* const found = scratch.nonzero.get();
+          for (int64_t x = 0; x < row.xs.size(); ++x) {
+            found[x] = {};
+            for (int64_t line = 0; line < lines; ++line)
+              found[x][line / 4] |=
+                  uint64_t(nonzero_bits(row.cells + line * row.line_stride + x * row.cell_stride, stage.rectify))
+                  << line % 4 * 16;
+          }
+          nonzero = found;
         }
         const int64_t y = row.y * conv.stride[0] - conv.padding[0] - unit.origin[0] - tile.rows.lo + top;
         if (y + conv.extent(0) > first + held) write_until(y);

@@ -81,12 +81,13 @@ void gather_pairs(const Stage& stage, const Cover<T>* windows, int64_t count, in
 template <class T>
 using GatherPairs = decltype(&gather_pairs<T, 1, 2>);
 
-// gather_pairs for a stage's cells under one and under two rows of windows, or null where its pooling is another.
+// gather_pairs for cells under one and under two rows of windows; null where the pooling is another or a line is not
+// full.
 template <class T>
-const GatherPairs<T>* pairs_of(const Stage& stage) {
+const GatherPairs<T>* pairs_of(const Stage& stage, int64_t channels) {
   static constexpr GatherPairs<T> kTwoWide[2] = {gather_pairs<T, 1, 2>, gather_pairs<T, 2, 2>};
   static constexpr GatherPairs<T> kThreeWide[2] = {gather_pairs<T, 1, 3>, gather_pairs<T, 2, 3>};
-  if (!stage.sum || stage.pool.stride[1] != 2 || stage.pool.dilation[1] != 1) return nullptr;
+  if (!stage.sum || channels < Stage::kLine || stage.pool.stride[1] != 2 || stage.pool.dilation[1] != 1) return nullptr;
   return stage.pool.kernel[1] == 2 ? kTwoWide : stage.pool.kernel[1] == 3 ? kThreeWide : nullptr;
 }
 

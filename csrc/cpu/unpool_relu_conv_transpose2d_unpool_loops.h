@@ -84,16 +84,17 @@ Cover<T>* append_covers(const Cover<T>& corner, const Covering& row, const Cover
   return covers;
 }
 
-// The rows of `wanted` cells, `count` channels from `channel` on, each cell gathered from the windows that cover it;
-// hands each to row_done(Row), and scratch.nonzero holds the channels of its cells that are to be filtered.
+// The rows of `wanted` cells, `count` channels from `channel` on, gathered from the windows that cover them; hands
+// each, with the channels that are to be filtered, to row_done(Row).
 template <class T, class RowDone>
 void gather(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t channel, int64_t count,
             const Scratch<T>& scratch, const RowDone& row_done) {
   const int64_t whole = round_up(count, Stage::kLine);
-  const Range& windows = unit.pooled[1];
-  const int64_t left = windows.lo * stage.pool.stride[1] - stage.pool.padding[1];
-  const Range columns = wanted[1] & Range{left, left + stage.pool.span(1, windows.size())};
-  if (windows.size() == 0 || columns.size() == 0) return;
+  const Sliding& pool = stage.pool;
+  const auto first_cell = [&](int64_t window) { return window * pool.stride[1] - pool.padding[1]; };
+  const Range& held = unit.pooled[1];
+  const Range columns = wanted[1] & Range{first_cell(held.lo), first_cell(held.lo) + pool.span(1, held.size())};
+  if (held.size() == 0 || columns.size() == 0) return;
   const auto cover = [&](int axis, int64_t cell, std::vector<Covering>& found) {
     for_covering(stage.pool, axis, cell, unit.pooled[axis].lo, unit.pooled[axis].hi, [&](int64_t window, int64_t tap) {
       found.push_back({(window - unit.crop[axis].lo) * stage.value_stride[1 + axis],
@@ -108,8 +109,10 @@ void gather(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t 
     ends.push_back(right.size());
   }
   const Cover<T> corner{unit.values + channel, unit.switches + channel, 0};
-  std::vector<Cover<T>> covers(stage.pool.kernel[0] * stage.pool.kernel[1]);
-  const GatherPairs<T>* const pairs = pairs_of<T>(stage);
+  std::vector<Cover<T>> covers(pool.kernel[0] * pool.kernel[1]);
+  const GatherPairs<T>* const pairs = pairs_of<T>(stage, count);
+  const Range windows = held & Range{ceil_div(columns.lo + pool.padding[1] - pool.extent(1) + 1, pool.stride[1]),
+                                     floor_div(columns.hi - 1 + pool.padding[1], pool.stride[1]) + 1};
   for (int64_t y = wanted[0].lo; y < wanted[0].hi; ++y) {
     down.clear();
     cover(0, y, down);
@@ -118,7 +121,7 @@ void gather(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t 
         covers[row] = {corner.values + down[row].value + (windows.lo - unit.crop[1].lo) * stage.value_stride[2],
                        corner.codes + down[row].code + windows.lo * stage.switch_stride[2], down[row].tap};
       pairs[down.size() - 1](stage, covers.data(), windows.size(), count, scratch.slab.get(), scratch.nonzero.get());
-      const int64_t unread = columns.lo - left;
+      const int64_t unread = columns.lo - first_cell(windows.lo);
       row_done(
           Row<T>{y, columns, scratch.slab.get() + unread * whole, whole, Stage::kLine, scratch.nonzero.get() + unread});
       continue;

@@ -72,6 +72,8 @@ BASE = {"input": torch.ones(2, 3, 8, 9), "kernel_size": 2}
         ({"input": torch.ones(2, 3, 1, 9)}, ValueError,
          "input large enough for one output of Sliding(kernel=(2, 2), stride=(2, 2), padding=(0, 0), dilation=(1, 1)),"
          " got (1, 9)"),
+        ({"input": torch.ones(1, 2, 4, 4).to_sparse()}, TypeError,
+         "input a dense tensor, got one of layout torch.sparse_coo"),
         ({"kernel_size": 2.0}, TypeError, "kernel_size an int or a pair of ints, got 2.0"),
         ({"kernel_size": True}, TypeError, "kernel_size an int or a pair of ints, got True"),
         ({"kernel_size": (1, 2, 3)}, TypeError, "kernel_size an int or a pair of ints, got (1, 2, 3)"),

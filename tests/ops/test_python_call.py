@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+import sys
+import weakref
 from typing import Any
 
 import pytest
@@ -21,10 +24,9 @@ def extension() -> Any:
     problem = _library.load_native("_C")
     if problem is not None:
         pytest.skip(problem)
-    module = importlib.import_module("zfkernels._C")
-    if not hasattr(module, POOL):
-        pytest.skip(f"torch {torch.__version__} does not let an extension take Python's tensors")
-    return module
+    if sys.platform != "linux" or torch.__version__ < (2, 14):
+        pytest.skip(f"torch {torch.__version__} on {sys.platform} does not let an extension take Python's tensors")
+    return importlib.import_module("zfkernels._C")
 
 
 @pytest.mark.parametrize("op", sorted(_library.registered()))
@@ -43,13 +45,17 @@ def test_a_kernel_gives_the_same_by_way_of_torch(op: str, extension: Any) -> Non
 def test_the_dispatcher_is_asked_where_the_extension_has_no_functions(
     extension: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    by_torch = getattr(torch.ops.zfkernels_C, POOL).default
+    assert _library._native_kernel("_C_cuda", POOL) is by_torch
+    assert _library._native_kernel("_C", POOL) is not by_torch
     monkeypatch.delattr(extension, POOL)
-    assert _library._native_kernel("_C", POOL) is getattr(torch.ops.zfkernels_C, POOL).default
+    assert _library._native_kernel("_C", POOL) is by_torch
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
+        ({0: torch.ones(1, 1, 4, 4, device="meta")}, RuntimeError, "expected a tensor on the CPU"),
         ({0: None}, TypeError, "expected a tensor"),
         ({1: 2}, TypeError, "object of type 'int' has no len"),
         ({1: (2, "a")}, TypeError, "'str' object"),
@@ -71,3 +77,15 @@ def test_a_text_is_refused_where_it_is_none(extension: Any) -> None:
     values, switches = torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
     with pytest.raises(TypeError):
         extension.max_unpool2d_with_switches(values, switches, (2, 2), (2, 2), (0, 0), (1, 1), (4, 4), 3)
+
+
+def test_nothing_is_kept_of_a_call(extension: Any) -> None:
+    maps = torch.ones(1, 1, 4, 4)
+    geometry = ((2, 2), (2, 2), (0, 0), (1, 1), False)
+    values, switches = getattr(extension, POOL)(maps, *geometry)
+    with pytest.raises(RuntimeError):
+        getattr(extension, POOL)(maps, (2,), *geometry[1:])
+    alive = [weakref.ref(tensor) for tensor in (maps, values, switches)]
+    del maps, values, switches
+    gc.collect()
+    assert [each() for each in alive] == [None] * 3

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zfkernels.windows import Pair, Sliding, Windows, boxes, outputs_touched, place
+from zfkernels.windows import Pair, Sliding, Windows, boxes, first_touched, outputs_touched, place
 
 _TOLD_APART = frozenset({torch.Size, int, bool, str, type(None)})  # by their hash, equality and own type
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -55,9 +55,11 @@ def _is_int(value: Any) -> bool:
 
 
 def tensor(op: str, argument: str, value: Any, shape: str, dtypes: Sequence[torch.dtype] = FLOATING) -> Tensor:
-    """A tensor of one of ``dtypes`` whose number of dimensions is that of ``shape``, such as ``[N, C, H, W]``."""
+    """A dense tensor of one of ``dtypes`` whose number of dimensions is that of ``shape``, such as ``[N, C, H, W]``."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: expected {argument} a tensor {shape}, got {type(value).__name__}")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{op}: expected {argument} a dense tensor, got one of layout {value.layout}")
     if value.dtype not in dtypes:
         names = ", ".join(str(d).removeprefix("torch.") for d in dtypes)
         raise TypeError(f"{op}: expected {argument} of dtype {names}, got {value.dtype}")
@@ -204,8 +206,11 @@ def output_windows(
     """Origins and size of the output windows; by default all outputs that boxes of ``size`` at ``origins`` touch."""
     chosen = window_size(op, out_size, layer.most_touched(size), out_frame)
     if out_origins is None:
-        touched = outputs_touched(boxes(origins, size, frame), layer, out_frame)
-        return place(touched.lo, chosen, out_frame), chosen
+        if layer.has_gaps:
+            first = outputs_touched(boxes(origins, size, frame), layer, out_frame).lo
+        else:  # a few small calls in place of dozens; where no output is touched, any place is right
+            first = first_touched(origins.clamp(min=0), layer)
+        return place(first, chosen, out_frame), chosen
     per_window(op, "out_origins", out_origins, "[P, 2]", (torch.int32,), "the windows", origins)
     return out_origins, chosen
 

@@ -16,7 +16,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -245,8 +246,8 @@ def _native_kernel(library: str, name: str) -> Callable[..., Any]:
 
     The former skips torch's conversions and dispatcher: nothing but the kernel runs, which is all that is left to do.
     """
-    ops = torch.ops.zfkernels_C if library == "_C_cuda" else importlib.import_module("zfkernels._C")
-    return getattr(ops, name, None) or getattr(torch.ops.zfkernels_C, name).default
+    extension = importlib.import_module("zfkernels._C") if library == "_C" else None
+    return getattr(extension, name, None) or getattr(torch.ops.zfkernels_C, name).default
 
 
 def _has_kernel(name: str, device: str) -> bool:
@@ -279,10 +280,17 @@ def _takes(devices: set[str], dtypes: Sequence[torch.dtype], refuses: Callable[.
 
 
 _PLAIN_TYPES = frozenset({int, bool, str, tuple, list, torch.Size, type(None)})  # of an op's arguments but tensors
-_USUAL_KEYS = (
-    torch._C.DispatchKeySet(torch._C.DispatchKey.BackendSelect).raw_repr()
-    | torch._C.DispatchKeySet(torch._C.DispatchKey.ADInplaceOrView).raw_repr()
-)  # that every thread includes where nothing was asked for
+
+
+def _keys(*names: str) -> int:
+    keys = (torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, name)).raw_repr() for name in names)
+    return reduce(or_, keys)
+
+
+# That every thread includes where nothing was asked for.
+_USUAL_KEYS = _keys("BackendSelect", "ADInplaceOrView")
+# Of a dense tensor on the CPU or a GPU: no wrapper, no sign that is kept as a bit, no layout of its own.
+_PLAIN_KEYS = _keys("CPU", "CUDA", "AutogradCPU", "AutogradCUDA", "AutocastCPU", "AutocastCUDA", "ADInplaceOrView")
 
 
 def _only_a_kernel_runs(args: Sequence[Any]) -> bool:
@@ -300,9 +308,7 @@ def _only_a_kernel_runs(args: Sequence[Any]) -> bool:
     for arg in args:
         kind = type(arg)
         if kind is Tensor or kind is torch.nn.Parameter:
-            if not (arg.is_cpu or arg.is_cuda) or arg.is_neg() or arg._is_zerotensor():
-                return False
-            if recording and arg.requires_grad:
+            if torch._C._dispatch_keys(arg).raw_repr() & ~_PLAIN_KEYS or (recording and arg.requires_grad):
                 return False
         elif kind not in _PLAIN_TYPES:
             return False
