@@ -33,7 +33,8 @@ Filters<T> filter_layout(const Stage& stage) {
     layout.vectors = stage.conv.kernel[0] * ceil_div(stage.conv.kernel[1] * stage.outputs, layout.lanes);
     layout.blocks = ceil_div(layout.vectors, 12);  // three passes whose filters fit the first cache: slower
   } else {
-    int64_t least = INT64_MAX;
+    layout.vectors = vectors;  // as many as registers hold beside a value and a filter
+    int64_t least = vectors <= 12 ? vectors : INT64_MAX;
     for (int64_t v : {8, 6, 4, 5, 7, 3, 2, 1}) {
       if (ceil_div(vectors, v) * v < least) {
         least = ceil_div(vectors, v) * v;
@@ -42,7 +43,7 @@ Filters<T> filter_layout(const Stage& stage) {
     }
     layout.blocks = ceil_div(vectors, layout.vectors);
     most_channels =
-        std::max<int64_t>(16, std::min<int64_t>(128, (int64_t(32) << 10) / (layout.width() * int64_t(sizeof(T)))));
+        std::max<int64_t>(16, std::min<int64_t>(128, (int64_t(48) << 10) / (layout.width() * int64_t(sizeof(T)))));
   }
   layout.block_channels = round_up(ceil_div(stage.channels, ceil_div(stage.channels, most_channels)), Stage::kLine);
   return layout;
@@ -55,47 +56,49 @@ int64_t packed_size(const Stage& stage, const Filters<T>& layout) {
          layout.width();
 }
 
-// Of each vector of a flat footprint its place in the packed filters, for the first channel, and how far the next
-// channel's is from there.
 template <class T>
-std::vector<Pair> flat_places(const Stage& stage, const Filters<T>& layout) {
+void pack_flat(const Stage& stage, const Filters<T>& layout, const View<const T>& weight, int64_t groups, T* packed) {
+  std::fill_n(packed, groups * packed_size(stage, layout), T(0));
+  // Of each vector of a footprint its place, for the first channel, and how far the next channel's is from there.
   std::vector<Pair> places;
   for (int64_t b = 0; b < layout.blocks; ++b) {
     const Range pass = layout.pass(b);
     for (int64_t v = pass.lo; v < pass.hi; ++v)
       places.push_back({(stage.channels * pass.lo + v - pass.lo) * layout.lanes, pass.size() * layout.lanes});
   }
-  return places;
-}
-
-template <class T>
-void pack(const Stage& stage, const Filters<T>& layout, const View<const T>& weight, int64_t groups, T* packed) {
-  const int64_t taps = stage.conv.kernel[0] * stage.conv.kernel[1], width = layout.width();
-  const int64_t channel_blocks = ceil_div(stage.channels, layout.block_channels);
-  const std::vector<Pair> places = layout.flat ? flat_places(stage, layout) : std::vector<Pair>{};
   for_each_task(groups * stage.channels, [&](int64_t c) {
-    T* group = packed + c / stage.channels * packed_size(stage, layout);
-    const int64_t channel = c % stage.channels;
+    T* const group = packed + c / stage.channels * packed_size(stage, layout);
     for (int64_t ky = 0; ky < stage.conv.kernel[0]; ++ky)
       for (int64_t kx = 0; kx < stage.conv.kernel[1]; ++kx) {
-        const int64_t tap = ky * stage.conv.kernel[1] + kx;
-        const T* from = weight.at(c, 0, ky, kx);
-        if (layout.flat) {
-          const int64_t row = ky * round_up(stage.conv.kernel[1] * stage.outputs, layout.lanes) + kx * stage.outputs;
-          for (int64_t o = 0; o < stage.outputs; ++o) {
-            const auto [first, step] = places[(row + o) / layout.lanes];
-            group[first + channel * step + (row + o) % layout.lanes] = from[o * weight.stride[1]];
-          }
-        } else {
-          for (int64_t b = 0; b < layout.blocks; ++b) {
-            const int64_t block = (b * channel_blocks + channel / layout.block_channels) * taps + tap;
-            T* to = group + (block * layout.block_channels + channel % layout.block_channels) * width;
-            const int64_t count = std::min(width, stage.outputs - b * width);
-            for (int64_t o = 0; o < count; ++o) to[o] = from[(b * width + o) * weight.stride[1]];
-            std::fill(to + count, to + width, T(0));
-          }
+        const int64_t row = ky * round_up(stage.conv.kernel[1] * stage.outputs, layout.lanes) + kx * stage.outputs;
+        for (int64_t o = 0; o < stage.outputs; ++o) {
+          const auto [first, step] = places[(row + o) / layout.lanes];
+          group[first + c % stage.channels * step + (row + o) % layout.lanes] = *weight.at(c, o, ky, kx);
         }
       }
+  });
+}
+
+// A block of outputs, then a tap, of a few channels, which are neighbours in what is written; what is read meanwhile
+// stays in the first cache.
+template <class T>
+void pack_blocks(const Stage& stage, const Filters<T>& layout, const View<const T>& weight, int64_t groups, T* packed) {
+  const int64_t columns = stage.conv.kernel[1], taps = stage.conv.kernel[0] * columns, width = layout.width();
+  const int64_t channel_blocks = ceil_div(stage.channels, layout.block_channels), all = groups * stage.channels;
+  const int64_t together = std::clamp<int64_t>((int64_t(24) << 10) / (width * taps * int64_t(sizeof(T))), 1, 8);
+  for_each_task(ceil_div(all, together), [&](int64_t task) {
+    const int64_t end = std::min(all, (task + 1) * together);
+    for (int64_t b = 0; b < layout.blocks; ++b)
+      for (int64_t tap = 0; tap < taps; ++tap)
+        for (int64_t c = task * together; c < end; ++c) {
+          const int64_t channel = c % stage.channels, count = std::min(width, stage.outputs - b * width);
+          const int64_t block = (b * channel_blocks + channel / layout.block_channels) * taps + tap;
+          T* const to = packed + c / stage.channels * packed_size(stage, layout) +
+                        (block * layout.block_channels + channel % layout.block_channels) * width;
+          const T* const from = weight.at(c, b * width, tap / columns, tap % columns);
+          for (int64_t o = 0; o < count; ++o) to[o] = from[o * weight.stride[1]];
+          std::fill(to + count, to + width, T(0));
+        }
   });
 }
 
@@ -220,8 +223,7 @@ Tensor run(Stage stage, const Tensor& values, const std::optional<Tensor>& switc
   const int64_t group_size = packed_size(stage, layout);
   STD_TORCH_CHECK(group_size < INT32_MAX, "unpool_relu_conv_transpose2d: expected fewer filters, got ", group_size);
   const Buffer<T> packed(groups * group_size);
-  if (layout.flat) std::fill_n(packed.get(), groups * group_size, T(0));
-  pack(stage, layout, filters_in, groups, packed.get());
+  (layout.flat ? pack_flat<T> : pack_blocks<T>)(stage, layout, filters_in, groups, packed.get());
 
   const auto units = units_of(stage, in, switches, origins, image, out_origins, unpooled, groups, out);
   const auto tiles = tiles_of(stage, layout, groups, in.size[0]);

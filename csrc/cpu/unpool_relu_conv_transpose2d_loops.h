@@ -197,7 +197,7 @@ void run_flat_tile(const Stage& stage, const Filters<T>& filters, const Unit<T>*
 template <class T>
 void run_blocked_tile(const Stage& stage, const Filters<T>& filters, const Unit<T>* units, const Tile& tile,
                       const Scratch<T>& scratch) {
-  static constexpr auto kAddTap = add_tap_table<T>(std::make_integer_sequence<int, 8>());
+  static constexpr auto kAddTap = add_tap_table<T>(std::make_integer_sequence<int, 12>());
   const auto add_tap = kAddTap[filters.vectors - 1];
   const Sliding& conv = stage.conv;
   const int64_t rows = tile.rows.size(), columns = stage.out_size[1], width = filters.width();
