@@ -79,9 +79,9 @@ def why_not(name: str) -> "str | None":
     compiler = shlex.split(os.environ.get("CXX", "c++"))[0]
     if shutil.which(compiler) is None:
         return f"no C++ compiler was found ({compiler}; the variable CXX names another)"
-    headers = sysconfig.get_paths()["include"]
-    if name == CPU and not Path(headers, "Python.h").exists():
-        return f"Python's headers were not found in {headers} (Debian: python3-dev)"
+    headers = {sysconfig.get_path("include"), sysconfig.get_config_var("INCLUDEPY")}  # Debian's may differ
+    if name == CPU and not any(Path(folder, "Python.h").exists() for folder in headers if folder):
+        return f"Python's headers were not found in {sysconfig.get_config_var('INCLUDEPY')} (Debian: python3-dev)"
     if name == CUDA and torch.version.cuda is None:
         return "this torch is not a CUDA build"
     if name == CUDA and find_cuda_home() is None:

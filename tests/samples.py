@@ -272,6 +272,8 @@ SAMPLES: dict[str, list[Sample]] = {
                 ("several blocks", {"pool": (3, 2, 1, 1, True), "channels": (200, 3)}, "normal"),
                 ("groups", {"pool": (3, 2, 1, 1, True), "channels": (74, 6), "groups": 2}, "normal"),
                 ("few", {"pool": (3, 2, 1, 1, True), "channels": (9, 3)}, "normal"),
+                ("one block of outputs", {"pool": (3, 2, 1, 1, True), "channels": (20, 96)}, "normal"),
+                ("several blocks of outputs", {"pool": (3, 2, 1, 1, True), "channels": (20, 200)}, "normal"),
                 ("windows", {"pool": (3, 2, 1, 1, True), "window": (3, 2), "out": "somewhere"}, "normal"),
                 ("disjoint windows", {"pool": (2, None, 0, 1, False), "window": (2, 3)}, "normal"),
             )

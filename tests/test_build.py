@@ -132,8 +132,9 @@ class TestWithACompiler:
             tmp_path / "bare" / "sitecustomize.py",
             f"""\
 import sysconfig
-real = sysconfig.get_paths
-sysconfig.get_paths = lambda *args, **names: real(*args, **names) | {{"include": {str(tmp_path)!r}}}
+path, variable = sysconfig.get_path, sysconfig.get_config_var
+sysconfig.get_path = lambda name, *more: {str(tmp_path)!r} if name == "include" else path(name, *more)
+sysconfig.get_config_var = lambda name: {str(tmp_path)!r} if name == "INCLUDEPY" else variable(name)
 """,
         )
         result = build(minimal, ZFKERNELS_BUILD_CPU="auto", PYTHONPATH=str(tmp_path / "bare"))

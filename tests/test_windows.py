@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from zfkernels.ops._checks import output_windows
 from zfkernels.windows import (
     Boxes,
     Pair,
@@ -215,6 +216,23 @@ def test_most_touched_and_span_are_the_largest(layer: Layer, size: Pair) -> None
         assert tuple(touched.amax(0).tolist()) == layer.sliding.most_touched(size)
     read = inputs_read(Boxes(lo, lo + torch.tensor(size)), layer.sliding, (1000, 1000)).size
     assert (read == torch.tensor(layer.sliding.span(size))).all()
+
+
+@EXAMPLES
+@given(layer=layers(), size=pairs(1, 5))
+def test_output_windows_hold_all_that_is_touched(layer: Layer, size: Pair) -> None:
+    """Wherever the box lies, over a border too."""
+    frame = (9, 8)
+    out_frame = layer.output_size(frame)
+    assume(min(out_frame) > 0)
+    origins = torch.cartesian_prod(torch.arange(-3, 11), torch.arange(-3, 10)).to(torch.int32)
+    touched = outputs_touched(boxes(origins, size, frame), layer.sliding, out_frame)
+    lo, held = output_windows("op", origins, size, frame, layer.sliding, out_frame, None, None)
+    some = (touched.size > 0).all(1)
+    assert lo.dtype == torch.int32
+    assert (lo[some] <= touched.lo[some]).all()
+    assert (lo[some] + torch.tensor(held) >= touched.hi[some]).all()
+    assert ((lo >= 0) & (lo + torch.tensor(held) <= torch.tensor(out_frame))).all()
 
 
 @EXAMPLES

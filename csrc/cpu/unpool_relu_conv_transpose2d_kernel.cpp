@@ -33,11 +33,12 @@ Filters<T> filter_layout(const Stage& stage) {
     layout.vectors = stage.conv.kernel[0] * ceil_div(stage.conv.kernel[1] * stage.outputs, layout.lanes);
     layout.blocks = ceil_div(layout.vectors, 12);  // three passes whose filters fit the first cache: slower
   } else {
-    layout.vectors = vectors;  // as many as registers hold beside a value and a filter
-    int64_t least = vectors <= 12 ? vectors : INT64_MAX;
-    for (int64_t v : {8, 6, 4, 5, 7, 3, 2, 1}) {
-      if (ceil_div(vectors, v) * v < least) {
-        least = ceil_div(vectors, v) * v;
+    layout.vectors = vectors;
+    int64_t least = vectors <= 12 ? 0 : INT64_MAX;  // so many, a value and a filter fit 16 registers
+    for (int64_t v : {8, 7, 6, 5, 4}) {
+      const int64_t cost = ceil_div(vectors, v) * (v + 1);  // each block goes through the lists again
+      if (cost < least) {
+        least = cost;
         layout.vectors = v;
       }
     }

@@ -125,6 +125,7 @@ TWO = torch.ones(2, 4, *FRAME)
         ({"window": (0, 3)}, ValueError, "window at least 1, got (0, 3)"),
         ({"window": (9, 9)}, ValueError, "window no larger than the images (9, 8), got (9, 9)"),
         ({"fill": "mean"}, TypeError, "fill a number or a tensor, got str"),
+        ({"fill": torch.ones(4).to_sparse()}, TypeError, "fill a dense tensor, got one of layout torch.sparse_coo"),
         ({"fill": torch.ones(3)}, ValueError, "fill a number, [4] or (1, 4, 9, 8), got (3,)"),
         ({"fill": torch.ones(4).double()}, TypeError, "fill of the dtype of images, torch.float32, got torch.float64"),
         ({"image": [0] * 5}, TypeError, "image a tensor [P], got list"),

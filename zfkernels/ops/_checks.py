@@ -58,8 +58,7 @@ def tensor(op: str, argument: str, value: Any, shape: str, dtypes: Sequence[torc
     """A dense tensor of one of ``dtypes`` whose number of dimensions is that of ``shape``, such as ``[N, C, H, W]``."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: expected {argument} a tensor {shape}, got {type(value).__name__}")
-    if value.layout is not torch.strided:
-        raise TypeError(f"{op}: expected {argument} a dense tensor, got one of layout {value.layout}")
+    dense(op, argument, value)
     if value.dtype not in dtypes:
         names = ", ".join(str(d).removeprefix("torch.") for d in dtypes)
         raise TypeError(f"{op}: expected {argument} of dtype {names}, got {value.dtype}")
@@ -69,6 +68,12 @@ def tensor(op: str, argument: str, value: Any, shape: str, dtypes: Sequence[torc
     if 0 in size[1:]:
         raise ValueError(f"{op}: expected {argument} {shape} with nothing but the first empty, got {tuple(size)}")
     return value
+
+
+def dense(op: str, argument: str, value: Tensor) -> None:
+    """A tensor with a place in memory for each element."""
+    if value.layout is not torch.strided:
+        raise TypeError(f"{op}: expected {argument} a dense tensor, got one of layout {value.layout}")
 
 
 def same(op: str, argument: str, value: Tensor, other_argument: str, other: Tensor, *, dtype: bool = True) -> None:
@@ -203,7 +208,10 @@ def output_windows(
     out_size: Any,
     out_origins: Any,
 ) -> tuple[Tensor, Pair]:
-    """Origins and size of the output windows; by default all outputs that boxes of ``size`` at ``origins`` touch."""
+    """Origins and size of the output windows; by default all outputs that boxes of ``size`` at ``origins`` touch.
+
+    Where a box touches none, its window lies anywhere in the frame.
+    """
     chosen = window_size(op, out_size, layer.most_touched(size), out_frame)
     if out_origins is None:
         if layer.has_gaps:
@@ -221,6 +229,7 @@ def fill(op: str, value: Any, images: Tensor) -> Tensor:
         return images.new_full((images.shape[1],), value)
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: expected fill a number or a tensor, got {type(value).__name__}")
+    dense(op, "fill", value)
     same(op, "fill", value, "images", images)
     if value.shape != images.shape and value.shape != images.shape[1:2]:
         raise ValueError(
