@@ -16,7 +16,7 @@ LINES = 400
 MAY_IMPORT = {
     "windows": set(),
     "tuning": set(),
-    "ops": {"windows", "tuning"},
+    "ops": {"windows", "tuning", "_C"},  # the C++ kernels
     "data": set(),
     "models": {"ops"},
     "trace": {"windows"},
