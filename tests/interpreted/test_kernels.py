@@ -61,6 +61,17 @@ def test_kernel_equals_the_reference(op: str, sample: Sample, dtype: torch.dtype
     assert len(assert_right(op, arguments)) <= 1  # none where there is nothing to compute
 
 
+def test_an_infinite_value_stays_in_the_blocks_of_stride_outputs_that_its_filter_reaches() -> None:
+    values = torch.ones(1, 2, 6, 6)
+    values[0, 0, 2, 3] = torch.inf
+    arguments = {"values": values, "switches": None, "weight": torch.ones(2, 3, 3, 3), "stride": 2, "padding": 1}
+    expected, actual = (call("unpool_relu_conv_transpose2d", arguments, b)[0] for b in ("reference", "triton"))
+    reached = (slice(None), slice(None), slice(3, 6), slice(5, 8))  # from 2 y - 1 on, 3 of them
+    block = torch.zeros_like(actual, dtype=torch.bool)
+    block[:, :, 3:7, 5:9] = True
+    assert_bits_equal([actual[reached], actual[~block]], [expected[reached], expected[~block]])
+
+
 OPS = [op for op, entry in ops.registered().items() if "triton" in entry.variants]
 
 

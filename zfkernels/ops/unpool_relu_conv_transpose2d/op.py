@@ -47,6 +47,9 @@ def unpool_relu_conv_transpose2d(
     row-major order wins, zeros and negatives included, also windows outside a crop), then each unpooled pixel is
     rectified, then filtered. No bias takes part.
 
+    A value that is NaN or infinite reaches the outputs that its filter reaches; with ``stride`` above 1 the ``triton``
+    variant may make the rest of the block of ``stride`` outputs at the filter's edge NaN, too.
+
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 2.1, figure 1.
     Differs from the paper: the rule for overlapping pooling windows, on which the paper is silent.
 
