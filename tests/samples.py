@@ -256,6 +256,8 @@ SAMPLES: dict[str, list[Sample]] = {
                             "pool": OVERLAPPING}),
         ("blocks of channels", {"size": (21, 22), "kernel": (5, 5), "channels": (200, 3), "padding": 1, "stride": 2,
                                 "pool": OVERLAPPING}),
+        ("blocks of outputs", {"size": (23, 22), "kernel": (4, 5), "channels": (20, 40), "stride": (2, 3),
+                               "dilation": (1, 2), "pool": OVERLAPPING}),
         ("blocks of channels, groups", {"size": (21, 22), "kernel": (5, 5), "channels": (300, 6), "groups": 2}),
         *(
             (f"neighbouring channels, {name}", {"size": (14, 13), "channels": (37, 3), **STRIDED, **options}, pattern,
@@ -295,6 +297,10 @@ SAMPLES: dict[str, list[Sample]] = {
                 "pool with padding": {"pool": (3, 2, 1, 1, True)},
                 "dilation": {"dilation": 2, "kernel": (2, 3), "pool": (2, 2, 1, 2, False)},
                 "stride above kernel": {"stride": 4, "size": (30, 31)},
+                "many outputs": {"channels": (5, 8)},
+                "many outputs, stride above kernel": {"channels": (5, 8), "stride": (3, 4), "size": (30, 31)},
+                "many outputs, dilation": {"channels": (5, 8), "stride": (2, 3), "dilation": (3, 2), "kernel": (2, 3),
+                                           "size": (24, 25)},
                 "none": {"count": 0},
             }.items()
         ),

@@ -23,6 +23,9 @@ inline int64_t floor_div(int64_t a, int64_t b) {
 inline int64_t ceil_div(int64_t a, int64_t b) {
   return -floor_div(-a, b);
 }
+inline int64_t floor_mod(int64_t a, int64_t b) {
+  return a - floor_div(a, b) * b;
+}
 inline int64_t round_up(int64_t a, int64_t b) {
   return ceil_div(a, b) * b;
 }

@@ -53,8 +53,8 @@ Filters<T> filter_layout(const Stage& stage) {
 template <class T>
 int64_t packed_size(const Stage& stage, const Filters<T>& layout) {
   if (layout.flat) return stage.channels * layout.width();
-  return layout.blocks * round_up(stage.channels, layout.block_channels) * stage.conv.kernel[0] * stage.conv.kernel[1] *
-         layout.width();
+  return layout.blocks * ceil_div(stage.channels, layout.block_channels) * stage.conv.kernel[0] * stage.conv.kernel[1] *
+         layout.tap_size();
 }
 
 template <class T>
@@ -80,26 +80,27 @@ void pack_flat(const Stage& stage, const Filters<T>& layout, const View<const T>
   });
 }
 
-// A block of outputs, then a tap, of a few channels, which are neighbours in what is written; what is read meanwhile
-// stays in the first cache.
 template <class T>
 void pack_blocks(const Stage& stage, const Filters<T>& layout, const View<const T>& weight, int64_t groups, T* packed) {
   const int64_t columns = stage.conv.kernel[1], taps = stage.conv.kernel[0] * columns, width = layout.width();
-  const int64_t channel_blocks = ceil_div(stage.channels, layout.block_channels), all = groups * stage.channels;
-  const int64_t together = std::clamp<int64_t>((int64_t(24) << 10) / (width * taps * int64_t(sizeof(T))), 1, 8);
-  for_each_task(ceil_div(all, together), [&](int64_t task) {
-    const int64_t end = std::min(all, (task + 1) * together);
-    for (int64_t b = 0; b < layout.blocks; ++b)
-      for (int64_t tap = 0; tap < taps; ++tap)
-        for (int64_t c = task * together; c < end; ++c) {
-          const int64_t channel = c % stage.channels, count = std::min(width, stage.outputs - b * width);
-          const int64_t block = (b * channel_blocks + channel / layout.block_channels) * taps + tap;
-          T* const to = packed + c / stage.channels * packed_size(stage, layout) +
-                        (block * layout.block_channels + channel % layout.block_channels) * width;
-          const T* const from = weight.at(c, b * width, tap / columns, tap % columns);
-          for (int64_t o = 0; o < count; ++o) to[o] = from[o * weight.stride[1]];
-          std::fill(to + count, to + width, T(0));
-        }
+  const int64_t channel_blocks = ceil_div(stage.channels, layout.block_channels);
+  const bool by_tap = weight.stride[3] == 1 && weight.stride[2] == columns;
+  for_each_task(groups * stage.channels, [&](int64_t c) {
+    const int64_t channel = c % stage.channels;
+    T* const group = packed + c / stage.channels * packed_size(stage, layout);
+    for (int64_t b = 0; b < layout.blocks; ++b) {
+      const int64_t count = std::min(width, stage.outputs - b * width);
+      const int64_t block = b * channel_blocks + channel / layout.block_channels;
+      T* const to = group + block * taps * layout.tap_size() + channel % layout.block_channels * width;
+      if (by_tap)
+        ZFK_BEST(transpose<T>)(weight.at(c, b * width, 0, 0), weight.stride[1], count, taps, to, layout.tap_size());
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        T* const of_tap = to + tap * layout.tap_size();
+        const T* const from = weight.at(c, b * width, tap / columns, tap % columns);
+        for (int64_t o = 0; o < count && !by_tap; ++o) of_tap[o] = from[o * weight.stride[1]];
+        std::fill(of_tap + count, of_tap + width, T(0));
+      }
+    }
   });
 }
 
@@ -157,6 +158,7 @@ Scratch<T> scratch_for(const Stage& stage, const Filters<T>& filters, const Pair
               Buffer<T>(sums),
               Buffer<T>(0),
               Buffer<T>(filters.width()),
+              Buffer<T>(0),
               Buffer<int32_t>(0),
               Buffer<Cell>(0),
               Buffer<ChannelSet>(span[1])};
@@ -165,9 +167,10 @@ Scratch<T> scratch_for(const Stage& stage, const Filters<T>& filters, const Pair
     const int64_t cells = units * reaching * span[1];
     return {half,
             Buffer<T>(slab),
-            Buffer<T>(units * rows * columns * filters.width()),
+            Buffer<T>(units * planes_of(stage, rows).all() * filters.width()),
             Buffer<T>(cells * stage.channels),
             Buffer<T>(0),
+            Buffer<T>(columns * filters.width()),
             Buffer<int32_t>(cells * stage.channels),
             Buffer<Cell>(cells * blocks),
             Buffer<ChannelSet>(span[1])};

@@ -29,6 +29,8 @@ Box reaching(const Stage& stage, const Unit<T>& unit, const Range& rows) {
 
 // --- multiplying ---
 
+inline constexpr int kLinesAhead = 2;
+
 // sums += value * filter.
 template <class T, int kVectors>
 ZFK_INLINE void multiply(Vector<T> (&sums)[kVectors], T value, const T* filter) {
@@ -36,19 +38,27 @@ ZFK_INLINE void multiply(Vector<T> (&sums)[kVectors], T value, const T* filter) 
   for (int v = 0; v < kVectors; ++v) sums[v] += value * load(filter + v * kLanes<T>);
 }
 
-// One tap: adds each list of channels, times their filters, to the outputs [unit, row, column][kVectors].
+// One tap: adds each list of channels, times their filters, to the outputs of the tap's phase, [unit, row,
+// column][kVectors]. Meanwhile the next tap's filters come into the second cache, a few lines for each list: the
+// products would wait for them.
 template <class T, int kVectors>
-void add_tap(const Cell* cells, const Cell* end, const T* values, const int32_t* channels, const T* filters, T* outputs,
-             int32_t down, int32_t right, int32_t rows, int32_t columns) {
+void add_tap(const Cell* cells, const Cell* end, const T* values, const int32_t* channels, const T* filters,
+             const T* next_filters, const Tap& tap, const Planes& planes, T* outputs) {
+  constexpr int64_t kWidth = kVectors * kLanes<T>, kMemoryLine = 64 / sizeof(T);
+  const int64_t unit_size = planes.all() * kWidth;
+  outputs += tap.plane * kWidth;
   for (const Cell* cell = cells; cell != end; ++cell) {
-    const uint32_t row = cell->row + down, column = cell->column + right;
-    if (row >= uint32_t(rows) || column >= uint32_t(columns)) continue;
-    T* out = outputs + ((int64_t(cell->unit) * rows + row) * columns + column) * kVectors * kLanes<T>;
+#pragma GCC unroll 4
+    for (int line = 0; line < kLinesAhead; ++line) __builtin_prefetch(next_filters + line * kMemoryLine, 0, 2);
+    next_filters += kLinesAhead * kMemoryLine;
+    const uint32_t row = cell->row + tap.down, column = cell->column + tap.right;
+    if (row >= uint32_t(planes.rows) || column >= uint32_t(planes.columns)) continue;
+    T* const out = outputs + cell->unit * unit_size + (row * planes.columns + column) * kWidth;
     Vector<T> sums[kVectors];
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) sums[v] = load(out + v * kLanes<T>);
     for (int64_t k = cell->first; k < cell->first + cell->count; ++k)
-      multiply<T, kVectors>(sums, values[k], filters + channels[k] * kVectors * kLanes<T>);
+      multiply<T, kVectors>(sums, values[k], filters + channels[k] * kWidth);
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) store(out + v * kLanes<T>, sums[v]);
   }
@@ -96,10 +106,6 @@ constexpr auto add_footprints_table(std::integer_sequence<int, kVectors...>) {
 template <class T>
 void write_out(const T* sums, const Pair& sums_stride, int64_t channels, T* out,
                const std::array<int64_t, 3>& out_stride, int64_t rows, int64_t columns) {
-  constexpr int64_t kSquare = kLanes<T>;
-  const bool turned = out_stride[2] == 1 && out_stride[0] != 1;
-  const int64_t square_columns = turned ? columns / kSquare * kSquare : 0;
-  const int64_t square_channels = turned ? channels / kSquare * kSquare : 0;
   for (int64_t y = 0; y < rows; ++y) {
     const T* from = sums + y * sums_stride[0];
     T* to = out + y * out_stride[1];
@@ -112,12 +118,12 @@ void write_out(const T* sums, const Pair& sums_stride, int64_t channels, T* out,
         std::memcpy(to + x * out_stride[2], from + x * sums_stride[1], channels * sizeof(T));
       continue;
     }
-    for (int64_t c = 0; c < square_channels; c += kSquare)
-      for (int64_t x = 0; x < square_columns; x += kSquare)
-        transpose(from + x * sums_stride[1] + c, sums_stride[1], to + c * out_stride[0] + x, out_stride[0]);
+    if (out_stride[2] == 1) {
+      transpose(from, sums_stride[1], columns, channels, to, out_stride[0]);
+      continue;
+    }
     for (int64_t c = 0; c < channels; ++c)
-      for (int64_t x = c < square_channels ? square_columns : 0; x < columns; ++x)
-        to[c * out_stride[0] + x * out_stride[2]] = from[x * sums_stride[1] + c];
+      for (int64_t x = 0; x < columns; ++x) to[c * out_stride[0] + x * out_stride[2]] = from[x * sums_stride[1] + c];
   }
 }
 
@@ -194,14 +200,35 @@ void run_flat_tile(const Stage& stage, const Filters<T>& filters, const Unit<T>*
   }
 }
 
+// The sums of one unit, `width` of a block each, to the output; `row` is memory for one of its rows.
+template <class T>
+void write_planes(const Stage& stage, const Planes& planes, const Pair& shift, const T* sums, int64_t width,
+                  int64_t channels, T* out, int64_t rows, T* row) {
+  const auto [stride_y, stride_x] = stage.conv.stride;
+  const int64_t columns = stage.out_size[1];
+  const bool beside = stage.out_stride[0] == 1;
+  for (int64_t y = shift[0]; y < shift[0] + rows; ++y, out += stage.out_stride[1]) {
+    const T* const from = sums + (planes.at(y % stride_y, 0) + y / stride_y * planes.columns) * width;
+    T* to = beside ? out : row;
+    for (int64_t x = shift[1]; x < shift[1] + columns; ++x, to += beside ? stage.out_stride[2] : width)
+      std::memcpy(to, from + (planes.at(0, x % stride_x) + x / stride_x) * width, channels * sizeof(T));
+    if (!beside) write_out<T>(row, {0, width}, channels, out, stage.out_stride, 1, columns);
+  }
+}
+
 template <class T>
 void run_blocked_tile(const Stage& stage, const Filters<T>& filters, const Unit<T>* units, const Tile& tile,
                       const Scratch<T>& scratch) {
   static constexpr auto kAddTap = add_tap_table<T>(std::make_integer_sequence<int, 12>());
   const auto add_tap = kAddTap[filters.vectors - 1];
   const Sliding& conv = stage.conv;
-  const int64_t rows = tile.rows.size(), columns = stage.out_size[1], width = filters.width();
+  const int64_t rows = tile.rows.size(), width = filters.width();
   const int64_t channel_blocks = ceil_div(stage.channels, filters.block_channels);
+  const Planes planes = planes_of(stage, rows);
+  const int64_t unit_size = planes.all() * width;
+  const auto first_output = [&](const Unit<T>& unit, int axis) {  // how far from where the first tap of cell 0 writes
+    return conv.padding[axis] + unit.origin[axis] + (axis == 0 ? tile.rows.lo : 0);
+  };
   std::vector<int64_t> ends{0};  // of each channel block's cells
   int64_t cells_made = 0, kept = 0;
   for (int64_t channel = 0; channel < stage.channels; channel += filters.block_channels) {
@@ -211,11 +238,11 @@ void run_blocked_tile(const Stage& stage, const Filters<T>& filters, const Unit<
     for (int64_t u = tile.units.lo; u < tile.units.hi; ++u) {
       const Unit<T>& unit = units[u];
       unpool(stage, unit, reaching(stage, unit, tile.rows), channel, count, scratch, [&](const Row<T>& row) {
-        Cell made{int32_t(row.y * conv.stride[0] - conv.padding[0] - unit.origin[0] - tile.rows.lo),
-                  int32_t(row.xs.lo * conv.stride[1] - conv.padding[1] - unit.origin[1]), int32_t(u - tile.units.lo), 0,
+        Cell made{int32_t(row.y - floor_div(first_output(unit, 0), conv.stride[0])),
+                  int32_t(row.xs.lo - floor_div(first_output(unit, 1), conv.stride[1])), int32_t(u - tile.units.lo), 0,
                   kept};
         const T* cell = row.cells;
-        for (int64_t x = row.xs.lo; x < row.xs.hi; ++x, cell += row.cell_stride, made.column += conv.stride[1]) {
+        for (int64_t x = row.xs.lo; x < row.xs.hi; ++x, cell += row.cell_stride, ++made.column) {
           made.count =
               int32_t(nonzero_channels(cell, row.line_stride, lines, stage.rectify, scratch.values.get() + made.first,
                                        scratch.channels.get() + made.first));
@@ -227,27 +254,29 @@ void run_blocked_tile(const Stage& stage, const Filters<T>& filters, const Unit<
     }
     ends.push_back(cells_made);
   }
-  const int64_t taps = conv.kernel[0] * conv.kernel[1];
-  const int64_t filter_size = filters.block_channels * width;  // of one tap
+  const std::vector<Tap> taps = taps_of(stage, planes, channel_blocks, filters.tap_size());
+  const int64_t block_size = int64_t(taps.size()) * filters.tap_size();
   for (int64_t b = tile.blocks.lo; b < tile.blocks.hi; ++b) {
-    std::memset(scratch.sums.get(), 0, tile.units.size() * rows * columns * width * sizeof(T));
-    // Taps of one phase of the stride write the same outputs: those stay in the second cache meanwhile.
-    for (int64_t py = 0; py < conv.stride[0] && py < conv.kernel[0]; ++py)
-      for (int64_t px = 0; px < conv.stride[1] && px < conv.kernel[1]; ++px)
-        for (int64_t c = 0; c < channel_blocks; ++c)
-          for (int64_t ky = py; ky < conv.kernel[0]; ky += conv.stride[0])
-            for (int64_t kx = px; kx < conv.kernel[1]; kx += conv.stride[1])
-              add_tap(scratch.cells.get() + ends[c], scratch.cells.get() + ends[c + 1], scratch.values.get(),
-                      scratch.channels.get(),
-                      filters.data + ((b * channel_blocks + c) * taps + ky * conv.kernel[1] + kx) * filter_size,
-                      scratch.sums.get(), int32_t(ky * conv.dilation[0]), int32_t(kx * conv.dilation[1]), int32_t(rows),
-                      int32_t(columns));
+    std::memset(scratch.sums.get(), 0, tile.units.size() * unit_size * sizeof(T));
+    const T* const of_block = filters.data + b * block_size;
+    const T* const next_block = filters.data + (b + 1 < tile.blocks.hi ? b + 1 : tile.blocks.lo) * block_size;
+    for (size_t t = 0; t < taps.size(); ++t) {
+      const int64_t first = ends[taps[t].channel_block], end = ends[taps[t].channel_block + 1];
+      if (first == end) continue;
+      add_tap(scratch.cells.get() + first, scratch.cells.get() + end, scratch.values.get(), scratch.channels.get(),
+              of_block + taps[t].filters,
+              t + 1 < taps.size() ? of_block + taps[t + 1].filters : next_block + taps[0].filters, taps[t], planes,
+              scratch.sums.get());
+    }
     const int64_t rest = stage.outputs - b * width;
-    for (int64_t u = 0; u < tile.units.size(); ++u)
-      write_out<T>(scratch.sums.get() + u * rows * columns * width, {columns * width, width},
-                   rest < width ? rest : width,
-                   units[tile.units.lo + u].out + b * width * stage.out_stride[0] + tile.rows.lo * stage.out_stride[1],
-                   stage.out_stride, rows, columns);
+    for (int64_t u = 0; u < tile.units.size(); ++u) {
+      const Unit<T>& unit = units[tile.units.lo + u];
+      const Pair shift{floor_mod(first_output(unit, 0), conv.stride[0]),
+                       floor_mod(first_output(unit, 1), conv.stride[1])};
+      write_planes<T>(stage, planes, shift, scratch.sums.get() + u * unit_size, width, rest < width ? rest : width,
+                      unit.out + b * width * stage.out_stride[0] + tile.rows.lo * stage.out_stride[1], rows,
+                      scratch.row.get());
+    }
   }
 }
 

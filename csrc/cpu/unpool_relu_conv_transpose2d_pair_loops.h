@@ -46,7 +46,7 @@ void gather_pairs(const Stage& stage, const Cover<T>* windows, int64_t count, in
               (all ? load_bytes<T>(named_by) : load_some_bytes<T>(named_by, rest)) - windows[row].code;
           const auto named = [&](int column)
                                  __attribute__((always_inline)) { return code == column ? value : Vector<T>{}; };
-          first += third[v][row];
+          if constexpr (kWide == 3) first += third[v][row];
           first += named(0);
           second += named(1);
           if constexpr (kWide == 3) third[v][row] = named(2);

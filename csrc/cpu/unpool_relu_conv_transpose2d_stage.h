@@ -80,11 +80,56 @@ struct Filters {
 
   static constexpr int64_t kMostChannels = 128;  // of a block; a ChannelSet holds them
   int64_t width() const { return vectors * lanes; }
+  // Of a block; a line of memory apart, so that the taps of a channel do not compete for one place in the caches.
+  int64_t tap_size() const { return block_channels * width() + 64 / int64_t(sizeof(T)); }
   Range pass(int64_t b) const { return {b * vectors / blocks, (b + 1) * vectors / blocks}; }
 };
 
 // Channels of a block, a bit each.
 using ChannelSet = std::array<uint64_t, 2>;
+
+// Where a tile keeps its sums: [unit, phase, phase, row, column], so that what the taps of one phase of the stride
+// write is in one piece. The output at y is in row (y + shift) / stride of phase (y + shift) % stride, with a shift
+// below the stride that is the unit's.
+struct Planes {
+  Pair stride;
+  int64_t rows, columns;
+
+  int64_t all() const { return stride[0] * stride[1] * rows * columns; }
+  int64_t at(int64_t phase_y, int64_t phase_x) const { return (phase_y * stride[1] + phase_x) * rows * columns; }
+};
+
+inline Planes planes_of(const Stage& stage, int64_t rows) {
+  const auto count = [&](int64_t outputs, int axis) {
+    return (outputs + stage.conv.stride[axis] - 2) / stage.conv.stride[axis] + 1;
+  };
+  return {stage.conv.stride, count(rows, 0), count(stage.out_size[1], 1)};
+}
+
+// A tap of the filters, of one block of channels.
+struct Tap {
+  int64_t channel_block;
+  int64_t filters;      // from those of the block of outputs
+  int64_t plane;        // the first sum of its phase
+  int32_t down, right;  // in the plane
+};
+
+// All of a block of outputs, one phase of the stride after the other: its sums stay in the second cache meanwhile.
+inline std::vector<Tap> taps_of(const Stage& stage, const Planes& planes, int64_t channel_blocks, int64_t tap_size) {
+  const Sliding& conv = stage.conv;
+  std::vector<Tap> taps;
+  for (int64_t py = 0; py < conv.stride[0] && py < conv.kernel[0]; ++py)
+    for (int64_t px = 0; px < conv.stride[1] && px < conv.kernel[1]; ++px)
+      for (int64_t c = 0; c < channel_blocks; ++c)
+        for (int64_t ky = py; ky < conv.kernel[0]; ky += conv.stride[0])
+          for (int64_t kx = px; kx < conv.kernel[1]; kx += conv.stride[1]) {
+            const int64_t y = ky * conv.dilation[0], x = kx * conv.dilation[1];
+            taps.push_back({c, ((c * conv.kernel[0] + ky) * conv.kernel[1] + kx) * tap_size,
+                            planes.at(y % conv.stride[0], x % conv.stride[1]), int32_t(y / conv.stride[0]),
+                            int32_t(x / conv.stride[1])});
+          }
+  return taps;
+}
 
 // A finished row of unpooled cells, in lines of kLine channels.
 template <class T>
@@ -107,8 +152,8 @@ struct Cell {
 // Memory of one worker, for tiles of one size.
 template <class T>
 struct Scratch {
-  int64_t half;                         // of a line of channels in the slab, in elements; see unpool
-  Buffer<T> slab, sums, values, masks;  // masks: of flat filters, a lane each
+  int64_t half;                              // of a line of channels in the slab, in elements; see unpool
+  Buffer<T> slab, sums, values, masks, row;  // masks: of flat filters, a lane each; row: of outputs
   Buffer<int32_t> channels;
   Buffer<Cell> cells;          // of a blocked tile
   Buffer<ChannelSet> nonzero;  // of a row's cells

@@ -161,7 +161,7 @@ ZFK_INLINE Vector<T> interleave(Vector<T> a, Vector<T> b) {
 
 // Transposes a square of kLanes<T> x kLanes<T>.
 template <class T>
-ZFK_INLINE void transpose(const T* from, int64_t from_stride, T* to, int64_t to_stride) {
+ZFK_INLINE void transpose_square(const T* from, int64_t from_stride, T* to, int64_t to_stride) {
   constexpr int kSize = kLanes<T>;
   Vector<T> rows[kSize], turned[kSize];
 #pragma GCC unroll 16
@@ -178,6 +178,19 @@ ZFK_INLINE void transpose(const T* from, int64_t from_stride, T* to, int64_t to_
   }
 #pragma GCC unroll 16
   for (int i = 0; i < kSize; ++i) store(to + i * to_stride, rows[i]);
+}
+
+// Of rows x columns numbers: to[j * to_stride + i] = from[i * from_stride + j].
+template <class T>
+void transpose(const T* from, int64_t from_stride, int64_t rows, int64_t columns, T* to, int64_t to_stride) {
+  constexpr int64_t kSquare = kLanes<T>;
+  const int64_t square_rows = rows / kSquare * kSquare, square_columns = columns / kSquare * kSquare;
+  for (int64_t j = 0; j < square_columns; j += kSquare)
+    for (int64_t i = 0; i < square_rows; i += kSquare)
+      transpose_square(from + i * from_stride + j, from_stride, to + j * to_stride + i, to_stride);
+  for (int64_t j = 0; j < columns; ++j)
+    for (int64_t i = j < square_columns ? square_rows : 0; i < rows; ++i)
+      to[j * to_stride + i] = from[i * from_stride + j];
 }
 
 }  // namespace zfkernels::cpu::ZFK_ISA
