@@ -14,6 +14,7 @@ import oracle
 import pytest
 import torch
 from comparing import assert_bits_equal, assert_within_budget, call, exact, magnitude, rounding, selects
+from maker import LAYOUTS, laid_out
 from samples import DTYPES, SAMPLES, Sample
 from torch.utils import _pytree as pytree
 from variants import samples, skip_unless_possible, variants
@@ -74,6 +75,19 @@ def assert_equals_reference(op: str, arguments: dict[str, Any], variant: str) ->
 @pytest.mark.parametrize(("op", "sample", "variant", "device"), variants(reference=False))
 def test_variant_equals_the_reference(op: str, sample: Sample, variant: str, device: str, dtype: torch.dtype) -> None:
     arguments = sample.arguments(dtype, device)
+    skip_unless_possible(op, variant, arguments)
+    assert_equals_reference(op, arguments, variant)
+
+
+FILTERED = [op for op in SAMPLES if "weight" in SAMPLES[op][0].arguments(torch.float32)]
+KINDS_OF_BLOCKS = {"contiguous", "blocks of outputs", "windows, many outputs"}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS[1:])
+@pytest.mark.parametrize(("op", "sample", "variant", "device"), variants(FILTERED, KINDS_OF_BLOCKS, reference=False))
+def test_weights_may_lie_otherwise_in_memory(op: str, sample: Sample, variant: str, device: str, layout: str) -> None:
+    arguments = sample.arguments(torch.float32, device)
+    arguments["weight"] = laid_out(arguments["weight"], layout)
     skip_unless_possible(op, variant, arguments)
     assert_equals_reference(op, arguments, variant)
 
