@@ -4,6 +4,7 @@
 //   out_origins[p] + (y, x). A cell is that of window p where it has one, else that of frame image[p], else -inf.
 //
 // Bound by memory: each cell is read where it lies, all channels of one at a time, each output written once.
+#include <algorithm>
 #include <limits>
 #include <vector>
 
@@ -25,7 +26,7 @@ Tensor pool(const WindowArguments& windows, const Pair& out_size, const Sliding&
   const WindowReads<T> reads(windows, out_size, layer, -std::numeric_limits<T>::infinity());
   const Tensor out = empty_channels_last(windows.values, {reads.windows(), reads.channels(), out_size[0], out_size[1]});
   T* const to = out.mutable_data_ptr<T>();
-  const int64_t taps = reads.taps().size(), channels = reads.channels();
+  const int64_t channels = reads.channels();
   const auto max_of_cells = ZFK_BEST(max_of_cells<T>);
   share_out((reads.outputs() + kTaskOutputs - 1) / kTaskOutputs, [&](Tasks& tasks) {
     std::vector<const T*> table;
@@ -33,8 +34,11 @@ Tensor pool(const WindowArguments& windows, const Pair& out_size, const Sliding&
     for (int64_t task; tasks.next(task);) {
       const int64_t first = task * kTaskOutputs, last = std::min(first + kTaskOutputs, reads.outputs());
       reads.find(first, last, 1, table, rows);
-      for (int64_t i = first; i < last; ++i)
-        max_of_cells(&table[rows[i - first]], reads.taps().data(), taps, channels, to + i * channels);
+      for (int64_t i = first; i < last; ++i) {
+        const int32_t next = rows[std::min(i + 1, last - 1) - first];
+        max_of_cells(&table[rows[i - first]], reads.taps(), &table[next], reads.fresh_taps(), channels,
+                     to + i * channels);
+      }
     }
   });
   return out;

@@ -3,16 +3,21 @@
 
 namespace zfkernels::cpu::ZFK_ISA {
 
-// Maxima of kVectors vectors of channels, from `count` channels of each cell; kWhole: vectors are full.
+// Maxima of kVectors vectors of channels, from `count` channels of each cell; kWhole: vectors are full. The next
+// output's fresh cells are fetched meanwhile: the processor does not foresee so many short runs of memory.
 template <class T, int kVectors, bool kWhole>
-ZFK_INLINE void max_of_channels(const T* const* cells, const int32_t* taps, int64_t tap_count, int64_t c, int64_t count,
-                                T* out) {
+ZFK_INLINE void max_of_channels(const T* const* cells, const std::vector<int32_t>& taps, const T* const* next,
+                                const std::vector<int32_t>& fresh, int64_t c, int64_t count, T* out) {
+  for (const int32_t tap : fresh)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; v += std::max<int>(1, 64 / sizeof(Vector<T>)))
+      __builtin_prefetch(next[tap] + c + v * kLanes<T>);
   Vector<T> best[kVectors], sum[kVectors];
   const auto maxima = [&]<bool kNumbers>(std::bool_constant<kNumbers>) __attribute__((always_inline)) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) best[v] = T(-__builtin_inf()) - Vector<T>{}, sum[v] = Vector<T>{};
-    for (int64_t t = 0; t < tap_count; ++t) {
-      const T* cell = cells[taps[t]] + c;
+    for (const int32_t tap : taps) {
+      const T* cell = cells[tap] + c;
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
         const Vector<T> value = kWhole ? load(cell + v * kLanes<T>) : load_some(cell, count);
@@ -36,14 +41,16 @@ ZFK_INLINE void max_of_channels(const T* const* cells, const int32_t* taps, int6
   }
 }
 
-// out[c] = the first maximum of cells[taps[t]][c] over t; a NaN goes before all numbers, a later NaN before an earlier.
+// out[c] = the first maximum of cells[tap][c] over the taps of an output; a NaN goes before all numbers, a later NaN
+// before an earlier. `next` and `fresh`: the cells of the next output, and which of them this one does not read.
 template <class T>
-void max_of_cells(const T* const* cells, const int32_t* taps, int64_t tap_count, int64_t channels, T* out) {
+void max_of_cells(const T* const* cells, const std::vector<int32_t>& taps, const T* const* next,
+                  const std::vector<int32_t>& fresh, int64_t channels, T* out) {
   constexpr int kTogether = 4;
   int64_t c = 0;
   for (; c + kTogether * kLanes<T> <= channels; c += kTogether * kLanes<T>)
-    max_of_channels<T, kTogether, true>(cells, taps, tap_count, c, 0, out);
-  for (; c < channels; c += kLanes<T>) max_of_channels<T, 1, false>(cells, taps, tap_count, c, channels - c, out);
+    max_of_channels<T, kTogether, true>(cells, taps, next, fresh, c, 0, out);
+  for (; c < channels; c += kLanes<T>) max_of_channels<T, 1, false>(cells, taps, next, fresh, c, channels - c, out);
 }
 
 }  // namespace zfkernels::cpu::ZFK_ISA

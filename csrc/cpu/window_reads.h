@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <vector>
 
 #include "sliding.h"
@@ -61,8 +62,11 @@ class WindowReads {
     check_origins(out_origins_, windows());
     check_image(image_, windows(), frame_.size[0]);
     for (int64_t ky = 0; ky < layer.kernel[0]; ++ky)
-      for (int64_t kx = 0; kx < layer.kernel[1]; ++kx)
+      for (int64_t kx = 0; kx < layer.kernel[1]; ++kx) {
         taps_.push_back(ky * layer.dilation[0] * columns_ + kx * layer.dilation[1]);
+        const auto [steps, rest] = std::div(layer.stride[1], layer.dilation[1]);
+        if (rest != 0 || kx + steps >= layer.kernel[1]) fresh_taps_.push_back(taps_.back());
+      }
   }
 
   int64_t windows() const { return window_.size[0]; }
@@ -71,6 +75,9 @@ class WindowReads {
 
   // Distance, in a table made by `find`, from the first cell that an output reads to each of its taps.
   const std::vector<int32_t>& taps() const { return taps_; }
+
+  // Those of them that the output to the left does not read.
+  const std::vector<int32_t>& fresh_taps() const { return fresh_taps_; }
 
   // Fills `table` with pointers to the cells that the outputs [first, last) read and `rows` with the place of each
   // output's first cell in it; the last place is repeated up to a multiple of `multiple`.
@@ -124,7 +131,7 @@ class WindowReads {
   const Pair out_size_;
   const Sliding layer_;
   const int64_t columns_;  // of the region that the outputs of a window read
-  std::vector<int32_t> taps_;
+  std::vector<int32_t> taps_, fresh_taps_;
   const std::vector<T> outside_;  // [C]
 };
 
