@@ -29,8 +29,6 @@ Box reaching(const Stage& stage, const Unit<T>& unit, const Range& rows) {
 
 // --- multiplying ---
 
-inline constexpr int kLinesAhead = 2;
-
 // sums += value * filter.
 template <class T, int kVectors>
 ZFK_INLINE void multiply(Vector<T> (&sums)[kVectors], T value, const T* filter) {
@@ -38,29 +36,31 @@ ZFK_INLINE void multiply(Vector<T> (&sums)[kVectors], T value, const T* filter) 
   for (int v = 0; v < kVectors; ++v) sums[v] += value * load(filter + v * kLanes<T>);
 }
 
-// One tap: adds each list of channels, times their filters, to the outputs of the tap's phase, [unit, row,
-// column][kVectors]. Meanwhile the next tap's filters come into the second cache, a few lines for each list: the
-// products would wait for them.
+// One tap: adds each list of channels, times their filters, to the sums of the tap's phase, [unit][row,
+// column][kVectors]. Meanwhile the filters of the tap that is likely next come from the third cache into the second,
+// two lines for each list: the products would wait for them. (One line was less with a few hundred lists, three were no
+// better.)
 template <class T, int kVectors>
 void add_tap(const Cell* cells, const Cell* end, const T* values, const int32_t* channels, const T* filters,
-             const T* next_filters, const Tap& tap, const Planes& planes, T* outputs) {
+             const T* next_filters, int64_t tap_size, const Tap& tap, const Planes& planes, T* sums) {
   constexpr int64_t kWidth = kVectors * kLanes<T>, kMemoryLine = 64 / sizeof(T);
   const int64_t unit_size = planes.all() * kWidth;
-  outputs += tap.plane * kWidth;
+  const T* const last_lines = next_filters + tap_size - 2 * kMemoryLine;
+  sums += tap.plane * kWidth;
   for (const Cell* cell = cells; cell != end; ++cell) {
-#pragma GCC unroll 4
-    for (int line = 0; line < kLinesAhead; ++line) __builtin_prefetch(next_filters + line * kMemoryLine, 0, 2);
-    next_filters += kLinesAhead * kMemoryLine;
+    __builtin_prefetch(next_filters, 0, 2);
+    __builtin_prefetch(next_filters + kMemoryLine, 0, 2);
+    next_filters = next_filters < last_lines ? next_filters + 2 * kMemoryLine : last_lines;
     const uint32_t row = cell->row + tap.down, column = cell->column + tap.right;
     if (row >= uint32_t(planes.rows) || column >= uint32_t(planes.columns)) continue;
-    T* const out = outputs + cell->unit * unit_size + (row * planes.columns + column) * kWidth;
-    Vector<T> sums[kVectors];
+    T* const to = sums + cell->unit * unit_size + (row * planes.columns + column) * kWidth;
+    Vector<T> held[kVectors];
 #pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) sums[v] = load(out + v * kLanes<T>);
+    for (int v = 0; v < kVectors; ++v) held[v] = load(to + v * kLanes<T>);
     for (int64_t k = cell->first; k < cell->first + cell->count; ++k)
-      multiply<T, kVectors>(sums, values[k], filters + channels[k] * kWidth);
+      multiply<T, kVectors>(held, values[k], filters + channels[k] * kWidth);
 #pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) store(out + v * kLanes<T>, sums[v]);
+    for (int v = 0; v < kVectors; ++v) store(to + v * kLanes<T>, held[v]);
   }
 }
 
@@ -204,15 +204,22 @@ void run_flat_tile(const Stage& stage, const Filters<T>& filters, const Unit<T>*
 template <class T>
 void write_planes(const Stage& stage, const Planes& planes, const Pair& shift, const T* sums, int64_t width,
                   int64_t channels, T* out, int64_t rows, T* row) {
-  const auto [stride_y, stride_x] = stage.conv.stride;
   const int64_t columns = stage.out_size[1];
+  if (planes.stride == Pair{1, 1})
+    return write_out<T>(sums, {planes.columns * width, width}, channels, out, stage.out_stride, rows, columns);
   const bool beside = stage.out_stride[0] == 1;
-  for (int64_t y = shift[0]; y < shift[0] + rows; ++y, out += stage.out_stride[1]) {
-    const T* const from = sums + (planes.at(y % stride_y, 0) + y / stride_y * planes.columns) * width;
-    T* to = beside ? out : row;
-    for (int64_t x = shift[1]; x < shift[1] + columns; ++x, to += beside ? stage.out_stride[2] : width)
-      std::memcpy(to, from + (planes.at(0, x % stride_x) + x / stride_x) * width, channels * sizeof(T));
-    if (!beside) write_out<T>(row, {0, width}, channels, out, stage.out_stride, 1, columns);
+  for (int64_t y = 0; y < rows; ++y) {
+    const int64_t down = y + shift[0];
+    const T* const from =
+        sums + (planes.at(down % planes.stride[0], 0) + down / planes.stride[0] * planes.columns) * width;
+    T* const to = out + y * stage.out_stride[1];
+    int64_t phase = shift[1], column = 0;
+    for (int64_t x = 0; x < columns; ++x) {
+      std::memcpy(beside ? to + x * stage.out_stride[2] : row + x * width,
+                  from + (planes.at(0, phase) + column) * width, channels * sizeof(T));
+      if (++phase == planes.stride[1]) phase = 0, ++column;
+    }
+    if (!beside) write_out<T>(row, {0, width}, channels, to, stage.out_stride, 1, columns);
   }
 }
 
@@ -238,11 +245,11 @@ void run_blocked_tile(const Stage& stage, const Filters<T>& filters, const Unit<
     for (int64_t u = tile.units.lo; u < tile.units.hi; ++u) {
       const Unit<T>& unit = units[u];
       unpool(stage, unit, reaching(stage, unit, tile.rows), channel, count, scratch, [&](const Row<T>& row) {
-        Cell made{int32_t(row.y - floor_div(first_output(unit, 0), conv.stride[0])),
-                  int32_t(row.xs.lo - floor_div(first_output(unit, 1), conv.stride[1])), int32_t(u - tile.units.lo), 0,
-                  kept};
+        Cell made{int32_t(row.y * planes.step[0] - floor_div(first_output(unit, 0), planes.stride[0])),
+                  int32_t(row.xs.lo * planes.step[1] - floor_div(first_output(unit, 1), planes.stride[1])),
+                  int32_t(u - tile.units.lo), 0, kept};
         const T* cell = row.cells;
-        for (int64_t x = row.xs.lo; x < row.xs.hi; ++x, cell += row.cell_stride, ++made.column) {
+        for (int64_t x = row.xs.lo; x < row.xs.hi; ++x, cell += row.cell_stride, made.column += planes.step[1]) {
           made.count =
               int32_t(nonzero_channels(cell, row.line_stride, lines, stage.rectify, scratch.values.get() + made.first,
                                        scratch.channels.get() + made.first));
@@ -265,14 +272,14 @@ void run_blocked_tile(const Stage& stage, const Filters<T>& filters, const Unit<
       if (first == end) continue;
       add_tap(scratch.cells.get() + first, scratch.cells.get() + end, scratch.values.get(), scratch.channels.get(),
               of_block + taps[t].filters,
-              t + 1 < taps.size() ? of_block + taps[t + 1].filters : next_block + taps[0].filters, taps[t], planes,
-              scratch.sums.get());
+              t + 1 < taps.size() ? of_block + taps[t + 1].filters : next_block + taps[0].filters, filters.tap_size(),
+              taps[t], planes, scratch.sums.get());
     }
     const int64_t rest = stage.outputs - b * width;
     for (int64_t u = 0; u < tile.units.size(); ++u) {
       const Unit<T>& unit = units[tile.units.lo + u];
-      const Pair shift{floor_mod(first_output(unit, 0), conv.stride[0]),
-                       floor_mod(first_output(unit, 1), conv.stride[1])};
+      const Pair shift{floor_mod(first_output(unit, 0), planes.stride[0]),
+                       floor_mod(first_output(unit, 1), planes.stride[1])};
       write_planes<T>(stage, planes, shift, scratch.sums.get() + u * unit_size, width, rest < width ? rest : width,
                       unit.out + b * width * stage.out_stride[0] + tile.rows.lo * stage.out_stride[1], rows,
                       scratch.row.get());

@@ -88,11 +88,11 @@ struct Filters {
 // Channels of a block, a bit each.
 using ChannelSet = std::array<uint64_t, 2>;
 
-// Where a tile keeps its sums: [unit, phase, phase, row, column], so that what the taps of one phase of the stride
+// Where a tile keeps the sums of a unit: [phase, phase, row, column], so that what the taps of one phase of the stride
 // write is in one piece. The output at y is in row (y + shift) / stride of phase (y + shift) % stride, with a shift
-// below the stride that is the unit's.
+// below the stride that is the unit's. Where that would be mostly rows without outputs, there is one plane of stride 1.
 struct Planes {
-  Pair stride;
+  Pair stride, step;  // step: from an unpooled cell to the next, in a plane
   int64_t rows, columns;
 
   int64_t all() const { return stride[0] * stride[1] * rows * columns; }
@@ -100,10 +100,19 @@ struct Planes {
 };
 
 inline Planes planes_of(const Stage& stage, int64_t rows) {
-  const auto count = [&](int64_t outputs, int axis) {
-    return (outputs + stage.conv.stride[axis] - 2) / stage.conv.stride[axis] + 1;
-  };
-  return {stage.conv.stride, count(rows, 0), count(stage.out_size[1], 1)};
+  const Sliding& conv = stage.conv;
+  const Pair outputs{rows, stage.out_size[1]};
+  Planes planes{};
+  Pair count{};
+  for (int axis : {0, 1}) {
+    const bool apart = conv.stride[axis] <= conv.kernel[axis] && 4 * conv.stride[axis] <= outputs[axis];
+    planes.stride[axis] = apart ? conv.stride[axis] : 1;
+    planes.step[axis] = conv.stride[axis] / planes.stride[axis];
+    count[axis] = (outputs[axis] + planes.stride[axis] - 2) / planes.stride[axis] + 1;
+  }
+  planes.rows = count[0];
+  planes.columns = count[1];
+  return planes;
 }
 
 // A tap of the filters, of one block of channels.
@@ -125,8 +134,8 @@ inline std::vector<Tap> taps_of(const Stage& stage, const Planes& planes, int64_
           for (int64_t kx = px; kx < conv.kernel[1]; kx += conv.stride[1]) {
             const int64_t y = ky * conv.dilation[0], x = kx * conv.dilation[1];
             taps.push_back({c, ((c * conv.kernel[0] + ky) * conv.kernel[1] + kx) * tap_size,
-                            planes.at(y % conv.stride[0], x % conv.stride[1]), int32_t(y / conv.stride[0]),
-                            int32_t(x / conv.stride[1])});
+                            planes.at(y % planes.stride[0], x % planes.stride[1]), int32_t(y / planes.stride[0]),
+                            int32_t(x / planes.stride[1])});
           }
   return taps;
 }
@@ -143,7 +152,7 @@ struct Row {
 
 // A nonempty list of nonzero channels of one unpooled cell: values and channels.
 struct Cell {
-  int32_t row, column;  // of the output under the first tap, in the tile; may lie outside it
+  int32_t row, column;  // of the sum under a tap that is not down or right of it, in its plane; may lie outside it
   int32_t unit;         // in the tile
   int32_t count;
   int64_t first;

@@ -42,7 +42,8 @@ ZFK_INLINE void max_of_channels(const T* const* cells, const std::vector<int32_t
 }
 
 // out[c] = the first maximum of cells[tap][c] over the taps of an output; a NaN goes before all numbers, a later NaN
-// before an earlier. `next` and `fresh`: the cells of the next output, and which of them this one does not read.
+// before an earlier. `next` and `fresh`: the cells of the next output, and those taps of it that this one does not read
+// if it is its neighbour.
 template <class T>
 void max_of_cells(const T* const* cells, const std::vector<int32_t>& taps, const T* const* next,
                   const std::vector<int32_t>& fresh, int64_t channels, T* out) {

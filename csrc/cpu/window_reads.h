@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <vector>
 
 #include "sliding.h"
@@ -61,11 +60,12 @@ class WindowReads {
     check_origins(origins_, windows());
     check_origins(out_origins_, windows());
     check_image(image_, windows(), frame_.size[0]);
+    const int64_t steps = layer.stride[1] / layer.dilation[1];  // to the tap that reads the next output's cell
+    const int64_t shared = layer.stride[1] % layer.dilation[1] ? 0 : std::max<int64_t>(layer.kernel[1] - steps, 0);
     for (int64_t ky = 0; ky < layer.kernel[0]; ++ky)
       for (int64_t kx = 0; kx < layer.kernel[1]; ++kx) {
         taps_.push_back(ky * layer.dilation[0] * columns_ + kx * layer.dilation[1]);
-        const auto [steps, rest] = std::div(layer.stride[1], layer.dilation[1]);
-        if (rest != 0 || kx + steps >= layer.kernel[1]) fresh_taps_.push_back(taps_.back());
+        if (kx >= shared) fresh_taps_.push_back(taps_.back());
       }
   }
 
@@ -76,7 +76,7 @@ class WindowReads {
   // Distance, in a table made by `find`, from the first cell that an output reads to each of its taps.
   const std::vector<int32_t>& taps() const { return taps_; }
 
-  // Those of them that the output to the left does not read.
+  // Those of them that the output to the left, if there is one, does not read.
   const std::vector<int32_t>& fresh_taps() const { return fresh_taps_; }
 
   // Fills `table` with pointers to the cells that the outputs [first, last) read and `rows` with the place of each

@@ -8,12 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from comparing import assert_refused
-from maker import windows_of_ones
+from maker import laid_out, windows_of_ones
 from samples import Sample
 from torch import Tensor
 from variants import samples
 
-from zfkernels.ops import max_pool2d_with_switches, unpool_relu_conv_transpose2d
+from zfkernels.ops import max_pool2d_with_switches, registered, unpool_relu_conv_transpose2d
 from zfkernels.windows import Windows
 
 OP = "unpool_relu_conv_transpose2d"
@@ -60,6 +60,23 @@ def test_is_max_unpool_relu_conv_transpose_of_torch() -> None:
         values, switches, weight, pool_kernel_size=2, unpooled_size=(12, 11), stride=2, padding=1, output_size=(24, 21)
     )
     close(actual, expected)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("outputs", [3, 16])
+@pytest.mark.parametrize("backend", ["reference", "cpp"])
+def test_an_infinite_value_reaches_the_outputs_of_its_filter_only(backend: str, outputs: int, layout: str) -> None:
+    reason = registered()[OP].why_not(backend)
+    if reason is not None:
+        pytest.skip(reason)
+    values = torch.ones(1, 16, 6, 6)
+    values[0, 0, 2, 3] = torch.inf
+    weight = torch.ones(16, outputs, 3, 3)
+    result = unpool_relu_conv_transpose2d(laid_out(values, layout), None, weight, stride=2, padding=1, backend=backend)
+    reached = torch.zeros_like(result, dtype=torch.bool)
+    reached[:, :, 3:6, 5:8] = True
+    assert (result[reached] == torch.inf).all()
+    assert result[~reached].isfinite().all()
 
 
 @pytest.mark.parametrize("rectify", [True, False])

@@ -80,7 +80,7 @@ def test_variant_equals_the_reference(op: str, sample: Sample, variant: str, dev
 
 
 FILTERED = [op for op in SAMPLES if "weight" in SAMPLES[op][0].arguments(torch.float32)]
-KINDS_OF_BLOCKS = {"contiguous", "blocks of outputs", "windows, many outputs"}
+KINDS_OF_BLOCKS = {"contiguous", "blocks of outputs", "blocks of channels and of outputs", "windows, many outputs"}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS[1:])
