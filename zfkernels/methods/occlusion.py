@@ -64,7 +64,8 @@ def occlusion_sweep(
         layer: also record the activity of this layer's strongest map.
         targets: keep these classes' outputs only.
         batch_size: windows that travel together; None chooses by the free memory.
-        precision: torch.bfloat16 runs the sweep in that type; None: the images' own.
+        precision: torch.bfloat16 runs the sweep in that type, faster only on processors that multiply it (AVX512-BF16,
+            AMX); None: the images' own.
         progress: show a progress bar.
         backend: variant of the ops, asked for by name; None chooses by device.
 
