@@ -34,8 +34,12 @@ def swept(model: nn.Module, image: Tensor, window: int, stride: int, precision: 
 @options.model_options(default="squeezenet1_1")
 @click.option("--data", default="embedded", show_default=True, help="Images: folder, archive or embedded.")
 @click.option("--images", type=click.IntRange(min=1), default=24, show_default=True, help="How many of them.")
-@click.option("--window", default=16, show_default=True, help="Side of the square, in pixels.")
-@click.option("--stride", default=8, show_default=True, help="Step of the square, in pixels.")
+@click.option(
+    "--window", type=click.IntRange(min=1), default=16, show_default=True, help="Side of the square, in pixels."
+)
+@click.option(
+    "--stride", type=click.IntRange(min=1), default=8, show_default=True, help="Step of the square, in pixels."
+)
 def main(
     model: str, weights: str, device: str, backend: str | None, data: str, images: int, window: int, stride: int
 ) -> None:
