@@ -60,6 +60,7 @@ class ImageFiles(ImageSource):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.name = PurePosixPath(os.path.abspath(path) if "://" not in os.fspath(path) else os.fspath(path)).name
+        self.place = path  # as it was given
         self._store = open_store(path)
         sharded = isinstance(self._store, Shards)
         images, ignored = {}, []

@@ -132,8 +132,9 @@ def _call(name: str) -> nn.Module:
     module, _, function = name.partition(":")
     try:
         model = getattr(importlib.import_module(module), function)()
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"get_model: expected model package.module:function, got {name!r} ({error})") from error
+    except Exception as error:  # whatever the user's code raises
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"get_model: expected model package.module:function, got {name!r} ({reason})") from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"get_model: expected {name} to return a torch.nn.Module, got {type(model).__name__}")
     return model
