@@ -69,7 +69,8 @@ class IterableSource(ImageSource):
     walked: int | None = None
 
     def __init__(self, dataset: Any) -> None:
-        if iter(dataset) is dataset:
+        items = iter(dataset)
+        if items is dataset:
             raise TypeError(
                 "open_source: expected data that can be walked through more than once, got an iterator "
                 f"({type(dataset).__name__})"
@@ -79,7 +80,7 @@ class IterableSource(ImageSource):
         self.keys = _Counted()
         self.order = ()
         self.length = _length(dataset)
-        self.tensor_size = _tensor_size((partial(_same, item) for item in self.walk()), dataset)
+        self.tensor_size = _tensor_size((partial(_same, item) for item in self._checked(items)), dataset)
 
     @property
     def count(self) -> int | None:
@@ -102,7 +103,9 @@ class IterableSource(ImageSource):
         Raises:
             RuntimeError: It breaks off, or gives fewer items or more than the data set's length says.
         """
-        items = iter(self.dataset)
+        return self._checked(iter(self.dataset))
+
+    def _checked(self, items: Iterator[Any]) -> Iterator[Any]:
         done = 0
         while self._limit is None or done < self._limit:
             try:
