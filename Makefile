@@ -7,6 +7,7 @@
 #   make emulate  the CUDA kernels on the CPU again, checked for bounds, races and traffic
 #   make inspect the Triton kernels compiled for all GPUs against the recorded budgets  (minutes, more the first time)
 #   make sanitize  the tests of the C++ kernels under AddressSanitizer and UndefinedBehaviorSanitizer
+#   make fuzz    damaged images, archives and weights, for ten minutes       (FUZZ_SECONDS=3600, ARGS="--kind zip")
 #   make clean   removes what was built; make distclean removes the environment too
 VENV ?= .venv
 PYTHON ?= python3
@@ -14,6 +15,7 @@ EXTRAS ?= dev
 DEMO_OUT ?= demo_out
 ARGS ?=
 WORKERS ?= 2
+FUZZ_SECONDS ?= 600
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 BIN := $(abspath $(VENV))/bin
@@ -23,7 +25,7 @@ SANITIZED := build/sanitized
 SANITIZER = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
     LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)"
 
-.PHONY: help demo test lint bench inspect sanitize emulate cuda-build install clean distclean
+.PHONY: help demo test lint bench inspect sanitize emulate fuzz cuda-build install clean distclean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -78,6 +80,9 @@ inspect: install
 	$(INSPECT) --arch sm_80 --dtype float32 --family cuda
 	$(INSPECT) --arch sm_75 --family triton
 	$(INSPECT) --arch gfx942 --only window --only vgg16.3
+
+fuzz: install
+	$(BIN)/python tests/fuzzing.py --seconds $(FUZZ_SECONDS) $(ARGS)
 
 emulate: install
 	SIMT_BUILDS=1 $(BIN)/python -m pytest tests/simt/test_builds.py $(ARGS)
