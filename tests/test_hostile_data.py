@@ -147,6 +147,20 @@ def test_tensors_that_belong_to_a_graph(workers: int) -> None:
     assert not next(iter(pictures)).images.requires_grad
 
 
+def test_a_stream_that_ends_early_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["zfkernels.data.stream"]
+
+    def end(*_: object) -> None:
+        raise StopIteration  # which ends a loop over a DataLoader
+
+    monkeypatch.setattr(module, "_collate", end)
+    with pytest.raises(RuntimeError, match="stream: Raises ended 5 batches early"):
+        list(stream(open_source(Raises()), SMALL, batch_size=2, workers=1))
+    monkeypatch.setattr(module._Walked, "__iter__", lambda self: iter(()))
+    with pytest.raises(RuntimeError, match="stream: the walk through Walk ended without its end"):
+        list(stream(open_source(Walk(5, 5)), SMALL, workers=0))
+
+
 def test_tensors_that_are_no_floating_point_numbers() -> None:
     items = [torch.rand(3, 4, 4), torch.ones(3, 4, 4).int(), torch.rand(3, 4, 4).to_sparse()]
     (batch,) = stream(open_source(items), SMALL, workers=0)
