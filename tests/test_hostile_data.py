@@ -65,7 +65,7 @@ def test_an_item_that_raises_anything_is_left_out(workers: int) -> None:
         (3, "StopIteration"), (4, r"Own: broken\x1b[2J"), (5, "AssertionError"), (6, "KeyError: 'x'"),
     ]  # fmt: skip
     assert sum(len(batch.ids) + len(batch.skipped) for batch in batches) == source.count == 10
-    with pytest.raises(UnreadableImageError, match="^StopIteration$"):
+    with pytest.raises(UnreadableImageError, match=r"^StopIteration$"):
         source.load(3)
 
 
