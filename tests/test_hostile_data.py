@@ -19,8 +19,10 @@ from pathlib import Path
 import pytest
 import torch
 from pictures import encoded, picture
-from PIL import Image
+from PIL import EpsImagePlugin, Image
+from torchvision.datasets import ImageFolder
 
+from zfkernels.cli.options import open_data
 from zfkernels.data import UnreadableImageError, load_batch, open_picture, open_source, patience, stream
 from zfkernels.models import Preprocess
 
@@ -63,15 +65,8 @@ def test_an_item_that_raises_anything_is_left_out(workers: int) -> None:
         (3, "StopIteration"), (4, r"Own: broken\x1b[2J"), (5, "AssertionError"), (6, "KeyError: 'x'"),
     ]  # fmt: skip
     assert sum(len(batch.ids) + len(batch.skipped) for batch in batches) == source.count == 10
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_strict_makes_an_error_of_it(workers: int) -> None:
-    batches = stream(open_source(Raises(StopIteration())), SMALL, batch_size=2, workers=workers, strict=True)
-    expected = r"^stream: expected images that can all be used, got 3 \(image 3\): StopIteration$"
-    with pytest.raises(UnreadableImageError, match=expected):
-        list(batches)
-    assert len(next(iter(stream(open_source(Raises()), SMALL, workers=0, strict=True))).ids) == 10
+    with pytest.raises(UnreadableImageError, match=r"^StopIteration$"):
+        source.load(3)
 
 
 def test_a_first_item_that_raises() -> None:
@@ -154,6 +149,20 @@ def test_tensors_that_belong_to_a_graph(workers: int) -> None:
     assert not next(iter(pictures)).images.requires_grad
 
 
+def test_a_stream_that_ends_early_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["zfkernels.data.stream"]
+
+    def end(*_: object) -> None:
+        raise StopIteration  # which ends a loop over a DataLoader
+
+    monkeypatch.setattr(module, "_collate", end)
+    with pytest.raises(RuntimeError, match="stream: Raises ended 5 batches early"):
+        list(stream(open_source(Raises()), SMALL, batch_size=2, workers=1))
+    monkeypatch.setattr(module._Walked, "__iter__", lambda self: iter(()))
+    with pytest.raises(RuntimeError, match="stream: the walk through Walk ended without its end"):
+        list(stream(open_source(Walk(5, 5)), SMALL, workers=0))
+
+
 def test_tensors_that_are_no_floating_point_numbers() -> None:
     items = [torch.rand(3, 4, 4), torch.ones(3, 4, 4).int(), torch.rand(3, 4, 4).to_sparse()]
     (batch,) = stream(open_source(items), SMALL, workers=0)
@@ -175,6 +184,29 @@ def test_pillow_opens_formats_that_are_named_alone(tmp_path: Path, monkeypatch: 
     assert open_picture(tmp_path / "x.webp", formats=("PNG",)).size == (12, 10)
 
 
+@pytest.mark.parametrize("how", ["worker", "command line"])
+def test_a_data_set_that_opens_all_formats_starts_no_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    (programs / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    (tmp_path / "photos" / "class").mkdir(parents=True)
+    for n in range(2):
+        (tmp_path / "photos" / "class" / f"{n}.png").write_bytes(encoded(picture(seed=n)))
+    if how == "worker":
+        source = open_source(ImageFolder(tmp_path / "photos"))
+    else:
+        source = open_data(f"ImageFolder:{tmp_path / 'photos'}", None)
+    (tmp_path / "photos" / "class" / "1.png").write_bytes(EPS)
+    (batch,) = stream(source, SMALL, workers=1 if how == "worker" else 0)
+    assert batch.skipped == [(1, "Unable to locate Ghostscript on paths")]
+    assert not (tmp_path / "started").exists()
+
+
 def test_no_other_part_of_the_package_opens_pictures() -> None:
     package = Path(patience.__file__).parent
     found = [p.name for p in package.rglob("*.py") if "Image.open(" in p.read_text()]
@@ -182,6 +214,7 @@ def test_no_other_part_of_the_package_opens_pictures() -> None:
 
 
 def test_sizes_are_bounded_whatever_pillow_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.init()  # Pillow's plugins load pictures of their own
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
     bomb = BytesIO(b"P4 20000 20000\n")

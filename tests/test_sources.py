@@ -69,6 +69,16 @@ def test_addresses_of_fsspec(folder: Path, tmp_path: Path, kind: str) -> None:
         open_source("memory://nowhere")
 
 
+def test_a_remote_shard_that_is_no_archive_is_refused(tmp_path: Path) -> None:
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    memory.store.clear()
+    memory.put(str(shards(tmp_path / "shards")), "/place/shards", recursive=True)
+    memory.pipe("/place/shards/s-notes", b"no archive")
+    assert len(open_source("memory://place/shards/s-*.tar")) == 6
+    with pytest.raises(ValueError, match=r"expected data shards that are archives, got .*/s-notes"):
+        open_source("memory://place/shards/s-*")
+
+
 class Walk(torch.utils.data.IterableDataset):
     def __init__(self, count: int = 7, breaks: bool = False) -> None:
         self.count, self.breaks = count, breaks

@@ -127,8 +127,9 @@ def load_model(name: str, weights: str, device: str) -> tuple[nn.Module, Preproc
 
 def open_data(text: str, limit: int | None) -> ImageSource:
     """The images of --data and --limit."""
-    from zfkernels.data import open_source
+    from zfkernels.data import open_source, start_no_programs
 
+    start_no_programs()  # torchvision's data sets open whatever Pillow can
     source = open_source(_torchvision_dataset(text) or text)
     if limit is not None:
         source.limit(limit)

@@ -9,11 +9,10 @@ from torch.utils.data import IterableDataset
 
 from zfkernels.data.datasets import DatasetSource, IterableSource
 from zfkernels.data.files import ImageFiles
-from zfkernels.data.names import printable
 from zfkernels.data.photos import EmbeddedPhotos, embedded_photos
-from zfkernels.data.pictures import open_picture
-from zfkernels.data.source import ImageSource, UnreadableImageError, reason_of
-from zfkernels.data.stream import Batch, load_batch, refuse_skipped, split, stream
+from zfkernels.data.pictures import open_picture, start_no_programs
+from zfkernels.data.source import ImageSource, UnreadableImageError
+from zfkernels.data.stream import Batch, load_batch, split, stream
 
 __all__ = [
     "Batch",
@@ -27,10 +26,8 @@ __all__ = [
     "load_batch",
     "open_picture",
     "open_source",
-    "printable",
-    "reason_of",
-    "refuse_skipped",
     "split",
+    "start_no_programs",
     "stream",
 ]
 

@@ -118,7 +118,7 @@ class Zip(Archive):
                 try:
                     target = self.read((0, number), MAX_LINK).decode("utf-8", "surrogateescape")
                 except BROKEN_ARCHIVE as error:
-                    tree.add(info.filename, LeftOut(f"a link that cannot be read: {error}"))
+                    tree.add(info.filename, LeftOut(f"a link that cannot be read: {printable(str(error))}"))
                 else:
                     tree.add(info.filename, None, link=target)
             elif kind not in (0, stat.S_IFREG):

@@ -44,7 +44,8 @@ class ImageFiles(ImageSource):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.name = PurePosixPath(os.path.abspath(path) if "://" not in os.fspath(path) else os.fspath(path)).name
+        text = os.fspath(path)
+        self.name = printable(PurePosixPath(text if "://" in text else os.path.abspath(text)).name)
         self.place = path  # as it was given
         self._store = open_store(path)
         images, others = self._list()

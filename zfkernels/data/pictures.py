@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from zfkernels.data.source import UnreadableImageError
 
@@ -45,6 +45,11 @@ def open_picture(
         except Image.DecompressionBombError as error:
             raise UnreadableImageError(f"decompression bomb: {error}") from error
     return picture
+
+
+def start_no_programs() -> None:
+    """Keeps Pillow from starting Ghostscript in this process: a data set of somebody else's may open any format."""
+    EpsImagePlugin.gs_binary = False
 
 
 def decode(data: bytes) -> Image.Image:

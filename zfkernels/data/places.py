@@ -8,6 +8,7 @@ import os
 import posixpath
 import re
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -40,13 +41,13 @@ def open_store(data: str | os.PathLike[str]) -> Store:
     path = Path(text)
     if path.is_dir():
         shards = _only_shards(path)
-        return _shards(shards) if shards else Folder(path)
+        return _shards(shards, _local_archive) if shards else Folder(path)
     if path.exists():
-        return _local_archive(path, str(path)) or Folder(path.parent, path.name)
+        return _local_archive(text, text) or Folder(path.parent, path.name)
     shards = [name for pattern in _expand(text) for name in sorted(glob.glob(pattern))]
     if not shards or not _is_pattern(text):
         raise FileNotFoundError(f"open_source: expected data an existing folder, archive or image, got {text}")
-    return _shards(shards)
+    return _shards(shards, _local_archive)
 
 
 def _is_pattern(text: str) -> bool:
@@ -73,17 +74,18 @@ def _only_shards(folder: Path) -> list[str]:
     return list(map(str, visible)) if all(p.name.endswith(SHARD_SUFFIXES) and p.is_file() for p in visible) else []
 
 
-def _shards(paths: list[str]) -> Shards:
+def _shards(paths: list[str], open_archive: Callable[[str, str], Archive | None]) -> Shards:
+    """Several archives as one store; ``open_archive`` takes a path and what to call it."""
     archives = []
-    for path, name in zip(paths, shard_names(paths), strict=True):
-        archive = _local_archive(Path(path), name)
+    for path, name in zip(paths, _shard_names(paths), strict=True):
+        archive = open_archive(path, name)
         if archive is None:
             raise ValueError(f"open_source: expected data shards that are archives, got {path}")
         archives.append(archive)
     return Shards(archives)
 
 
-def shard_names(paths: list[str]) -> list[str]:
+def _shard_names(paths: list[str]) -> list[str]:
     """What the keys of several archives begin with: their names, with the folders in which they lie if need be.
 
     Raises:
@@ -100,12 +102,13 @@ def shard_names(paths: list[str]) -> list[str]:
     return names
 
 
-def _local_archive(path: Path, name: str) -> Archive | None:
-    """The archive at ``path``; None where the file is no archive.
+def _local_archive(text: str, name: str) -> Archive | None:
+    """The archive at a path; None where the file is no archive.
 
     Raises:
         ValueError: It is no regular file, which might never end, or an archive that cannot be read.
     """
+    path = Path(text)
     if not path.is_file():
         raise ValueError(f"open_source: expected data a folder or a regular file, got {path}, which is neither")
     return as_archive(name, partial(open, path, "rb"), _stamp(path))
@@ -162,9 +165,8 @@ def _remote(url: str) -> Store:
 
     if _is_pattern(url):
         paths = [path for pattern in _expand(root) for path in sorted(fs.glob(pattern))]
-        shards = [found for path, name in zip(paths, shard_names(paths), strict=True) if (found := archive(path, name))]
-        if shards:
-            return Shards(shards)
+        if paths:
+            return _shards(paths, archive)
     elif fs.isdir(root):
         return _RemoteFolder(url)
     elif fs.exists(root) and (found := archive(root, url)):

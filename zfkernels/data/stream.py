@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from zfkernels.data.datasets import IterableSource
 from zfkernels.data.patience import say_when_quiet, warn
+from zfkernels.data.pictures import start_no_programs
 from zfkernels.data.source import ImageSource, UnreadableImageError, reason_of
 
 if TYPE_CHECKING:
@@ -154,7 +155,6 @@ def stream(
     batch_size: int = 64,
     workers: int | None = None,
     skip: Callable[[int], bool] = lambda number: False,
-    strict: bool = False,
     say: Callable[[str], object] = warn,
 ) -> Iterator[Batch]:
     """The images of ``source``, each once, in the order in which they are cheapest to read.
@@ -171,15 +171,14 @@ def stream(
         workers: Worker processes that decode; 0 decodes in this one, None takes one for each core, at most 8. An
             iterable source has one at most, since two would not know of each other.
         skip: Whether the batch of this number is left out; the others keep their numbers.
-        strict: True makes an error of the first image that cannot be used.
-        say: Is told in a sentence, each minute, that no batch has come for so long; the default writes to the log.
+        say: Is told in a sentence, each minute, that no batch has come for so long. It is called in another
+            thread. The default writes to the log, which ends on stderr.
 
     Yields:
         Batches; an image that cannot be used, whatever it raised, is listed in its batch's ``skipped``.
 
     Raises:
         ValueError: ``batch_size`` or ``workers`` out of range.
-        UnreadableImageError: An image cannot be used, and ``strict``.
         RuntimeError: An iterable source breaks off, or gives fewer images than asked for or than its length says; or
             the worker processes ended early.
     """
@@ -191,30 +190,19 @@ def stream(
         raise ValueError(f"stream: expected workers ≥ 0, got {workers}")
     if isinstance(source, IterableSource):
         wanted = None if ids is None else frozenset(ids)
-        batches = _walk(_Walked(source, preprocess, wanted, batch_size, skip), workers, say)
+        yield from _walk(_Walked(source, preprocess, wanted, batch_size, skip), workers, say)
     else:
         numbered = enumerate(split(source.order if ids is None else ids, batch_size))
         chosen = [[(number, image_id) for image_id in batch] for number, batch in numbered if not skip(number)]
-        batches = _load(_Decoded(source, preprocess), chosen, workers, say)
-    for batch in batches:
-        if strict:
-            refuse_skipped(source, batch.skipped)
-        yield batch
-
-
-def refuse_skipped(source: ImageSource, skipped: Sequence[tuple[int, str]]) -> None:
-    """Raises UnreadableImageError, which names the first of the images that were left out, if there is one."""
-    for image_id, reason in skipped:
-        raise UnreadableImageError(
-            f"stream: expected images that can all be used, got {source.keys[image_id]} (image {image_id}): {reason}"
-        )
+        yield from _load(_Decoded(source, preprocess), chosen, workers, say)
 
 
 def _walk(walked: _Walked, workers: int, say: Callable[[str], object]) -> Iterator[Batch]:
     name = walked.source.name
-    for batch in say_when_quiet(
-        walked if workers == 0 else DataLoader(walked, batch_size=None, num_workers=1), name, say
-    ):
+    batches: Iterable[Batch | _End] = walked
+    if workers:
+        batches = DataLoader(walked, batch_size=None, num_workers=1, worker_init_fn=_in_worker)
+    for batch in say_when_quiet(batches, name, say):
         if isinstance(batch, Batch):
             yield batch
         elif batch.problem:
@@ -225,12 +213,19 @@ def _walk(walked: _Walked, workers: int, say: Callable[[str], object]) -> Iterat
     raise RuntimeError(f"stream: the walk through {name} ended without its end")
 
 
+def _in_worker(number: int) -> None:
+    start_no_programs()
+
+
 def _load(
     decoded: _Decoded, chosen: list[list[tuple[int, int]]], workers: int, say: Callable[[str], object]
 ) -> Iterator[Batch]:
     if not chosen:
         return
-    loader = DataLoader(decoded, batch_sampler=chosen, num_workers=min(workers, len(chosen)), collate_fn=_collate)
+    loader = DataLoader(
+        decoded, batch_sampler=chosen, num_workers=min(workers, len(chosen)), collate_fn=_collate,
+        worker_init_fn=_in_worker,
+    )  # fmt: skip
     missing = len(chosen)
     for batch in say_when_quiet(loader, decoded.source.name, say):
         missing -= 1

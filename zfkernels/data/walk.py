@@ -158,7 +158,7 @@ class Tree:
                 hops += 1
                 if hops > HOPS:
                     return LeftOut("a link to itself")
-                if not node.folder:
+                if not node.folder:  # a hard link, or a link at the top anyway
                     del at[1:]
                 rest.extendleft(reversed(node.target.split("/")))
             elif node is None:
