@@ -63,7 +63,7 @@ class Gallery:
             FileNotFoundError: topk.parquet is missing.
             ValueError: It is damaged.
         """
-        return read_table(self.path / "topk.parquet")
+        return read_table(self.path / "topk.parquet", self.info["table_sha256"])
 
     def maps(self, layer: str) -> list[int]:
         """The maps of a layer that are drawn: all that fired, and without a rectifier the others with a value too."""

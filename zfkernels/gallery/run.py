@@ -21,7 +21,7 @@ from zfkernels.gallery.pictures import Pictures
 from zfkernels.gallery.ranks import Ranks
 from zfkernels.gallery.record import data_record, describe, layer_record, left_out, peak_memory
 from zfkernels.gallery.sweep import Sweeper, Swept, collect, sweep
-from zfkernels.gallery.table import Winners, write_table
+from zfkernels.gallery.table import Winners, table_digest, write_table
 from zfkernels.gallery.tiles import Painter, Tiles, tile_size
 from zfkernels.gallery.workplace import Workplace
 from zfkernels.methods.deconvnet import DeconvNet
@@ -186,6 +186,7 @@ class Run:
                 "image_size": list(self.image_size),
                 "preprocess": asdict(self.preprocess),
                 "top_k": self.top_k,
+                "table_sha256": table_digest(state / "topk.parquet"),
                 "blocks": list(self.blocks),
                 "layers": [layer_record(*row) for row in zip(self.layers, winners, swept.rankings, sizes, strict=True)],
                 "seconds": seconds,

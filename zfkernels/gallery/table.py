@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ def write_table(
     """Writes the table; the same rows give the same bytes."""
     pa, parquet = require("pyarrow", "viz"), require("pyarrow.parquet", "viz")
     schema = _schema()
-    with parquet.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
+    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for layer, found in zip(layers, winners, strict=True):
             ids = found.image_id.tolist()
             columns = [
@@ -96,24 +97,23 @@ def write_table(
             writer.write_table(pa.table(arrays, schema=schema))
 
 
-def read_table(path: Path) -> pyarrow.Table:
-    """The table of a gallery.
+def table_digest(path: Path) -> str:
+    """SHA-256 of the file of a table."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_table(path: Path, digest: str) -> pyarrow.Table:
+    """The table of a gallery, whose file has this SHA-256.
 
     Raises:
         FileNotFoundError: There is none.
-        ValueError: It is damaged, or another table.
+        ValueError: It is damaged, or another gallery's.
     """
-    pa, parquet = require("pyarrow", "viz"), require("pyarrow.parquet", "viz")
     if not path.is_file():
         raise FileNotFoundError(f"Gallery: expected the table of a gallery, got none at {path}")
-    try:
-        table = parquet.ParquetFile(path, page_checksum_verification=True).read()
-    except (pa.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"Gallery: expected {path} a whole table, got {reason}") from error
-    if table.schema != _schema():
-        raise ValueError(f"Gallery: expected {path} the table of a gallery, got columns {table.schema.names}")
-    return table
+    if table_digest(path) != digest:
+        raise ValueError(f"Gallery: expected {path} the table that belongs to gallery.json, got one that was changed")
+    return require("pyarrow.parquet", "viz").read_table(path)
 
 
 def _schema() -> pyarrow.Schema:
