@@ -131,6 +131,10 @@ class Reasons(Command):
 
     def run(self):
         path = Path("." if self.editable_mode else self.build_lib, "zfkernels", "not_built.json")
+        if not self.editable_mode:  # an earlier build may have left a library there
+            for name in given_up:
+                for stale in path.parent.glob(f"{name.rpartition('.')[2]}.*"):
+                    stale.unlink()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({name.rpartition(".")[2]: reason for name, reason in given_up.items()}, indent=1))
 
