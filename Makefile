@@ -8,6 +8,7 @@
 #   make inspect the Triton kernels compiled for all GPUs against the recorded budgets  (minutes, more the first time)
 #   make sanitize  the tests of the C++ kernels under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make wheel   the wheel to hand out, in dist/: C++ kernels, for every Python from 3.10 and every torch from 2.10 on
+#   make fuzz    damaged images, archives and weights, for ten minutes       (FUZZ_SECONDS=3600, ARGS="--kind zip")
 #   make clean   removes what was built; make distclean removes the environment too
 VENV ?= .venv
 PYTHON ?= python3
@@ -15,6 +16,7 @@ EXTRAS ?= dev
 DEMO_OUT ?= demo_out
 ARGS ?=
 WORKERS ?= 2
+FUZZ_SECONDS ?= 600
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 BIN := $(abspath $(VENV))/bin
@@ -24,7 +26,7 @@ SANITIZED := build/sanitized
 SANITIZER = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
     LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)"
 
-.PHONY: help demo test lint bench inspect sanitize emulate cuda-build wheel install clean distclean
+.PHONY: help demo test lint bench inspect sanitize emulate fuzz cuda-build wheel install clean distclean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -79,6 +81,9 @@ inspect: install
 	$(INSPECT) --arch sm_80 --dtype float32 --family cuda
 	$(INSPECT) --arch sm_75 --family triton
 	$(INSPECT) --arch gfx942 --only window --only vgg16.3
+
+fuzz: install
+	$(BIN)/python tests/fuzzing.py --seconds $(FUZZ_SECONDS) $(ARGS)
 
 emulate: install
 	SIMT_BUILDS=1 $(BIN)/python -m pytest tests/simt/test_builds.py $(ARGS)

@@ -133,7 +133,7 @@ def code(path: Path) -> Path:
         (lambda p: ["--data", p / "empty"], "expected data with at least one image file, got"),
         (lambda p: ["--data", p / "broken"], "images that can be read, got none: x.jpg: not an image file"),
         (lambda p: ["--data", p / "broken.zip"], "expected data an archive that can be read, got"),
-        (lambda p: ["--data", f"CIFAR10:{p}"], "Dataset not found"),
+        (lambda p: ["--data", f"CIFAR10:{p / 'empty'}"], "Dataset not found"),
         (lambda p: ["--layers", "convolution1"], "got 'convolution1'; near matches: ["),
         (lambda p: ["--model", f"{__name__}:grey"], "expected model that takes images of 3 channels"),
         (lambda p: ["--model", f"{__name__}:no_module"], "to return a torch.nn.Module, got str"),

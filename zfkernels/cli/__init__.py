@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 from zfkernels._extras import require
@@ -19,4 +20,7 @@ def main() -> None:
         sys.exit(f"Error: {error}")
     from zfkernels.cli.app import app
 
+    for stream in (sys.stdout, sys.stderr):  # names that the terminal cannot show are shown escaped
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()
