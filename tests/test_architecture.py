@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "inspect": {"ops", "windows"},
     "gallery": {"data", "models", "trace", "methods", "ops", "windows", "results", "viz", "output"},
 }
-EVERYWHERE = {"_extras"}
+EVERYWHERE = {"_extras", "_installation"}
 # Only viz draws; what takes tensors and returns a result neither draws nor opens a file.
 DRAWING = {"matplotlib"}
 FILES = {"PIL", "pyarrow", "pandas", "safetensors"}
