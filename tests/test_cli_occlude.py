@@ -66,7 +66,7 @@ def test_picture_and_numbers(photos: list[Path], tmp_path: Path) -> None:
     result = run(*photos[:2], *MODEL, *SQUARE, "--others", photos[0].parent, "--out", out)
     assert result.exit_code == 0, result.output
     assert f"look at {out / 'occlusion.png'}" in result.stdout
-    assert sorted(os.listdir(out)) == ["occlusion.json", "occlusion.npz", "occlusion.png"]
+    assert sorted(os.listdir(out)) == [".zfkernels", "occlusion.json", "occlusion.npz", "occlusion.png"]
     with Image.open(out / "occlusion.png") as figure:
         assert figure.format == "PNG"
         assert figure.width > 2000
