@@ -46,6 +46,7 @@ class ImageFiles(ImageSource):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         text = os.fspath(path)
         self.name = printable(PurePosixPath(text if "://" in text else os.path.abspath(text)).name)
+        self.place = path  # as it was given
         self._store = open_store(path)
         images, others = self._list()
         self.ignored = sorted(others + self._store.problems)
