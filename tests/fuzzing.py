@@ -206,7 +206,7 @@ KINDS = {
     "image": Kind(whole_images, "x.png", use_images),
     "zip": Kind(whole_zips, "x.zip", use_archive),
     "tar": Kind(whole_tars, "x.tar", use_archive),
-    "pt": Kind(lambda: whole_weights("pt"), "w.pt", use_weights),
+    "pt": Kind(lambda: whole_weights("pt"), "w.pt", use_weights, once=(1000294,)),
     "legacy pt": Kind(lambda: whole_weights("legacy"), "w.pt", use_weights),
     "safetensors": Kind(lambda: whole_weights("safetensors"), "w.safetensors", use_weights),
 }

@@ -155,6 +155,17 @@ def test_a_function_that_makes_no_network(tmp_path: Path, monkeypatch: pytest.Mo
         get_model(f"{name}:make", None)
 
 
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "w.pt").write_bytes(b"x")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(PermissionError):
+        get_model("zfnet64", tmp_path / "w.pt")
+
+
 def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:

@@ -103,7 +103,11 @@ class IterableSource(ImageSource):
         Raises:
             RuntimeError: It breaks off, or gives fewer items or more than the data set's length says.
         """
-        return self._checked(iter(self.dataset))
+        try:
+            items = iter(self.dataset)
+        except Exception as error:
+            raise RuntimeError(f"stream: {self.name} broke off before the first image: {reason_of(error)}") from error
+        return self._checked(items)
 
     def _checked(self, items: Iterator[Any]) -> Iterator[Any]:
         done = 0

@@ -182,10 +182,10 @@ def _read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         except SafetensorError as error:
             raise ValueError(f"get_model: expected weights a safetensors file, got {path} ({error})") from error
         return state, _options_in(metadata, path)
+    with open(path, "rb"):
+        pass  # what is raised from here on is about the content
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:  # the file cannot be read, whatever is in it
-        raise
     except Exception as error:  # torch's readers raise all kinds on damaged files
         raise ValueError(f"get_model: expected weights a state dict that loads safely, got {path}") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
