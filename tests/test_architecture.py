@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "ops": {"windows", "tuning", "_C"},  # the C++ kernels
     "data": set(),
     "models": {"ops"},
+    "network": set(),
     "trace": {"windows"},
     "plan": {"trace", "windows"},
     "results": {"windows"},
