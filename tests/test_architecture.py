@@ -20,11 +20,11 @@ MAY_IMPORT = {
     "data": set(),
     "models": {"ops"},
     "network": set(),
-    "trace": {"windows"},
+    "trace": {"network", "windows"},
     "plan": {"trace", "windows"},
     "results": {"windows"},
-    "methods": {"plan", "trace", "ops", "windows", "results"},
-    "captum_api": {"methods", "plan", "trace", "ops", "windows", "results"},
+    "methods": {"plan", "trace", "network", "ops", "windows", "results"},
+    "captum_api": {"methods", "plan", "trace", "network", "ops", "windows", "results"},
     "viz": {"results", "windows"},
     "features": {"data", "models", "trace"},
     "training": {"data", "models", "methods", "results"},
@@ -36,7 +36,7 @@ EVERYWHERE = {"_extras"}
 DRAWING = {"matplotlib"}
 FILES = {"PIL", "pyarrow", "pandas", "safetensors"}
 FILE_CALLS = {"open", "torch.save", "torch.load"}
-OPENS_NO_FILE = {"windows", "ops", "trace", "methods", "captum_api"}
+OPENS_NO_FILE = {"windows", "ops", "network", "trace", "methods", "captum_api"}
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
