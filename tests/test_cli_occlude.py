@@ -126,7 +126,7 @@ def test_square(options: tuple[str, ...], expected: Any, photos: list[Path], mon
         raise ValueError("enough")
 
     monkeypatch.setattr("zfkernels.methods.occlusion.occlusion_sweep", sweep)
-    result = run(photos[0], *MODEL, *options, "--others", photos[0].parent, "--out", photos[0].parent / "out")
+    result = run(photos[0], *MODEL, *options, "--others", photos[0].parent, "--out", photos[0].parent.parent / "out")
     assert result.stderr == "Error: enough\n"
     window, stride, fill = expected
     assert (asked["window"], asked["stride"]) == (window, stride)
