@@ -14,9 +14,11 @@ LINES = 400
 
 # What each part of the package may import of the others. The command line may import everything and nobody imports it.
 MAY_IMPORT = {
-    "windows": set(),
+    "geometry": set(),
+    "windows": {"geometry"},
+    "ragged": {"geometry"},
     "tuning": set(),
-    "ops": {"windows", "tuning", "_C"},  # the C++ kernels
+    "ops": {"geometry", "ragged", "windows", "tuning", "_C"},  # the C++ kernels
     "data": set(),
     "output": set(),
     "models": {"ops"},
@@ -31,7 +33,7 @@ MAY_IMPORT = {
     "inspect": {"ops", "windows"},
     "gallery": {"data", "models", "trace", "methods", "ops", "windows", "results", "viz", "output"},
 }
-EVERYWHERE = {"_extras"}
+EVERYWHERE = {"_extras", "_installation"}
 # Only viz draws; what takes tensors and returns a result neither draws nor opens a file.
 DRAWING = {"matplotlib"}
 FILES = {"PIL", "pyarrow", "pandas", "safetensors"}

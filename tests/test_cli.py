@@ -219,6 +219,16 @@ def test_without_click_the_extra_is_named() -> None:
     assert result.stderr == "Error: click is not installed: pip install 'zfkernels[viz]'\n"
 
 
+def test_info_needs_no_click() -> None:
+    code = "import sys; sys.argv = ['zfkernels', 'info']; from zfkernels.cli import main; main()"
+    with_click, without = (
+        subprocess.run([sys.executable, "-c", start + code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        for start in ("", "import sys; sys.modules['click'] = None; ")
+    )
+    assert "max_pool2d_with_switches" in without.stdout
+    assert without.stdout == with_click.stdout
+
+
 @pytest.mark.parametrize("missing", ["pyarrow", "tqdm"])
 def test_a_command_names_the_extra_that_it_lacks(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str

@@ -13,6 +13,10 @@ def main() -> None:
     try:
         require("click", "viz")
     except ImportError as error:
+        if sys.argv[1:] == ["info"]:
+            from zfkernels.cli import environment
+
+            return print(environment.as_text(environment.report()))
         sys.exit(f"Error: {error}")
     from zfkernels.cli.app import app
 
