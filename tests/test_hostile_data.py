@@ -262,6 +262,34 @@ def test_twenty_gigabytes_of_zeros(tmp_path: Path, name: str, start: bytes) -> N
         open_source(tmp_path / name)
 
 
+@pytest.mark.parametrize("kind", ["gz", "xz", "bz2"])
+def test_an_archive_before_twenty_gigabytes_of_zeros(tmp_path: Path, kind: str) -> None:
+    with tarfile.open(tmp_path / "x.tar", f"w:{kind}") as archive:
+        for n in range(3):
+            data = encoded(picture(seed=n))
+            member = tarfile.TarInfo(f"{n}.png")
+            member.size = len(data)
+            archive.addfile(member, BytesIO(data))
+    with open(tmp_path / "x.tar", "r+b") as file:
+        file.truncate(20 << 30)
+    source = open_source(tmp_path / "x.tar")
+    assert source.keys == ["0.png", "1.png", "2.png"]
+    assert all(source.load(n)[0].tobytes() == picture(seed=n).tobytes() for n in range(3))
+
+
+def test_a_header_that_asks_for_gigabytes(tmp_path: Path) -> None:
+    data = encoded(picture())
+    good = header("1.png", len(data)) + data.ljust(-(-len(data) // 512) * 512, b"\0")
+    with open(tmp_path / "x.tar", "wb") as file:
+        file.write(good + header("2.png", 1 << 30, tarfile.GNUTYPE_LONGNAME))
+        file.truncate(2 << 30)
+    source = open_source(tmp_path / "x.tar")
+    assert source.keys == ["1.png"]
+    assert source.ignored == [
+        (str(tmp_path / "x.tar"), "the archive breaks off: a header of more than 16,777,216 bytes")
+    ]
+
+
 def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
     """A block of a tar file with any size at all."""
     member = tarfile.TarInfo(name)
