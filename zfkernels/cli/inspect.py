@@ -42,7 +42,10 @@ def inspect(
     from zfkernels.inspect import record as records
     from zfkernels.inspect.cases import CASES
     from zfkernels.inspect.report import markdown
-    from zfkernels.output import write_whole
+    from zfkernels.output import check_file, write_whole
+
+    if out is not None:
+        check_file("inspect", out)
 
     known = {*GPUS, "gfx942"}
     if set(archs) - known:

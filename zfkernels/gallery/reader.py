@@ -16,7 +16,7 @@ from zfkernels._extras import require
 from zfkernels.gallery.contents import MOST, read_contents
 from zfkernels.gallery.page import image_path, sprite_path
 from zfkernels.gallery.table import read_table
-from zfkernels.output import replacing
+from zfkernels.output import check_file, replacing
 from zfkernels.viz import SpriteGrid, feature_sheet, save_picture
 from zfkernels.windows import Pair
 
@@ -155,14 +155,15 @@ class Gallery:
     def export(self, layer: str, channel: int, path: str | os.PathLike[str]) -> None:
         """Writes one map as the paper's figure 2 has it, projections beside patches, as ``.png`` or ``.svg``.
 
-        The file is whole or, if the disk is full, as it was.
+        The file is whole or, if the disk is full, as it was. One that this package did not write is not replaced.
 
         Raises:
-            ValueError: No such layer, a map that is not drawn, or another suffix.
+            ValueError: No such layer, a map that is not drawn, another suffix, or a file of somebody else's.
         """
         path = Path(path)
         if path.suffix.lower() not in (".png", ".svg"):
             raise ValueError(f"Gallery.export: expected path of a .png or .svg file, got {path}")
+        check_file("Gallery.export", path)
         picture = self.picture(layer, channel)
         with replacing(path) as temporary:
             save_picture(picture, temporary, title=f"{layer}, map {channel}")

@@ -1,4 +1,4 @@
-"""Where results may not go: into the data, or around it."""
+"""Where results may not go: into the data or around it, or over a file of somebody else's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+MARK, HEAD_BYTES = b"zfkernels", 1 << 12  # what a picture or a report of ours has near its beginning
 
 
 def check_out(function: str, out: str | os.PathLike[str], data: Iterable[Path]) -> Path:
@@ -30,6 +32,23 @@ def check_out(function: str, out: str | os.PathLike[str], data: Iterable[Path]) 
                 f"{function}: expected out a folder apart from the data, got {os.fspath(out)}, which {relation} {path}"
             )
     return Path(out)
+
+
+def check_file(function: str, path: Path) -> None:
+    """Refuses to replace a file that does not say in its first bytes that this package wrote it.
+
+    Raises:
+        ValueError: There is such a file.
+    """
+    try:
+        with open(path, "rb") as file:
+            ours = MARK in file.read(HEAD_BYTES)
+    except FileNotFoundError:
+        return
+    if not ours:
+        raise ValueError(
+            f"{function}: expected a new file to write, or one that zfkernels wrote, got {path}, which exists"
+        )
 
 
 def local_paths(data: Any) -> list[Path]:
