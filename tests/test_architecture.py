@@ -22,11 +22,12 @@ MAY_IMPORT = {
     "data": set(),
     "output": set(),
     "models": {"ops"},
-    "trace": {"windows"},
+    "network": set(),
+    "trace": {"network", "windows"},
     "plan": {"trace", "windows"},
     "results": {"windows"},
-    "methods": {"plan", "trace", "ops", "windows", "results"},
-    "captum_api": {"methods", "plan", "trace", "ops", "windows", "results"},
+    "methods": {"plan", "trace", "network", "ops", "windows", "results"},
+    "captum_api": {"methods", "plan", "trace", "network", "ops", "windows", "results"},
     "viz": {"results", "windows"},
     "features": {"data", "models", "trace"},
     "training": {"data", "models", "methods", "results", "output"},
@@ -38,7 +39,7 @@ EVERYWHERE = {"_extras", "_installation"}
 DRAWING = {"matplotlib"}
 FILES = {"PIL", "pyarrow", "pandas", "safetensors"}
 FILE_CALLS = {"open", "torch.save", "torch.load"}
-OPENS_NO_FILE = {"windows", "ops", "trace", "methods", "captum_api"}
+OPENS_NO_FILE = {"windows", "ops", "network", "trace", "methods", "captum_api"}
 
 
 def imported(tree: ast.AST) -> Iterator[str]:

@@ -65,9 +65,11 @@ def invariance(
     options.check_out("invariance", out, FILES, data)
     network, preprocess = options.load_model(model, weights, device)
     loaded = load_images("invariance", data, limit, preprocess, device)
-    names = layers.split(",") if layers else ends(trace_model(network), preprocess.size)
     if len(loaded.keys) < 2:
         raise ValueError("invariance: expected at least two images, whose distance is the unit of all others, got one")
+    names = (
+        layers.split(",") if layers else ends(trace_model(network, (preprocess.size, preprocess.size)), preprocess.size)
+    )
     targets = None if classes == "model" else known_classes("invariance", model, loaded.labels)
     mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
     black, white = -mean / std, (1 - mean) / std

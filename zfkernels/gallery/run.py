@@ -73,7 +73,7 @@ class Run:
             RuntimeError: An image was not seen, or twice.
             ValueError: A checkpoint is damaged; with ``strict``, an image cannot be used.
         """
-        sweeper = Sweeper(self.net.trace, self.layers, self.top_k, self.batch_size)
+        sweeper = Sweeper(self.net.trace_at(self.image_size), self.layers, self.top_k, self.batch_size)
         batches = split(self.source.order, self.batch_size) if self.source.random_access else None
         complete = self.place.state / SWEPT
 
