@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "tuning": set(),
     "ops": {"windows", "tuning", "_C"},  # the C++ kernels
     "data": set(),
+    "output": set(),
     "models": {"ops"},
     "trace": {"windows"},
     "plan": {"trace", "windows"},
@@ -26,11 +27,11 @@ MAY_IMPORT = {
     "captum_api": {"methods", "plan", "trace", "ops", "windows", "results"},
     "viz": {"results", "windows"},
     "features": {"data", "models", "trace"},
-    "training": {"data", "models", "methods", "results"},
+    "training": {"data", "models", "methods", "results", "output"},
     "inspect": {"ops", "windows"},
-    "gallery": {"data", "models", "trace", "methods", "ops", "windows", "results", "viz"},
+    "gallery": {"data", "models", "trace", "methods", "ops", "windows", "results", "viz", "output"},
 }
-EVERYWHERE = {"_extras"}
+EVERYWHERE = {"_extras", "_installation"}
 # Only viz draws; what takes tensors and returns a result neither draws nor opens a file.
 DRAWING = {"matplotlib"}
 FILES = {"PIL", "pyarrow", "pandas", "safetensors"}

@@ -13,7 +13,6 @@
 #include <memory>
 #include <new>
 #include <optional>
-#include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -78,11 +77,6 @@ T from_python(PyObject* object) {
     Ints ints(size);
     for (Py_ssize_t i = 0; i < size; ++i) ints[i] = int_from_python(owned(PySequence_GetItem(object, i)).get());
     return ints;
-  } else if constexpr (std::is_same_v<T, std::string>) {
-    Py_ssize_t size = 0;
-    const char* const text = PyUnicode_AsUTF8AndSize(object, &size);
-    if (text == nullptr) throw PythonError();
-    return std::string(text, size);
   } else if constexpr (std::is_same_v<T, bool>) {
     return int_from_python(object) != 0;
   } else if constexpr (std::is_same_v<T, int64_t>) {

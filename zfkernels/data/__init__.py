@@ -9,9 +9,11 @@ from torch.utils.data import IterableDataset
 
 from zfkernels.data.datasets import DatasetSource, IterableSource
 from zfkernels.data.files import ImageFiles
+from zfkernels.data.names import printable
 from zfkernels.data.photos import EmbeddedPhotos, embedded_photos
-from zfkernels.data.source import ImageSource, UnreadableImageError
-from zfkernels.data.stream import Batch, load_batch, split, stream
+from zfkernels.data.pictures import open_picture
+from zfkernels.data.source import ImageSource, UnreadableImageError, reason_of
+from zfkernels.data.stream import Batch, load_batch, refuse_skipped, split, stream
 
 __all__ = [
     "Batch",
@@ -23,7 +25,11 @@ __all__ = [
     "UnreadableImageError",
     "embedded_photos",
     "load_batch",
+    "open_picture",
     "open_source",
+    "printable",
+    "reason_of",
+    "refuse_skipped",
     "split",
     "stream",
 ]

@@ -56,6 +56,10 @@ class Winners:
         """The maps that were never above zero."""
         return self.channel[(self.rank == 0) & (self.value <= 0)].tolist()
 
+    def only_nan(self, channels: int) -> list[int]:
+        """Those of so many maps without any winner: each of their activations was NaN."""
+        return sorted(set(range(channels)).difference(self.channel.tolist()))
+
     def by_map(self) -> Iterator[tuple[int, Tensor]]:
         """Each map that fired, and the rows of its winners by rank, those that are not drawn included."""
         fired = set(self.channel[self.drawn].tolist())
@@ -73,19 +77,8 @@ def write_table(
 ) -> None:
     """Writes the table; the same rows give the same bytes."""
     pa, parquet = require("pyarrow", "viz"), require("pyarrow.parquet", "viz")
-    schema = pa.schema(
-        [
-            ("layer", pa.string()),
-            ("channel", pa.int32()),
-            ("rank", pa.int32()),
-            ("value", pa.float32()),
-            ("image_id", pa.int64()),
-            ("image", pa.string()),
-            ("label", pa.string()),
-            *((name, pa.int32()) for name in ("row", "col", "top", "left", "bottom", "right")),
-        ]
-    )
-    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+    schema = _schema()
+    with parquet.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
         for layer, found in zip(layers, winners, strict=True):
             ids = found.image_id.tolist()
             columns = [
@@ -104,5 +97,36 @@ def write_table(
 
 
 def read_table(path: Path) -> pyarrow.Table:
-    """The table of a gallery."""
-    return require("pyarrow.parquet", "viz").read_table(path)
+    """The table of a gallery.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is damaged, or another table.
+    """
+    pa, parquet = require("pyarrow", "viz"), require("pyarrow.parquet", "viz")
+    if not path.is_file():
+        raise FileNotFoundError(f"Gallery: expected the table of a gallery, got none at {path}")
+    try:
+        table = parquet.ParquetFile(path, page_checksum_verification=True).read()
+    except (pa.ArrowException, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"Gallery: expected {path} a whole table, got {reason}") from error
+    if table.schema != _schema():
+        raise ValueError(f"Gallery: expected {path} the table of a gallery, got columns {table.schema.names}")
+    return table
+
+
+def _schema() -> pyarrow.Schema:
+    pa = require("pyarrow", "viz")
+    return pa.schema(
+        [
+            ("layer", pa.string()),
+            ("channel", pa.int32()),
+            ("rank", pa.int32()),
+            ("value", pa.float32()),
+            ("image_id", pa.int64()),
+            ("image", pa.string()),
+            ("label", pa.string()),
+            *((name, pa.int32()) for name in ("row", "col", "top", "left", "bottom", "right")),
+        ]
+    )
