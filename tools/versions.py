@@ -36,7 +36,7 @@ class Row:
     python: str
     torch: str
     forced: tuple[str, ...] = ()
-    checks: tuple[str, ...] = ("import", "ops", "sweep")
+    checks: tuple[str, ...] = ("import", "ops", "sweep", "graphs", "triton", "interpreted")
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,23 @@ assert error < 1e-10, error
 print("largest difference to the whole network:", error)
 """
 
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 CHECKS = {
     "import": Check(("-c", IMPORT), "torch"),
-    "ops": Check(
-        ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "cpp", "{tests}/ops"), "passed", needs=("pytest",)
-    ),
+    "ops": Check((*PYTEST, "-k", "cpp", "{tests}/ops"), "passed", needs=("pytest",)),
     "sweep": Check(("-c", SWEEP), "difference"),
+    "graphs": Check(
+        (*PYTEST, "{tests}/ops/test_registration.py", "{tests}/test_triton_capturable.py"), "passed", needs=("pytest",)
+    ),
+    "triton": Check(
+        (*PYTEST, "-k", "small or worse", "{tests}/test_triton_compiled.py"), "passed", needs=("pytest", "click")
+    ),
+    "interpreted": Check(
+        (*PYTEST, "-k", "contiguous or launch", "{tests}/interpreted"),
+        "passed",
+        {"TRITON_INTERPRET": "1"},
+        needs=("pytest", "click"),
+    ),
 }
 
 ROWS = (
@@ -89,6 +100,7 @@ ROWS = (
     Row("2.11", "3.12", "2.11.0"),
     Row("2.14", "3.11", "2.14.1"),
     Row("newest", "3.13", "2.15.0"),
+    Row("triton 3.7", "3.11", "2.14.1", ("triton==3.7.0",), ("triton", "interpreted")),
 )
 
 
