@@ -6,7 +6,6 @@
 // all taps of a cell at once, its sums in registers ("flat"). More: a block of outputs at a time, tap after tap.
 #include <algorithm>
 #include <optional>
-#include <string>
 
 #include "parallel.h"
 #include "places.h"
@@ -326,7 +325,7 @@ void run_ragged(Stage stage, const Tensor& values, const Places& at, const Tenso
 
 Stage stage_of(const Tensor& weight, int64_t channels, int64_t groups, const Ints& pool_kernel_size,
                const Ints& pool_stride, const Ints& pool_padding, const Ints& pool_dilation, const Ints& stride,
-               const Ints& padding, const Ints& dilation, const std::string& overlap, bool rectify) {
+               const Ints& padding, const Ints& dilation, bool sum, bool rectify) {
   Stage stage{};
   stage.pool = sliding(pair(pool_kernel_size), pool_stride, pool_padding, pool_dilation);
   stage.conv = sliding({weight.size(2), weight.size(3)}, stride, padding, dilation);
@@ -334,7 +333,7 @@ Stage stage_of(const Tensor& weight, int64_t channels, int64_t groups, const Int
                   "expected weight [C, C_in / groups, kh, kw], got other channels");
   stage.channels = channels / groups;
   stage.outputs = weight.size(1);
-  stage.sum = overlap == "sum";
+  stage.sum = sum;
   stage.rectify = rectify;
   return stage;
 }
@@ -346,11 +345,11 @@ Tensor ragged_unpool_relu_conv_transpose2d(Tensor values, Tensor boxes, Tensor o
                                            Tensor weight, Tensor out_boxes, Tensor out_offsets, Tensor /*owner*/,
                                            int64_t cells, Ints pool_kernel_size, Ints pool_stride, Ints pool_padding,
                                            Ints pool_dilation, Ints unpooled_size, Ints stride, Ints padding,
-                                           Ints dilation, int64_t groups, std::string overlap, bool rectify) {
+                                           Ints dilation, int64_t groups, bool sum, bool rectify) {
   STD_TORCH_CHECK(!frames, "expected no frames around the windows");
   const HeldPlaces at(boxes, offsets, values.size(0)), to(out_boxes, out_offsets, cells);
   const Stage stage = stage_of(weight, values.size(1), groups, pool_kernel_size, pool_stride, pool_padding,
-                               pool_dilation, stride, padding, dilation, overlap, rectify);
+                               pool_dilation, stride, padding, dilation, sum, rectify);
   const Tensor out = empty_cells(values, cells, stage.outputs * groups);
   const auto run_as = is_double(values) ? run_ragged<double> : run_ragged<float>;
   run_as(stage, values, at.get(), image, switches, weight, to.get(), pair(unpooled_size), groups, out);
@@ -362,10 +361,10 @@ Tensor unpool_relu_conv_transpose2d(const Tensor& values, const std::optional<Te
                                     const std::optional<Tensor>& out_origins, const Ints& pool_kernel_size,
                                     const Ints& pool_stride, const Ints& pool_padding, const Ints& pool_dilation,
                                     const Ints& unpooled_size, const Ints& stride, const Ints& padding,
-                                    const Ints& dilation, int64_t groups, const Ints& output_size,
-                                    const std::string& overlap, bool rectify) {
+                                    const Ints& dilation, int64_t groups, const Ints& output_size, bool sum,
+                                    bool rectify) {
   Stage stage = stage_of(weight, values.size(1), groups, pool_kernel_size, pool_stride, pool_padding, pool_dilation,
-                         stride, padding, dilation, overlap, rectify);
+                         stride, padding, dilation, sum, rectify);
   stage.out_size = pair(output_size);
   const auto run_as = is_double(values) ? run_equal<double> : run_equal<float>;
   return run_as(stage, values, switches, weight, origins, image, out_origins, pair(unpooled_size), groups);

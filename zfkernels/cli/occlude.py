@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,9 +106,11 @@ def occlude(
     """
     import numpy as np
 
-    from zfkernels.gallery.staging import staged
+    from zfkernels.cli.tables import write_json
+    from zfkernels.output import staged
     from zfkernels.viz import occlusion_sheet
 
+    options.check_out("occlude", out, FILES, *images, others)
     network, preprocess = options.load_model(model, weights, device)
     photos = _read(images, preprocess)
     square = Square(in_pixels(window, preprocess.size), in_pixels(stride, preprocess.size), fill)
@@ -131,7 +132,7 @@ def occlude(
         }
         occlusion_sheet([result.row for result in results]).savefig(folder / FILES[0], dpi=150)
         np.savez_compressed(folder / FILES[1], allow_pickle=False, **arrays)
-        (folder / FILES[2]).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_json(folder / FILES[2], record)
     text = [*(_sentence(result.numbers) for result in results), f"look at {out / FILES[0]}"]
     options.report({"out": str(out), **record}, "\n".join(text), as_json)
 
@@ -155,7 +156,7 @@ class Study:
         self.network, self.preprocess = network, preprocess
         self.names = get_categories(model)
         self.net = DeconvNet(network)
-        self.layer = layer or last_maps(self.net.trace, preprocess.size)
+        self.layer = layer or last_maps(self.net.trace_at((preprocess.size, preprocess.size)), preprocess.size)
         self.source = options.open_data(others, None)
         self.ranking = self._rank_others()
 
@@ -178,7 +179,9 @@ class Study:
 
     def _maps(self, images: Tensor) -> Tensor:
         parameter = next(self.network.parameters())
-        maps = self.net.trace.activations(images.to(parameter), [self.layer])[self.layer]
+        maps = self.net.trace_at((images.shape[2], images.shape[3])).activations(images.to(parameter), [self.layer])[
+            self.layer
+        ]
         if maps.dim() != 4:
             raise ValueError(f"occlude: expected layer one with feature maps, got {self.layer!r}")
         return maps
@@ -186,7 +189,9 @@ class Study:
     def class_number(self, text: str) -> int:
         """The class that a number or a name stands for."""
         if text.isdigit():
-            classes = self.net.trace.shapes((self.preprocess.size,) * 2)[self.net.trace.output][-1]
+            side = self.preprocess.size
+            trace = self.net.trace_at((side, side))
+            classes = trace.shapes(trace.size)[trace.output][-1]
             if int(text) >= classes:
                 raise ValueError(f"occlude: expected target a class from 0 to {classes - 1}, got {text}")
             return int(text)
