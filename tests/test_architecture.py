@@ -14,10 +14,13 @@ LINES = 400
 
 # What each part of the package may import of the others. The command line may import everything and nobody imports it.
 MAY_IMPORT = {
-    "windows": set(),
+    "geometry": set(),
+    "windows": {"geometry"},
+    "ragged": {"geometry"},
     "tuning": set(),
-    "ops": {"windows", "tuning", "_C"},  # the C++ kernels
+    "ops": {"geometry", "ragged", "windows", "tuning", "_C"},  # the C++ kernels
     "data": set(),
+    "output": set(),
     "models": {"ops"},
     "network": set(),
     "trace": {"network", "windows"},
@@ -27,11 +30,11 @@ MAY_IMPORT = {
     "captum_api": {"methods", "plan", "trace", "network", "ops", "windows", "results"},
     "viz": {"results", "windows"},
     "features": {"data", "models", "trace"},
-    "training": {"data", "models", "methods", "results"},
+    "training": {"data", "models", "methods", "results", "output"},
     "inspect": {"ops", "windows"},
-    "gallery": {"data", "models", "trace", "methods", "ops", "windows", "results", "viz"},
+    "gallery": {"data", "models", "trace", "methods", "ops", "windows", "results", "viz", "output"},
 }
-EVERYWHERE = {"_extras"}
+EVERYWHERE = {"_extras", "_installation"}
 # Only viz draws; what takes tensors and returns a result neither draws nor opens a file.
 DRAWING = {"matplotlib"}
 FILES = {"PIL", "pyarrow", "pandas", "safetensors"}
