@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ COLUMNS = ("transform", "amount", "image", "class", "layer", "distance", "relati
 
 
 @click.command()
-@options.model_options(default="zfnet64")
+@options.model_options(default="zfnet64", classes=False)
 @options.data_option
 @options.limit_option
 @click.option(
@@ -65,7 +66,13 @@ def invariance(
     network, preprocess = options.load_model(model, weights, device)
     loaded = load_images("invariance", data, limit, preprocess, device)
     names = layers.split(",") if layers else ends(trace_model(network), preprocess.size)
-    targets = None if classes == "model" else known_classes("invariance", model, loaded.labels)
+    if len(loaded.keys) < 2:
+        raise ValueError(
+            "invariance: expected at least two images, whose distance is the unit of what is measured, got one"
+        )
+    targets = (
+        None if classes == "model" else known_classes("invariance", model, options.class_names(network), loaded.labels)
+    )
     mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
     black, white = -mean / std, (1 - mean) / std
     with options.use_backend(backend):
@@ -75,10 +82,11 @@ def invariance(
             for transform in transforms.split(",")
         ]  # fmt: skip
     strips = {result.transform: _strip(result, loaded, preprocess, black, white) for result in results}
-    record = _record(model, loaded, results)
+    record = _record(model, options.class_names(network), loaded, results)
     with staged(out, FILES, "invariance") as folder:
         captions = [Path(key).stem for key in loaded.keys]
-        invariance_figure(results, strips, captions).savefig(folder / FILES[0], dpi=110)
+        figure = invariance_figure(results, strips, captions, class_names=options.class_names(network))
+        figure.savefig(folder / FILES[0], dpi=130)
         write_csv(folder / FILES[1], COLUMNS, _rows(results, loaded.keys))
         write_json(folder / FILES[2], record)
     text = [f"{len(loaded.keys)} images; 1: does not notice, 0: as far as another image"]
@@ -125,10 +133,7 @@ def _rows(results: list[Invariance], keys: list[str]) -> Any:
                     )  # fmt: skip
 
 
-def _record(model: str, loaded: Loaded, results: list[Invariance]) -> dict[str, Any]:
-    from zfkernels.models import get_categories
-
-    names = get_categories(model)
+def _record(model: str, names: Sequence[str], loaded: Loaded, results: list[Invariance]) -> dict[str, Any]:
     entries = []
     for result in results:
         layers = result.layers
@@ -139,7 +144,7 @@ def _record(model: str, loaded: Loaded, results: list[Invariance]) -> dict[str, 
         entries.append({
             "transform": result.transform,
             "amounts": result.amounts.tolist(),
-            "invariance": dict(zip(layers, result.summary.mean(1).tolist(), strict=True)),
+            "invariance": dict(zip(layers, result.stability.mean(1).tolist(), strict=True)),
             "distance_between_images": dict(zip(layers, result.reference.tolist(), strict=True)),
             "mean_relative": {layer: result.relative[:, n].mean(1).tolist() for n, layer in enumerate(layers)},
             "mean_probability": result.probability.mean(1).tolist(),

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from zfkernels.cli.network import class_names, load_model, model_options
+from zfkernels.cli.tables import as_json_text
+
 if TYPE_CHECKING:
-    from torch import nn
-
     from zfkernels.data import ImageSource
-    from zfkernels.models import Preprocess
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+__all__ = ["class_names", "load_model", "model_options"]
 
 
 class Numbers(click.ParamType):
@@ -34,33 +31,6 @@ class Numbers(click.ParamType):
             self.fail(f"expected whole numbers separated by commas, got {value!r}", param, ctx)
 
 
-def model_options(default: str | None) -> Callable[[Command], Command]:
-    """--model, --weights, --device and --backend."""
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(
-            (
-                click.option(
-                    "--model",
-                    default=default,
-                    required=default is None,
-                    help="zfnet64, zfnet, zfnet_large, alexnet2012, any torchvision name, or package.module:function.",
-                ),
-                click.option(
-                    "--weights",
-                    default="DEFAULT",
-                    help="DEFAULT, none (freshly drawn), or a file: safetensors, or a state dict without code.",
-                ),
-                click.option("--device", default="cpu", help="cpu, cuda, cuda:1, …"),
-                click.option("--backend", help="Variant of the kernels; chosen by device if not given."),
-            )
-        ):
-            command = option(command)
-        return command
-
-    return decorate
-
-
 data_option = click.option(
     "--data",
     default="embedded",
@@ -74,22 +44,6 @@ workers_option = click.option(
     "--workers", type=click.IntRange(min=0), help="Processes that decode images; one for each core if not given."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-
-
-def load_model(name: str, weights: str, device: str) -> tuple[nn.Module, Preprocess]:
-    """The network of --model, --weights and --device, and what it takes."""
-    import torch
-
-    from zfkernels.models import get_model, get_preprocess
-
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"expected --device a device of torch's, got {device!r}") from error
-    if place.type == "cuda" and place.index is None and "LOCAL_RANK" in os.environ:  # torchrun: a GPU for each process
-        place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    model = get_model(name, None if weights == "none" else weights)
-    return model.to(place), get_preprocess(name)
 
 
 def open_data(text: str, limit: int | None) -> ImageSource:
@@ -124,4 +78,4 @@ def use_backend(backend: str | None) -> AbstractContextManager[Any]:
 
 def report(result: dict[str, Any], text: str, as_json: bool) -> None:
     """Prints the result of a command, for people or for programs."""
-    click.echo(json.dumps(result, ensure_ascii=False) if as_json else text)
+    click.echo(as_json_text(result) if as_json else text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +50,7 @@ def project(
     Writes to --out a picture of each image (figures/) with its projections beside the patches that caused them, and
     projections.json, which says where they lie.
     """
+    from zfkernels.cli.tables import write_json
     from zfkernels.data import stream
     from zfkernels.gallery.layers import select_layers
     from zfkernels.gallery.staging import staged
@@ -77,7 +77,7 @@ def project(
         if not found:
             raise ValueError(f"project: expected images that can be read, got none: {skipped[0]['reason']}")
         record = {"model": model, "layer": layer, "images": found, "skipped": skipped}
-        (folder / "projections.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_json(folder / "projections.json", record)
     text = f"{len(found)} images, {len(skipped)} left out; look at {out / 'figures'}"
     options.report({"out": str(out), **record}, text, as_json)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import numbers
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from zfkernels.methods.checks import check_images, is_int_tensor
 from zfkernels.methods.incremental import Incremental, dense_sweep
 from zfkernels.methods.progress import progress_bar
-from zfkernels.results import OcclusionMap
+from zfkernels.results import Look, OcclusionMap
 from zfkernels.trace import Trace, UntraceableError, fold, trace_model
 from zfkernels.windows import Pair
 
@@ -40,9 +41,9 @@ def occlusion_sweep(
     window: int | Pair,
     stride: int | Pair | None = None,
     positions: Tensor | None = None,  # int [P, 2]
-    fill: float | str | Tensor = 0.0,
+    fill: float | str | Sequence[float] | Tensor = 0.0,
     layer: str | None = None,
-    targets: Sequence[int] | None = None,
+    targets: int | Sequence[int] | None = None,
     batch_size: int | None = None,
     precision: torch.dtype | str | None = None,
     progress: bool = False,
@@ -59,10 +60,11 @@ def occlusion_sweep(
         window: (height, width) of the square, in pixels, no larger than the image.
         stride: of the grid, in pixels; the window's size by default.
         positions: int [P, 2] (row, column), places of the square instead of a grid; none outside the image.
-        fill: what the square shows, in the model's input units: a number, [C], an image [C, H, W], one for each image
-            [N, C, H, W], or "mean", the mean of each channel of each image.
+        fill: what the square shows, in the model's input units: a number, [C] (a tensor or numbers), an image
+            [C, H, W], one for each image [N, C, H, W], or "mean", the mean of each channel of each image. The default,
+            0, is the mean colour that a normalising preprocessing subtracts: for ImageNet's a grey.
         layer: also record the activity of this layer's strongest map.
-        targets: keep these classes' outputs only.
+        targets: keep the outputs of these classes, or of this one, only.
         batch_size: windows that travel together; None chooses by the free memory.
         precision: torch.bfloat16 runs the sweep in that type, faster only on processors that multiply it (AVX512-BF16,
             AMX); None: the images' own.
@@ -89,9 +91,9 @@ def occlusion_sweeps(
     window: int | Pair,
     stride: int | Pair | None = None,
     positions: Tensor | None = None,
-    fill: float | str | Tensor = 0.0,
+    fill: float | str | Sequence[float] | Tensor = 0.0,
     layer: str | None = None,
-    targets: Sequence[int] | None = None,
+    targets: int | Sequence[int] | None = None,
     batch_size: int | None = None,
     precision: torch.dtype | str | None = None,
     start: int = 0,
@@ -150,7 +152,7 @@ class Sweeper:
         self.precision = None if precision is None else _dtype(precision)
         if self.precision is not None and isinstance(model, nn.Module):
             model = copy.deepcopy(model).to(self.precision)
-        self.model, self.backend = model, backend
+        self.model, self.backend, self.look = model, backend, Look.of(model)
         self.window = to_pair(NAME, "window", window)
         self.stride = self.window if stride is None else to_pair(NAME, "stride", stride)
         if positions is not None and stride is not None:
@@ -162,7 +164,7 @@ class Sweeper:
         self.runs: dict[Pair, Incremental] = {}  # by size of image, the latest last
 
     def sweep(
-        self, images: Tensor, fill: Any, targets: Sequence[int] | None, batch_size: int | None, progress: bool = False
+        self, images: Tensor, fill: Any, targets: Any, batch_size: int | None, progress: bool = False
     ) -> OcclusionMap:
         """The map of a batch of images; arguments as :func:`occlusion_sweep`'s."""
         if self.precision is not None and isinstance(images, Tensor) and images.is_floating_point():
@@ -190,7 +192,9 @@ class Sweeper:
                 clean, outputs, channel, activity = run(images, shown, wanted, batch_size, advance)
         shape = places.shape[:-1]
         watched = None if activity is None else activity.unflatten(1, shape)
-        return OcclusionMap(places, self.window, outputs.unflatten(1, shape), clean, wanted, channel, watched)
+        return OcclusionMap(
+            places, self.window, outputs.unflatten(1, shape), clean, wanted, channel, watched, self.look
+        )
 
     def _run(self, trace: Trace, size: Pair, positions: Tensor) -> Incremental:
         """The sweep of images of one size; plans of the latest few sizes are kept, so that a data set of images of
@@ -247,6 +251,8 @@ def _fill(fill: Any, images: Tensor) -> Tensor:
         return images.mean((2, 3), keepdim=True).expand_as(images)
     if isinstance(fill, (int, float)) and not isinstance(fill, bool):
         return images.new_full((images.shape[1],), fill)
+    if isinstance(fill, (tuple, list)) and all(isinstance(value, numbers.Real) for value in fill):
+        fill = torch.tensor(fill)
     if not isinstance(fill, Tensor):
         raise TypeError(f"{NAME}: expected fill a number, a tensor or 'mean', got {type(fill).__name__}")
     if fill.shape not in (images.shape[1:2], images.shape[1:], (1, *images.shape[1:]), images.shape):
@@ -260,8 +266,9 @@ def _fill(fill: Any, images: Tensor) -> Tensor:
 
 def _targets(targets: Any, device: torch.device) -> Tensor:
     classes = targets.tolist() if isinstance(targets, Tensor) else targets
-    if not isinstance(classes, (list, tuple, range)) or not all(isinstance(target, int) for target in classes):
-        raise TypeError(f"{NAME}: expected targets a list of classes, got {targets!r}")
+    classes = classes if isinstance(classes, (list, tuple, range)) else [classes]
+    if not all(isinstance(target, int) and not isinstance(target, bool) for target in classes):
+        raise TypeError(f"{NAME}: expected targets a class or a list of classes, got {targets!r}")
     return torch.tensor(classes, dtype=torch.int64, device=device)
 
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from zfkernels.data import ImageSource
+from zfkernels.results import probabilities
 from zfkernels.training.crops import center_crop, ten_crop
 from zfkernels.training.data import collate_of, mean_image, normalize, per_channel
 from zfkernels.training.images import DecodedImages, LabelledImages
@@ -97,4 +98,4 @@ def _mean_probabilities(
     views: Tensor,  # [N, views, 3, H, W]
 ) -> Tensor:  # [N, classes]
     outputs = network(views.flatten(0, 1).contiguous(memory_format=torch.channels_last))
-    return outputs.softmax(1).unflatten(0, views.shape[:2]).mean(1)
+    return probabilities(outputs).unflatten(0, views.shape[:2]).mean(1)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from zfkernels._extras import require
 from zfkernels.results import Evolution, LayerEvolution
-from zfkernels.viz.style import COLORS, new_figure, plain
+from zfkernels.viz.style import line_style, new_figure, plain
 from zfkernels.viz.tiles import INK, MUTED, PAPER, resize_tiles, stretch_projections
 
 if TYPE_CHECKING:
@@ -111,20 +111,21 @@ def convergence_figure(result: Evolution) -> Figure:
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 4 and section 4.2.
     """
-    figure = new_figure(8.4, 3.2)
+    figure = new_figure(7.2, 3.3)
     left, right = figure.subplots(1, 2)
     for n, layer in enumerate(result.layers):
-        followed = layer.fixed if layer.fixed is not None else layer.similarity
-        color = COLORS[n % len(COLORS)]
-        cosines = followed.nan_to_num(0).mean(1)
-        left.plot(result.epochs, cosines, marker="o", markersize=3.5, color=color, label=layer.layer)
+        style: dict[str, Any] = {**line_style(n), "marker": "o", "markersize": 3.5}
+        cosines = layer.settled.nan_to_num(0).mean(1)
+        left.plot(result.epochs, cosines, **style, label=layer.layer)
         right.plot(
-            result.epochs[1:], 100 * layer.jumps[1:].double().mean(1), marker="o", markersize=3.5, color=color,
-            label=layer.layer,
+            result.epochs[1:], 100 * layer.jumps[1:].double().mean(1), **style,
         )  # fmt: skip
-    plain(left, title="cosine with the projection at the end", x="epoch")
-    plain(right, title="maps whose strongest image has changed, in %", x="epoch")
+    maps = len(result.layers[0].maps)
+    plain(left, title=f"cosine with the projection at the end,\nmean of {maps} maps", x="epoch")
+    plain(right, title="maps whose strongest image is another one\nthan at the epoch shown before, in %", x="epoch")
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
     left.set_ylim(top=1.03)
     right.set_ylim(0, 103)
-    left.legend(fontsize=7.5, frameon=False, loc="lower right")
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=4)
     return figure
