@@ -17,10 +17,14 @@ from zfkernels.cli.gallery import figure, gallery
 from zfkernels.cli.info import info
 from zfkernels.cli.inspect import inspect
 from zfkernels.cli.invariance import invariance
+from zfkernels.cli.layers import layers
 from zfkernels.cli.occlude import occlude
 from zfkernels.cli.project import project
 from zfkernels.cli.train import evaluate, train
 from zfkernels.cli.transfer import probe, transfer
+
+# Commands that take up what an interrupted run left behind, and those that keep what they computed if told where.
+RESUMED, CACHED = ("gallery", "train"), ("transfer", "probe")
 
 
 class _OneSentence(click.Group):
@@ -29,10 +33,22 @@ class _OneSentence(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
+        except KeyboardInterrupt:
+            raise click.ClickException(f"interrupted; {_how_to_go_on(context.invoked_subcommand)}") from None
         except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
             if isinstance(error, (click.exceptions.Exit, click.Abort)):
                 raise
             raise click.ClickException(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+
+
+def _how_to_go_on(command: str | None) -> str:
+    if command in RESUMED:
+        return "the same command goes on where this one stopped (--fresh starts anew)"
+    if command == "ablate":
+        return "the same command goes on where this one stopped"
+    if command in CACHED:
+        return "nothing was written; with --cache the same command goes on with the features that are there"
+    return "nothing was written; the same command starts anew"
 
 
 @click.group(cls=_OneSentence, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -42,7 +58,7 @@ def app() -> None:
 
 
 COMMANDS = (
-    demo, gallery, figure, project, occlude, invariance, correspondence, diagnose,
+    demo, layers, gallery, figure, project, occlude, invariance, correspondence, diagnose,
     train, evaluate, evolve, ablate, transfer, probe,
     bench, inspect, info,
 )  # fmt: skip

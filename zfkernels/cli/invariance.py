@@ -33,6 +33,7 @@ COLUMNS = ("transform", "amount", "image", "class", "layer", "distance", "relati
 @click.option("--classes", type=click.Choice(["model", "labels"]), default="model",
               help="The class whose probability counts: what the model says of the image, or its label.")  # fmt: skip
 @options.out_option
+@options.format_option
 @options.batch_size_option
 @options.json_option
 def invariance(
@@ -63,6 +64,7 @@ def invariance(
     from zfkernels.trace import trace_model
     from zfkernels.viz import invariance_figure
 
+    files = options.in_format(FILES)
     network, preprocess = options.load_model(model, weights, device)
     loaded = load_images("invariance", data, limit, preprocess, device)
     names = layers.split(",") if layers else ends(trace_model(network), preprocess.size)
@@ -83,19 +85,19 @@ def invariance(
         ]  # fmt: skip
     strips = {result.transform: _strip(result, loaded, preprocess, black, white) for result in results}
     record = _record(model, options.class_names(network), loaded, results)
-    with staged(out, FILES, "invariance") as folder:
+    with staged(out, files, "invariance") as folder:
         captions = [Path(key).stem for key in loaded.keys]
         figure = invariance_figure(results, strips, captions, class_names=options.class_names(network))
-        figure.savefig(folder / FILES[0], dpi=130)
-        write_csv(folder / FILES[1], COLUMNS, _rows(results, loaded.keys))
-        write_json(folder / FILES[2], record)
+        figure.savefig(folder / files[0], dpi=130)
+        write_csv(folder / files[1], COLUMNS, _rows(results, loaded.keys))
+        write_json(folder / files[2], record)
     text = [f"{len(loaded.keys)} images; 1: does not notice, 0: as far as another image"]
     text += [
         f"{entry['transform']}: " + ", ".join(f"{layer} {value:.2f}" for layer, value in entry["invariance"].items())
         + f"; {entry['probability_kept']:.0%} of the probability kept"
         for entry in record["results"]
     ]  # fmt: skip
-    options.report({"out": str(out), **record}, "\n".join([*text, f"look at {out / FILES[0]}"]), as_json)
+    options.report({"out": str(out), **record}, "\n".join([*text, f"look at {out / files[0]}"]), as_json)
 
 
 def ends(trace: Any, side: int) -> list[str]:

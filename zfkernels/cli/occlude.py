@@ -83,6 +83,7 @@ class Square:
 @click.option("--target", "targets", multiple=True, help="Class, by number or name; once, or once for each image.")
 @click.option("--others", default="embedded", help="Where else to look for the map: folder, archive or embedded.")
 @options.out_option
+@options.format_option
 @options.json_option
 def occlude(
     images: tuple[str, ...],
@@ -112,10 +113,11 @@ def occlude(
     from zfkernels.gallery.staging import staged
     from zfkernels.viz import occlusion_sheet
 
+    files = options.in_format(FILES)
     network, preprocess = options.load_model(model, weights, device)
     photos = _read(images, preprocess)
     square = Square(in_pixels(window, preprocess.size), in_pixels(stride, preprocess.size), fill)
-    with staged(out, FILES, "occlude") as folder, options.use_backend(backend):
+    with staged(out, files, "occlude") as folder, options.use_backend(backend):
         study = Study(network, preprocess, model, layer, others)
         chosen = _one_each([study.class_number(text) for text in targets], len(photos))
         results = [
@@ -131,10 +133,10 @@ def occlude(
             "fill": fill,
             "images": [result.numbers for result in results],
         }
-        occlusion_sheet([result.row for result in results]).savefig(folder / FILES[0], dpi=150)
-        np.savez_compressed(folder / FILES[1], allow_pickle=False, **arrays)
-        write_json(folder / FILES[2], record)
-    text = [*(_sentence(result.numbers) for result in results), f"look at {out / FILES[0]}"]
+        occlusion_sheet([result.row for result in results]).savefig(folder / files[0], dpi=150)
+        np.savez_compressed(folder / files[1], allow_pickle=False, **arrays)
+        write_json(folder / files[2], record)
+    text = [*(_sentence(result.numbers) for result in results), f"look at {out / files[0]}"]
     options.report({"out": str(out), **record}, "\n".join(text), as_json)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from zfkernels.cli.tables import as_json_text
 if TYPE_CHECKING:
     from zfkernels.data import ImageSource
 
+FORMAT = "zfkernels.format"  # where a command's context keeps what --format says
 __all__ = ["class_names", "load_model", "model_options"]
 
 
@@ -43,7 +45,18 @@ batch_size_option = click.option("--batch-size", type=click.IntRange(min=1), def
 workers_option = click.option(
     "--workers", type=click.IntRange(min=0), help="Processes that decode images; one for each core if not given."
 )
+format_option = click.option(
+    "--format", type=click.Choice(["png", "pdf", "svg"]), default="png", expose_value=False, is_eager=True,
+    callback=lambda context, parameter, value: context.meta.__setitem__(FORMAT, value), help="Of the figures.",
+)  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def in_format(names: Sequence[str]) -> tuple[str, ...]:
+    """The names of a command's files, its figures (.png) with the suffix of --format."""
+    context = click.get_current_context(silent=True)
+    suffix = "png" if context is None else context.meta.get(FORMAT, "png")
+    return tuple(f"{name[:-4]}.{suffix}" if name.endswith(".png") else name for name in names)
 
 
 def open_data(text: str, limit: int | None) -> ImageSource:

@@ -41,6 +41,7 @@ def _shared(command: Command) -> Command:
         click.option("--seed", type=int, default=0, help="Of the splits."),
         click.option("--cache", type=click.Path(path_type=Path), help="Folder for the features, computed once."),
         options.out_option,
+        options.format_option,
         options.batch_size_option,
         options.workers_option,
         options.json_option,
@@ -73,6 +74,7 @@ def transfer(
     from zfkernels.methods.transfer import transfer as measure
     from zfkernels.viz import transfer_figure
 
+    files = options.in_format(TRANSFER_FILES)
     network, preprocess = options.load_model(model, weights, device)
     name = layer or last_rectifier(network, preprocess)
     chosen = choose("transfer", data, exclude, per_class, preprocess)
@@ -89,15 +91,15 @@ def transfer(
         )
         results[f"{model} from scratch, {scratch_epochs} epochs"] = None, fresh
     record = _record(model, chosen[0], features, grid, seed, test_per_class, results)
-    with staged(out, TRANSFER_FILES, "transfer") as folder:
+    with staged(out, files, "transfer") as folder:
         published = {n: PUBLISHED[n] for n in train_per_class if n in PUBLISHED}
         figure = transfer_figure(
             {title: result for title, (_, result) in results.items()}, published=published, data=chosen[0].name
         )
-        figure.savefig(folder / TRANSFER_FILES[0], dpi=130)
-        write_csv(folder / TRANSFER_FILES[1], COLUMNS, _rows(model, results))
-        write_json(folder / TRANSFER_FILES[2], record)
-    options.report({"out": str(out), **record}, _text(record, out / TRANSFER_FILES[0]), as_json)
+        figure.savefig(folder / files[0], dpi=130)
+        write_csv(folder / files[1], COLUMNS, _rows(model, results))
+        write_json(folder / files[2], record)
+    options.report({"out": str(out), **record}, _text(record, out / files[0]), as_json)
 
 
 @click.command()
@@ -119,6 +121,7 @@ def probe(
     from zfkernels.methods.layer_probe import layer_probe
     from zfkernels.viz import probe_figure
 
+    files = options.in_format(PROBE_FILES)
     network, preprocess = options.load_model(model, weights, device)
     names = tuple(layers.split(",")) if layers else rectifiers(network, preprocess)
     chosen = choose("probe", data, exclude, per_class, preprocess)
@@ -136,12 +139,12 @@ def probe(
         for layer, found in zip(result.layers, result.transfers, strict=True)
     }
     record = _record(model, chosen[0], features, grid, seed, test_per_class, flat)
-    with staged(out, PROBE_FILES, "probe") as folder:
+    with staged(out, files, "probe") as folder:
         titled = {f"{model}, {classifier}": result for classifier, result in results.items()}
-        probe_figure(titled, data=chosen[0].name).savefig(folder / PROBE_FILES[0], dpi=130)
-        write_csv(folder / PROBE_FILES[1], COLUMNS, _rows(model, flat))
-        write_json(folder / PROBE_FILES[2], record)
-    options.report({"out": str(out), **record}, _text(record, out / PROBE_FILES[0]), as_json)
+        probe_figure(titled, data=chosen[0].name).savefig(folder / files[0], dpi=130)
+        write_csv(folder / files[1], COLUMNS, _rows(model, flat))
+        write_json(folder / files[2], record)
+    options.report({"out": str(out), **record}, _text(record, out / files[0]), as_json)
 
 
 def rectifiers(network: nn.Module, preprocess: Preprocess) -> tuple[str, ...]:

@@ -144,14 +144,14 @@ class Gallery:
         return feature_sheet(rows, columns=columns)
 
     def export(self, layer: str, channel: int, path: str | os.PathLike[str]) -> None:
-        """Writes one map as the paper's figure 2 has it, projections beside patches, as ``.png`` or ``.svg``.
+        """Writes one map as the paper's figure 2 has it, projections beside patches, as ``.png``, ``.pdf`` or ``.svg``.
 
         Raises:
             ValueError: No such layer, a map that is not drawn, or another suffix.
         """
         path = Path(path)
-        if path.suffix.lower() not in (".png", ".svg"):
-            raise ValueError(f"Gallery.export: expected path of a .png or .svg file, got {path}")
+        if path.suffix.lower() not in (".png", ".pdf", ".svg"):
+            raise ValueError(f"Gallery.export: expected path of a .png, .pdf or .svg file, got {path}")
         save_picture(self.picture(layer, channel), path, title=f"{layer}, map {channel}")
 
     def to_tensorboard(self, folder: str | os.PathLike[str], maps: int = 16) -> None:

@@ -171,7 +171,7 @@ def feature_sheet(
 
 
 def save_picture(picture: Image, path: Path, title: str) -> None:
-    """Writes an RGBA picture under its title, one pixel for one, in the format of the suffix (.png, .svg)."""
+    """Writes an RGBA picture under its title, one pixel for one, in the format of the suffix (.png, .pdf, .svg)."""
     dpi, head = 100, 22
     width, height = picture.width, picture.height + head
     figure = require("matplotlib.figure", "viz").Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
@@ -179,7 +179,7 @@ def save_picture(picture: Image, path: Path, title: str) -> None:
     axes.imshow(np.asarray(picture), interpolation="none")
     axes.set_axis_off()
     figure.text(0, 1, title, va="top", fontsize=9, parse_math=False)
-    figure.savefig(path, dpi=dpi * (1 if path.suffix == ".svg" else 2))
+    figure.savefig(path, dpi=dpi * (2 if path.suffix == ".png" else 1))
 
 
 def as_picture(
