@@ -106,7 +106,7 @@ def unpool_relu_conv_transpose2d(
         if pool_kernel_size is None:
             raise ValueError(f"{NAME}: expected pool_kernel_size with switches, got None")
         pool = pooling(NAME, pool_kernel_size, pool_stride, pool_padding, pool_dilation, "pool_")
-        check.tensor(NAME, "switches", switches, "[N, C, Hp, Wp]", (torch.uint8,))
+        check.switches(NAME, switches)
         check.same(NAME, "switches", switches, "values", maps, dtype=False)
         images = switches.shape[0] if windows else maps.shape[0]
         check.equal(NAME, "switches' shape", tuple(switches.shape), (images, maps.shape[1], *pooled))
