@@ -70,8 +70,8 @@ def _warn_of_bytes(method: str, images: Tensor, trace: Trace | None) -> None:
     white = max((1 - mean) / std for mean, std in zip(look.mean, look.std, strict=True))
     if float(images.amin()) >= 0 and float(images.amax()) > 4 * white:
         warnings.warn(
-            f"{method}: images look like pixels from 0 to 255, but black to white is {black:.3g} to {white:.3g} for this "
-            f"network; zfkernels.models.get_preprocess(name) normalises pictures",
+            f"{method}: images look like pixels from 0 to 255, but black to white is {black:.3g} to {white:.3g} for "
+            f"this network; zfkernels.models.get_preprocess(name) normalises pictures",
             stacklevel=_callers_level(),
         )
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 JUMP = (217, 131, 36)
-TILE, GAP, MARGIN, HEAD = 56, 3, 14, 40
+TILE, GAP, MARGIN, HEAD, SIDE = 56, 3, 14, 58, 64
+KEY = (
+    "epoch: passes over the training images; map: number of the feature map; orange bar: another image is the strongest"
+)
 
 
 def evolution_sheet(result: Evolution, *, columns: int = 2) -> Image:
@@ -36,9 +39,14 @@ def evolution_sheet(result: Evolution, *, columns: int = 2) -> Image:
     blocks = [_block(layer, result.epochs) for layer in result.layers]
     rows = [blocks[start : start + columns] for start in range(0, len(blocks), columns)]
     width = max(sum(block.width + MARGIN for block in row) for row in rows) + MARGIN
-    height = sum(max(block.height for block in row) + MARGIN for row in rows) + MARGIN
+    draw_on, font = require("PIL.ImageDraw", "viz"), require("PIL.ImageFont", "viz").load_default(13)
+    key = _lines(KEY, font, width - 2 * MARGIN)
+    height = sum(max(block.height for block in row) + MARGIN for row in rows) + 2 * MARGIN + 18 * len(key)
     page = image.new("RGB", (width, height), PAPER)
-    y = MARGIN
+    draw = draw_on.Draw(page)
+    for n, line in enumerate(key):
+        draw.text((MARGIN, MARGIN + 18 * n), line, INK, font=font)
+    y = 2 * MARGIN + 18 * len(key)
     for row in rows:
         x = MARGIN
         for block in row:
@@ -73,14 +81,15 @@ def _block(layer: LayerEvolution, epochs: Tensor) -> Image:
     load_font = require("PIL.ImageFont", "viz").load_default
     count, maps = layer.image.shape
     step = TILE + GAP + 2
-    block = image.new("RGB", (MARGIN * 2 + 12 + count * step, HEAD + maps * (TILE + GAP)), PAPER)
+    block = image.new("RGB", (max(SIDE + count * step, 160), HEAD + maps * (TILE + GAP)), PAPER)
     draw = draw_on.Draw(block)
     draw.text((0, 0), layer.layer, INK, font=load_font(15))
     tiles = _drawn(layer.tiles)
+    draw.text((SIDE, 20), "epoch", MUTED, font=load_font(13))
     for e, epoch in enumerate(epochs.tolist()):
-        draw.text((40 + e * step, 22), str(epoch), MUTED, font=load_font(12))
+        draw.text((SIDE + e * step, 37), str(epoch), MUTED, font=load_font(13))
         for m in range(maps):
-            x, y = 40 + e * step, HEAD + m * (TILE + GAP)
+            x, y = SIDE + e * step, HEAD + m * (TILE + GAP)
             if layer.image[e, m] < 0:
                 draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), outline=(228, 228, 231))
                 continue
@@ -88,8 +97,20 @@ def _block(layer: LayerEvolution, epochs: Tensor) -> Image:
             if layer.jumps[e, m]:
                 draw.rectangle((x - 4, y, x - 2, y + TILE - 1), fill=JUMP)
     for m, number in enumerate(layer.maps.tolist()):
-        draw.text((0, HEAD + m * (TILE + GAP) + TILE // 2 - 7), str(number), MUTED, font=load_font(12))
+        draw.text((0, HEAD + m * (TILE + GAP) + TILE // 2 - 8), f"map {number}", MUTED, font=load_font(13))
     return block
+
+
+def _lines(text: str, font: Any, width: int) -> list[str]:
+    """The text in lines of at most ``width`` pixels."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) > width and lines[-1]:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def _drawn(tiles: Tensor) -> Tensor:  # uint8 [E, M, 3, TILE, TILE]
