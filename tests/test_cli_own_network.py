@@ -223,3 +223,12 @@ def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatc
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: interrupted; ")
     assert words in result.stderr
+
+
+def test_why_an_image_was_left_out(folder: Path) -> None:
+    (folder / "photos" / "text.png").write_text("no picture")
+    own = ("--model", f"{folder / 'mynetwork.py'}:make", "--data", folder / "photos", "--out", folder / "out")
+    for command in (("invariance", "--layers", "1", "--transforms", "scale"), ("project", "--layer", "1")):
+        result = run(*command, *own)
+        assert result.exit_code == 0, result.output
+        assert "1 left out:\n  1 × not an image file, such as text.png\n" in result.stdout

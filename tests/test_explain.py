@@ -89,3 +89,12 @@ def test_bad_input() -> None:
     model.register_forward_hook(lambda *args: None)
     with pytest.raises(UntraceableError, match="carries a forward hook"):
         zf.explain_plan(model, SIZE, 4)
+
+
+def test_a_report_is_short_where_it_is_shown_by_itself() -> None:
+    report = zf.explain_plan(toy("residual"), SIZE, 4)
+    assert repr(report) == f"<PlanReport: {report.summary()}>"
+    assert report.summary().startswith(f"{len(report.plan.positions)} positions of a square of 4x4: ")
+    page = report._repr_html_()
+    assert page.count("<tr>") == len(report.rows) + 1
+    assert len(page) < 400 * len(report.rows)

@@ -52,7 +52,7 @@ def diagnose(
     diagnosis.json.
     """
     from zfkernels.cli.images import load_images
-    from zfkernels.cli.tables import write_csv, write_json
+    from zfkernels.cli.tables import left_out, write_csv, write_json
     from zfkernels.gallery.staging import staged
     from zfkernels.methods.diagnosis import diagnose as measure
     from zfkernels.viz import diagnosis_figure
@@ -74,14 +74,18 @@ def diagnose(
     record = {
         "data": loaded.source,
         "images": len(loaded.keys),
+        "skipped": loaded.skipped,
         "networks": {title: {**numbers(results[title]), "verdict": verdicts[title]} for title in titles},
     }
     with staged(out, files, "diagnose") as folder:
         diagnosis_figure(results).savefig(folder / files[0], dpi=110)
         write_csv(folder / files[1], COLUMNS, (row for title in titles for row in _rows(title, results[title])))
         write_json(folder / files[2], record)
-    text = [f"{title}: {' '.join(verdicts[title])}" for title in titles]
-    options.report({"out": str(out), **record}, "\n".join([*text, f"look at {out / files[0]}"]), as_json)
+    text = [f"{len(loaded.keys)} images of {loaded.source}; dead: never active in any of them"]
+    text += [f"{title}: {' '.join(verdicts[title])}" for title in titles]
+    options.report(
+        {"out": str(out), **record}, "\n".join([*text, *left_out(loaded.skipped), f"look at {out / files[0]}"]), as_json
+    )
 
 
 def _titles(networks: list[tuple[str, str]]) -> list[str]:

@@ -58,7 +58,7 @@ def invariance(
     import torch
 
     from zfkernels.cli.images import known_classes, load_images
-    from zfkernels.cli.tables import write_csv, write_json
+    from zfkernels.cli.tables import left_out, write_csv, write_json
     from zfkernels.gallery.staging import staged
     from zfkernels.methods.invariance import invariance as measure
     from zfkernels.trace import trace_model
@@ -97,7 +97,9 @@ def invariance(
         + f"; {entry['probability_kept']:.0%} of the probability kept"
         for entry in record["results"]
     ]  # fmt: skip
-    options.report({"out": str(out), **record}, "\n".join([*text, f"look at {out / files[0]}"]), as_json)
+    options.report(
+        {"out": str(out), **record}, "\n".join([*text, *left_out(loaded.skipped), f"look at {out / files[0]}"]), as_json
+    )
 
 
 def ends(trace: Any, side: int) -> list[str]:

@@ -50,7 +50,7 @@ def project(
     Writes to --out a picture of each image (figures/) with its projections over the patches that caused them, and
     projections.json, which says where they lie.
     """
-    from zfkernels.cli.tables import write_json
+    from zfkernels.cli.tables import left_out, write_json
     from zfkernels.data import stream
     from zfkernels.gallery.layers import select_layers
     from zfkernels.gallery.staging import staged
@@ -87,8 +87,8 @@ def project(
             raise ValueError(f"project: expected images that can be read, got none: {skipped[0]['reason']}")
         record = {"model": model, "layer": layer, "images": found, "skipped": skipped}
         write_json(folder / "projections.json", record)
-    text = f"{len(found)} images, {len(skipped)} left out; look at {out / 'figures'}"
-    options.report({"out": str(out), **record}, text, as_json)
+    text = [f"{len(found)} images", *left_out((entry["image"], entry["reason"]) for entry in skipped)]
+    options.report({"out": str(out), **record}, "\n".join([*text, f"look at {out / 'figures'}"]), as_json)
 
 
 def _channels(text: str | None, layer: Layer) -> list[int] | None:

@@ -271,9 +271,11 @@ def _record(
 
 
 def _text(record: dict[str, Any], figure: Path) -> str:
+    from zfkernels.cli.tables import left_out
+
     lines = [f"{record['images']} images of {record['classes']} classes; mean accuracy of the classes in %"]
     for entry in record["results"]:
         numbers = zip(entry["train_per_class"], entry["mean"], entry["std"], strict=True)
         shown = "   ".join(f"{n} a class: {100 * mean:.1f} ± {100 * std:.1f}" for n, mean, std in numbers)
         lines.append(f"{entry['title']:40} {shown}")
-    return "\n".join([*lines, f"look at {figure}"])
+    return "\n".join([*lines, *left_out(record["skipped"]), f"look at {figure}"])
