@@ -99,6 +99,22 @@ def test_the_check_sees_what_is_wrong() -> None:
     assert "'the second' lies over panel 0" in problems(figure)
 
 
+def test_shares() -> None:
+    from zfkernels.viz.panels import share
+
+    assert [share(n, 1000) for n in (0, 1, 250, 999, 1000)] == ["0%", "<1%", "25%", ">99%", "100%"]
+
+
+def test_a_sheet_has_a_title_and_says_what_it_shows() -> None:
+    from PIL import Image
+
+    sprite = Image.new("RGBA", (120, 60))
+    plain = viz.feature_sheet([("features.1", [("3", sprite)])], columns=1)
+    told = viz.feature_sheet([("features.1", [("3", sprite)])], columns=1, title="a network", note="many words " * 9)
+    assert told.width == plain.width
+    assert told.height >= plain.height + 30 + 5 * 20  # the words are wrapped at the width of the page
+
+
 def test_true_colors() -> None:
     images = torch.rand(1, 3, 4, 5)
     mean, std = torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1), torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1)

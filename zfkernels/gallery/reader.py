@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FIGURE = ("projections", "patches")
+WORDS = {
+    "projections": "projected down to pixels (grey: zero)",
+    "patches": "the patches of the images that they lie in",
+}
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,9 @@ class Gallery:
             (layer, [(str(channel), self.picture(layer, channel)) for channel in channels])
             for layer, channels in maps.items()
         ]
-        return feature_sheet(rows, columns=columns)
+        blocks = [block for block in self.info["blocks"] if block in FIGURE]
+        note = "each map by its number: its strongest activations, " + " beside ".join(WORDS[block] for block in blocks)
+        return feature_sheet(rows, columns=columns, title=self._name, note=note)
 
     def export(self, layer: str, channel: int, path: str | os.PathLike[str]) -> None:
         """Writes one map as the paper's figure 2 has it, projections beside patches, as ``.png``, ``.pdf`` or ``.svg``.
@@ -152,7 +158,9 @@ class Gallery:
         path = Path(path)
         if path.suffix.lower() not in (".png", ".pdf", ".svg"):
             raise ValueError(f"Gallery.export: expected path of a .png, .pdf or .svg file, got {path}")
-        save_picture(self.picture(layer, channel), path, title=f"{layer}, map {channel}")
+        values = [row["value"] for row in self.winners(layer, channel)]
+        title = f"{layer}, map {channel}: activations from {max(values):.3g} to {min(values):.3g}\n{self._name}"
+        save_picture(self.picture(layer, channel), path, title)
 
     def to_tensorboard(self, folder: str | os.PathLike[str], maps: int = 16) -> None:
         """Writes a sheet of each layer, and ``maps`` of its maps (evenly spaced), for TensorBoard's images.
@@ -169,6 +177,10 @@ class Gallery:
                 for channel in chosen:
                     on_white = feature_sheet([(layer, [(str(channel), self.picture(layer, channel))])], columns=1)
                     writer.add_image(f"{layer}/{channel}", _as_tensor(on_white))
+
+    @property
+    def _name(self) -> str:
+        return f"{self.info['title']}, {self.info['data']['name']}"
 
     def _grid(self, layer: str, blocks: int) -> SpriteGrid:
         record = self._record(layer)

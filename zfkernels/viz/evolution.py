@@ -10,7 +10,7 @@ from torch import Tensor
 from zfkernels._extras import require
 from zfkernels.results import Evolution, LayerEvolution
 from zfkernels.viz.style import line_style, new_figure, plain
-from zfkernels.viz.tiles import INK, MUTED, PAPER, resize_tiles, stretch_projections
+from zfkernels.viz.tiles import INK, MUTED, PAPER, resize_tiles, stretch_projections, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ def evolution_sheet(result: Evolution, *, columns: int = 2) -> Image:
     rows = [blocks[start : start + columns] for start in range(0, len(blocks), columns)]
     width = max(sum(block.width + MARGIN for block in row) for row in rows) + MARGIN
     draw_on, font = require("PIL.ImageDraw", "viz"), require("PIL.ImageFont", "viz").load_default(13)
-    key = _lines(KEY, font, width - 2 * MARGIN)
+    key = wrapped(KEY, font, width - 2 * MARGIN)
     height = sum(max(block.height for block in row) + MARGIN for row in rows) + 2 * MARGIN + 18 * len(key)
     page = image.new("RGB", (width, height), PAPER)
     draw = draw_on.Draw(page)
@@ -99,18 +99,6 @@ def _block(layer: LayerEvolution, epochs: Tensor) -> Image:
     for m, number in enumerate(layer.maps.tolist()):
         draw.text((0, HEAD + m * (TILE + GAP) + TILE // 2 - 8), f"map {number}", MUTED, font=load_font(13))
     return block
-
-
-def _lines(text: str, font: Any, width: int) -> list[str]:
-    """The text in lines of at most ``width`` pixels."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) > width and lines[-1]:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines
 
 
 def _drawn(tiles: Tensor) -> Tensor:  # uint8 [E, M, 3, TILE, TILE]

@@ -106,15 +106,24 @@ def classes_panel(
     color_of[classes[shown]] = torch.arange(len(shown))
     lay_over(axes, pixels, color_of[best], positions, window, cmap=colors.ListedColormap(palette), vmin=-0.5,
              vmax=len(palette) - 0.5)  # fmt: skip
-    labels = [f"{shorten(name(int(classes[n])))}, {counts[n] / best.numel():.0%}" for n in shown]
+    labels = [f"{shorten(name(int(classes[n])))}, {share(int(counts[n]), best.numel())}" for n in shown]
     if len(order) > len(shown):
-        labels.append(f"{len(order) - len(shown)} others, {counts[order[len(shown) :]].sum() / best.numel():.0%}")
+        rest = int(counts[order[len(shown) :]].sum())
+        labels.append(f"{len(order) - len(shown)} others, {share(rest, best.numel())}")
     handles = [patches.Patch(color=color, label=label) for color, label in zip(palette, labels, strict=False)]
     legend = axes.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0, fontsize=8, frameon=False
     )
     for text in legend.get_texts():
         text.set_parse_math(False)
+
+
+def share(count: int, total: int) -> str:
+    """A share in whole percents; what is not nothing is not 0 %, and what is not all is not 100 %."""
+    percent = round(100 * count / total)
+    if percent == 0 and count > 0:
+        return "<1%"
+    return ">99%" if percent == 100 and count < total else f"{percent}%"
 
 
 def lay_over(
