@@ -14,30 +14,34 @@ LINES = 400
 
 # What each part of the package may import of the others. The command line may import everything and nobody imports it.
 MAY_IMPORT = {
-    "windows": set(),
+    "geometry": set(),
+    "windows": {"geometry"},
+    "ragged": {"geometry"},
     "tuning": set(),
-    "ops": {"windows", "tuning", "_C"},  # the C++ kernels
+    "ops": {"geometry", "ragged", "windows", "tuning", "_C"},  # the C++ kernels
     "data": set(),
+    "output": set(),
     "models": {"ops"},
-    "trace": {"windows"},
+    "network": set(),
+    "trace": {"network", "windows"},
     "plan": {"trace", "windows"},
     "results": {"windows"},
-    "methods": {"plan", "trace", "ops", "windows", "results"},
-    "captum_api": {"methods", "plan", "trace", "ops", "windows", "results"},
+    "methods": {"plan", "trace", "network", "ops", "windows", "results"},
+    "captum_api": {"methods", "plan", "trace", "network", "ops", "windows", "results"},
     "viz": {"results", "windows"},
     "features": {"data", "models", "trace"},
-    "training": {"data", "models", "methods", "results"},
+    "training": {"data", "models", "methods", "results", "output"},
     "inspect": {"ops", "windows"},
-    "gallery": {"data", "models", "trace", "methods", "ops", "windows", "results", "viz"},
+    "gallery": {"data", "models", "trace", "methods", "ops", "windows", "results", "viz", "output"},
 }
-EVERYWHERE = {"_extras"}
+EVERYWHERE = {"_extras", "_installation"}
 # A result may show itself: its plot() hands it to viz, which is imported when that is called.
 MAY_IMPORT_WHEN_CALLED = {"results": {"viz"}}
 # Only viz draws; what takes tensors and returns a result neither draws nor opens a file.
 DRAWING = {"matplotlib"}
 FILES = {"PIL", "pyarrow", "pandas", "safetensors"}
 FILE_CALLS = {"open", "torch.save", "torch.load"}
-OPENS_NO_FILE = {"windows", "ops", "trace", "methods", "captum_api"}
+OPENS_NO_FILE = {"windows", "ops", "network", "trace", "methods", "captum_api"}
 
 
 def walk(tree: ast.AST, *, called: bool) -> Iterator[ast.AST]:

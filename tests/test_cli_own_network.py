@@ -13,7 +13,6 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from zfkernels.cli.app import app
-from zfkernels.cli.tables import as_json_text, write_json
 from zfkernels.models import Preprocess, get_model, load_object, own_preprocess
 
 REPOSITORY = Path(__file__).parent.parent
@@ -188,14 +187,6 @@ def test_one_image_has_nothing_to_compare_with(folder: Path) -> None:
                  "--layers", "1", "--out", folder / "out")  # fmt: skip
     assert result.exit_code == 1
     assert "expected at least two images" in result.stderr
-
-
-def test_json_has_no_nan(tmp_path: Path) -> None:
-    record = {"a": [float("nan"), 1.5, (float("inf"), "x")], "b": {"c": float("-inf"), "d": None, "e": True}}
-    expected = {"a": [None, 1.5, [None, "x"]], "b": {"c": None, "d": None, "e": True}}
-    assert json.loads(as_json_text(record)) == expected
-    write_json(tmp_path / "record.json", record)
-    assert json.loads((tmp_path / "record.json").read_text()) == expected
 
 
 def test_importing_the_entry_runs_nothing() -> None:

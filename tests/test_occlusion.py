@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 import zoo
 from hiding import assert_exact, dense_outputs, everywhere, occluded
+from rounding import rms, rounded_sums
 from torch import Tensor, nn
 from toys import SIZE, TOYS, images, toy
 
 import zfkernels as zf
-from zfkernels.trace import UntraceableError
+from zfkernels.trace import UnrecordableError
 
 
 @pytest.mark.parametrize("name", zoo.COMPUTED)
@@ -36,17 +38,16 @@ def test_a_square_that_is_small_against_the_frame(name: str, side: int) -> None:
     assert_exact(found, *dense_outputs(model, x, positions, (16, 16), 0.0))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_0", "zfnet64"])
-def test_single_precision_is_as_good_as_the_dense_run(name: str) -> None:
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_0", "zfnet64", "alexnet", "googlenet"])
+def test_single_precision_errs_as_its_sums_allow(name: str) -> None:
     size, window = zoo.SIZES[name], (9, 7)
-    model, x, positions = zoo.network(name), zoo.photos(1, size), everywhere(size, window)
+    model, x, positions = zoo.network(name), zoo.photos(2, size), everywhere(size, window)
     exact, _ = dense_outputs(model, x, positions, window, 0.5)
-    model, x = model.float(), x.float()
-    dense, _ = dense_outputs(model, x, positions, window, 0.5)
-    found = zf.occlusion_sweep(model, x, window=window, positions=positions, fill=0.5)
+    with rounded_sums(model, torch.float32):
+        budget = rms(dense_outputs(model, x, positions, window, 0.5)[0] - exact)
+    found = zf.occlusion_sweep(model.float(), x.float(), window=window, positions=positions, fill=0.5)
     assert found.outputs.dtype == torch.float32
-    for of in (torch.linalg.vector_norm, lambda difference: difference.abs().amax()):
-        assert of(found.outputs.double() - exact) <= 2 * of(dense.double() - exact)
+    assert 0 < rms(found.outputs.double() - exact) <= 2 * budget
 
 
 @pytest.mark.parametrize("name", TOYS)
@@ -224,7 +225,7 @@ def test_images_come_out_as_if_swept_alone() -> None:
 
 
 class Branching(nn.Module):
-    """What torch.fx cannot trace."""
+    """What decides by values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -239,12 +240,14 @@ class Branching(nn.Module):
 )
 def test_what_cannot_be_traced_runs_on_whole_images(model: Callable[[Tensor], Tensor]) -> None:
     x, positions = images(2), everywhere(SIZE, (6, 6))
-    found = zf.occlusion_sweep(model, x, window=6, positions=positions, fill="mean", batch_size=4)
+    expectation = pytest.warns(RuntimeWarning, match="Branching runs on whole images: it decides by the values")
+    with expectation if isinstance(model, nn.Module) else nullcontext():
+        found = zf.occlusion_sweep(model, x, window=6, positions=positions, fill="mean", batch_size=4)
     shown = x.mean((2, 3), keepdim=True).expand_as(x)
     assert_exact(found, *dense_outputs(model, x, positions, (6, 6), shown))
     some = zf.occlusion_sweep(model, x, window=6, positions=positions, targets=[3], fill="mean")
     torch.testing.assert_close(some.outputs, found.outputs[..., 3:4], rtol=0, atol=1e-12)
-    with pytest.raises((ValueError, UntraceableError), match=r"layer=None|cannot trace"):
+    with pytest.raises((ValueError, UnrecordableError), match=r"layer=None|decides by the values"):
         zf.occlusion_sweep(model, x, window=6, layer="net")
 
 

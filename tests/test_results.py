@@ -255,3 +255,15 @@ def test_bfloat16_as_float32() -> None:
     half = occlusion(outputs=result.outputs.bfloat16(), clean=result.clean.bfloat16())
     values: Tensor = half.outputs
     np.testing.assert_array_equal(half.to_numpy()["outputs"], values.float().numpy())
+
+
+def test_outputs_of_another_form() -> None:
+    rows, columns = 2, 3
+    outputs = {"mask": torch.randn(2, rows, columns, 5, 4, 4), "score": torch.rand(2, rows, columns)}
+    result = occlusion(outputs=outputs, clean={"mask": torch.randn(2, 5, 4, 4), "score": torch.rand(2)})
+    assert result.headline() == "2 images, 2 x 3 places of a square of 4 x 4 pixels, 2 outputs"
+    assert [row["shape of one"] for row in result.overview()] == ["5 x 4 x 4", "a number"]
+    assert result.to_numpy()["outputs['score']"].shape == (2, rows, columns)
+    for asked in (result.drop, result.probability, result.clean_probability, result.plot, result.columns):
+        with pytest.raises(ValueError, match=r"expected the sweep of a model that returns \[N, classes\], got dict"):
+            asked()

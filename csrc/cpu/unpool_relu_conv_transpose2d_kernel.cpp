@@ -6,7 +6,6 @@
 // all taps of a cell at once, its sums in registers ("flat"). More: a block of outputs at a time, tap after tap.
 #include <algorithm>
 #include <optional>
-#include <string>
 
 #include "parallel.h"
 #include "python_call.h"
@@ -253,14 +252,14 @@ Tensor unpool_relu_conv_transpose2d(const Tensor& values, const std::optional<Te
                                     const std::optional<Tensor>& out_origins, const Ints& pool_kernel_size,
                                     const Ints& pool_stride, const Ints& pool_padding, const Ints& pool_dilation,
                                     const Ints& unpooled_size, const Ints& stride, const Ints& padding,
-                                    const Ints& dilation, int64_t groups, const Ints& output_size,
-                                    const std::string& overlap, bool rectify) {
+                                    const Ints& dilation, int64_t groups, const Ints& output_size, bool sum,
+                                    bool rectify) {
   Stage stage{};
   stage.pool = sliding(pair(pool_kernel_size), pool_stride, pool_padding, pool_dilation);
   stage.conv = sliding({weight.size(2), weight.size(3)}, stride, padding, dilation);
   stage.channels = values.size(1) / groups;
   stage.outputs = weight.size(1);
-  stage.sum = overlap == "sum";
+  stage.sum = sum;
   stage.rectify = rectify;
   stage.out_size = pair(output_size);
   const auto run_as = values.scalar_type() == torch::headeronly::ScalarType::Double ? run<double> : run<float>;

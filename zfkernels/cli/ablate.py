@@ -50,11 +50,13 @@ def ablate(
     The same command goes on where it was broken off. Writes to --out ablation.csv and ablation.json after each run,
     and ablation.png at the end.
     """
-    from zfkernels.gallery.staging import staged
+    from zfkernels.output import staged
     from zfkernels.training import SMALL
     from zfkernels.training.ablation import VARIANTS, ablate
     from zfkernels.viz import ablation_figure
 
+    (figure,) = options.in_format((FIGURE,))
+    options.check_out("ablate", out, (figure,), data)
     recipe = fitting(SMALL.with_budget(epochs, batch_size), batch_size, data, classes, per_class)
     rows = ablate(
         data, out, variants=variants.split(",") if variants else tuple(VARIANTS), seeds=seeds, scale=scale,
@@ -62,7 +64,6 @@ def ablate(
         cache=cache, workers=workers,
         devices=int(devices) if devices.isdecimal() else devices, progress=not as_json,
     )  # fmt: skip
-    (figure,) = options.in_format((FIGURE,))
     with staged(out, (figure,), "ablate") as folder:
         ablation_figure(rows).savefig(folder / figure, dpi=130)
     text = [f"{'error in %':32} {'train':>12} {'val':>12} {'val top-5':>12}  paper"]

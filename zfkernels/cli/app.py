@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import click
@@ -25,20 +26,32 @@ from zfkernels.cli.transfer import probe, transfer
 
 # Commands that take up what an interrupted run left behind, and those that keep what they computed if told where.
 RESUMED, CACHED = ("gallery", "train"), ("transfer", "probe")
+SENTENCES = (ValueError, TypeError, RuntimeError, OSError, ImportError)  # what the package raises for its caller
+REPORT = (
+    "please report it as an issue of the repository that zfkernels came from, with the output of zfkernels info; "
+    "zfkernels --debug … shows the traceback"
+)
 
 
 class _OneSentence(click.Group):
-    """What the package raises with a sentence for its caller ends the run with that sentence, not with a traceback."""
+    """A failure ends the run with one sentence, not with a traceback: the package's own, or one that no one foresaw."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
         except KeyboardInterrupt:
             raise click.ClickException(f"interrupted; {_how_to_go_on(context.invoked_subcommand)}") from None
-        except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
-            if isinstance(error, (click.exceptions.Exit, click.Abort)):
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:  # the last resort
+            if context.params["debug"] or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise
-            raise click.ClickException(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+            from zfkernels.data.names import printable
+
+            sentence = printable(str(error).split("\n")[0]) or type(error).__name__
+            if not isinstance(error, SENTENCES):
+                sentence = f"unforeseen: {type(error).__name__}: {sentence} ({REPORT})"
+            raise click.ClickException(sentence) from error
 
 
 def _how_to_go_on(command: str | None) -> str:
@@ -52,8 +65,9 @@ def _how_to_go_on(command: str | None) -> str:
 
 
 @click.group(cls=_OneSentence, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option("--debug", is_flag=True, help="End a failed run with the traceback instead of one sentence.")
 @click.version_option(zfkernels.__version__, prog_name="zfkernels")
-def app() -> None:
+def app(debug: bool) -> None:
     """See what a convolutional network has learned."""
 
 

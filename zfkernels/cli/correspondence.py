@@ -59,16 +59,21 @@ def correspondence(
     correspondence.png, correspondence.csv and correspondence.json.
     """
     from zfkernels.cli.tables import write_csv, write_json
-    from zfkernels.gallery.staging import staged
     from zfkernels.methods.correspondence import correspondence as measure
+    from zfkernels.output import staged
     from zfkernels.trace import trace_model
     from zfkernels.viz import correspondence_figure
 
     files = options.in_format(FILES)
+    options.check_out("correspondence", out, files, data)
     network, preprocess = options.load_model(model, weights, device)
     images, keys, parts, regions = read_landmarks(landmarks, options.open_data(data, None), preprocess)
     side = max(1, round(window * preprocess.size if window <= 1 else window))
-    names = layers.split(",") if layers else spread(trace_model(network), preprocess.size)
+    names = (
+        layers.split(",")
+        if layers
+        else spread(trace_model(network, (preprocess.size, preprocess.size)), preprocess.size)
+    )
     with options.use_backend(backend):
         result = measure(
             network, images.to(device), parts, layers=names, window=side, regions=regions, random_draws=random_draws,

@@ -49,20 +49,21 @@ def evolve(
     """
     from zfkernels.cli.tables import write_csv, write_json
     from zfkernels.gallery.layers import default_layers
-    from zfkernels.gallery.staging import staged
     from zfkernels.methods.deconvnet import DeconvNet
     from zfkernels.methods.evolution import evolution, pick_maps
     from zfkernels.models import get_model
+    from zfkernels.output import staged
     from zfkernels.training.evolution import TrainingImages
     from zfkernels.viz import convergence_figure, evolution_sheet
     from zfkernels.viz.evolution import some_maps
 
     files = options.in_format(FILES)
+    options.check_out("evolve", out, files, data)
     kept = snapshots(run, epochs)
     networks = [(epoch, get_model(model, path)) for epoch, path in kept]
     images = TrainingImages.of_run(run, data, networks[0][1], cache=cache, progress=not as_json)
     net = DeconvNet(networks[-1][1])
-    names = layers.split(",") if layers else default_layers(net.trace, images.size)
+    names = layers.split(",") if layers else default_layers(net.trace_at(images.size), images.size)
     chosen = pick_maps(net, names, max(maps, follow), image_size=images.size, seed=seed)
     result = evolution(networks, images, chosen, batch_size=batch_size, progress=not as_json)
     record = {

@@ -42,6 +42,10 @@ def inspect(
     from zfkernels.inspect import record as records
     from zfkernels.inspect.cases import CASES
     from zfkernels.inspect.report import markdown
+    from zfkernels.output import check_file, write_whole
+
+    if out is not None:
+        check_file("inspect", out)
 
     known = {*GPUS, "gfx942"}
     if set(archs) - known:
@@ -57,7 +61,7 @@ def inspect(
     if not cases:
         names = ", ".join(f"{case.op}/{case.name}" for case in CASES)
         raise click.UsageError(f"inspect: expected --only to name one of {names}, got {', '.join(only)}")
-    budgets = records.load(check) if check is not None else {}
+    budgets = {}
     if record is not None and record.exists():
         records.load(record)  # compiling takes minutes: a file that cannot be added to is refused before
     modules = {"triton": triton_family, "cuda": cuda_family}
@@ -66,6 +70,10 @@ def inspect(
         click.echo(f"without the CUDA kernels: {why_not}", err=True)
     families = families or tuple(name for name in modules if name != "cuda" or why_not is None)
     versions = {name: value for family in families for name, value in modules[family].versions().items()}
+    if check is not None:
+        budgets = records.load(check)
+        if "triton" in families:
+            budgets |= records.load(records.of_triton(check, versions["triton"]))
     found = []
     for family, arch in itertools.product(families, archs):
         if family == "cuda" and arch not in DEFAULT:  # the launches without matrix products are not recorded
@@ -83,7 +91,7 @@ def inspect(
     everything = list(records.load(record).values()) if record is not None else found
     report = markdown(everything, records.versions(record) if record is not None else versions)
     if out is not None:
-        out.write_text(report)
+        write_whole(out, report.encode())
     options.report({"records": [dataclasses.asdict(one) for one in found]}, report, as_json)
     if worse:
         raise RuntimeError(f"inspect: expected no kernel worse than recorded, got {'; '.join(worse)}")

@@ -110,10 +110,11 @@ def occlude(
     import numpy as np
 
     from zfkernels.cli.tables import write_json
-    from zfkernels.gallery.staging import staged
+    from zfkernels.output import staged
     from zfkernels.viz import occlusion_sheet
 
     files = options.in_format(FILES)
+    options.check_out("occlude", out, files, *images, others)
     network, preprocess = options.load_model(model, weights, device)
     photos = _read(images, preprocess)
     square = Square(in_pixels(window, preprocess.size), in_pixels(stride, preprocess.size), fill)
@@ -158,7 +159,7 @@ class Study:
         self.network, self.preprocess = network, preprocess
         self.names = tuple(options.class_names(network))
         self.net = DeconvNet(network)
-        self.layer = layer or last_maps(self.net.trace, preprocess.size)
+        self.layer = layer or last_maps(self.net.trace_at((preprocess.size, preprocess.size)), preprocess.size)
         self.source = options.open_data(others, None)
         self.ranking = self._rank_others()
 
@@ -181,7 +182,9 @@ class Study:
 
     def _maps(self, images: Tensor) -> Tensor:
         parameter = next(self.network.parameters())
-        maps = self.net.trace.activations(images.to(parameter), [self.layer])[self.layer]
+        maps = self.net.trace_at((images.shape[2], images.shape[3])).activations(images.to(parameter), [self.layer])[
+            self.layer
+        ]
         if maps.dim() != 4:
             raise ValueError(f"occlude: expected layer one with feature maps, got {self.layer!r}")
         return maps
@@ -192,8 +195,9 @@ class Study:
 
         from zfkernels.results import class_numbers
 
-        classes = self.net.trace.shapes((self.preprocess.size,) * 2)[self.net.trace.output][-1]
-        clean = torch.zeros(1, classes)
+        side = self.preprocess.size
+        trace = self.net.trace_at((side, side))
+        clean = torch.zeros(1, trace.shapes(trace.size)[trace.output][-1])
         return int(class_numbers("occlude", int(text) if text.isdigit() else text, clean, self.names))
 
     def class_name(self, number: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zfkernels.cli.network import class_names, load_model, model_options
-from zfkernels.cli.tables import as_json_text
 
 if TYPE_CHECKING:
     from zfkernels.data import ImageSource
@@ -33,6 +33,18 @@ class Numbers(click.ParamType):
             self.fail(f"expected whole numbers separated by commas, got {value!r}", param, ctx)
 
 
+class Folder(click.Path):
+    """The folder of the results; an empty name would mean the current one."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("expected the name of a folder, got ''", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 data_option = click.option(
     "--data",
     default="embedded",
@@ -40,7 +52,7 @@ data_option = click.option(
     "torchvision data set as NAME:FOLDER, or embedded.",
 )
 limit_option = click.option("--limit", type=click.IntRange(min=1), help="Use so many of the images, evenly spaced.")
-out_option = click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the results.")
+out_option = click.option("--out", required=True, type=Folder(), help="Folder of the results, apart from the data.")
 batch_size_option = click.option("--batch-size", type=click.IntRange(min=1), default=64, help="Images at a time.")
 workers_option = click.option(
     "--workers", type=click.IntRange(min=0), help="Processes that decode images; one for each core if not given."
@@ -52,6 +64,27 @@ format_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
+def check_out(command: str, out: Path, names: Sequence[str], *data: str) -> None:
+    """Refuses --out before anything is computed.
+
+    Args:
+        command: In whose name to complain.
+        out: The folder of the results.
+        names: Of the results in it; none where whoever writes them looks for himself.
+        data: What --data and the like say.
+
+    Raises:
+        ValueError: ``out`` is, holds or lies in the data, or holds something of such a name that is not ours.
+        OSError: ``out`` cannot be made or written to, or another run works in it.
+    """
+    from zfkernels import output
+
+    output.check_out(command, out, [path for text in data for path in output.local_paths(_torchvision_folder(text))])
+    if names:
+        with output.working_in(out, command):
+            output.refuse_foreign(out, names, command)
+
+
 def in_format(names: Sequence[str]) -> tuple[str, ...]:
     """The names of a command's files, its figures (.png) with the suffix of --format."""
     context = click.get_current_context(silent=True)
@@ -61,8 +94,9 @@ def in_format(names: Sequence[str]) -> tuple[str, ...]:
 
 def open_data(text: str, limit: int | None) -> ImageSource:
     """The images of --data and --limit."""
-    from zfkernels.data import open_source
+    from zfkernels.data import open_source, start_no_programs
 
+    start_no_programs()  # torchvision's data sets open whatever Pillow can
     source = open_source(_torchvision_dataset(text) or text)
     if limit is not None:
         source.limit(limit)
@@ -70,14 +104,21 @@ def open_data(text: str, limit: int | None) -> ImageSource:
 
 
 def _torchvision_dataset(text: str) -> Any:
-    name, _, folder = text.partition(":")
-    if not Path(text).exists() and name.isidentifier() and name != "embedded":
+    folder = _torchvision_folder(text)
+    if folder != text:
         from torchvision import datasets
 
-        kind = getattr(datasets, name, None)
-        if isinstance(kind, type) and folder:
+        kind = getattr(datasets, text[: -len(folder) - 1], None)
+        if isinstance(kind, type):
             return kind(folder)
     return None
+
+
+def _torchvision_folder(text: str) -> str:
+    """FOLDER of NAME:FOLDER; anything else as it is."""
+    name, _, folder = text.partition(":")
+    named = folder and name.isidentifier() and not folder.startswith("//") and not Path(text).exists()
+    return folder if named else text
 
 
 def use_backend(backend: str | None) -> AbstractContextManager[Any]:
@@ -91,4 +132,26 @@ def use_backend(backend: str | None) -> AbstractContextManager[Any]:
 
 def report(result: dict[str, Any], text: str, as_json: bool) -> None:
     """Prints the result of a command, for people or for programs."""
-    click.echo(as_json_text(result) if as_json else text)
+    from zfkernels.data.names import printable
+
+    if as_json:
+        say_json(result)
+    else:
+        say("\n".join(map(printable, text.split("\n"))))
+
+
+def say_json(record: dict[str, Any]) -> None:
+    """Prints a record on a line of its own, in ASCII: whatever encoding the terminal has, it stays JSON."""
+    from zfkernels.output import to_json
+
+    say(to_json(record, ascii_only=True))
+
+
+def say(text: str) -> None:
+    """Prints text; if that cannot be done, it is the standard output that the failure is about."""
+    try:
+        click.echo(text)
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # whoever read it has seen enough
+            raise
+        raise click.ClickException(f"the standard output cannot be written to: {error.strerror or error}") from error

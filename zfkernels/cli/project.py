@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from zfkernels.methods.deconvnet import DeconvNet
     from zfkernels.results import Projections
 
+RESULTS = ("figures", "projections.json")
+
 
 @click.command()
 @options.model_options(default="zfnet64")
@@ -53,18 +55,19 @@ def project(
     from zfkernels.cli.tables import left_out, write_json
     from zfkernels.data import stream
     from zfkernels.gallery.layers import select_layers
-    from zfkernels.gallery.staging import staged
     from zfkernels.methods.deconvnet import DeconvNet
+    from zfkernels.output import staged
 
+    options.check_out("project", out, RESULTS, data)
     network, preprocess = options.load_model(model, weights, device)
     net = DeconvNet(network)
     (pattern,) = options.in_format(("{:06d}.png",))
     source = options.open_data(data, limit)
     size = source.tensor_size or (preprocess.size, preprocess.size)
-    (chosen,) = select_layers(net.trace, [layer], size)
+    (chosen,) = select_layers(net.trace_at(size), [layer], size)
     wanted = _channels(channels, chosen)
     found, skipped = [], [{"image": key, "reason": reason} for key, reason in source.ignored]
-    with staged(out, ("figures", "projections.json"), "project") as folder, options.use_backend(backend):
+    with staged(out, RESULTS, "project") as folder, options.use_backend(backend):
         (folder / "figures").mkdir()
         for batch in stream(source, preprocess, batch_size=batch_size, workers=workers):
             skipped += [{"image": source.keys[image_id], "reason": reason} for image_id, reason in batch.skipped]
@@ -86,7 +89,7 @@ def project(
         if not found:
             raise ValueError(f"project: expected images that can be read, got none: {skipped[0]['reason']}")
         record = {"model": model, "layer": layer, "images": found, "skipped": skipped}
-        write_json(folder / "projections.json", record)
+        write_json(folder / RESULTS[1], record)
     text = [f"{len(found)} images", *left_out((entry["image"], entry["reason"]) for entry in skipped)]
     options.report({"out": str(out), **record}, "\n".join([*text, f"look at {out / 'figures'}"]), as_json)
 

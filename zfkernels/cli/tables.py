@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from zfkernels.output import to_json
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -30,17 +30,4 @@ def left_out(skipped: Iterable[tuple[str, str]]) -> list[str]:
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """A record for programs."""
-    path.write_text(as_json_text(record, indent=1), encoding="utf-8")
-
-
-def as_json_text(record: Any, indent: int | None = None) -> str:
-    """JSON as its standard has it: a number that is none, or is infinite, is null."""
-    return json.dumps(_finite(record), indent=indent, ensure_ascii=False, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(part) for key, part in value.items()}
-    return [_finite(part) for part in value] if isinstance(value, (list, tuple)) else value
+    path.write_text(to_json(record, indent=1), encoding="utf-8", errors="backslashreplace")

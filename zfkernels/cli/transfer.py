@@ -70,11 +70,12 @@ def transfer(
     Writes to --out transfer.png, transfer.csv (each fold) and transfer.json.
     """
     from zfkernels.cli.tables import write_csv, write_json
-    from zfkernels.gallery.staging import staged
     from zfkernels.methods.transfer import transfer as measure
+    from zfkernels.output import staged
     from zfkernels.viz import transfer_figure
 
     files = options.in_format(TRANSFER_FILES)
+    options.check_out("transfer", out, files, data)
     network, preprocess = options.load_model(model, weights, device)
     name = layer or last_rectifier(network, preprocess)
     chosen = choose("transfer", data, exclude, per_class, preprocess)
@@ -117,11 +118,12 @@ def probe(
     Writes to --out probe.png, probe.csv (each fold) and probe.json.
     """
     from zfkernels.cli.tables import write_csv, write_json
-    from zfkernels.gallery.staging import staged
     from zfkernels.methods.layer_probe import layer_probe
+    from zfkernels.output import staged
     from zfkernels.viz import probe_figure
 
     files = options.in_format(PROBE_FILES)
+    options.check_out("probe", out, files, data)
     network, preprocess = options.load_model(model, weights, device)
     names = tuple(layers.split(",")) if layers else rectifiers(network, preprocess)
     chosen = choose("probe", data, exclude, per_class, preprocess)
@@ -151,7 +153,7 @@ def rectifiers(network: nn.Module, preprocess: Preprocess) -> tuple[str, ...]:
     """The names of all rectifiers, in order."""
     from zfkernels.trace import trace_model
 
-    table = trace_model(network).layer_info((preprocess.size, preprocess.size))
+    table = trace_model(network, (preprocess.size, preprocess.size)).layer_info()
     names = tuple(info.name for info in table if info.kind == "relu")
     if not names:
         raise ValueError("probe: expected a model with rectifiers, or --layers, got neither")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from zfkernels.results.look import UNKNOWN, Look, class_numbers
 from zfkernels.results.probability import activation_of, probabilities
@@ -27,7 +28,8 @@ class OcclusionMap(Result):
         positions: int64 [rows, cols, 2] (or [P, 2]): row and column of the square's upper left corner.
         window: (height, width) of the square.
         outputs: [N, rows, cols, classes] (or [N, P, classes]), the model's raw outputs; with ``targets``, theirs alone.
-        clean: [N, classes], the raw outputs for the clean images, all classes.
+            Of a model that returns something else: of the form of its own output, each tensor [N, rows, cols, ...].
+        clean: [N, classes], the raw outputs for the clean images, all classes; or of the form of the model's output.
         targets: int64 [T], the classes that ``outputs`` holds; None: all.
         channel: int64 [N], with ``layer``: the map with the largest spatial sum on the clean image.
         activity: [N, rows, cols] (or [N, P]), with ``layer``: that map's spatial sum.
@@ -36,8 +38,8 @@ class OcclusionMap(Result):
 
     positions: Tensor
     window: tuple[int, int]
-    outputs: Tensor
-    clean: Tensor
+    outputs: Any
+    clean: Any
     targets: Tensor | None = None
     channel: Tensor | None = None
     activity: Tensor | None = None
@@ -57,6 +59,7 @@ class OcclusionMap(Result):
             TypeError: a target that is no class, such as 3.7 or True.
             ValueError: no such class; a wrong number of them; a softmax of a sweep that kept a few classes only.
         """
+        self._check_classes("probability")
         activation = self._activation(activation)
         if self.targets is not None and activation == "softmax":
             raise ValueError("probability: expected a sweep of all classes, got one of `targets` only")
@@ -65,11 +68,12 @@ class OcclusionMap(Result):
 
     def clean_probability(self, target: Target = None, activation: str | None = None) -> Tensor:
         """[N]: the same for the clean images."""
-        values = probabilities(self.clean, self._activation(activation))
-        return values.gather(1, self._classes("clean_probability", target)[:, None])[:, 0]
+        classes = self._classes("clean_probability", target)
+        return probabilities(self.clean, self._activation(activation)).gather(1, classes[:, None])[:, 0]
 
     def best_class(self) -> Tensor:
         """int64 [N, rows, cols]: the most probable class (among ``targets`` if given) per position."""
+        self._check_classes("best_class")
         best = self.outputs.argmax(-1)
         return best if self.targets is None else self.targets[best]
 
@@ -85,6 +89,11 @@ class OcclusionMap(Result):
         classes = self._classes("drop", target)
         clean = self.clean.gather(1, classes[:, None]).view(-1, *[1] * (self.outputs.dim() - 2))
         return clean - self._pick("drop", self.outputs, classes)
+
+    def _check_classes(self, method: str) -> None:
+        if not self._is_classes:
+            got = tuple(self.clean.shape) if isinstance(self.clean, Tensor) else type(self.clean).__name__
+            raise ValueError(f"{method}: expected the sweep of a model that returns [N, classes], got {got}")
 
     def plot(
         self,
@@ -118,16 +127,24 @@ class OcclusionMap(Result):
 
     def headline(self) -> str:
         """The result in one line."""
-        places = " x ".join(str(length) for length in self.outputs.shape[1:-1])
+        places = " x ".join(str(length) for length in self.positions.shape[:-1])
         watched = "" if self.channel is None else ", activity of the strongest map"
-        count = plural(self.outputs.shape[-1], "class")
-        return (
-            f"{plural(len(self.outputs), 'image')}, {places} places of a square of {self.window[0]} x {self.window[1]} "
-            f"pixels, {count}{watched}"
-        )
+        leaves = self._leaves()
+        count = plural(self.outputs.shape[-1], "class") if self._is_classes else plural(len(leaves), "output")
+        images, (height, width) = len(next(iter(leaves.values()))), self.window
+        square = f"a square of {height} x {width} pixels"
+        return f"{plural(images, 'image')}, {places} places of {square}, {count}{watched}"
 
     def overview(self) -> list[dict[str, Any]]:
         """For each image its own class, its value with nothing hidden, and where hiding hurts it most."""
+        if not self._is_classes:
+            return [
+                {
+                    "output": name,
+                    "shape of one": " x ".join(map(str, values.shape[self.positions.dim() :])) or "a number",
+                }
+                for name, values in self._leaves().items()
+            ]
         own = self._own_classes()
         what, values = self.shown_values(own)
         clean = self.clean_values(own)
@@ -159,9 +176,14 @@ class OcclusionMap(Result):
         places = ("row", "column") if self.positions.dim() == 3 else ("place",)
         found: dict[str, tuple[tuple[str, ...], Tensor]] = {
             "positions": ((*places, "corner"), self.positions),
-            "outputs": (("image", *places, "class"), self.outputs),
-            "clean": (("image", "class" if self.targets is None else "all_classes"), self.clean),
         }
+        if self._is_classes:
+            found["outputs"] = ("image", *places, "class"), self.outputs
+            found["clean"] = ("image", "class" if self.targets is None else "all_classes"), self.clean
+        else:
+            for name, values in self._leaves().items():
+                own = (f"{name} axis {n}" for n in range(values.dim() - 1 - len(places)))
+                found[name] = ("image", *places, *own), values
         if self.channel is not None and self.activity is not None:
             found["channel"] = (("image",), self.channel)
             found["activity"] = (("image", *places), self.activity)
@@ -178,6 +200,7 @@ class OcclusionMap(Result):
 
     def columns(self) -> Mapping[str, Sequence[Any]]:
         """A line for each image and place: the square's corner, the image's own class, its output, drop and so on."""
+        self._check_classes("to_pandas")
         flat, count = self.positions.reshape(-1, 2), len(self.outputs)
         own = self._own_classes()
         what, values = self.shown_values(own)
@@ -194,6 +217,15 @@ class OcclusionMap(Result):
             found["activity"] = self.activity.flatten()
         return {name: values.tolist() for name, values in found.items()}
 
+    @property
+    def _is_classes(self) -> bool:
+        return isinstance(self.clean, Tensor) and self.clean.dim() == 2
+
+    def _leaves(self) -> dict[str, Tensor]:
+        """The tensors of ``outputs`` by their places in it."""
+        paths, _ = pytree.tree_flatten_with_path(self.outputs)
+        return {f"outputs{pytree.keystr(path)}": values for path, values in paths}
+
     def _own_classes(self) -> Tensor:
         """int64 [N]: of the classes that were kept the largest one with nothing hidden."""
         return self.clean.argmax(1) if self.targets is None else self.targets[self.clean[:, self.targets].argmax(1)]
@@ -204,6 +236,7 @@ class OcclusionMap(Result):
         return activation_of(self.clean) if self.targets is not None else activation_of(self.clean, self.outputs)
 
     def _classes(self, function: str, target: Target) -> Tensor:
+        self._check_classes(function)
         return class_numbers(function, target, self.clean, self.look.classes)
 
     def _pick(self, function: str, values: Tensor, column: Tensor) -> Tensor:
