@@ -51,11 +51,11 @@ def test_images(name: str, images: Any, message: str) -> None:
 
 @pytest.mark.parametrize("name", list(FUNCTIONS))
 def test_one_warning_for_pixels_up_to_255(name: str) -> None:
-    with pytest.warns(
-        UserWarning, match=rf"{name}: images look like pixels .* black to white is -2\.12 to 2\.64 "
-    ) as caught:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")  # Python's own: a text once for each place
         FUNCTIONS[name](PIXELS.float())
-    assert len(caught) == 1
+    (message,) = (str(warning.message) for warning in caught)
+    assert message.startswith(f"{name}: images look like pixels from 0 to 255, but black to white is -2.12 to 2.64 ")
     assert caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
