@@ -25,7 +25,7 @@ from zfkernels.gallery.workplace import Workplace, workplace
 from zfkernels.methods.deconvnet import DeconvNet
 from zfkernels.models import Preprocess, preprocess_of, refuse_nan_weights
 from zfkernels.output import check_out, local_paths
-from zfkernels.trace import Trace
+from zfkernels.trace import Trace, UnrecordableError, first_channels, trace_model
 from zfkernels.viz import SpriteGrid
 
 ENGINES = ("local", "ray")
@@ -83,7 +83,8 @@ def build_gallery(
         strict: True ends the run at the first image that cannot be used; False leaves it out and lists it.
         progress: True shows bars on stderr; a function is called with events, dicts with ``"event"``: ``"stage"``
             (stage, total, done, unit), ``"progress"`` (stage, done, total, rate per second, seconds_left), ``"done"``
-            (stage, done, seconds), ``"skipped"`` (image, reason).
+            (stage, done, seconds), ``"skipped"`` (image, reason), ``"waiting"`` (sentence: no images for a minute;
+            called in another thread).
         preprocess: How pictures become the network's input; also undoes the normalisation where images are shown.
             None: ``zfkernels.models.preprocess_of(model)``.
         title: Heading of the page; None takes the name of the model's class.
@@ -114,11 +115,11 @@ def build_gallery(
     path = check_out("build_gallery", out, local_paths(dataset))
     net = DeconvNet(model)
     refuse_nan_weights(model, "build_gallery")
-    _check_channels(net.trace)
     preprocess = preprocess or preprocess_of(model)
     source = open_source(dataset)
     image_size = source.tensor_size or (preprocess.size, preprocess.size)
-    chosen = tuple(select_layers(net.trace, [layers] if isinstance(layers, str) else list(layers), image_size))
+    trace = _trace(model, image_size)
+    chosen = tuple(select_layers(trace, [layers] if isinstance(layers, str) else list(layers), image_size))
     if projections:
         _rehearse(net, chosen, image_size)
     blocks = BLOCKS if projections else BLOCKS[1:]
@@ -133,7 +134,7 @@ def build_gallery(
             net, source, chosen, preprocess, image_size, kept, batch_size, workers, strict, place, ranks,
             Reporter.of(progress, ranks.rank == 0), blocks,
         )  # fmt: skip
-        record = run_record(net.trace, source, chosen, preprocess, options) if ranks.rank == 0 else {}
+        record = run_record(trace, source, chosen, preprocess, options) if ranks.rank == 0 else {}
 
         def begin() -> bool:
             place.begin(record, resume)
@@ -177,18 +178,23 @@ def _check_sprites(layers: Sequence[Layer], top_k: int, blocks: int, image_size:
 
 def _rehearse(net: DeconvNet, layers: Sequence[Layer], image_size: tuple[int, int]) -> None:
     """Projects one activation of each layer: what cannot be done is refused now and not after the first pass."""
-    parameter = next(net.trace.model.parameters(), torch.empty(0))
+    parameter = next(net.model.parameters(), torch.empty(0))
     forward = net.forward(parameter.new_zeros(1, 3, *image_size), [layer.name for layer in layers])
     for layer in layers:
         forward.project(layer.name, units=torch.zeros(1, 4, dtype=torch.int64))
 
 
-def _check_channels(trace: Trace) -> None:
-    for step in trace.steps:
-        if step.kind == "conv" and trace.by_name[step.inputs[0]].kind == "input":
-            channels = step.params.weight.shape[1] * step.params.groups
-            if channels != 3:
-                raise ValueError(
-                    "build_gallery: expected model that takes images of 3 channels (red, green, blue), "
-                    f"got {step.label} with {channels}"
-                )
+def _trace(model: nn.Module, image_size: tuple[int, int]) -> Trace:
+    """The network for the gallery's images."""
+    channels = first_channels(model)
+    if channels != 3:
+        raise ValueError(
+            "build_gallery: expected model that takes images of 3 channels (red, green, blue), "
+            f"got one whose first convolution takes {channels}"
+        )
+    try:
+        return trace_model(model, image_size)
+    except UnrecordableError as error:
+        raise ValueError(
+            f"build_gallery: expected images that fit the model, got {image_size[0]}x{image_size[1]} pixels ({error})"
+        ) from error

@@ -73,7 +73,7 @@ class Run:
             RuntimeError: An image was not seen, or twice.
             ValueError: A checkpoint is damaged; with ``strict``, an image cannot be used.
         """
-        sweeper = Sweeper(self.net.trace, self.layers, self.top_k, self.batch_size)
+        sweeper = Sweeper(self.net.trace_at(self.image_size), self.layers, self.top_k, self.batch_size)
         batches = split(self.source.order, self.batch_size) if self.source.random_access else None
         complete = self.place.state / SWEPT
 
@@ -219,8 +219,9 @@ class Run:
 
     def _stream(self, ids: Sequence[int] | None, batch_size: int, skip: Callable[[int], bool]) -> Iterator[Batch]:
         batches: Iterable[Batch] = stream(
-            self.source, self.preprocess, ids=ids, batch_size=batch_size, workers=self.workers, skip=skip
-        )
+            self.source, self.preprocess, ids=ids, batch_size=batch_size, workers=self.workers, skip=skip,
+            say=self.reporter.waiting,
+        )  # fmt: skip
         for batch in batches:
             if batch.skipped:
                 self._refuse_if_strict(batch.skipped[0])
