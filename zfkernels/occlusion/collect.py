@@ -1,0 +1,73 @@
+"""Takes the values of one batch of positions after the other, and holds what a sweep returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from zfkernels.network.program import Program
+
+
+class Outputs:
+    """The tensors that the network's output is made of, for every image and position.
+
+    Args:
+        program: the network.
+        total: images times positions.
+        targets: int64 [T], the classes to keep of outputs [N, classes]; None: all.
+    """
+
+    def __init__(self, program: Program, total: int, targets: Tensor | None) -> None:
+        self.names, self.total, self.targets = program.outputs, total, targets
+        self.held: dict[str, Tensor] = {}
+
+    def store(self, first: int, values: Mapping[str, Any]) -> None:
+        """Takes the values of entries from ``first`` on (entry = image * positions + position)."""
+        for name in self.names:
+            value: Tensor = values[name] if self.targets is None else values[name][:, self.targets]
+            if name not in self.held:
+                self.held[name] = value.new_empty((self.total, *value.shape[1:]))
+            self.held[name][first : first + len(value)] = value
+
+    def by_name(self, shape: tuple[int, int]) -> dict[str, Tensor]:
+        """The tensors with axes (images, positions) in place of the first."""
+        return {name: value.unflatten(0, shape) for name, value in self.held.items()}
+
+
+class Watch:
+    """The strongest map of each image at one step, ``channel`` [N], and its spatial sums, ``activity`` [N * P].
+
+    Args:
+        program: the network.
+        name: of the step.
+        clean: its value for the clean images.
+        total: images times positions.
+    """
+
+    def __init__(self, program: Program, name: str, clean: Tensor, total: int) -> None:
+        self.name, self.maps = name, program.kinds[name].maps
+        sums = self.sums(clean)
+        self.channel = sums.argmax(1)
+        self.wanted = self.channel[:, None].expand(-1, total // max(1, len(clean))).flatten()
+        self.activity = sums.new_empty(total)
+
+    def record(self, first: int, sums: Tensor) -> None:
+        """Takes the spatial sums [K, C] of entries from ``first`` on."""
+        rows = slice(first, first + len(sums))
+        self.activity[rows] = sums.gather(1, self.wanted[rows, None])[:, 0]
+
+    def sums(self, value: Tensor) -> Tensor:
+        """[K, C]: sums over each map; the units of a step without maps."""
+        return value.flatten(1) if self.maps is None else self.maps.frames(value).sum((2, 3))
+
+
+def check_targets(clean: Any, targets: Tensor, name: str) -> None:
+    """Raises a ValueError in the name of a function unless the output is [N, classes] with all ``targets``."""
+    if not isinstance(clean, Tensor) or clean.dim() != 2:
+        got = tuple(clean.shape) if isinstance(clean, Tensor) else type(clean).__name__
+        raise ValueError(f"{name}: expected targets=None for a model whose output is not [N, classes], got {got}")
+    classes = clean.shape[1]
+    if bool(((targets < 0) | (targets >= classes)).any()):
+        raise ValueError(f"{name}: expected targets from 0 to {classes - 1}, got {targets.tolist()}")
