@@ -1,0 +1,65 @@
+"""A copy of a model's modules that shares its parameters: what ``forward`` writes to ``self`` stays on the copy.
+
+Other threads may run the model meanwhile, and afterwards it is as it was.
+"""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def unwrapped(model: nn.Module) -> tuple[nn.Module, str]:
+    """The module inside wrappers that compute nothing themselves, and its path in the wrapper.
+
+    Wrappers: DataParallel, DistributedDataParallel and what ``torch.compile`` returns.
+    """
+    prefix = ""
+    while True:
+        attribute = ""
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            attribute = "module"
+        elif isinstance(model, torch._dynamo.OptimizedModule if _has_compiled() else ()):
+            attribute = "_orig_mod"
+        if not attribute:
+            return model, prefix
+        model, prefix = getattr(model, attribute), f"{prefix}{attribute}."
+
+
+def _has_compiled() -> bool:
+    """Whether anybody imported the compiler; importing it takes seconds."""
+    return "torch._dynamo" in __import__("sys").modules
+
+
+def stand_in(model: nn.Module) -> tuple[nn.Module, dict[int, str]]:
+    """The copy, and the path of each module of both, by its id."""
+    twins: dict[int, nn.Module] = {}
+    paths: dict[int, str] = {}
+    for path, module in model.named_modules():
+        twin = module if isinstance(module, torch.jit.ScriptModule) else object.__new__(type(module))
+        twins[id(module)] = twin
+        paths[id(module)] = paths[id(twin)] = path
+    for module in model.modules():
+        twin = twins[id(module)]
+        if twin is not module:
+            twin.__dict__.update({key: _copied(value, twins) for key, value in module.__dict__.items()})
+    return twins[id(model)], paths
+
+
+def _copied(value: Any, twins: dict[int, nn.Module]) -> Any:
+    """An attribute of the copy: modules are those of the copy, containers are new, everything else is shared."""
+    if id(value) in twins:
+        return twins[id(value)]
+    if isinstance(value, types.MethodType) and id(value.__self__) in twins:  # a forward replaced on an instance
+        return types.MethodType(value.__func__, twins[id(value.__self__)])
+    if type(value) in (list, tuple, set):
+        return type(value)(_copied(part, twins) for part in value)
+    if isinstance(value, dict) and type(value).__module__ in ("builtins", "collections"):
+        made = value.copy()
+        for key, part in value.items():
+            made[key] = _copied(part, twins)
+        return made
+    return value
