@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from zfkernels.network.kinds.base import Chunk, Kind, Scene, arguments, op_name, sizes_of, source
-from zfkernels.network.kinds.pointwise import Pointwise
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Ref, Step
 from zfkernels.ragged import Windows
@@ -17,7 +16,7 @@ from zfkernels.ragged import Windows
 Affine = tuple[Tensor, Tensor]
 
 
-class ChannelAffine(Pointwise):
+class ChannelAffine(Kind):
     """scale[c] * x + shift[c] on maps [N, C, H, W]."""
 
     kind = "scale and shift"
@@ -25,7 +24,7 @@ class ChannelAffine(Pointwise):
     def __init__(self, step: Step, scene: Scene, maps: Maps, affine: Affine, inputs: tuple[str, ...]) -> None:
         super().__init__(step, scene, maps, inputs)
         self.affine: Affine = affine
-        self.dtype = step.dtype
+        self.dtype, self.relu = step.dtype, False
 
     @classmethod
     def recognise(cls, step: Step, scene: Scene) -> Kind | None:
@@ -107,6 +106,10 @@ def _norm(bound: dict[str, Any], mean: Tensor, variance: Tensor) -> tuple[str, A
 def _for_each_map(value: Any, channels: int) -> Tensor | None:
     """float64 [C] of a number or of a tensor that is the same all over the frame of maps [N, C, H, W]."""
     value = torch.as_tensor(value, dtype=torch.float64)
-    if value.dim() > 4 or tuple(value.shape[-2:]) not in ((), (1,), (1, 1)) or tuple(value.shape[:-3]) not in ((), (1,)):
+    if (
+        value.dim() > 4
+        or tuple(value.shape[-2:]) not in ((), (1,), (1, 1))
+        or tuple(value.shape[:-3]) not in ((), (1,))
+    ):
         return None
     return value.flatten().expand(channels).contiguous()

@@ -176,7 +176,9 @@ def _of_each_map(step: Step, scene: Scene) -> Found | None:
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("softmax", "log_softmax", "_softmax", "glu", "slice", "narrow", "index_select"), _over_one_axis()),
     **dict.fromkeys(("flip", "roll"), _over_one_axis("dims")),
-    **dict.fromkeys(("mean", "sum", "amax", "amin", "var", "std", "linalg_vector_norm", "norm", "logsumexp"), _reduction),
+    **dict.fromkeys(
+        ("mean", "sum", "amax", "amin", "var", "std", "linalg_vector_norm", "norm", "logsumexp"), _reduction
+    ),
     "select": _choice,
     **dict.fromkeys(("layer_norm", "rms_norm", "_fused_rms_norm"), _norm_of_the_last),
     **dict.fromkeys(("linear", "matmul", "mm"), _product_with_the_last),

@@ -154,5 +154,3 @@ def _order(step: Step, rank: int) -> list[int] | None:
         order[one], order[other] = order[other], order[one]
         return order
     return None
-
-
