@@ -13,16 +13,25 @@ from torch.utils import _pytree as pytree
 from zfkernels import ops
 
 # Copies and selections have no rounding: their results are equal to the bit. Sums of overlapping values do.
-SELECTIONS = {"max_pool2d_with_switches", "max_unpool2d_with_switches", "window_max_pool2d"}
+SELECTIONS = {
+    "max_pool2d_with_switches", "max_unpool2d_with_switches", "window_max_pool2d", "ragged_window_max_pool2d",
+    "ragged_window_gather",
+}  # fmt: skip
 
 
 def selects(op: str, arguments: dict[str, Any]) -> bool:
-    return op in SELECTIONS and arguments.get("overlap") != "sum"
+    return (op in SELECTIONS and arguments.get("overlap") != "sum") or arguments.get("how") == "max"
+
+
+def public(op: str) -> Callable[..., Any]:
+    """The public function of a registered op."""
+    module = ops.ragged if op.startswith("ragged_") else ops
+    return getattr(module, op.removeprefix("ragged_"))
 
 
 def call(op: str, arguments: dict[str, Any], backend: str | None = None) -> list[Tensor]:
     """All tensors that the op returns: for windows, the values, origins and images."""
-    return pytree.tree_leaves(getattr(ops, op)(**arguments, backend=backend))
+    return pytree.tree_leaves(public(op)(**arguments, backend=backend))
 
 
 def converted(arguments: dict[str, Any], function: Any) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zfkernels import ops
+from zfkernels import ops, ragged
+from zfkernels.ragged import Windows as RaggedWindows
 from zfkernels.windows import Pair, Windows
 
 Pool = tuple[
@@ -58,6 +59,26 @@ class Maker:
         image = torch.arange(count, device=self.device) % max(images, 1)
         return Windows(self.maps(count, channels, *size), self.origins(count, size, frame), image, frame)
 
+    def boxes(self, count: int, frame: Pair) -> Tensor:
+        """None of its cells, the whole frame, a corner, a row, a column, then anything inside."""
+        height, width = frame
+        rare = [[0, 0, 0, 0], [0, 0, height, width], [height - 1, width - 1, 1, 1], [height // 2, 0, 1, width],
+                [0, width // 2, height, 1], [height, width, 0, 0], [0, 0, 1, 1]]  # fmt: skip
+        first, last = (
+            torch.stack([self.integers(0, length, count) for length in frame], 1).sort(0)[0][:, [0, 1]],
+            torch.stack([self.integers(1, length + 1, count) for length in frame], 1),
+        )
+        first = torch.minimum(first[torch.randperm(count, generator=self.generator).to(self.device)], last - 1)
+        found = torch.cat([first, last - first], 1).int()
+        known = torch.tensor(rare, dtype=torch.int32, device=self.device).view(-1, 4)[:count]
+        return torch.cat([known, found[len(known) :]])
+
+    def ragged(self, count: int, channels: int, frame: Pair, images: int, boxes: Tensor | None = None) -> RaggedWindows:
+        image = torch.arange(count, device=self.device) % max(images, 1)
+        layout = ragged.Layout.of(self.boxes(count, frame) if boxes is None else boxes, image, frame)
+        values = PATTERNS[self.pattern](self, (layout.cells, channels))
+        return layout.windows(flat_laid_out(values, self.layout))
+
 
 def _nonfinite(make: Maker, shape: tuple[int, ...]) -> Tensor:
     values = make.normal(*shape)
@@ -93,6 +114,17 @@ def laid_out(maps: Tensor, layout: str) -> Tensor:
     larger = torch.full((n, c + 2, 2 * h + 1, w + 3), 7, dtype=maps.dtype, device=maps.device)
     view = larger.contiguous(memory_format=format)[:, 1 : c + 1, 1::2, 2 : w + 2]
     return view.copy_(maps)
+
+
+def flat_laid_out(values: Tensor, layout: str) -> Tensor:
+    """The same values [cells, C], otherwise in memory."""
+    if layout == "transposed":
+        return values.t().contiguous().t()
+    if layout.startswith("sliced"):
+        larger = values.new_full((2 * len(values) + 1, values.shape[1] + 3), 7)
+        view = larger[:-1:2] if layout == "sliced" else larger[: len(values)]
+        return view[:, 2:-1].copy_(values)
+    return values
 
 
 def windows_of_ones(**changes: Any) -> Windows:

@@ -7,67 +7,16 @@ function by name. The same sample holds the same numbers in every dtype, up to r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from maker import LAYOUTS, Maker, Pool
+from maker import Maker, Pool
+from ragged_samples import RAGGED
+from sample import DTYPES, OVERLAPPING, POOLS, STRIDED, Arguments, Sample, listed, pooling, sliding
 
-from zfkernels.windows import Pair, Sliding
+from zfkernels.windows import Pair
 
-DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-Arguments = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Arguments of one op; ``pattern`` and ``layout`` are those of its maps, ``large`` is too slow for scalar loops."""
-
-    name: str
-    build: Callable[..., Arguments]
-    options: Arguments = field(default_factory=dict)
-    pattern: str = "normal"
-    layout: str = "contiguous"
-    large: bool = False
-
-    def arguments(self, dtype: torch.dtype, device: str = "cpu") -> Arguments:
-        return self.build(Maker(dtype, device, self.pattern, self.layout), **self.options)
-
-
-def _samples(build: Callable[..., Arguments], *rows: tuple[Any, ...], plain: Arguments) -> list[Sample]:
-    """Rows ``(name, options)``, or with a pattern or also a layout, and ``plain`` in all layouts and patterned."""
-    listed = [Sample(row[0], build, row[1], *row[2:], large=row[0].startswith("blocks")) for row in rows]
-    layouts = [Sample(layout, build, plain, layout=layout) for layout in LAYOUTS]
-    return [*layouts, *(Sample(pattern, build, plain, pattern) for pattern in ("ones", "arange")), *listed]
-
-
-# Geometries of poolings: name, size of the maps, (kernel, stride, padding, dilation, ceil_mode).
-POOLS: list[tuple[str, Pair, Pool]] = [
-    ("disjoint", (8, 6), (2, None, 0, 1, False)),
-    ("overlapping", (31, 33), (3, 2, 0, 1, False)),
-    ("overlapping ceil", (8, 10), (3, 2, 0, 1, True)),
-    ("overlapping dense", (7, 6), (3, 1, 1, 1, False)),
-    ("non-square", (9, 7), ((3, 2), (2, 1), (1, 0), 1, False)),
-    ("padding ceil", (7, 8), (3, 2, 1, 1, True)),
-    ("dilation", (11, 9), (2, 1, 1, (3, 2), False)),
-    ("stride above kernel", (9, 11), (2, (3, 4), 0, 1, False)),
-    ("stride above kernel ceil", (9, 11), (2, (3, 5), 1, 1, True)),
-    ("one cell", (1, 1), (1, 1, 0, 1, False)),
-    ("one row", (1, 9), ((1, 3), 2, 0, 1, False)),
-    ("256 cells", (18, 17), (16, 1, 8, 1, False)),
-]
-
-
-def pooling(kernel: Any, stride: Any, padding: Any, dilation: Any, prefix: str = "") -> Arguments:
-    names = ("kernel_size", "stride", "padding", "dilation")
-    return {prefix + name: value for name, value in zip(names, (kernel, stride, padding, dilation), strict=True)}
-
-
-def sliding(kernel: Any, stride: Any, padding: Any, dilation: Any) -> Sliding:
-    def pair(value: Any) -> Pair:
-        return value if isinstance(value, tuple) else (value, value)
-
-    return Sliding(pair(kernel), pair(kernel if stride is None else stride), pair(padding), pair(dilation))
+__all__ = ["DTYPES", "POOLS", "SAMPLES", "Arguments", "Sample", "pooling", "sliding"]
 
 
 def _max_pool(make: Maker, size: Pair, pool: Pool, images: int = 2, channels: int = 3) -> Arguments:
@@ -206,11 +155,8 @@ def _window_pool(
     }  # fmt: skip
 
 
-STRIDED = {"kernel": (3, 3), "stride": 2, "padding": 1}
-OVERLAPPING = (3, 2, 0, 1, False)
-
 SAMPLES: dict[str, list[Sample]] = {
-    "max_pool2d_with_switches": _samples(
+    "max_pool2d_with_switches": listed(
         _max_pool,
         *_pooled(_max_pool),
         ("ties", {"size": (9, 9), "pool": OVERLAPPING}, "ties"),
@@ -218,7 +164,7 @@ SAMPLES: dict[str, list[Sample]] = {
         ("minus infinity", {"size": (5, 5), "pool": (3, 2, 1, 1, True)}, "minus infinity"),
         plain={"size": (8, 10), "pool": OVERLAPPING},
     ),
-    "max_unpool2d_with_switches": _samples(
+    "max_unpool2d_with_switches": listed(
         _max_unpool,
         *_pooled(_max_unpool),
         *((f"{row[0]} last", *row[1:]) for row in _pooled(_max_unpool, overlap="last")),
@@ -227,7 +173,7 @@ SAMPLES: dict[str, list[Sample]] = {
         ("NaN and infinity", {"size": (9, 9), "pool": (3, 2, 1, 1, True)}, "nonfinite"),
         plain={"size": (8, 10), "pool": OVERLAPPING},
     ),
-    "unpool_relu_conv_transpose2d": _samples(
+    "unpool_relu_conv_transpose2d": listed(
         _conv_transpose,
         ("odd size", {"size": (31, 33), **STRIDED}),
         ("zfnet 1", {"size": (25, 27), "kernel": (7, 7), "stride": 2, "padding": 1, "pool": (3, 2, 0, 1, True)}),
@@ -318,7 +264,7 @@ SAMPLES: dict[str, list[Sample]] = {
                                "pool": OVERLAPPING, "stride": 2}),
         plain={"size": (12, 11), "kernel": (3, 3), "pool": OVERLAPPING},
     ),
-    "occluded_conv2d": _samples(
+    "occluded_conv2d": listed(
         _occluded,
         ("odd size", {"size": (31, 33), "window": (7, 5), "stride": 2}),
         ("fill by channel", {"fill": "channels", "padding": 1}),
@@ -345,7 +291,7 @@ SAMPLES: dict[str, list[Sample]] = {
                     "channels": (3, 70), "relu": True}),
         plain={"padding": 1},
     ),
-    "window_conv2d": _samples(
+    "window_conv2d": listed(
         _window_conv,
         ("odd size", {"size": (31, 33), "window": (7, 5), "stride": 2}),
         ("one image", {"images": 1, "relu": True}),
@@ -370,7 +316,7 @@ SAMPLES: dict[str, list[Sample]] = {
         ("blocks", {"size": (29, 28), "window": (9, 8), "count": 70, "channels": (40, 70), "padding": 1}),
         plain={"padding": 1},
     ),
-    "window_max_pool2d": _samples(
+    "window_max_pool2d": listed(
         _window_pool,
         *((name, {"size": size, "pool": pool}) for name, size, pool in POOLS),
         ("as large as the frame", {"size": (9, 8), "pool": OVERLAPPING, "window": (9, 8)}),
@@ -385,4 +331,5 @@ SAMPLES: dict[str, list[Sample]] = {
         ("blocks", {"size": (29, 28), "pool": OVERLAPPING, "window": (9, 8), "count": 70, "channels": 70}),
         plain={"size": (9, 8), "pool": OVERLAPPING},
     ),
+    **RAGGED,
 }  # fmt: skip

@@ -14,9 +14,11 @@ LINES = 400
 
 # What each part of the package may import of the others. The command line may import everything and nobody imports it.
 MAY_IMPORT = {
-    "windows": set(),
+    "geometry": set(),
+    "windows": {"geometry"},
+    "ragged": {"geometry"},
     "tuning": set(),
-    "ops": {"windows", "tuning", "_C"},  # the C++ kernels
+    "ops": {"geometry", "ragged", "windows", "tuning", "_C"},  # the C++ kernels
     "data": set(),
     "models": {"ops"},
     "network": set(),

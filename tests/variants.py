@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from comparing import public
 from samples import SAMPLES
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -67,7 +68,7 @@ def flat_arguments(op: str, arguments: dict[str, Any]) -> tuple[Any, ...]:
             return function(*args, **(kwargs or {}))
 
     with Record():
-        getattr(ops, op)(**arguments, backend="reference")
+        public(op)(**arguments, backend="reference")
     return recorded[0]
 
 

@@ -3,6 +3,7 @@
 Every op is also registered as ``torch.ops.zfkernels.<op>`` (flat tensors and sizes), for ``torch.compile`` and export.
 """
 
+from zfkernels.ops import ragged
 from zfkernels.ops._library import (
     BACKENDS,
     BackendError,
@@ -33,6 +34,7 @@ __all__ = [
     "max_pool2d_with_switches",
     "max_unpool2d_with_switches",
     "occluded_conv2d",
+    "ragged",
     "registered",
     "switches_to_indices",
     "unpool_relu_conv_transpose2d",

@@ -69,7 +69,7 @@ class Op:
 
     def __call__(self, *args: Any, backend: str | None = None) -> Any:
         """What ``torch.ops.zfkernels.<op>`` returns for these arguments."""
-        call = self.route if _only_a_kernel_runs(args) else getattr(torch.ops.zfkernels, self.name)
+        call = self.route if only_a_kernel_runs(args) else getattr(torch.ops.zfkernels, self.name)
         return call(*args, backend=backend)
 
     def reference(self, function: Callable[..., Any]) -> None:
@@ -266,7 +266,7 @@ def _triton_missing() -> str | None:
 
 def _takes(devices: set[str], dtypes: Sequence[torch.dtype], refuses: Callable[..., str | None] | None) -> Any:
     def check(*args: Any) -> str | None:
-        for arg in args:
+        for arg in _flat(args):
             if type(arg) not in _PLAIN_TYPES and isinstance(arg, Tensor):
                 device = _device_of(arg)
                 if device not in devices:
@@ -293,7 +293,7 @@ _USUAL_KEYS = _keys("BackendSelect", "ADInplaceOrView")
 _PLAIN_KEYS = _keys("CPU", "CUDA", "AutogradCPU", "AutogradCUDA", "AutocastCPU", "AutocastCUDA", "ADInplaceOrView")
 
 
-def _only_a_kernel_runs(args: Sequence[Any]) -> bool:
+def only_a_kernel_runs(args: Sequence[Any]) -> bool:
     """Whether the dispatcher has nothing to do but call the router.
 
     Not with a gradient or a tangent to find, a mode, transform, trace, profiler or subclass, or a sign kept as a bit.
@@ -305,7 +305,7 @@ def _only_a_kernel_runs(args: Sequence[Any]) -> bool:
     if torch._C._dispatch_tls_local_include_set().raw_repr() & ~_USUAL_KEYS:
         return False
     recording = torch.is_grad_enabled()
-    for arg in args:
+    for arg in _flat(args):
         kind = type(arg)
         if kind is Tensor or kind is torch.nn.Parameter:
             if torch._C._dispatch_keys(arg).raw_repr() & ~_PLAIN_KEYS or (recording and arg.requires_grad):
@@ -313,6 +313,15 @@ def _only_a_kernel_runs(args: Sequence[Any]) -> bool:
         elif kind not in _PLAIN_TYPES:
             return False
     return True
+
+
+def _flat(args: Sequence[Any]) -> Iterator[Any]:
+    """The arguments of an op, those in lists of tensors one by one."""
+    for arg in args:
+        if type(arg) is list:
+            yield from arg
+        else:
+            yield arg
 
 
 def _device_of(tensor: Tensor) -> str:

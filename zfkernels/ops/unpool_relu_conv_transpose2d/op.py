@@ -98,33 +98,13 @@ def unpool_relu_conv_transpose2d(
     conv = check.convolution(NAME, weight, stride, padding, dilation)
     pooled = windows.frame if windows else (maps.shape[2], maps.shape[3])
 
-    if switches is None:
-        if pool_kernel_size is not None or unpooled_size is not None:
-            raise ValueError(f"{NAME}: expected switches with pool_kernel_size and unpooled_size, got None")
-        pool, unpooled = NO_POOL, pooled
-    else:
-        if pool_kernel_size is None:
-            raise ValueError(f"{NAME}: expected pool_kernel_size with switches, got None")
-        pool = pooling(NAME, pool_kernel_size, pool_stride, pool_padding, pool_dilation, "pool_")
-        check.tensor(NAME, "switches", switches, "[N, C, Hp, Wp]", (torch.uint8,))
-        check.same(NAME, "switches", switches, "values", maps, dtype=False)
+    if switches is not None:
         images = switches.shape[0] if windows else maps.shape[0]
-        check.equal(NAME, "switches' shape", tuple(switches.shape), (images, maps.shape[1], *pooled))
-        if unpooled_size is not None:
-            unpooled = check.pair(NAME, "unpooled_size", unpooled_size, minimum=1)
-        elif output_size is not None:
-            unpooled = conv.output_size(check.pair(NAME, "output_size", output_size, minimum=1))
-        else:
-            unpooled = _smallest(pool, pooled)
-        check_unpooled_size(NAME, "unpooled_size", unpooled, pooled, pool)
-    if output_size is not None:
-        frame = check.pair(NAME, "output_size", output_size, minimum=1)
-    else:
-        frame = _smallest(conv, unpooled)
-    if min(frame) < 1 or conv.output_size(frame) != unpooled:
-        raise ValueError(
-            f"{NAME}: expected output_size one that the convolution {conv} turns into {unpooled}, got {frame}"
-        )
+        check_switches(NAME, switches, maps, (images, maps.shape[1], *pooled))
+    pool, unpooled, frame = stage(
+        NAME, conv, pooled, switches is not None, pool_kernel_size, pool_stride, pool_padding, pool_dilation,
+        unpooled_size, output_size,
+    )  # fmt: skip
     geometry = (
         pool.kernel, pool.stride, pool.padding, pool.dilation, unpooled,
         conv.stride, conv.padding, conv.dilation, groups,
@@ -146,6 +126,43 @@ def unpool_relu_conv_transpose2d(
         backend=backend,
     )  # fmt: skip
     return Windows(out, out_origins, windows.image, frame)
+
+
+def check_switches(op: str, switches: Any, values: Tensor, shape: tuple[int, ...]) -> None:
+    """Full maps of switches, of this shape."""
+    check.tensor(op, "switches", switches, "[N, C, Hp, Wp]", (torch.uint8,))
+    check.same(op, "switches", switches, "values", values, dtype=False)
+    check.equal(op, "switches' shape", tuple(switches.shape), shape)
+
+
+def stage(
+    op: str, conv: Sliding, pooled: Pair, has_switches: bool, pool_kernel_size: Any, pool_stride: Any,
+    pool_padding: Any, pool_dilation: Any, unpooled_size: Any, output_size: Any,
+) -> tuple[Sliding, Pair, Pair]:  # fmt: skip
+    """The geometry of a stage on maps of size ``pooled``: the pooling, the unpooled size and the size of the result."""
+    if not has_switches:
+        if pool_kernel_size is not None or unpooled_size is not None:
+            raise ValueError(f"{op}: expected switches with pool_kernel_size and unpooled_size, got None")
+        pool, unpooled = NO_POOL, pooled
+    else:
+        if pool_kernel_size is None:
+            raise ValueError(f"{op}: expected pool_kernel_size with switches, got None")
+        pool = pooling(op, pool_kernel_size, pool_stride, pool_padding, pool_dilation, "pool_")
+        if unpooled_size is not None:
+            unpooled = check.pair(op, "unpooled_size", unpooled_size, minimum=1)
+        elif output_size is not None:
+            unpooled = conv.output_size(check.pair(op, "output_size", output_size, minimum=1))
+        else:
+            unpooled = _smallest(pool, pooled)
+        check_unpooled_size(op, "unpooled_size", unpooled, pooled, pool)
+    frame = _smallest(conv, unpooled)
+    if output_size is not None:
+        frame = check.pair(op, "output_size", output_size, minimum=1)
+    if min(frame) < 1 or conv.output_size(frame) != unpooled:
+        raise ValueError(
+            f"{op}: expected output_size one that the convolution {conv} turns into {unpooled}, got {frame}"
+        )
+    return pool, unpooled, frame
 
 
 def _smallest(layer: Sliding, size: Pair) -> Pair:

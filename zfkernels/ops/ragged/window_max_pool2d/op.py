@@ -1,0 +1,82 @@
+"""``window_max_pool2d`` on ragged windows: schema, fake kernel, refusal of gradients, variants, public function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from zfkernels.geometry import Boxes, Pair, outputs_touched
+from zfkernels.ops import _checks as check
+from zfkernels.ops._library import define, no_gradient
+from zfkernels.ops.ragged import _arguments as arguments
+from zfkernels.ops.ragged.window_max_pool2d import reference
+from zfkernels.ragged import Layout, Windows
+
+NAME = "window_max_pool2d"
+
+
+def window_max_pool2d(
+    windows: Windows,
+    frames: Tensor | None,  # [N, C, H, W]
+    kernel_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    *,
+    out_boxes: Tensor | Layout | None = None,
+    ceil_mode: bool = False,
+    backend: str | None = None,
+) -> Windows:
+    """Max-pooling of windows, each in its own place of its image's frame: the outputs that the windows can change.
+
+    Args:
+        windows: P windows of the layer, values [cells, C].
+        frames: [N, C, H, W], the layer around the windows, one frame for each image; None: zeros around them.
+        kernel_size: window of the pooling.
+        stride: defaults to ``kernel_size``.
+        padding: at most half the kernel; padding never wins.
+        dilation: in cells.
+        out_boxes: which outputs: int32 [P, 4] (top, left, height, width) in the output, or a Layout of it, with which
+            no tensor is read on the host; None: exactly the outputs that each window can change.
+        ceil_mode: pooling windows may hang over the bottom and right border.
+        backend: variant asked for by name; None chooses by device.
+
+    Returns:
+        P windows of the output, values [cells', C] of ``windows``' dtype. Not differentiable, and says so.
+
+    Raises:
+        TypeError: wrong type or dtype.
+        ValueError: wrong shape, device or geometry; on a CPU also boxes outside the frame, offsets that do not fit
+            them, and images that ``frames`` does not have.
+        BackendError: ``backend`` cannot run here.
+    """
+    windows = arguments.windows(NAME, "windows", windows)
+    arguments.frames(NAME, frames, windows)
+    layer = arguments.pooling(NAME, kernel_size, stride, padding, dilation)
+    check.flag(NAME, "ceil_mode", ceil_mode)
+    out_frame = check.layer_output(NAME, "windows.frame", layer, windows.frame, ceil_mode)
+    at = arguments.outputs(
+        NAME, out_boxes, lambda: outputs_touched(Boxes.of(windows.boxes), layer, out_frame),
+        windows.values, windows.image, windows.images, out_frame,
+    )  # fmt: skip
+    out = op(
+        windows.values, windows.boxes, windows.offsets, windows.image, frames, windows.frame,
+        at.boxes, at.offsets, at.owner, at.cells, layer.kernel, layer.stride, layer.padding, layer.dilation,
+        backend=backend,
+    )  # fmt: skip
+    return at.windows(out)
+
+
+def _fake(values: Tensor, *args: Any) -> Tensor:
+    return values.new_empty(args[8], values.shape[1])
+
+
+op = define(
+    f"ragged_{NAME}(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames, SymInt[2] frame,"
+    " Tensor out_boxes, Tensor out_offsets, Tensor owner, SymInt cells, int[2] kernel_size, int[2] stride,"
+    " int[2] padding, int[2] dilation) -> Tensor",
+    fake=_fake,
+    backward=no_gradient(NAME),
+)
+op.reference(reference.ragged_window_max_pool2d)
