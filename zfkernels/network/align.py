@@ -28,7 +28,7 @@ class Alignment:
     Args:
         runs: their events.
         batches: how many images they had.
-        calls: how often each module was called, by path.
+        calls: how often each module was called, by path. No step gets a module's name.
     """
 
     def __init__(self, runs: tuple[Events, Events], batches: tuple[int, int], calls: Counter[str]) -> None:
@@ -36,7 +36,7 @@ class Alignment:
         self.batches, self.calls = batches, calls
         self.steps: list[Step] = [self._input()]
         self.names: dict[tuple[int, int], str] = {(0, 0): INPUT}
-        self.used: Counter[str] = Counter()
+        self.used: Counter[str] = Counter({INPUT: 0})
         pairs = [[i for i, event in enumerate(run.events) if event.moving] for run in runs]
         if len(pairs[0]) != len(pairs[1]):
             raise UnrecordableError("it does other things for another number of images")
@@ -93,8 +93,12 @@ class Alignment:
             base = op._schema.name.partition("::")[2]
         else:
             base = op.__name__
-        self.used[base] += 1
-        return base if self.used[base] == 1 else f"{base}_{self.used[base] - 1}"
+        name = base
+        while name in self.calls or name in self.used:
+            self.used[base] += 1
+            name = f"{base}_{self.used[base]}"
+        self.used[name] += 0
+        return name
 
     def _leaf(self, x: Any, y: Any, event: Event | None = None) -> Any:
         """What stands for the argument ``x`` of the first run and ``y`` of the second."""

@@ -55,7 +55,7 @@ def _is_out(argument: Any) -> bool:
 
 @functools.cache
 def _switches(op: Any) -> tuple[tuple[int, str, Any], ...]:
-    names = ("train", "training", "p", "dropout_p", "dropout")
+    names = ("train", "training", "dropout_p", "dropout")
     arguments = op._schema.arguments
     return tuple((i, a.name, a.default_value) for i, a in enumerate(arguments) if a.name in names)
 

@@ -6,7 +6,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -34,6 +34,7 @@ class _Kept:
     outputs: Any = None
     layers: Any = None
     problem: UnrecordableError | None = None
+    memo: dict[str, Any] = field(default_factory=dict)
 
 
 def record(model: nn.Module, images: Tensor | tuple[int, int, int]) -> Recording:
@@ -75,7 +76,7 @@ def record(model: nn.Module, images: Tensor | tuple[int, int, int]) -> Recording
                 del entries[old]
     if kept.problem is not None:
         raise UnrecordableError(kept.problem.reason, kept.problem.module, kept.problem.line)
-    return Recording(model, kept.steps, kept.outputs, kept.layers, (shape[1], shape[2]), shape[0])
+    return Recording(model, kept.steps, kept.outputs, kept.layers, (shape[1], shape[2]), shape[0], kept.memo)
 
 
 def _kind_of(model: nn.Module, images: Any) -> tuple[tuple[int, int, int], torch.dtype, torch.device]:

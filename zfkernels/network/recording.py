@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -114,6 +114,7 @@ class Recording:
             of the module's own form, with :class:`Ref` in the same way. A path alone means its last call.
         size: (H, W) of the images that it was recorded for.
         channels: of these images.
+        memo: what others have found out about these steps; all recordings of the same run share it.
     """
 
     model: nn.Module
@@ -122,6 +123,10 @@ class Recording:
     layers: dict[str, Any]
     size: tuple[int, int]
     channels: int
+    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**{field.name: getattr(self, field.name) for field in fields(self)}, "memo": {}}
 
     @cached_property
     def by_name(self) -> dict[str, Step]:
