@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "ops": {"geometry", "ragged", "windows", "tuning", "_C"},  # the C++ kernels
     "data": set(),
     "models": {"ops"},
-    "network": set(),
+    "network": {"ops", "geometry", "ragged"},
+    "occlusion": {"network", "ops", "geometry", "ragged", "results"},
     "trace": {"windows"},
     "plan": {"trace", "windows"},
     "results": {"windows"},
@@ -38,7 +39,7 @@ EVERYWHERE = {"_extras"}
 DRAWING = {"matplotlib"}
 FILES = {"PIL", "pyarrow", "pandas", "safetensors"}
 FILE_CALLS = {"open", "torch.save", "torch.load"}
-OPENS_NO_FILE = {"windows", "ops", "trace", "methods", "captum_api"}
+OPENS_NO_FILE = {"windows", "ops", "network", "trace", "methods", "occlusion", "captum_api"}
 
 
 def imported(tree: ast.AST) -> Iterator[str]:

@@ -41,7 +41,7 @@ class Program:
             self._fold()
 
     def _fold(self) -> None:
-        readers, done = self.readers, {}
+        readers, done = self.readers, dict[str, Kind]()
         for kind in self.kinds.values():
             below = done.get(kind.inputs[0]) if len(kind.inputs) == 1 else None
             if below is not None and readers[below.name] == [kind.name] and below.name not in self.kept:
@@ -49,7 +49,6 @@ class Program:
                 if both is not None:
                     del done[below.name]
                     kind = both
-            readers[kind.name] = readers.get(kind.name, [])
             done[kind.name] = kind
         self.kinds = done
 

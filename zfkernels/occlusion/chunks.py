@@ -121,7 +121,7 @@ class WindowChunk:
         """The value of a step of the head for entries ``start`` to ``stop`` as a whole value [stop - start, ...]."""
         maps, value = self.plan.program.kinds[name].maps, self.windows(name)
         if maps is None:
-            return value[start:stop]  # type: ignore[index,return-value]
+            return value[start:stop]  # type: ignore[index]
         height, width = maps.frame
         if self.plan.places[self.plan.place[name]].is_whole:
             cells = value.values[start * height * width : stop * height * width]

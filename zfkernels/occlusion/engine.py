@@ -19,7 +19,7 @@ from zfkernels.network.program import Program, run_steps
 from zfkernels.network.recording import INPUT, Recording
 from zfkernels.occlusion.chunks import Places, WindowChunk
 from zfkernels.occlusion.collect import Outputs, Watch, check_targets
-from zfkernels.occlusion.cost import rates_of
+from zfkernels.occlusion.cost import Rates, rates_of
 from zfkernels.occlusion.plan import SweepPlan, plan_sweep
 from zfkernels.ops import fixed_weights
 
@@ -54,14 +54,20 @@ class WindowSweep:
         boxes: int [P, 4] (top, left, height, width), what is hidden, one at a time; clipped to the images.
         watched: name of a step to watch, or None.
         backend: variant of the ops; None chooses by device.
+        rates: what the cut is chosen by; None: those of the images' device.
     """
 
     def __init__(
-        self, recording: Recording, boxes: Tensor, watched: str | None = None, backend: str | None = None
+        self,
+        recording: Recording,
+        boxes: Tensor,
+        watched: str | None = None,
+        backend: str | None = None,
+        rates: Rates | None = None,
     ) -> None:
         self.program = Program(recording, {watched} if watched else ())
         self.squares = Boxes.of(boxes.cpu(), recording.size)
-        self.watched, self.backend = watched, backend
+        self.watched, self.backend, self.rates = watched, backend, rates
         self.wanted = {*self.program.outputs, *([watched] if watched else [])}
         self.plans: dict[tuple[str, int], tuple[SweepPlan, Places]] = {}
 
@@ -72,7 +78,9 @@ class WindowSweep:
     def _planned(self, device: torch.device, dtype: torch.dtype) -> tuple[SweepPlan, Places]:
         key = device.type, dtype.itemsize
         if key not in self.plans:
-            plan = plan_sweep(self.program, self.squares, rates_of(device.type), dtype.itemsize, self.watched)
+            plan = plan_sweep(
+                self.program, self.squares, self.rates or rates_of(device.type), dtype.itemsize, self.watched
+            )
             self.plans[key] = plan, Places(plan)
         return self.plans[key]
 
@@ -112,7 +120,7 @@ class WindowSweep:
             check_targets(output, targets, NAME)
         frames = {name: self._frames(name, clean[name]) for name in plan.frames} | {INPUT: images}
         total = len(images) * len(self.squares.lo)
-        sizes = chunk_sizes(plan, total, batch_size, memory or rates_of(images.device.type).budget)
+        sizes = chunk_sizes(plan, total, batch_size, memory or (self.rates or rates_of(images.device.type)).budget)
         outputs = Outputs(self.program, total, targets)
         watch = None if self.watched is None else Watch(self.program, self.watched, clean[self.watched], total)
         fill = fill.to(images)

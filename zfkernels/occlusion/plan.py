@@ -107,17 +107,27 @@ def plan_sweep(program: Program, squares: Boxes, rates: Rates, itemsize: int, wa
     head_names = _choose_head(program, changed, ends, work, watched)
     head = tuple(kind for kind in program.kinds.values() if kind.name in head_names)
     tail = tuple(kind for kind in program.kinds.values() if kind.name not in head_names)
-    wanted = {watched} if watched is not None else set()
+    wanted = set() if watched is None else {watched}
     read = {name for kind in tail for name in kind.inputs} | set(program.outputs) | (wanted - changed.keys())
     cut = tuple(kind.name for kind in head if kind.name in read)
     places, place = _places(program, head, changed)
     exact = sum(w.windows if name in changed or name in ends else w.whole for name, w in work.items())
     planned = sum(w.windows if name in head_names else w.whole for name, w in work.items())
     return SweepPlan(
-        program, places, place, head, tail, cut, frozenset({*cut, *wanted}), _frames_read(head, cut, place, places, watched),
-        int(exact), int(planned), int(sum(w.whole for w in work.values())),
-        _head_bytes(head, cut, places, place, itemsize), _tail_bytes(program, tail, cut, itemsize),
-    )  # fmt: skip
+        program,
+        places,
+        place,
+        head,
+        tail,
+        cut,
+        frozenset({*cut, *wanted}),
+        _frames_read(head, cut, place, places, wanted),
+        int(exact),
+        int(planned),
+        int(sum(w.whole for w in work.values())),
+        _head_bytes(head, cut, places, place, itemsize),
+        _tail_bytes(program, tail, cut, itemsize),
+    )
 
 
 def changed_boxes(program: Program, squares: Boxes) -> dict[str, Boxes]:
@@ -196,17 +206,13 @@ def _places(
 
 
 def _frames_read(
-    head: tuple[Kind, ...], cut: tuple[str, ...], place: Mapping[str, int], places: tuple[Place, ...],
-    watched: str | None,
-) -> frozenset[str]:  # fmt: skip
-    """Steps whose clean maps windows are computed or pasted with."""
-    read = {name for name in cut if name in place and not places[place[name]].is_whole}
-    read |= {watched} if watched in place else set()
+    head: tuple[Kind, ...], cut: tuple[str, ...], place: Mapping[str, int], places: tuple[Place, ...], watched: set[str]
+) -> frozenset[str]:
+    """Steps whose clean maps windows are computed, pasted or summed with."""
+    read = {name for name in cut if name in place and not places[place[name]].is_whole} | (watched & place.keys())
     for kind in head:
-        for name in kind.inputs:
-            if kind.needs_frames or place.get(kind.name) != place[name]:
-                read.add(name)
-    return frozenset(read)  # type: ignore[arg-type]
+        read.update(n for n in kind.inputs if kind.needs_frames or place.get(kind.name) != place[n])
+    return frozenset(read)
 
 
 def _head_bytes(

@@ -115,8 +115,9 @@ def _product_with_the_last(step: Step, scene: Scene) -> Found | None:
         return None
     bound, maps, sizes = known
     weight = bound.get("weight", bound.get("other"))
-    fits = isinstance(weight, Tensor) and weight.dim() == 2 and len(maps.sizes) in maps.channel_axes
-    found = _same_axes(maps, sizes) if fits else None
+    if not isinstance(weight, Tensor) or weight.dim() != 2 or len(maps.sizes) not in maps.channel_axes:
+        return None
+    found = _same_axes(maps, sizes)
     return Found(found.maps, weight.numel() * (maps.channels // maps.sizes[-1])) if found is not None else None
 
 

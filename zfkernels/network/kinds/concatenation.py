@@ -25,13 +25,12 @@ class Concatenation(Cellwise):
     kind = "concatenation"
 
     def __init__(self, step: Step, scene: Scene, maps: Maps, parts: tuple[str, ...]) -> None:
-        self.parts = parts
+        self.parts = self.all_parts = parts
         for name, earlier in scene.kinds.items():
             if isinstance(earlier, Concatenation) and len(earlier.all_parts) > 1:
                 count = len(earlier.all_parts)
                 if earlier.all_parts == parts[:count] and count <= len(parts):
                     self.parts = (name, *parts[count:])
-        self.all_parts = parts
         super().__init__(step, scene, maps, tuple(dict.fromkeys(self.parts)))
 
     @classmethod

@@ -18,7 +18,7 @@ OTHERS = {"relu6", "hardtanh", "leaky_relu"}
 
 
 class Rectifier(Pointwise):
-    """ReLU, as a function, ``clamp_min(0)``, ``maximum(x, 0)``, ``threshold``, ``where(x > 0, x, 0)``; ReLU6, LeakyReLU."""
+    """ReLU (also ``clamp_min(0)``, ``maximum(x, 0)``, ``threshold``, ``where(x > 0, x, 0)``), ReLU6, LeakyReLU."""
 
     kind = "rectifier"
 

@@ -131,7 +131,7 @@ def reshaped(below: Maps, sizes: tuple[int, ...]) -> Maps | None:
         if not set(olds) & set(below.space):
             continue
         if olds == list(below.space) and len(olds) == 2 and len(news) == 1:
-            found = {axis: news[0] for axis in olds}
+            found = dict.fromkeys(olds, news[0])
         elif below.is_merged and len(olds) == 1 and tuple(sizes[axis - 1] for axis in news) == below.frame:
             return Maps(sizes, news[0], news[1], below.frame)
         elif len(olds) == len(news) == 1:

@@ -30,7 +30,7 @@ class SlidingKind(Kind):
 
 
 def planar_step(step: Step, scene: Scene, argument: Any) -> tuple[Maps, Maps] | None:
-    """The maps [N, C, H, W] that ``argument`` stands for and those that ``step`` makes of them, None if they are not."""
+    """Maps [N, C, H, W] that ``argument`` stands for, and those that ``step`` makes of them; None if it does not."""
     name, sizes = source(argument), sizes_of(step)
     below = scene.maps(name) if name else None
     if below is None or not below.is_planar or sizes is None or len(sizes) != 3:
