@@ -62,6 +62,29 @@ STABLE_TORCH_LIBRARY(zfkernels_C, m) {
   m.def(
       "window_max_pool2d(Tensor values, Tensor origins, Tensor image, Tensor frames, int[2] kernel_size,"
       " Tensor out_origins, int[2] out_size, int[2] stride, int[2] padding, int[2] dilation) -> Tensor");
+  m.def(
+      "ragged_window_conv2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames, int[2] frame,"
+      " Tensor weight, Tensor? bias, Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells, int[2] stride,"
+      " int[2] padding, int[2] dilation, int groups, bool relu) -> Tensor");
+  m.def(
+      "ragged_window_max_pool2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames,"
+      " int[2] frame, Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells, int[2] kernel_size, int[2] stride,"
+      " int[2] padding, int[2] dilation) -> Tensor");
+  m.def(
+      "ragged_window_avg_pool2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames,"
+      " int[2] frame, Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells, int[2] kernel_size, int[2] stride,"
+      " int[2] padding, bool count_include_pad, int? divisor_override) -> Tensor");
+  m.def(
+      "ragged_window_gather(Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells, Tensor image,"
+      " Tensor[] values, Tensor[] boxes, Tensor[] offsets, Tensor?[] rows, Tensor? frames, int[2] frame) -> Tensor");
+  m.def(
+      "ragged_window_reduce(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames, int[2] frame,"
+      " str how) -> Tensor");
+  m.def(
+      "ragged_occluded_conv2d(Tensor images, Tensor weight, Tensor? bias, Tensor boxes, Tensor image, Tensor fill,"
+      " Tensor? fill_boxes, Tensor? fill_offsets, Tensor? mask, Tensor? mask_boxes, Tensor? mask_offsets,"
+      " Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells, int[2] stride, int[2] padding, int[2] dilation,"
+      " int groups, bool relu) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CompositeExplicitAutograd, m) {

@@ -327,8 +327,7 @@ Tensor occluded_conv2d(Tensor images, Tensor weight, std::optional<Tensor> bias,
                        Tensor fill, Ints window, Tensor out_origins, Ints out_size, Ints stride, Ints padding,
                        Ints dilation, int64_t groups, bool relu) {
   const int64_t count = positions.size(0);
-  check_origins(positions, count);
-  check_origins(out_origins, count);
+  const EqualPlaces hidden(positions, count, pair(window)), outputs(out_origins, count, pair(out_size));
   const Tensor place = torch::stable::contiguous(positions), out_place = torch::stable::contiguous(out_origins);
   const Tensor index = torch::stable::contiguous(image);
   check_image(index, count, images.size(0));

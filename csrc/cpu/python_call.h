@@ -62,6 +62,11 @@ inline int64_t int_from_python(PyObject* object) {
 }
 
 template <class T>
+inline constexpr bool is_vector = false;
+template <class T>
+inline constexpr bool is_vector<std::vector<T>> = true;
+
+template <class T>
 T from_python(PyObject* object) {
   if constexpr (std::is_same_v<T, Tensor>) {
     AtenTensorHandle handle = nullptr;
@@ -72,12 +77,13 @@ T from_python(PyObject* object) {
     const Tensor tensor(handle);
     STD_TORCH_CHECK(tensor.is_cpu(), "expected a tensor on the CPU");
     return tensor;
-  } else if constexpr (std::is_same_v<T, Ints>) {
+  } else if constexpr (is_vector<T>) {
     const Py_ssize_t size = PySequence_Size(object);
     if (size < 0) throw PythonError();
-    Ints ints(size);
-    for (Py_ssize_t i = 0; i < size; ++i) ints[i] = int_from_python(owned(PySequence_GetItem(object, i)).get());
-    return ints;
+    T items;
+    for (Py_ssize_t i = 0; i < size; ++i)
+      items.push_back(from_python<typename T::value_type>(owned(PySequence_GetItem(object, i)).get()));
+    return items;
   } else if constexpr (std::is_same_v<T, std::string>) {
     Py_ssize_t size = 0;
     const char* const text = PyUnicode_AsUTF8AndSize(object, &size);

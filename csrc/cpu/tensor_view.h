@@ -71,20 +71,29 @@ inline void prefer_huge_pages(void* data, int64_t bytes) {
 }
 
 // Not by way of the dispatcher, whose walk costs as much as pooling a small map.
-inline Tensor empty(std::array<int64_t, 4> size, bool channels_last, torch::headeronly::ScalarType dtype) {
-  std::array<int64_t, 4> stride{};
+template <size_t kDims>
+Tensor empty(std::array<int64_t, kDims> size, std::array<int, kDims> inner_first, torch::headeronly::ScalarType dtype) {
+  std::array<int64_t, kDims> stride{};
   int64_t step = 1;
-  for (int i : channels_last ? std::array{1, 3, 2, 0} : std::array{3, 2, 1, 0}) {
+  for (int i : inner_first) {
     stride[i] = step;
     step *= std::max<int64_t>(size[i], 1);
   }
   AtenTensorHandle handle = nullptr;
   TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
-      4, size.data(), stride.data(), torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)),
+      kDims, size.data(), stride.data(), torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)),
       aoti_torch_device_type_cpu(), 0, &handle));
   const Tensor tensor(handle);
   prefer_huge_pages(tensor.data_ptr(), tensor.numel() * tensor.element_size());
   return tensor;
+}
+inline Tensor empty(std::array<int64_t, 4> size, bool channels_last, torch::headeronly::ScalarType dtype) {
+  return empty<4>(size, channels_last ? std::array{1, 3, 2, 0} : std::array{3, 2, 1, 0}, dtype);
+}
+
+// [cells, C], the channels of a cell side by side.
+inline Tensor empty_cells(const Tensor& like, int64_t cells, int64_t channels) {
+  return empty<2>({cells, channels}, {1, 0}, like.scalar_type());
 }
 
 // As `empty_like_format` and `empty_channels_last` of zfkernels/ops/_checks.py.

@@ -1,147 +1,36 @@
 // window_conv2d: convolution of windows, each in its own place of its image's frame.
 //
-//   out[p, o, y, x] = bias[o] + sum over c, ky, kx of weight[o, c, ky, kx] * cell(p, c, oy * sy - py + ky * dy,
-//   ox * sx - px + kx * dx) with (oy, ox) = out_origins[p] + (y, x); then ReLU if asked. A cell is that of window p
-//   where it has one, else that of frame image[p], else zero.
-//
-// The outputs of all windows form one sequence that is cut into tiles (conv_tile.h); a task is a stretch of it times a
-// panel of output channels. A panel is packed by the worker that needs it, so that no packed copy has to be kept in
-// step with the weights, unless the caller promises that they stay (packed_weights.h).
-#include <algorithm>
+//   out[i, o] = bias[o] + sum over c, ky, kx of weight[o, c, ky, kx] * cell(p, c, y * sy - py + ky * dy,
+//   x * sx - px + kx * dx) with (p, y, x) the window and the place of output i; then ReLU if asked. A cell is that of
+//   window p where it has one, else that of frame image[p], else zero.
 #include <optional>
-#include <vector>
 
 #include "conv_tile.h"
-#include "packed_weights.h"
-#include "parallel.h"
 #include "python_call.h"
-#include "tensor_view.h"
-#include "weight_panels.h"
-#include "window_reads.h"
+#include "window_inputs.h"
 
 #define ZFK_LOOPS "conv_tile_loops.h"
 #include "for_each_isa.h"
+#include "tile_conv2d.h"
 
 namespace zfkernels::cpu {
 namespace {
 
-constexpr int64_t kCacheBytes = int64_t(1) << 19;  // half of the L2 cache: weights that a pass over outputs reads again
-constexpr int64_t kPassOutputs = 768;              // outputs between two reads of the same weights
+template <class T>
+Tensor convolve(const RaggedArguments& windows, const Tensor& weight, const std::optional<Tensor>& bias,
+                const Sliding& layer, int64_t groups, bool relu) {
+  const RaggedInputs<T> inputs(windows, layer, T(0));
+  const Tensor out = empty_cells(windows.values, inputs.reads().outputs(), weight.size(0));
+  convolve_reads(inputs.reads(), weight, bias, groups, relu, out.mutable_data_ptr<T>());
+  return out;
+}
 
 template <class T>
-class WindowConv2d {
- public:
-  // reads: of all outputs; weight [C_out, C / groups, kh, kw], bias [C_out] or null, out [P, h', w', C_out].
-  WindowConv2d(const WindowReads<T>& reads, const View<const T>& weight, const T* bias, int64_t groups, bool relu,
-               T* out)
-      : reads_(reads),
-        weight_(weight),
-        bias_(bias),
-        relu_(relu),
-        out_(out),
-        depthwise_(groups > 1 && weight.size[0] == groups && weight.size[1] == 1) {
-    // One panel holds all of a depthwise convolution.
-    panels_ = depthwise_ ? std::vector<Panel>{{0, weight.size[0], ceil_div(weight.size[0], shape_.lanes), 0}}
-                         : split_outputs(weight.size[0], groups, weight.size[1], shape_.lanes, shape_.vectors);
-    for (const Panel& panel : panels_)
-      panel_size_ = std::max(panel_size_, weight.size[1] * int64_t(reads.taps().size()) * panel.vectors * shape_.lanes);
-  }
-
-  // Elements of all panels, packed one behind the other.
-  int64_t packed_size() const { return panel_size_ * int64_t(panels_.size()); }
-  void pack(Buffer<T>& packed) const {
-    for_each_task(panels_.size(),
-                  [&](int64_t i) { pack_panel(weight_, panels_[i], shape_.lanes, &packed[i * panel_size_]); });
-  }
-
-  // packed: all panels, or null.
-  void run(const T* packed) const {
-    // A task is a set of panels that fit into the cache together, and a stretch of the outputs. Few stretches: each may
-    // cost a packing of the panels. Several tasks for each thread: none waits long for the last.
-    const int64_t panels = panels_.size(), tiles = ceil_div(reads_.outputs(), kTileRows);
-    const int64_t most = std::max<int64_t>(kCacheBytes / int64_t(sizeof(T)) / panel_size_, 1);
-    const int64_t sets = ceil_div(panels, most), threads = torch::stable::get_num_threads();
-    const int64_t stretches = std::min(ceil_div(4 * threads, sets), tiles);
-    share_out(sets * stretches, [&](Tasks& tasks) {
-      const Buffer<T> own(packed ? 0 : panel_size_ * ceil_div(panels, sets));
-      std::vector<const T*> table;
-      std::vector<int32_t> rows;
-      int64_t held = -1;
-      for (int64_t task; tasks.next(task);) {
-        const int64_t set = task / stretches, stretch = task % stretches;
-        const int64_t first = set * panels / sets, last = (set + 1) * panels / sets;
-        const T* of_set = packed ? packed + first * panel_size_ : own.get();
-        for (int64_t i = first; i < last && !packed && set != held; ++i)
-          pack_panel(weight_, panels_[i], shape_.lanes, &own[(i - first) * panel_size_]);
-        held = set;
-        const int64_t end = std::min((stretch + 1) * tiles / stretches * kTileRows, reads_.outputs());
-        for (int64_t o = stretch * tiles / stretches * kTileRows; o < end; o += kPassOutputs) {
-          const int64_t stop = std::min(o + kPassOutputs, end);
-          reads_.find(o, stop, kTileRows, table, rows);
-          for (int64_t i = first; i < last; ++i)
-            pass(panels_[i], of_set + (i - first) * panel_size_, o, stop, table.data(), rows.data());
-        }
-      }
-    });
-  }
-
- private:
-  // All taps of the outputs [first, last), in parts of the panel that stay in the cache.
-  void pass(const Panel& panel, const T* packed, int64_t first, int64_t last, const T* const* table,
-            const int32_t* rows) const {
-    const int64_t taps = reads_.taps().size(), tap_size = weight_.size[1] * panel.vectors * shape_.lanes;
-    const int64_t part = depthwise_ ? taps : std::clamp<int64_t>(kCacheBytes / int64_t(sizeof(T)) / tap_size, 1, taps);
-    Tile<T> tile{};
-    tile.cells = table;
-    tile.channel = panel.channel;
-    tile.channels = weight_.size[1];
-    tile.out_stride = weight_.size[0];
-    tile.width = panel.width;
-    for (int64_t tap = 0; tap < taps; tap += part) {
-      const bool finish = tap + part >= taps;
-      tile.taps = &reads_.taps()[tap];
-      tile.tap_count = std::min(part, taps - tap);
-      tile.panel = packed + tap * tap_size;
-      tile.accumulate = tap > 0;
-      tile.bias = finish && bias_ ? bias_ + panel.first : nullptr;
-      tile.relu = finish && relu_;
-      for (int64_t i = first; i < last; i += kTileRows) {
-        tile.rows = rows + (i - first);
-        tile.row_count = last - i;
-        tile.out = out_ + i * tile.out_stride + panel.first;
-        multiply_(tile, panel.vectors);
-      }
-    }
-  }
-
-  const WindowReads<T>& reads_;
-  const View<const T>& weight_;
-  const T* bias_;
-  const bool relu_;
-  T* out_;  // [P, h', w', C_out]
-  const TileShape shape_ = ZFK_BEST(tile_shape<T>)();
-  const bool depthwise_;
-  void (*const multiply_)(const Tile<T>&, int64_t) = depthwise_ ? ZFK_BEST(multiply_depthwise<T>)
-                                                                : ZFK_BEST(multiply_tile<T>);
-  std::vector<Panel> panels_;
-  int64_t panel_size_ = 1;  // elements of a packed panel, at most
-};
-
-template <class T>
-Tensor convolve(const WindowArguments& windows, const Tensor& weight, const std::optional<Tensor>& bias,
-                const Pair& out_size, const Sliding& layer, int64_t groups, bool relu) {
-  const View<const T> filters = read<T>(weight);
-  STD_TORCH_CHECK(groups > 0 && filters.size[0] % groups == 0 && filters.size[1] * groups == windows.values.size(1),
-                  "expected weight [C_out, C / groups, kh, kw], got other channels");
-  STD_TORCH_CHECK(!bias || bias->numel() == filters.size[0], "expected bias [C_out]");
-  const std::optional<Tensor> offsets = bias ? std::optional(torch::stable::contiguous(*bias)) : std::nullopt;
-  const WindowReads<T> reads(windows, out_size, layer, T(0));
-  const Tensor out = empty_channels_last(windows.values, {reads.windows(), filters.size[0], out_size[0], out_size[1]});
-  const WindowConv2d<T> convolution(reads, filters, offsets ? offsets->const_data_ptr<T>() : nullptr, groups, relu,
-                                    out.mutable_data_ptr<T>());
-  const auto packed = PackedWeights::here().get<T>(weight, groups, convolution.packed_size(),
-                                                   [&](Buffer<T>& to) { convolution.pack(to); });
-  convolution.run(packed ? packed->get() : nullptr);
+Tensor convolve_equal(const EqualArguments& windows, const Tensor& weight, const std::optional<Tensor>& bias,
+                      const Sliding& layer, int64_t groups, bool relu) {
+  const EqualInputs<T> inputs(windows, layer, T(0));
+  const Tensor out = windows.empty(weight.size(0));
+  convolve_reads(inputs.reads(), weight, bias, groups, relu, out.mutable_data_ptr<T>());
   return out;
 }
 
@@ -151,12 +40,22 @@ void fix_weights(bool on) {
   on ? PackedWeights::here().begin() : PackedWeights::here().end();
 }
 
+Tensor ragged_window_conv2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, std::optional<Tensor> frames,
+                            Ints frame, Tensor weight, std::optional<Tensor> bias, Tensor out_boxes, Tensor out_offsets,
+                            Tensor /*owner*/, int64_t cells, Ints stride, Ints padding, Ints dilation, int64_t groups,
+                            bool relu) {
+  const Sliding layer = sliding({weight.size(2), weight.size(3)}, stride, padding, dilation);
+  const auto run = is_double(values) ? convolve<double> : convolve<float>;
+  return run({values, boxes, offsets, image, frames, pair(frame), out_boxes, out_offsets, cells}, weight, bias, layer,
+             groups, relu);
+}
+
 Tensor window_conv2d(Tensor values, Tensor origins, Tensor image, Tensor frames, Tensor weight,
                      std::optional<Tensor> bias, Tensor out_origins, Ints out_size, Ints stride, Ints padding,
                      Ints dilation, int64_t groups, bool relu) {
   const Sliding layer = sliding({weight.size(2), weight.size(3)}, stride, padding, dilation);
-  const auto run = values.scalar_type() == torch::headeronly::ScalarType::Double ? convolve<double> : convolve<float>;
-  return run({values, origins, image, frames, out_origins}, weight, bias, pair(out_size), layer, groups, relu);
+  const auto run = is_double(values) ? convolve_equal<double> : convolve_equal<float>;
+  return run({values, origins, image, frames, out_origins, pair(out_size)}, weight, bias, layer, groups, relu);
 }
 
 }  // namespace zfkernels::cpu
@@ -165,3 +64,4 @@ STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CompositeExplicitAutograd, m) {
   m.impl("fix_weights", TORCH_BOX(&zfkernels::cpu::fix_weights));
 }
 ZFK_CPU_KERNEL(window_conv2d);
+ZFK_CPU_KERNEL(ragged_window_conv2d);

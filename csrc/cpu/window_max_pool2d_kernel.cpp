@@ -1,17 +1,16 @@
 // window_max_pool2d: max-pooling of windows, each in its own place of its image's frame.
 //
-//   out[p, c, y, x] = max over ky, kx of cell(p, c, oy * sy - py + ky * dy, ox * sx - px + kx * dx) with (oy, ox) =
-//   out_origins[p] + (y, x). A cell is that of window p where it has one, else that of frame image[p], else -inf.
+//   out[i, c] = max over ky, kx of cell(p, c, y * sy - py + ky * dy, x * sx - px + kx * dx) with (p, y, x) the window
+//   and the place of output i. A cell is that of window p where it has one, else that of frame image[p], else -inf.
 //
 // Bound by memory: each cell is read where it lies, all channels of one at a time, each output written once.
 #include <algorithm>
 #include <limits>
-#include <vector>
+#include <optional>
 
 #include "parallel.h"
 #include "python_call.h"
-#include "tensor_view.h"
-#include "window_reads.h"
+#include "window_inputs.h"
 
 #define ZFK_LOOPS "window_max_pool2d_loops.h"
 #include "for_each_isa.h"
@@ -21,38 +20,59 @@ namespace {
 
 constexpr int64_t kTaskOutputs = 256;
 
+// out [outputs, C]: the maxima of all outputs of `reads`.
 template <class T>
-Tensor pool(const WindowArguments& windows, const Pair& out_size, const Sliding& layer) {
-  const WindowReads<T> reads(windows, out_size, layer, -std::numeric_limits<T>::infinity());
-  const Tensor out = empty_channels_last(windows.values, {reads.windows(), reads.channels(), out_size[0], out_size[1]});
-  T* const to = out.mutable_data_ptr<T>();
+void pool_reads(const CellReads<T>& reads, T* out) {
   const int64_t channels = reads.channels();
   const auto max_of_cells = ZFK_BEST(max_of_cells<T>);
-  share_out((reads.outputs() + kTaskOutputs - 1) / kTaskOutputs, [&](Tasks& tasks) {
-    std::vector<const T*> table;
-    std::vector<int32_t> rows;
+  share_out(ceil_div(reads.outputs(), kTaskOutputs), [&](Tasks& tasks) {
+    CellTable<T> table;
     for (int64_t task; tasks.next(task);) {
       const int64_t first = task * kTaskOutputs, last = std::min(first + kTaskOutputs, reads.outputs());
-      reads.find(first, last, 1, table, rows);
+      reads.find(first, last, 1, table);
       for (int64_t i = first; i < last; ++i) {
-        const int32_t next = rows[std::min(i + 1, last - 1) - first];
-        max_of_cells(&table[rows[i - first]], reads.taps(), &table[next], reads.fresh_taps(), channels,
-                     to + i * channels);
+        const int32_t next = table.rows[std::min(i + 1, last - 1) - first];
+        max_of_cells(&table.cells[table.rows[i - first]], table.taps, &table.cells[next], table.fresh_taps, channels,
+                     out + i * channels);
       }
     }
   });
+}
+
+template <class T>
+Tensor pool(const RaggedArguments& windows, const Sliding& layer) {
+  const RaggedInputs<T> inputs(windows, layer, -std::numeric_limits<T>::infinity());
+  const Tensor out = empty_cells(windows.values, inputs.reads().outputs(), windows.values.size(1));
+  pool_reads(inputs.reads(), out.mutable_data_ptr<T>());
+  return out;
+}
+
+template <class T>
+Tensor pool_equal(const EqualArguments& windows, const Sliding& layer) {
+  const EqualInputs<T> inputs(windows, layer, -std::numeric_limits<T>::infinity());
+  const Tensor out = windows.empty(windows.values.size(1));
+  pool_reads(inputs.reads(), out.mutable_data_ptr<T>());
   return out;
 }
 
 }  // namespace
 
+Tensor ragged_window_max_pool2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, std::optional<Tensor> frames,
+                                Ints frame, Tensor out_boxes, Tensor out_offsets, Tensor /*owner*/, int64_t cells,
+                                Ints kernel_size, Ints stride, Ints padding, Ints dilation) {
+  const auto run = is_double(values) ? pool<double> : pool<float>;
+  return run({values, boxes, offsets, image, frames, pair(frame), out_boxes, out_offsets, cells},
+             sliding(pair(kernel_size), stride, padding, dilation));
+}
+
 Tensor window_max_pool2d(Tensor values, Tensor origins, Tensor image, Tensor frames, Ints kernel_size,
                          Tensor out_origins, Ints out_size, Ints stride, Ints padding, Ints dilation) {
-  const auto run = values.scalar_type() == torch::headeronly::ScalarType::Double ? pool<double> : pool<float>;
-  return run({values, origins, image, frames, out_origins}, pair(out_size),
+  const auto run = is_double(values) ? pool_equal<double> : pool_equal<float>;
+  return run({values, origins, image, frames, out_origins, pair(out_size)},
              sliding(pair(kernel_size), stride, padding, dilation));
 }
 
 }  // namespace zfkernels::cpu
 
 ZFK_CPU_KERNEL(window_max_pool2d);
+ZFK_CPU_KERNEL(ragged_window_max_pool2d);

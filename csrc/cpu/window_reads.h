@@ -4,135 +4,190 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
+#include "places.h"
 #include "sliding.h"
 #include "tensor_view.h"
 
 namespace zfkernels::cpu {
 
-// values [P, C, h, w], origins int32 [P, 2], image int64 [P], frames [N, C, H, W], out_origins int32 [P, 2].
-struct WindowArguments {
-  Tensor values, origins, image, frames, out_origins;
-};
-
 // The tensor itself if the channels of a cell are neighbours in memory, else a copy.
 inline Tensor with_contiguous_cells(const Tensor& tensor) {
   if (tensor.size(1) <= 1 || tensor.stride(1) == 1) return tensor;
+  if (tensor.dim() == 2) return torch::stable::contiguous(tensor);
   return torch::stable::contiguous(tensor, torch::headeronly::MemoryFormat::ChannelsLast);
 }
 
-// Throws unless `image` holds `count` numbers below `images`: what guards the memory of the frames.
-inline void check_image(const Tensor& image, int64_t count, int64_t images) {
-  STD_TORCH_CHECK(image.numel() == count, "expected image [", count, "], got ", image.numel());
-  const int64_t* index = image.const_data_ptr<int64_t>();
-  for (int64_t p = 0; p < count; ++p)
-    STD_TORCH_CHECK(index[p] >= 0 && index[p] < images, "expected image in [0, ", images, "), got ", index[p]);
-}
+// The cells that some outputs read.
+template <class T>
+struct CellTable {
+  std::vector<const T*> cells;            // one block of `pitch` columns for each window
+  std::vector<int32_t> rows;              // the place in it of each output's first cell
+  std::vector<int32_t> taps, fresh_taps;  // the distance from there to each tap; those taps that the output to the
+                                          // left, if there is one, does not read
+  int64_t pitch = 0;
+};
 
-// Throws unless `origins` is [count, 2].
-inline void check_origins(const Tensor& origins, int64_t count) {
-  STD_TORCH_CHECK(origins.dim() == 2 && origins.size(0) == count && origins.size(1) == 2, "expected origins [", count,
-                  ", 2], got ", origins.numel(), " numbers");
-}
+// Frames around windows and what lies beyond them.
+template <class T>
+class Frames {
+ public:
+  // frames [N, C, H, W] or none: zeros. `outside` is the value of all cells beyond the frame.
+  Frames(const std::optional<Tensor>& frames, const Tensor& image, int64_t windows, int64_t channels, const Pair& size,
+         T outside)
+      : frames_(frames ? std::optional(with_contiguous_cells(*frames)) : std::nullopt),
+        image_(torch::stable::contiguous(image)),
+        size_(size),
+        inside_(channels, T(0)),
+        outside_(channels, outside),
+        index_(image_.const_data_ptr<int64_t>()) {
+    if (!frames_) return;
+    frame_ = read<T>(*frames_);
+    STD_TORCH_CHECK(frame_.size[1] == channels && frame_.size[2] == size[0] && frame_.size[3] == size[1],
+                    "expected frames of ", channels, " channels, ", size[0], " x ", size[1]);
+    check_image(image_, windows, frame_.size[0]);
+  }
+
+  // Pointers to `columns` cells of row y around window p, the first of them in column `left`.
+  void find(int64_t p, int64_t y, int64_t left, int64_t columns, const T** cells) const {
+    std::fill(cells, cells + columns, outside_.data());
+    if (y < 0 || y >= size_[0]) return;
+    const int64_t first = std::max<int64_t>(left, 0), last = std::min(left + columns, size_[1]);
+    if (!frames_) {
+      if (first < last) std::fill(cells + (first - left), cells + (last - left), inside_.data());
+      return;
+    }
+    const T* line = frame_.at(index_[p], 0, y, 0);
+    for (int64_t x = first; x < last; ++x) cells[x - left] = line + x * frame_.stride[3];
+  }
+
+  int64_t channels() const { return inside_.size(); }
+
+ private:
+  const std::optional<Tensor> frames_;
+  const Tensor image_;
+  const Pair size_;
+  const std::vector<T> inside_, outside_;  // [C]
+  const int64_t* const index_;
+  View<const T> frame_;
+};
 
 template <class T>
-class WindowReads {
+class CellReads {
  public:
-  // `outside` is the value of all cells beyond the frame.
-  WindowReads(const WindowArguments& tensors, const Pair& out_size, const Sliding& layer, T outside)
-      : values_(with_contiguous_cells(tensors.values)),
-        frames_(with_contiguous_cells(tensors.frames)),
-        origins_(torch::stable::contiguous(tensors.origins)),
-        image_(torch::stable::contiguous(tensors.image)),
-        out_origins_(torch::stable::contiguous(tensors.out_origins)),
-        window_(read<T>(values_)),
-        frame_(read<T>(frames_)),
-        origin_(origins_.const_data_ptr<int32_t>()),
-        index_(image_.const_data_ptr<int64_t>()),
-        out_origin_(out_origins_.const_data_ptr<int32_t>()),
-        out_size_(out_size),
-        layer_(layer),
-        columns_((out_size[1] - 1) * layer.stride[1] + (layer.kernel[1] - 1) * layer.dilation[1] + 1),
-        outside_(window_.size[1], outside) {
-    STD_TORCH_CHECK(frame_.size[1] == window_.size[1], "expected frames of ", window_.size[1], " channels, got ",
-                    frame_.size[1]);
-    check_origins(origins_, windows());
-    check_origins(out_origins_, windows());
-    check_image(image_, windows(), frame_.size[0]);
-    const int64_t steps = layer.stride[1] / layer.dilation[1];  // to the tap that reads the next output's cell
-    const int64_t shared = layer.stride[1] % layer.dilation[1] ? 0 : std::max<int64_t>(layer.kernel[1] - steps, 0);
-    for (int64_t ky = 0; ky < layer.kernel[0]; ++ky)
-      for (int64_t kx = 0; kx < layer.kernel[1]; ++kx) {
-        taps_.push_back(ky * layer.dilation[0] * columns_ + kx * layer.dilation[1]);
-        if (kx >= shared) fresh_taps_.push_back(taps_.back());
+  CellReads(const Frames<T>& frames, const Places& out, const Sliding& layer)
+      : frames_(frames), out_(out), layer_(layer) {}
+  virtual ~CellReads() = default;
+
+  int64_t channels() const { return frames_.channels(); }
+  int64_t outputs() const { return out_.cells(); }
+  int64_t taps() const { return layer_.kernel[0] * layer_.kernel[1]; }
+
+  // Fills `table` with the cells that the outputs [first, last) read; the last output is repeated up to a multiple of
+  // `multiple`.
+  void find(int64_t first, int64_t last, int64_t multiple, CellTable<T>& table) const {
+    const int64_t owner = out_.owner(first);
+    int64_t pitch = 0, lines = 0;
+    for (int64_t p = owner; p < out_.count && out_.offsets[p] < last; ++p) {
+      const auto [top, bottom] = lines_of(p, first, last);
+      if (top == bottom) continue;
+      pitch = std::max(pitch, layer_.span(1, out_.boxes[p].width));
+      lines += layer_.span(0, bottom - top);
+    }
+    if (pitch != table.pitch) find_taps(table, pitch);
+    if (int64_t(table.cells.size()) < lines * pitch) table.cells.resize(lines * pitch);
+    table.rows.clear();
+    int64_t start = 0;
+    for (int64_t p = owner; p < out_.count && out_.offsets[p] < last; ++p) {
+      const auto [top, bottom] = lines_of(p, first, last);
+      if (top == bottom) continue;
+      const Box& box = out_.boxes[p];
+      const int64_t height = layer_.span(0, bottom - top), columns = layer_.span(1, box.width);
+      const int64_t row = (box.top + top) * layer_.stride[0] - layer_.padding[0];
+      const int64_t left = box.left * layer_.stride[1] - layer_.padding[1];
+      for (int64_t y = 0; y < height; ++y) {
+        const T** line = &table.cells[start + y * pitch];
+        frames_.find(p, row + y, left, columns, line);
+        overlay(p, row + y, left, columns, line);
+      }
+      for (int64_t y = top; y < bottom; ++y) {
+        const int64_t at = start + (y - top) * layer_.stride[0] * pitch, line = out_.offsets[p] + y * box.width;
+        const int64_t end = std::min<int64_t>(last - line, box.width);
+        for (int64_t x = std::max<int64_t>(first - line, 0); x < end; ++x)
+          table.rows.push_back(at + x * layer_.stride[1]);
+      }
+      start += height * pitch;
+    }
+    while (table.rows.size() % multiple) table.rows.push_back(table.rows.back());
+  }
+
+ protected:
+  // Puts pointers to those cells of window p that lie in row y, columns [left, left + columns), in their places.
+  virtual void overlay(int64_t p, int64_t y, int64_t left, int64_t columns, const T** cells) const = 0;
+
+ private:
+  // Of the outputs [first, last) those of window p: its rows, half-open.
+  Pair lines_of(int64_t p, int64_t first, int64_t last) const {
+    const int64_t width = out_.boxes[p].width;
+    const int64_t from = std::max(first, out_.offsets[p]) - out_.offsets[p];
+    const int64_t to = std::min(last, out_.offsets[p + 1]) - out_.offsets[p];
+    if (from >= to) return {0, 0};
+    return {from / width, (to - 1) / width + 1};
+  }
+
+  void find_taps(CellTable<T>& table, int64_t pitch) const {
+    const auto& [kernel, stride, padding, dilation] = layer_;
+    const int64_t steps = stride[1] / dilation[1];  // to the tap that reads the next output's cell
+    const int64_t shared = stride[1] % dilation[1] ? 0 : std::max<int64_t>(kernel[1] - steps, 0);
+    table.pitch = pitch;
+    table.taps.clear();
+    table.fresh_taps.clear();
+    for (int64_t ky = 0; ky < kernel[0]; ++ky)
+      for (int64_t kx = 0; kx < kernel[1]; ++kx) {
+        table.taps.push_back(ky * dilation[0] * pitch + kx * dilation[1]);
+        if (kx >= shared) table.fresh_taps.push_back(table.taps.back());
       }
   }
 
-  int64_t windows() const { return window_.size[0]; }
-  int64_t channels() const { return window_.size[1]; }
-  int64_t outputs() const { return windows() * out_size_[0] * out_size_[1]; }
+  const Frames<T>& frames_;
+  const Places out_;
+  const Sliding layer_;
+};
 
-  // Distance, in a table made by `find`, from the first cell that an output reads to each of its taps.
-  const std::vector<int32_t>& taps() const { return taps_; }
+// Cells of windows [cells, C] that stand side by side in memory.
+template <class T>
+struct WindowCells {
+  Places at;
+  const T* values;
+  int64_t stride;  // from a cell to the next
 
-  // Those of them that the output to the left, if there is one, does not read.
-  const std::vector<int32_t>& fresh_taps() const { return fresh_taps_; }
+  // Pointers to those of the cells of row y in columns [left, left + columns) that window p has, in their places.
+  void put(int64_t p, int64_t y, int64_t left, int64_t columns, const T** cells) const {
+    const Box& box = at.boxes[p];
+    if (y < box.top || y >= box.bottom()) return;
+    const T* line = values + (at.offsets[p] + (y - box.top) * box.width - box.left) * stride;
+    const int64_t last = std::min(box.right(), left + columns);
+    for (int64_t x = std::max<int64_t>(box.left, left); x < last; ++x) cells[x - left] = line + x * stride;
+  }
+};
 
-  // Fills `table` with pointers to the cells that the outputs [first, last) read and `rows` with the place of each
-  // output's first cell in it; the last place is repeated up to a multiple of `multiple`.
-  void find(int64_t first, int64_t last, int64_t multiple, std::vector<const T*>& table,
-            std::vector<int32_t>& rows) const {
-    const int64_t window = out_size_[0] * out_size_[1];
-    table.clear();
-    rows.clear();
-    for (int64_t p = first / window; p * window < last; ++p) {
-      const int64_t from = std::max<int64_t>(first - p * window, 0), to = std::min(last - p * window, window);
-      const int64_t top = from / out_size_[1], bottom = (to - 1) / out_size_[1];  // rows of outputs, both included
-      const int64_t height = (bottom - top) * layer_.stride[0] + (layer_.kernel[0] - 1) * layer_.dilation[0] + 1;
-      const int64_t start = table.size();
-      table.resize(start + height * columns_);
-      find_region(p, (out_origin_[2 * p] + top) * layer_.stride[0] - layer_.padding[0],
-                  out_origin_[2 * p + 1] * layer_.stride[1] - layer_.padding[1], height, &table[start]);
-      for (int64_t y = top; y <= bottom; ++y) {
-        const int64_t row = start + (y - top) * layer_.stride[0] * columns_;
-        const int64_t left = std::max<int64_t>(from - y * out_size_[1], 0);
-        const int64_t right = std::min(to - y * out_size_[1], out_size_[1]);
-        for (int64_t x = left; x < right; ++x) rows.push_back(row + x * layer_.stride[1]);
-      }
-    }
-    while (rows.size() % multiple) rows.push_back(rows.back());
+template <class T>
+class WindowReads final : public CellReads<T> {
+ public:
+  WindowReads(const WindowCells<T>& windows, const Frames<T>& frames, const Places& out, const Sliding& layer)
+      : CellReads<T>(frames, out, layer), windows_(windows) {
+    STD_TORCH_CHECK(out.count == windows.at.count, "expected out_boxes [", windows.at.count, ", 4], got ", out.count);
+  }
+
+ protected:
+  void overlay(int64_t p, int64_t y, int64_t left, int64_t columns, const T** cells) const override {
+    windows_.put(p, y, left, columns, cells);
   }
 
  private:
-  // Pointers to `rows` x `columns_` cells around window p, the first of them at (top, left).
-  void find_region(int64_t p, int64_t top, int64_t left, int64_t rows, const T** cells) const {
-    const int64_t row = origin_[2 * p], column = origin_[2 * p + 1];
-    for (int64_t y = top; y < top + rows; ++y, cells += columns_) {
-      std::fill(cells, cells + columns_, outside_.data());
-      if (y >= 0 && y < frame_.size[2]) fill(cells, left, 0, frame_.size[3], frame_.at(index_[p], 0, y, 0), frame_);
-      if (y >= row && y < row + window_.size[2])
-        fill(cells, left, column, column + window_.size[3], window_.at(p, 0, y - row, -column), window_);
-    }
-  }
-
-  // Of a row of cells that starts at column `left`, those in the columns [first, last) of a view.
-  void fill(const T** cells, int64_t left, int64_t first, int64_t last, const T* line,
-            const View<const T>& view) const {
-    for (int64_t x = std::max(first, left); x < std::min(last, left + columns_); ++x)
-      cells[x - left] = line + x * view.stride[3];
-  }
-
-  const Tensor values_, frames_, origins_, image_, out_origins_;
-  const View<const T> window_, frame_;
-  const int32_t* const origin_;
-  const int64_t* const index_;
-  const int32_t* const out_origin_;
-  const Pair out_size_;
-  const Sliding layer_;
-  const int64_t columns_;  // of the region that the outputs of a window read
-  std::vector<int32_t> taps_, fresh_taps_;
-  const std::vector<T> outside_;  // [C]
+  const WindowCells<T> windows_;
 };
 
 }  // namespace zfkernels::cpu
