@@ -5,17 +5,19 @@ from __future__ import annotations
 from zfkernels.network.kinds.affine import ChannelAffine
 from zfkernels.network.kinds.avg_pool import AvgPool
 from zfkernels.network.kinds.base import Chunk, Kind, Occluder, Scene
-from zfkernels.network.kinds.blocks import PixelShuffle, TransposedConvolution
+from zfkernels.network.kinds.blocks import PixelShuffle
 from zfkernels.network.kinds.cellwise import Cellwise
 from zfkernels.network.kinds.concatenation import Concatenation
 from zfkernels.network.kinds.convolution import Convolution
 from zfkernels.network.kinds.image import Images
 from zfkernels.network.kinds.max_pool import MaxPool
+from zfkernels.network.kinds.pieces import Expansion, Piece
 from zfkernels.network.kinds.pointwise import Pointwise
 from zfkernels.network.kinds.rectifier import Rectifier
 from zfkernels.network.kinds.reduction import FrameReduction
 from zfkernels.network.kinds.resampling import ConstantPadding, Resampling
-from zfkernels.network.kinds.reshaping import Piece, Reordering, Reshaping
+from zfkernels.network.kinds.reshaping import Reordering, Reshaping
+from zfkernels.network.kinds.transposed_convolution import TransposedConvolution
 from zfkernels.network.kinds.whole import Whole
 from zfkernels.network.recording import Step
 
@@ -24,7 +26,7 @@ __all__ = ["Chunk", "Kind", "Occluder", "Scene", "recognise", "register_kind"]
 # Asked in this order; Whole takes whatever is left.
 _KINDS: list[type[Kind]] = [
     Images, Convolution, MaxPool, FrameReduction, AvgPool, Rectifier, ChannelAffine, Concatenation, Reshaping,
-    Reordering, Piece, Pointwise, Cellwise, ConstantPadding, Resampling, PixelShuffle, TransposedConvolution,
+    Reordering, Piece, Expansion, Pointwise, Cellwise, ConstantPadding, Resampling, PixelShuffle, TransposedConvolution,
 ]  # fmt: skip
 _registered: list[type[Kind]] = []
 

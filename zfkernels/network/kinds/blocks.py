@@ -1,11 +1,10 @@
-"""Steps that make a block of cells of each cell: PixelShuffle, and transposed convolutions that do not overlap."""
+"""Steps that make a block of cells of each cell."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from zfkernels.geometry import Boxes, Pair, Sliding, outputs_touched
@@ -60,37 +59,3 @@ class PixelShuffle(Blocks):
     def blocks_of(self, values: Tensor) -> Tensor:
         block = self.size[0] * self.size[1]
         return values.view(len(values), -1, block).transpose(1, 2).reshape(len(values), block, -1)
-
-
-class TransposedConvolution(Blocks):
-    """``F.conv_transpose2d`` whose stride is its kernel: no two of its blocks overlap."""
-
-    kind = "transposed convolution"
-
-    def __init__(self, step: Step, scene: Scene, maps: Maps, weight: Tensor, bias: Tensor | None) -> None:
-        super().__init__(step, scene, maps, (weight.shape[2], weight.shape[3]))
-        self.weight = weight.detach().permute(2, 3, 1, 0).reshape(-1, weight.shape[0])  # [kh kw C_out, C]
-        self.bias = None if bias is None else bias.detach()
-
-    @classmethod
-    def recognise(cls, step: Step, scene: Scene) -> Kind | None:
-        bound = arguments(step)
-        transposed = op_name(step) == "conv_transpose2d" or (op_name(step) == "convolution" and bound["transposed"])
-        maps = planar_step(step, scene, bound["input"]) if transposed else None
-        weight, bias = bound.get("weight"), bound.get("bias")
-        fixed = isinstance(weight, Tensor) and (bias is None or isinstance(bias, Tensor))
-        if maps is None or not fixed or bound["groups"] != 1 or weight is None or weight.dim() != 4:
-            return None
-        kernel = weight.shape[2], weight.shape[3]
-        options = [pair(bound[name]) for name in ("stride", "padding", "output_padding", "dilation")]
-        if options[:3] != [kernel, (0, 0), (0, 0)] or options[3] != (1, 1):
-            return None
-        return cls(step, scene, maps[1], weight, bias)
-
-    def blocks_of(self, values: Tensor) -> Tensor:
-        blocks = F.linear(values, self.weight).view(len(values), self.size[0] * self.size[1], -1)
-        return blocks if self.bias is None else blocks + self.bias
-
-    @property
-    def multiply_adds(self) -> int:
-        return self.weight.numel() // (self.size[0] * self.size[1])

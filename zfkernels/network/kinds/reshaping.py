@@ -1,10 +1,6 @@
-"""Steps that only give the same numbers other axes: views, permutations, dropout in eval mode; pieces of a split."""
+"""Steps that only give the same numbers other axes: views, permutations, dropout in eval mode."""
 
 from __future__ import annotations
-
-import operator
-from collections.abc import Mapping
-from typing import Any
 
 from zfkernels.network.kinds.base import Chunk, Kind, Scene, arguments, op_name, sizes_of
 from zfkernels.network.kinds.cellwise import Cellwise
@@ -18,7 +14,6 @@ SAME = {
 }  # fmt: skip
 RESHAPES = {"view", "reshape", "_unsafe_view", "flatten", "unflatten", "unsqueeze", "squeeze", "view_as", "reshape_as"}
 ORDERS = {"permute", "transpose", "swapaxes", "swapdims", "movedim"}
-SPLITS = {"chunk", "split", "split_with_sizes", "unbind", "tensor_split", "unsafe_split", "unsafe_chunk"}
 
 
 class Reshaping(Kind):
@@ -68,39 +63,6 @@ class Reordering(Cellwise):
 
     def run_on_windows(self, chunk: Chunk) -> Windows:
         return chunk.windows(self.inputs[0]) if self.stays else super().run_on_windows(chunk)
-
-
-class Piece(Cellwise):
-    """One of the parts that a value's channels were split into."""
-
-    kind = "some of the channels"
-
-    def __init__(self, step: Step, scene: Scene, maps: Maps, split: Step) -> None:
-        super().__init__(step, scene, maps, split.inputs)
-        self.split, self.index = split, step.args[1]
-
-    @classmethod
-    def recognise(cls, step: Step, scene: Scene) -> Kind | None:
-        if step.op is not operator.getitem or not isinstance(step.args[1], int):
-            return None
-        split, sizes = scene.step(step.inputs[0]), sizes_of(step)
-        if op_name(split) not in SPLITS or len(split.inputs) != 1 or sizes is None:
-            return None
-        below = scene.maps(split.inputs[0])
-        if below is None:
-            return None
-        axis = arguments(split)["dim"] % (len(below.sizes) + 1)
-        if axis not in below.channel_axes:
-            return None
-        gone = len(below.sizes) - len(sizes)  # unbind leaves the axis out
-        rows, columns = (place - (gone and axis < place) for place in (below.rows, below.columns))
-        return cls(step, scene, Maps(sizes, rows, columns, below.frame), split)
-
-    def run(self, values: Mapping[str, Any], batch: int) -> Any:
-        return self.split.run(values, batch)[self.index]
-
-    def on_cells(self, values: Mapping[str, Any], chunk: Any, layout: Any) -> Any:
-        return self.run(values, 1)
 
 
 def reshaped(below: Maps, sizes: tuple[int, ...]) -> Maps | None:
