@@ -40,7 +40,9 @@ def test_a_small_network(name: str) -> None:
         sweep = sweep_of(model, x, squares(positions, window), rates=rates)
         assert_exact(sweep(x, fill, batch_size=25), *expected)
         if rates is ON_WINDOWS and name not in WHOLE | CLASSIFIERS:
-            assert [kind.name for kind in sweep.plan(x.device, x.dtype).tail] [-1:] == [next(reversed(sweep.program.kinds))]
+            assert [kind.name for kind in sweep.plan(x.device, x.dtype).tail][-1:] == [
+                next(reversed(sweep.program.kinds))
+            ]
 
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg11", "resnet18", "squeezenet1_0", "zfnet64"])

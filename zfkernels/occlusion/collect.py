@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from zfkernels.network.program import Program
+
+
+@dataclass(frozen=True)
+class SweepValues:
+    """What a sweep returns.
+
+    Attributes:
+        clean: the model's output for the clean images, of its own form.
+        outputs: the same form, each tensor [N, P, ...] in place of [N, ...].
+        channel: int64 [N], with a watched step: the map with the largest spatial sum on the clean image.
+        activity: [N, P], with a watched step: that map's spatial sum.
+        batch_size: positions that travelled together.
+    """
+
+    clean: Any
+    outputs: Any
+    channel: Tensor | None
+    activity: Tensor | None
+    batch_size: int
 
 
 class Outputs:

@@ -7,8 +7,6 @@ sizes of everything are known before a chunk's first launch, and no value of a t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,32 +16,13 @@ from zfkernels.network.kinds import Occluder
 from zfkernels.network.program import Program, run_steps
 from zfkernels.network.recording import INPUT, Recording
 from zfkernels.occlusion.chunks import Places, WindowChunk
-from zfkernels.occlusion.collect import Outputs, Watch, check_targets
+from zfkernels.occlusion.collect import Outputs, SweepValues, Watch, check_targets
 from zfkernels.occlusion.cost import Rates, rates_of
 from zfkernels.occlusion.plan import SweepPlan, plan_sweep
 from zfkernels.ops import fixed_weights
 
 Advance = Callable[[int], object]
 NAME = "occlusion_sweep"
-
-
-@dataclass(frozen=True)
-class SweepValues:
-    """What a sweep returns.
-
-    Attributes:
-        clean: the model's output for the clean images, of its own form.
-        outputs: the same form, each tensor [N, P, ...] in place of [N, ...].
-        channel: int64 [N], with a watched step: the map with the largest spatial sum on the clean image.
-        activity: [N, P], with a watched step: that map's spatial sum.
-        batch_size: positions that travelled together.
-    """
-
-    clean: Any
-    outputs: Any
-    channel: Tensor | None
-    activity: Tensor | None
-    batch_size: int
 
 
 class WindowSweep:
