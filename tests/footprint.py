@@ -43,4 +43,4 @@ def bounding_boxes(masks: Tensor) -> Boxes:
 @functools.cache
 def toy_footprints(name: str) -> dict[str, Tensor]:
     """The footprints of one of the small networks."""
-    return footprints(trace_model(toy(name)), SIZE)
+    return footprints(trace_model(toy(name), SIZE), SIZE)

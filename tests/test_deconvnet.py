@@ -41,7 +41,7 @@ LAYERS = {
 def test_a_known_network(name: str, layer: str) -> None:
     model, x = zoo.network(name), zoo.photos(1, zoo.SIZES[name])
     net = zf.DeconvNet(model)
-    units = some_units(net.trace.activations(x, [layer])[layer], 6)
+    units = some_units(zf.trace_model(model, x).activations(x, [layer])[layer], 6)
     assert_projections(net.project(x, layer, units=units).dense(), projections(model, x, layer, units))
 
 
@@ -50,7 +50,7 @@ def test_the_last_of_overlapping_windows_wins(name: str) -> None:
     model, x = zoo.network(name), zoo.photos(2, zoo.SIZES[name])
     layer = LAYERS[name][0]
     net = zf.DeconvNet(model, overlap="last")
-    units = some_units(net.trace.activations(x, [layer])[layer], 8)
+    units = some_units(zf.trace_model(model, x).activations(x, [layer])[layer], 8)
     found = net.project(x, layer, units=units).dense()
     assert_projections(found, projections(model, x, layer, units, "last"))
     assert not torch.allclose(found, zf.DeconvNet(model).project(x, layer, units=units).dense())
@@ -71,7 +71,7 @@ def test_a_small_network(name: str, overlap: str) -> None:
     model, x = toy(name), images()
     net = zf.DeconvNet(model, overlap=overlap)
     for layer in layers_of(model):
-        units = some_units(net.trace.activations(x, [layer])[layer], 12)
+        units = some_units(zf.trace_model(model, x).activations(x, [layer])[layer], 12)
         found = net.project(x, layer, units=units)
         assert_projections(found.dense(), projections(model, x, layer, units, overlap))
 
@@ -82,7 +82,7 @@ def test_each_call_of_a_module(name: str) -> None:
     layer = {"reused_relu": "body.relu", "reused_block": "body.block"}[name]
     net = zf.DeconvNet(model)
     for call in (0, 1):
-        units = some_units(net.trace.activations(x, [f"{layer}:{call}"])[f"{layer}:{call}"], 8)
+        units = some_units(zf.trace_model(model, x).activations(x, [f"{layer}:{call}"])[f"{layer}:{call}"], 8)
         expected = projections(model, x, layer, units, call=call)
         assert_projections(net.project(x, f"{layer}:{call}", units=units).dense(), expected)
     last = net.project(x, layer, units=units)

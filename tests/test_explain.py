@@ -6,12 +6,11 @@ import pytest
 import torch
 import zoo
 from torch.profiler import ProfilerActivity, profile
-from toys import SIZE, toy
+from toys import SIZE, Body, Net, toy
 
 import zfkernels as zf
 from zfkernels.methods.explain import PlanReport
 from zfkernels.methods.occlusion import grid
-from zfkernels.trace import UntraceableError
 
 
 def executed(function: object) -> int:
@@ -52,7 +51,7 @@ def test_reasons() -> None:
     assert row(report, "classes") == ("linear", None, None, "dense", "no maps")
     report = zf.explain_plan(toy("squeeze"), SIZE, 4)
     assert row(report, "body.gate.0")[3:] == ("dense", "spreads over the frame")
-    assert row(report, "mul")[3:] == ("dense", "the square changes 100% of the frame")
+    assert row(report, "body")[3:] == ("dense", "the square changes 100% of the frame")
     assert row(zf.explain_plan(toy("upsampling"), SIZE, 4), "body.0")[3:] == ("dense", "spreads over the frame")
     assert row(zf.explain_plan(toy("residual"), SIZE, SIZE), "body.a")[3:] == (
         "dense",
@@ -81,10 +80,15 @@ def test_bad_input() -> None:
         zf.explain_plan(model, SIZE, 26)
     with pytest.raises(ValueError, match="explain_plan: expected stride at least 1, got 0"):
         zf.explain_plan(model, SIZE, 4, 0)
-    with pytest.raises(ValueError, match=r"expected a size that the network takes, got \(40, 40\)"):
-        zf.explain_plan(toy("view"), 40, 4)
     with pytest.raises(TypeError, match=r"expected model an nn\.Module, got function"):
         zf.explain_plan(lambda x: x, SIZE, 4)  # type: ignore[arg-type]
-    model.register_forward_hook(lambda *args: None)
-    with pytest.raises(UntraceableError, match="carries a forward hook"):
-        zf.explain_plan(model, SIZE, 4)
+
+
+def test_what_runs_on_whole_images_says_why() -> None:
+    for forward, reason in (
+        (lambda m, x: x if x.sum() > 0 else -x, "it decides by the values that it computes"),
+        (lambda m, x: x - x.mean(), "its output for an image depends on the other images of the batch"),
+    ):
+        report = zf.explain_plan(Net(Body(forward)).eval(), SIZE, 4)
+        assert report.plan is None
+        assert str(report) == f"square 4x4: the sweep runs on whole images: {reason}"

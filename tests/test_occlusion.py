@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from toys import SIZE, TOYS, images, toy
 
 import zfkernels as zf
-from zfkernels.trace import UntraceableError
+from zfkernels.trace import UnrecordableError
 
 
 @pytest.mark.parametrize("name", zoo.COMPUTED)
@@ -224,7 +225,7 @@ def test_images_come_out_as_if_swept_alone() -> None:
 
 
 class Branching(nn.Module):
-    """What torch.fx cannot trace."""
+    """What decides by values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -239,12 +240,14 @@ class Branching(nn.Module):
 )
 def test_what_cannot_be_traced_runs_on_whole_images(model: Callable[[Tensor], Tensor]) -> None:
     x, positions = images(2), everywhere(SIZE, (6, 6))
-    found = zf.occlusion_sweep(model, x, window=6, positions=positions, fill="mean", batch_size=4)
+    expectation = pytest.warns(RuntimeWarning, match="Branching runs on whole images: it decides by the values")
+    with expectation if isinstance(model, nn.Module) else nullcontext():
+        found = zf.occlusion_sweep(model, x, window=6, positions=positions, fill="mean", batch_size=4)
     shown = x.mean((2, 3), keepdim=True).expand_as(x)
     assert_exact(found, *dense_outputs(model, x, positions, (6, 6), shown))
     some = zf.occlusion_sweep(model, x, window=6, positions=positions, targets=[3], fill="mean")
     torch.testing.assert_close(some.outputs, found.outputs[..., 3:4], rtol=0, atol=1e-12)
-    with pytest.raises((ValueError, UntraceableError), match=r"layer=None|cannot trace"):
+    with pytest.raises((ValueError, UnrecordableError), match=r"layer=None|decides by the values"):
         zf.occlusion_sweep(model, x, window=6, layer="net")
 
 

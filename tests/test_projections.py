@@ -212,7 +212,7 @@ def test_bad_input(arguments: dict[str, Any], error: type[Exception], message: s
 @pytest.mark.parametrize(
     ("make", "layer", "message"),
     [
-        (lambda: toy("split"), "chunk", r"a layer that is one tensor \[2, \.\.\.\], got tuple"),
+        (lambda: toy("split"), "chunk", r"layer that is one tensor of the network, got 'chunk'"),
         (lambda: Folded(), "relu", r"a layer that is one tensor \[2, \.\.\.\], got \(8, 6, 10, 12\)"),
         (lambda: Folded(), "last", r"first dimension is that of the images, 2, got 'relu' of shape \(8, 6, 10, 12\)"),
     ],

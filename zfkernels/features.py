@@ -68,7 +68,7 @@ def extract_features(
     hundreds of thousands of values would need as many weights for each class.
 
     Args:
-        model: Any model in eval mode that torch.fx can trace.
+        model: Any model in eval mode that can be recorded.
         source: Images whose label is their class.
         preprocess: Makes the network's input of a picture.
         layers: Names, as of ``DeconvNet.project``.
@@ -87,8 +87,8 @@ def extract_features(
         raise ValueError(
             f"extract_features: expected at least one layer and grid ≥ 1, got {list(layers)} and grid {grid}"
         )
-    trace = trace_model(model)
     size = source.tensor_size or (preprocess.size, preprocess.size)
+    trace = trace_model(model, size)
     shapes = trace.shapes(size)
     widths = [_width(shapes[trace.resolve(layer)], grid) for layer in layers]
     order = list(source.order if ids is None else ids)

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zfkernels.trace import Trace, UntraceableError, trace_model
-
 Inputs = Tensor | tuple[Tensor, ...]
 Forward = Callable[..., Any]
 Index = int | slice
@@ -40,21 +38,6 @@ def as_arguments(additional: Any) -> tuple[Any, ...]:
 def as_inputs(inputs: Any, results: tuple[Tensor, ...]) -> Any:
     """One result for each input, in the form of the inputs."""
     return results if isinstance(inputs, tuple) else results[0]
-
-
-def as_trace(model: Any) -> Trace | None:
-    """The trace of a module; None for what has to be run as it is: other callables, modules that cannot be traced or
-    carry hooks.
-
-    Raises:
-        ValueError: a module with dropout or batch normalisation in training mode.
-    """
-    if not isinstance(model, nn.Module):
-        return None
-    try:
-        return trace_model(model)
-    except UntraceableError:
-        return None
 
 
 def without_wrapper(model: Any) -> Any:

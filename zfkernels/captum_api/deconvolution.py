@@ -21,9 +21,12 @@ from zfkernels.captum_api.arguments import (
     without_wrapper,
 )
 from zfkernels.captum_api.autograd import LayerValue, run_and_differentiate
+from zfkernels.methods.checks import trace_for
 from zfkernels.methods.deconvnet import DeconvNet
 from zfkernels.methods.pullback import Rules
-from zfkernels.trace import Trace, UntraceableError
+from zfkernels.network import Ref, refuse_training
+from zfkernels.network.tree import leaves
+from zfkernels.trace import Trace, UnrecordableError
 
 CAPTUM = Rules(soft_rectifiers=False, contrast_normalization=False)
 Pick = Callable[[Any], Tensor]
@@ -34,8 +37,8 @@ class Deconvolution:
 
     Unlike :meth:`zfkernels.DeconvNet.project` it injects 1 instead of the activation's value, and ReLU6, LeakyReLU and
     LocalResponseNorm pass their gradient; for the rest it is the same, and on images [N, C, H, W] it runs on the same
-    kernels, without autograd but for functions that these do not know. A model that torch.fx cannot trace, that
-    carries hooks, several inputs and further arguments are run with autograd.
+    kernels, without autograd but for functions that these do not know. A model that cannot be
+    recorded, several inputs and further arguments are run with autograd.
 
     Differs from Captum: functional ReLUs (``F.relu``, ``x.relu()``) follow the rule too, where Captum silently passes
     their plain gradient; what a ReLU reads may be read by other layers too, whose share of the gradient Captum
@@ -73,10 +76,11 @@ class Deconvolution:
         name = "Deconvolution"
         tensors, arguments = as_tensors(name, inputs), as_arguments(additional_forward_args)
         pick = _one_each(name, lambda output: select(name, output, target))
-        net = _deconvnet(self.model, tensors, arguments)
-        if net is None:
+        trace = _trace(name, self.model, tensors, arguments)
+        if trace is None or not isinstance(trace.recording.outputs, Ref):
             return as_inputs(inputs, run_and_differentiate(name, self.model, tensors, arguments, pick))
-        return as_inputs(inputs, (net.pull_back(tensors[0], net.trace.output, _gradient_of(pick)),))
+        net = DeconvNet(self.model, rules=CAPTUM)
+        return as_inputs(inputs, (net.pull_back(tensors[0], trace.output, _gradient_of(pick)),))
 
 
 class NeuronDeconvolution:
@@ -134,9 +138,10 @@ class NeuronDeconvolution:
         if not paths:
             raise RefusedValue(f"{name}: expected layer a module of the model, got {type(self.layer).__name__}")
         pick = _one_each(name, lambda value: _neurons(name, value, neuron_selector))
-        net = _deconvnet(self.model, tensors, arguments)
-        step = None if net is None else _step_of(net.trace, paths[0], bool(attribute_to_neuron_input))
-        if net is not None and step is not None:
+        trace = _trace(name, self.model, tensors, arguments)
+        step = None if trace is None else _step_of(trace, paths[0], bool(attribute_to_neuron_input))
+        if step is not None:
+            net = DeconvNet(self.model, rules=CAPTUM)
             return as_inputs(inputs, (net.pull_back(tensors[0], step, _gradient_of(pick)),))
         with LayerValue(name, self.layer, bool(attribute_to_neuron_input)) as kept:
             found = run_and_differentiate(name, self.model, tensors, arguments, lambda output: pick(kept.value()))
@@ -149,14 +154,15 @@ def _as_model(name: str, model: Any) -> nn.Module:
     return without_wrapper(model)
 
 
-def _deconvnet(model: nn.Module, tensors: tuple[Tensor, ...], arguments: tuple[Any, ...]) -> DeconvNet | None:
-    """The model's DeconvNet, None where autograd has to do: see :class:`Deconvolution`."""
-    images = len(tensors) == 1 and tensors[0].dim() == 4 and tensors[0].is_floating_point()
-    try:
-        net = DeconvNet(model, rules=CAPTUM)
-    except UntraceableError:
+def _trace(name: str, model: nn.Module, tensors: tuple[Tensor, ...], arguments: tuple[Any, ...]) -> Trace | None:
+    """The model's trace, None where autograd has to do: see :class:`Deconvolution`."""
+    refuse_training(model)
+    if len(tensors) != 1 or tensors[0].dim() != 4 or not tensors[0].is_floating_point() or arguments:
         return None
-    return net if images and not arguments else None
+    try:
+        return trace_for(name, model, tensors[0])
+    except UnrecordableError:
+        return None
 
 
 def _one_each(name: str, pick: Pick) -> Pick:
@@ -202,14 +208,21 @@ def _neurons(name: str, value: Any, selector: Any) -> Tensor:
 
 def _step_of(trace: Trace, path: str, at_input: bool) -> str | None:
     """The step whose value a module returns (or reads) in its last call; None without exactly one of a known kind."""
-    calls = [call for step in trace.steps for call in step.scope if call.split("@")[0] == path]
-    inside = [step for step in trace.steps if not path or (calls and calls[-1] in step.scope)]
-    names = {step.name for step in inside}
-    if at_input:
+    if not at_input:
+        returned = _tensors(trace.recording.layers.get(path))
+        names = [leaf.name for leaf in returned if isinstance(leaf, Ref)]
+        ends = names if len(names) == len(returned) else []
+    else:
+        calls = [scope for step in trace.steps for scope in step.scope if scope.partition(":")[0] == path]
+        inside = [step for step in trace.steps if not path or (calls and calls[-1] in step.scope)]
+        names = [step.name for step in inside]
         ends = [name for step in inside for name in step.inputs if name not in names]
         ends = ends if path else [trace.input.name]
-    else:
-        ends = [n for n in names if n == trace.output or any(user not in names for user in trace.users[n])]
-    if len(set(ends)) != 1 or trace.by_name[ends[0]].kind == "other":
+    if len(set(ends)) != 1 or ends[0] not in trace.by_name or trace.by_name[ends[0]].kind == "other":
         return None
     return ends[0]
+
+
+def _tensors(value: Any) -> list[Any]:
+    """The tensors of a layer's value, and what stands for them."""
+    return [leaf for leaf in leaves(value) if isinstance(leaf, (Ref, Tensor))]

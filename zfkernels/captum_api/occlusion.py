@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zfkernels.captum_api.arguments import (
     Forward,
@@ -18,14 +18,15 @@ from zfkernels.captum_api.arguments import (
     as_arguments,
     as_inputs,
     as_tensors,
-    as_trace,
     select,
-    without_wrapper,
 )
-from zfkernels.methods.checks import check_images
-from zfkernels.methods.incremental import Advance, Incremental
+from zfkernels.methods.checks import trace_for
+from zfkernels.methods.incremental import Incremental
+from zfkernels.methods.occlusion import examine
 from zfkernels.methods.progress import progress_bar
-from zfkernels.trace import Trace, fold
+from zfkernels.methods.whole_images import Advance
+from zfkernels.network import Ref, Sized, refuse_training
+from zfkernels.trace import Trace, UnrecordableError, fold
 
 NAME = "Occlusion"
 Shape = tuple[int, ...]
@@ -36,7 +37,7 @@ class Occlusion:
 
     Each place of the window is replaced by the baseline in turn; a cell's attribution is the mean of clean minus
     occluded output over the windows that cover it. Arguments, places, clipping and numbers are Captum 0.9's. If
-    ``forward_func`` is an nn.Module that torch.fx can trace, ``inputs`` one batch of images [N, C, H, W] and the output
+    ``forward_func`` is an nn.Module that can be recorded, ``inputs`` one batch of images [N, C, H, W] and the output
     [N, classes], only what the window can change is computed (:func:`zfkernels.occlusion_sweep`); the numbers are the
     same up to floating-point order. Everything else is run whole, as Captum does it.
 
@@ -105,16 +106,12 @@ class Occlusion:
         at_once = perturbations_per_eval
         if not isinstance(at_once, int) or at_once < 1:
             raise RefusedValue(f"{NAME}: expected perturbations_per_eval an int of at least 1, got {at_once!r}")
-        trace = as_trace(without_wrapper(self.forward_func))
-        if len(tensors) > 1 or arguments or tensors[0].dim() != 4 or not tensors[0].is_floating_point():
-            trace = None
-        if trace is not None:
-            check_images(NAME, tensors[0], trace)
+        trace = _trace(self.forward_func, tensors, arguments, grids)
         clean = _as_tensor(self.forward_func(*tensors, *arguments))
         wanted = select(NAME, torch.arange(clean.numel(), device=clean.device).view(clean.shape), target).flatten()
         count = len(tensors[0]) * sum(math.prod(grid.counts) for grid in grids)
         with progress_bar(count, "positions", show_progress) as advance:
-            if trace is not None and clean.dim() == 2 and len(clean) == len(tensors[0]):
+            if trace is not None:
                 image, classes = wanted // clean.shape[1], wanted % clean.shape[1]
                 effects = [_sweep(trace, tensors[0], grids[0], shown[0], (image, classes), at_once, advance)]
             else:
@@ -220,6 +217,34 @@ def _as_tensor(output: Any) -> Tensor:
     raise RefusedType(f"{NAME}: expected forward_func to return a tensor or a number, got {type(output).__name__}")
 
 
+def _trace(
+    forward: Any, tensors: tuple[Tensor, ...], arguments: tuple[Any, ...], grids: Sequence[_Grid]
+) -> Trace | None:
+    """The trace of a module of one batch of images that returns [N, classes]; None for what runs whole."""
+    if not isinstance(forward, nn.Module):
+        return None
+    refuse_training(forward)
+    images = tensors[0]
+    if len(tensors) > 1 or arguments or images.dim() != 4 or not images.is_floating_point():
+        return None
+    try:
+        trace = trace_for(NAME, forward, images)
+    except UnrecordableError:
+        return None
+    output = trace.recording.outputs
+    if not isinstance(output, Ref) or not _is_scores(trace.recording.by_name[output.name].shape):
+        return None
+    places = torch.zeros((1, 2), dtype=torch.int64)
+    verdict = examine(
+        trace, images, places, (grids[0].window[1], grids[0].window[2]), images.new_zeros(images.shape[1])
+    )
+    return None if verdict.differs or verdict.mixes else trace
+
+
+def _is_scores(shape: tuple[Any, ...]) -> bool:
+    return len(shape) == 2 and shape[0] == Sized(1, 0)
+
+
 def _sweep(
     trace: Trace,
     images: Tensor,  # [N, C, H, W]
@@ -231,7 +256,7 @@ def _sweep(
 ) -> Tensor:  # [k, *grid.counts]
     """Clean minus occluded output, incrementally; one sweep for each place along the channels."""
     places = torch.cartesian_prod(*grid.starts[1:]).cpu()
-    run = Incremental(fold(trace), (images.shape[2], images.shape[3]), places, (grid.window[1], grid.window[2]))
+    run = Incremental(fold(trace), trace.size, places, (grid.window[1], grid.window[2]))
     image, classes = wanted
     targets, column = classes.unique(return_inverse=True)
     frame = shown.view((1,) * (4 - shown.dim()) + shown.shape)
@@ -242,7 +267,8 @@ def _sweep(
             fill = frame.expand(1, images.shape[1], 1, 1).flatten()
         else:
             fill = torch.where(covered[:, None, None], frame, images).contiguous(memory_format=torch.channels_last)
-        clean, outputs, _, _ = run(images, fill, targets, None, advance, whole_images=at_once * len(images))
+        swept = run(images, fill, targets, None, advance, whole_images=at_once * len(images))
+        (clean,), (outputs,) = swept.clean, swept.outputs
         effects.append(clean[image, classes, None] - outputs[image, :, column])
     return torch.stack(effects, 1).view(len(image), *grid.counts)
 

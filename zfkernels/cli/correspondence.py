@@ -66,7 +66,11 @@ def correspondence(
     network, preprocess = options.load_model(model, weights, device)
     images, keys, parts, regions = read_landmarks(landmarks, options.open_data(data, None), preprocess)
     side = max(1, round(window * preprocess.size if window <= 1 else window))
-    names = layers.split(",") if layers else spread(trace_model(network), preprocess.size)
+    names = (
+        layers.split(",")
+        if layers
+        else spread(trace_model(network, (preprocess.size, preprocess.size)), preprocess.size)
+    )
     with options.use_backend(backend):
         result = measure(
             network, images.to(device), parts, layers=names, window=side, regions=regions, random_draws=random_draws,

@@ -29,7 +29,9 @@ def demo(out: Path, workers: int | None, as_json: bool) -> None:
     gallery = build_gallery(
         model,
         "embedded",
-        layers=default_layers(trace_model(model), (preprocess.size, preprocess.size)),
+        layers=default_layers(
+            trace_model(model, (preprocess.size, preprocess.size)), (preprocess.size, preprocess.size)
+        ),
         out=out / "gallery",
         workers=workers,
         resume=False,

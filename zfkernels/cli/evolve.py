@@ -60,7 +60,7 @@ def evolve(
     networks = [(epoch, get_model(model, path)) for epoch, path in files]
     images = TrainingImages.of_run(run, data, networks[0][1], cache=cache, progress=not as_json)
     net = DeconvNet(networks[-1][1])
-    names = layers.split(",") if layers else default_layers(net.trace, images.size)
+    names = layers.split(",") if layers else default_layers(net.trace_at(images.size), images.size)
     chosen = pick_maps(net, names, max(maps, follow), image_size=images.size, seed=seed)
     result = evolution(networks, images, chosen, batch_size=batch_size, progress=not as_json)
     record = {

@@ -64,7 +64,10 @@ def gallery(
         result = build_gallery(
             network,
             options.open_data(data, limit),
-            layers=names or default_layers(trace_model(network), (preprocess.size, preprocess.size)),
+            layers=names
+            or default_layers(
+                trace_model(network, (preprocess.size, preprocess.size)), (preprocess.size, preprocess.size)
+            ),
             out=out,
             top_k=top_k,
             batch_size=batch_size,

@@ -64,7 +64,9 @@ def invariance(
 
     network, preprocess = options.load_model(model, weights, device)
     loaded = load_images("invariance", data, limit, preprocess, device)
-    names = layers.split(",") if layers else ends(trace_model(network), preprocess.size)
+    names = (
+        layers.split(",") if layers else ends(trace_model(network, (preprocess.size, preprocess.size)), preprocess.size)
+    )
     targets = None if classes == "model" else known_classes("invariance", model, loaded.labels)
     mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
     black, white = -mean / std, (1 - mean) / std

@@ -155,7 +155,7 @@ class Study:
         self.network, self.preprocess = network, preprocess
         self.names = get_categories(model)
         self.net = DeconvNet(network)
-        self.layer = layer or last_maps(self.net.trace, preprocess.size)
+        self.layer = layer or last_maps(self.net.trace_at((preprocess.size, preprocess.size)), preprocess.size)
         self.source = options.open_data(others, None)
         self.ranking = self._rank_others()
 
@@ -178,7 +178,9 @@ class Study:
 
     def _maps(self, images: Tensor) -> Tensor:
         parameter = next(self.network.parameters())
-        maps = self.net.trace.activations(images.to(parameter), [self.layer])[self.layer]
+        maps = self.net.trace_at((images.shape[2], images.shape[3])).activations(images.to(parameter), [self.layer])[
+            self.layer
+        ]
         if maps.dim() != 4:
             raise ValueError(f"occlude: expected layer one with feature maps, got {self.layer!r}")
         return maps
@@ -186,7 +188,9 @@ class Study:
     def class_number(self, text: str) -> int:
         """The class that a number or a name stands for."""
         if text.isdigit():
-            classes = self.net.trace.shapes((self.preprocess.size,) * 2)[self.net.trace.output][-1]
+            side = self.preprocess.size
+            trace = self.net.trace_at((side, side))
+            classes = trace.shapes(trace.size)[trace.output][-1]
             if int(text) >= classes:
                 raise ValueError(f"occlude: expected target a class from 0 to {classes - 1}, got {text}")
             return int(text)

@@ -61,7 +61,7 @@ def project(
     net, painter = DeconvNet(network), Painter(preprocess, ("projections", "patches"))
     source = options.open_data(data, limit)
     size = source.tensor_size or (preprocess.size, preprocess.size)
-    (chosen,) = select_layers(net.trace, [layer], size)
+    (chosen,) = select_layers(net.trace_at(size), [layer], size)
     wanted = _channels(channels, chosen)
     found, skipped = [], [{"image": key, "reason": reason} for key, reason in source.ignored]
     with staged(out, ("figures", "projections.json"), "project") as folder, options.use_backend(backend):

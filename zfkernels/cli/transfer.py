@@ -150,7 +150,7 @@ def rectifiers(network: nn.Module, preprocess: Preprocess) -> tuple[str, ...]:
     """The names of all rectifiers, in order."""
     from zfkernels.trace import trace_model
 
-    table = trace_model(network).layer_info((preprocess.size, preprocess.size))
+    table = trace_model(network, (preprocess.size, preprocess.size)).layer_info()
     names = tuple(info.name for info in table if info.kind == "relu")
     if not names:
         raise ValueError("probe: expected a model with rectifiers, or --layers, got neither")

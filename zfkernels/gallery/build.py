@@ -29,7 +29,7 @@ from zfkernels.gallery.tiles import BLOCKS, Painter, Tiles, tile_size
 from zfkernels.gallery.workplace import Workplace, workplace
 from zfkernels.methods.deconvnet import DeconvNet
 from zfkernels.models import Preprocess, preprocess_of, refuse_nan_weights
-from zfkernels.trace import Trace
+from zfkernels.trace import Trace, UnrecordableError, first_channels, trace_model
 from zfkernels.viz import SpriteGrid
 
 ENGINES = ("local", "ray")
@@ -114,11 +114,11 @@ def build_gallery(
         raise ValueError(f"build_gallery: expected batch_size ≥ 1, got {batch_size}")
     net = DeconvNet(model)
     refuse_nan_weights(model, "build_gallery")
-    _check_channels(net.trace)
     preprocess = preprocess or preprocess_of(model)
     source = open_source(dataset)
     image_size = source.tensor_size or (preprocess.size, preprocess.size)
-    chosen = tuple(select_layers(net.trace, [layers] if isinstance(layers, str) else list(layers), image_size))
+    trace = _trace(model, image_size)
+    chosen = tuple(select_layers(trace, [layers] if isinstance(layers, str) else list(layers), image_size))
     if projections:
         _rehearse(net, chosen, image_size)
     title = title or type(model).__name__
@@ -130,7 +130,7 @@ def build_gallery(
             net, source, chosen, preprocess, image_size, options, workers, place.state, ranks,
             Reporter.of(progress, ranks.rank == 0), BLOCKS if projections else BLOCKS[1:],
         )  # fmt: skip
-        record = run_record(net.trace, source, chosen, preprocess, options) if ranks.rank == 0 else {}
+        record = run_record(trace, source, chosen, preprocess, options) if ranks.rank == 0 else {}
 
         def begin() -> bool:
             place.begin(record, resume)
@@ -175,7 +175,7 @@ class _Run:
     def first_pass(self, engine: str, address: str | None) -> tuple[Swept, list[Progress]]:
         """Every image through the network, in this process and those beside it."""
         top_k, batch_size = self.options["top_k"], self.options["batch_size"]
-        sweeper = Sweeper(self.net.trace, self.layers, top_k, batch_size)
+        sweeper = Sweeper(self.net.trace_at(self.image_size), self.layers, top_k, batch_size)
         swept = self.state / SWEPT
         if not swept.exists():
             batches = split(self.source.order, batch_size) if self.source.random_access else None
@@ -327,18 +327,23 @@ def _spent(progresses: Sequence[Progress]) -> dict[str, float]:
 
 def _rehearse(net: DeconvNet, layers: Sequence[Layer], image_size: tuple[int, int]) -> None:
     """Projects one activation of each layer: what cannot be done is refused now and not after the first pass."""
-    parameter = next(net.trace.model.parameters(), torch.empty(0))
+    parameter = next(net.model.parameters(), torch.empty(0))
     forward = net.forward(parameter.new_zeros(1, 3, *image_size), [layer.name for layer in layers])
     for layer in layers:
         forward.project(layer.name, units=torch.zeros(1, 4, dtype=torch.int64))
 
 
-def _check_channels(trace: Trace) -> None:
-    for step in trace.steps:
-        if step.kind == "conv" and trace.by_name[step.inputs[0]].kind == "input":
-            channels = step.params.weight.shape[1] * step.params.groups
-            if channels != 3:
-                raise ValueError(
-                    "build_gallery: expected model that takes images of 3 channels (red, green, blue), "
-                    f"got {step.label} with {channels}"
-                )
+def _trace(model: nn.Module, image_size: tuple[int, int]) -> Trace:
+    """The network for the gallery's images."""
+    channels = first_channels(model)
+    if channels != 3:
+        raise ValueError(
+            "build_gallery: expected model that takes images of 3 channels (red, green, blue), "
+            f"got one whose first convolution takes {channels}"
+        )
+    try:
+        return trace_model(model, image_size)
+    except UnrecordableError as error:
+        raise ValueError(
+            f"build_gallery: expected images that fit the model, got {image_size[0]}x{image_size[1]} pixels ({error})"
+        ) from error

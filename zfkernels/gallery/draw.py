@@ -58,7 +58,7 @@ class Studio:
         if batch.skipped:
             image_id, reason = batch.skipped[0]
             raise RuntimeError(f"build_gallery: {self.keys[image_id]} changed during the run: {reason}")
-        parameter = next(self.net.trace.model.parameters(), torch.empty(0))
+        parameter = next(self.net.model.parameters(), torch.empty(0))
         images = batch.images.to(parameter.device, parameter.dtype)
         chosen = [_in_batch(found, batch.ids) for found in self.winners]
         needed = [layer.name for layer, (rows, _) in zip(self.layers, chosen, strict=True) if len(rows)]

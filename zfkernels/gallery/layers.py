@@ -87,13 +87,7 @@ def select_layers(trace: Trace, names: Sequence[str], image_size: Pair) -> list[
         raise ValueError("build_gallery: expected layers at least one name, got none")
     if len(set(names)) < len(names):
         raise ValueError(f"build_gallery: expected layers different names, got {list(names)}")
-    try:
-        rows = {info.name: info for info in trace.layer_info(image_size)}
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"build_gallery: expected images that fit the model, got {image_size[0]}x{image_size[1]} pixels ({reason})"
-        ) from error
+    rows = {info.name: info for info in trace.layer_info(image_size)}
     rectified = _rectified(trace)
     layers = []
     for name in names:

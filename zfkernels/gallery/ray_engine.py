@@ -28,6 +28,7 @@ from zfkernels.gallery.layers import Layer
 from zfkernels.gallery.sweep import Sweeper
 from zfkernels.models import Preprocess
 from zfkernels.trace import trace_model
+from zfkernels.windows import Pair
 
 GATHER = 4  # batches whose partial results an actor merges before it sends them
 Table = dict[str, np.ndarray]
@@ -61,6 +62,7 @@ class _Sweep:
     Args:
         model, layers, top_k, batch_size: As ``Sweeper`` takes them.
         device: Where the network runs.
+        image_size: Height and width of the images.
         decode: Makes images of the numbers of batches, where nobody has done so before.
     """
 
@@ -71,10 +73,11 @@ class _Sweep:
         top_k: int,
         batch_size: int,
         device: str,
+        image_size: Pair,
         decode: _Decode | None,
     ) -> None:
         self.decode = decode
-        self.sweeper = Sweeper(trace_model(model.to(device)), layers, top_k, batch_size)
+        self.sweeper = Sweeper(trace_model(model.to(device), image_size), layers, top_k, batch_size)
 
     def __call__(self, table: Table) -> Table:
         from safetensors.torch import save
@@ -166,7 +169,8 @@ def _pipeline(
     found = numbers.map_batches(
         _Sweep,
         fn_constructor_args=(
-            model, sweeper.layers, sweeper.top_k, size, "cuda" if gpus else "cpu", None if gpus else decode
+            model, sweeper.layers, sweeper.top_k, size, "cuda" if gpus else "cpu", sweeper.trace.size,
+            None if gpus else decode
         ),
         batch_size=GATHER,
         num_cpus=0 if gpus else 1,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from zfkernels.trace import Trace
+from zfkernels.network import check, refuse_training
+from zfkernels.trace import Trace, UnrecordableError, first_channels, trace_model
 
 
 def is_int_tensor(value: Any) -> bool:
@@ -17,14 +18,14 @@ def is_int_tensor(value: Any) -> bool:
     )
 
 
-def check_images(method: str, images: Any, trace: Trace | None) -> None:
-    """Images [N, C, H, W] of the model's dtype, device and number of channels (``trace`` None: any model).
+def check_images(method: str, images: Any, model: nn.Module | None) -> None:
+    """Images [N, C, H, W] of the model's dtype and device (``model`` None: any).
 
     Raises:
         TypeError: wrong type or dtype.
         ValueError: wrong shape or device.
     """
-    parameter = None if trace is None else next(trace.model.parameters(), None)
+    parameter = None if model is None else next(model.parameters(), None)
     if not isinstance(images, Tensor) or not images.is_floating_point():
         got = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"{method}: expected images a floating-point tensor [N, C, H, W], got {got}")
@@ -36,8 +37,31 @@ def check_images(method: str, images: Any, trace: Trace | None) -> None:
         raise ValueError(f"{method}: expected images on the model's device {parameter.device}, got {images.device}")
     if images.device.type == "cpu" and images.dtype == torch.float16:
         raise TypeError(f"{method}: expected images of float32, float64 or bfloat16 on a CPU, got {images.dtype}")
-    first = None if trace is None else next((step for step in trace.steps if step.kind == "conv"), None)
-    if trace is not None and first is not None and first.inputs == (trace.input.name,):
-        channels = first.params.weight.shape[1] * first.params.groups
+
+
+def trace_for(method: str, model: nn.Module, images: Any) -> Trace:
+    """The trace of a model for checked images.
+
+    Raises:
+        TypeError, ValueError: as :func:`check_images`, and for images of a number of channels that the model does not
+            take, or a model in training mode.
+        UnrecordableError: see :func:`zfkernels.trace.trace_model`.
+    """
+    if isinstance(model, nn.Module):
+        refuse_training(model)
+    check_images(method, images, model)
+    try:
+        return trace_model(model, images)
+    except UnrecordableError:
+        channels = first_channels(model)
         if images.shape[1] != channels:
-            raise ValueError(f"{method}: expected images of {channels} channels, got {images.shape[1]}")
+            raise ValueError(f"{method}: expected images of {channels} channels, got {images.shape[1]}") from None
+        raise
+
+
+def refuse_difference(method: str, trace: Trace, images: Tensor) -> None:
+    """Raises ValueError where the recording of a model is not what the model computes for the first of ``images``."""
+    if len(images) and images[:1].isfinite().all():
+        verdict = check(trace.recording, images[:1], images[:1].flip(3))
+        if verdict.differs:
+            raise ValueError(f"{method}: expected model that can be recorded, got one of which {verdict.differs}")

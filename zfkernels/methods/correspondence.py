@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from zfkernels.methods.checks import check_images
+from zfkernels.methods.checks import trace_for
 from zfkernels.methods.progress import progress_bar
 from zfkernels.results import Correspondence
-from zfkernels.trace import Trace, trace_model
+from zfkernels.trace import Trace
 
 RANDOM = "random"
 ONE_PLACE = "random, one place"
@@ -50,7 +50,7 @@ def correspondence(
     places; ``random_draws`` sets of them are drawn here. The paper has no ``"random, one place"``.
 
     Args:
-        model: Any model in eval mode that torch.fx can trace.
+        model: Any model in eval mode that can be recorded.
         images: N ≥ 2 of them, in the model's input units.
         parts: Row and column in pixels of the middle of each part in each image. The mask is moved into the image
             where it would hang over the border.
@@ -71,8 +71,7 @@ def correspondence(
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), table 1.
     """
-    trace = trace_model(model)
-    check_images("correspondence", images, trace)
+    trace = trace_for("correspondence", model, images)
     size = (window, window) if isinstance(window, int) else window
     frame = (images.shape[2], images.shape[3])
     _check_arguments(images, layers, size, frame, random_draws)

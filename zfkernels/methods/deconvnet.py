@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zfkernels.methods.checks import check_images, is_int_tensor
+from zfkernels.methods.checks import is_int_tensor, refuse_difference, trace_for
 from zfkernels.methods.descent import Clean, Descent
 from zfkernels.methods.progress import progress_bar
 from zfkernels.methods.pullback import DECONVNET, Rules
+from zfkernels.network import refuse_training
 from zfkernels.ops import max_pool2d_with_switches
 from zfkernels.plan import Placement, frame_of, needed_boxes, one_placement
 from zfkernels.results import Projections
@@ -34,15 +35,15 @@ class DeconvNet:
     """A network, ready to be looked at.
 
     Args:
-        model: any nn.Module in eval mode that torch.fx can trace; it is left untouched. Its weights are shared:
-            changes in place (a step of training, ``load_state_dict``) are seen, new parameters are not.
+        model: any nn.Module in eval mode; it is left untouched. It is recorded when images are first seen, and again
+            when their size or its weights, flags or hooks have changed.
         overlap: what happens where pooling windows overlap and select the same pixel: ``"sum"``, the exact adjoint of
             max-pooling, or ``"last"``, the last window in row-major order wins (as ``F.max_unpool2d``).
         rules: which steps follow the paper's rules and which their derivative.
         backend: variant of the ops, asked for by name; None chooses by device.
 
     Raises:
-        UntraceableError: torch.fx cannot trace the model.
+        TypeError: no nn.Module.
         ValueError: the model is in training mode.
     """
 
@@ -51,8 +52,20 @@ class DeconvNet:
     ) -> None:
         if overlap not in ("sum", "last"):
             raise ValueError(f"DeconvNet: expected overlap one of ('sum', 'last'), got {overlap!r}")
-        self.trace: Trace = trace_model(model)
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"DeconvNet: expected model an nn.Module, got {type(model).__name__}")
+        refuse_training(model)
+        self.model = model
         self.overlap, self.rules, self.backend = overlap, rules, backend
+
+    @property
+    def trace(self) -> Trace:
+        """The network for images of ``model.input_size`` (else 224)."""
+        return trace_model(self.model)
+
+    def trace_at(self, image_size: tuple[int, int]) -> Trace:
+        """The network for images of this size (height, width)."""
+        return trace_model(self.model, image_size)
 
     @cached_property
     def layers(self) -> list[LayerInfo]:
@@ -65,8 +78,8 @@ class DeconvNet:
         Returns:
             int64 [P, 4]: top, left, bottom, right in pixels, half-open, clipped to the image.
         """
-        name = self.trace.resolve(layer)
-        boxes = needed_boxes(self.trace, self.trace.shapes(image_size), name, positions)[self.trace.input.name]
+        trace = self.trace_at(image_size)
+        boxes = needed_boxes(trace, trace.shapes(image_size), trace.resolve(layer), positions)[trace.input.name]
         return torch.cat([boxes.lo, boxes.hi], 1).expand(len(positions), 4)
 
     @torch.no_grad()
@@ -106,6 +119,8 @@ class DeconvNet:
         Raises:
             TypeError: images that are no tensor of the model's dtype.
             ValueError: unknown layer, channel or position outside the layer, images of a wrong shape.
+            UnrecordableError: what the model does depends on the values that it computes; the message names the
+                module and the line.
         """
         return self.forward(images, [layer]).project(layer, channels, position, units, batch_size, progress)
 
@@ -124,13 +139,16 @@ class DeconvNet:
         Raises:
             TypeError, ValueError: as :meth:`project`.
         """
-        check_images("project", images, self.trace)
-        targets = {layer: self.trace.by_name[self.trace.resolve(layer)] for layer in layers}
-        clean, values = self._forward(images, list(targets.values()))
-        return Forward(self, images, clean, {layer: (step, values[step.name]) for layer, step in targets.items()})
+        trace = trace_for("project", self.model, images)
+        refuse_difference("project", trace, images)
+        targets = {layer: trace.by_name[trace.resolve(layer)] for layer in layers}
+        clean, values = self._forward(trace, images, list(targets.values()))
+        found = {layer: (step, values[step.name]) for layer, step in targets.items()}
+        return Forward(self, trace, images, clean, found)
 
     def _project(
         self,
+        trace: Trace,
         images: Tensor,
         clean: Clean,
         target: Step,
@@ -147,18 +165,18 @@ class DeconvNet:
         maps = _as_maps(activations, target)
         chosen = _units(maps, layer, channels, position, units)
         value = maps[chosen[:, 0], chosen[:, 1], chosen[:, 2], chosen[:, 3]]
-        boxes = needed_boxes(self.trace, clean.shapes, target.name, chosen[:, 2:].cpu() if target.layout else None)
-        placements = self._place(boxes, clean.shapes, len(chosen), images.device)
+        boxes = needed_boxes(trace, clean.shapes, target.name, chosen[:, 2:].cpu() if target.layout else None)
+        placements = self._place(trace, boxes, clean.shapes, len(chosen), images.device)
         pixels = []
         with progress_bar(len(chosen), "projections", progress) as advance:
             for start in range(0, len(chosen), batch_size):
                 stop = min(start + batch_size, len(chosen))
                 here = {name: placement.rows(start, stop) for name, placement in placements.items()}
-                descent = Descent(self.trace, target, clean, here, self.rules, self.overlap, self.backend)
+                descent = Descent(trace, target, clean, here, self.rules, self.overlap, self.backend)
                 pixels.append(descent.project(chosen[start:stop], value[start:stop]).values)
                 advance(stop - start)
-        ground = placements[self.trace.input.name]
-        field = boxes[self.trace.input.name]
+        ground = placements[trace.input.name]
+        field = boxes[trace.input.name]
         values = torch.cat(pixels) if pixels else images.new_zeros((0, images.shape[1], *ground.size))
         return Projections(
             layer, Windows(values, ground.origins, chosen[:, 0], ground.frame), chosen[:, 0], chosen[:, 1],
@@ -191,9 +209,10 @@ class DeconvNet:
             TypeError: images that are no tensor of the model's dtype.
             ValueError: unknown layer, images or a signal of a wrong shape.
         """
-        target = self.trace.by_name[self.trace.resolve(layer)]
-        check_images("pull_back", images, self.trace)
-        clean, values = self._forward(images, [target])
+        trace = trace_for("pull_back", self.model, images)
+        refuse_difference("pull_back", trace, images)
+        target = trace.by_name[trace.resolve(layer)]
+        clean, values = self._forward(trace, images, [target])
         value = values[target.name]
         injected = signal(value)
         if injected.shape != value.shape:
@@ -201,20 +220,20 @@ class DeconvNet:
                 f"pull_back: expected signal of the layer's shape {tuple(value.shape)}, got {tuple(injected.shape)}"
             )
         if frame_of(target, tuple(value.shape)) is None:
-            boxes = needed_boxes(self.trace, clean.shapes, target.name, None)
+            boxes = needed_boxes(trace, clean.shapes, target.name, None)
         else:
             injected = injected if target.layout == "NCHW" else injected.permute(0, 3, 1, 2)
             (top, bottom), (left, right) = (_extent(injected, axis) for axis in (2, 3))
             injected = injected[:, :, top:bottom, left:right]
             corner = torch.tensor([[top, left]])
-            boxes = needed_boxes(self.trace, clean.shapes, target.name, corner, (bottom - top, right - left))
-        placements = self._place(boxes, clean.shapes, len(images), images.device)
-        descent = Descent(self.trace, target, clean, placements, self.rules, self.overlap, self.backend)
+            boxes = needed_boxes(trace, clean.shapes, target.name, corner, (bottom - top, right - left))
+        placements = self._place(trace, boxes, clean.shapes, len(images), images.device)
+        descent = Descent(trace, target, clean, placements, self.rules, self.overlap, self.backend)
         return descent.run(torch.arange(len(images), device=images.device), injected).paste()
 
-    def _forward(self, images: Tensor, targets: Sequence[Step]) -> tuple[Clean, dict[str, Tensor]]:
+    def _forward(self, trace: Trace, images: Tensor, targets: Sequence[Step]) -> tuple[Clean, dict[str, Tensor]]:
         """One forward pass up to ``targets``; keeps switches, and inputs where a derivative will need them."""
-        clean = Clean({self.trace.input.name: tuple(images.shape)}, {}, {})
+        clean = Clean({trace.input.name: tuple(images.shape)}, {}, {})
 
         def watch(step: Step, inputs: tuple[Any, ...]) -> Any:
             result = None
@@ -232,7 +251,7 @@ class DeconvNet:
             return result
 
         names = [target.name for target in targets]
-        values = {name: value for name, value in self.trace.run(images, names, hook=watch).items() if name in names}
+        values = {name: value for name, value in trace.run(images, names, hook=watch).items() if name in names}
         for name, value in values.items():
             if not isinstance(value, Tensor) or value.shape[:1] != images.shape[:1]:
                 got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
@@ -241,11 +260,16 @@ class DeconvNet:
         return clean, values
 
     def _place(
-        self, boxes: dict[str, Boxes], shapes: dict[str, tuple[int, ...]], count: int, device: torch.device
+        self,
+        trace: Trace,
+        boxes: dict[str, Boxes],
+        shapes: dict[str, tuple[int, ...]],
+        count: int,
+        device: torch.device,
     ) -> dict[str, Placement]:
         placements = {}
         for name, box in boxes.items():
-            frame = frame_of(self.trace.by_name[name], shapes[name])
+            frame = frame_of(trace.by_name[name], shapes[name])
             assert frame is not None  # boxes exist for maps only
             one = one_placement(box, frame)
             placements[name] = Placement(one.origins.expand(count, 2).to(device), one.size, frame)
@@ -257,6 +281,7 @@ class Forward:
     """One forward pass of some images through a network; :meth:`DeconvNet.forward` makes one."""
 
     net: DeconvNet
+    trace: Trace
     images: Tensor
     clean: Clean
     values: dict[str, tuple[Step, Tensor]]
@@ -277,11 +302,11 @@ class Forward:
     ) -> Projections:
         """Projects activations of one of the layers; arguments and result as those of :meth:`DeconvNet.project`."""
         step, value = self.values[layer]
-        below = {other.name for other in self.net.trace.needed_for([step.name])}
+        below = {other.name for other in self.trace.needed_for([step.name])}
         shapes = {name: shape for name, shape in self.clean.shapes.items() if name in below}
         clean = Clean(shapes, self.clean.switches, self.clean.values)  # as if the pass had ended at this layer
         return self.net._project(
-            self.images, clean, step, value, layer, channels, position, units, batch_size, progress
+            self.trace, self.images, clean, step, value, layer, channels, position, units, batch_size, progress
         )
 
 

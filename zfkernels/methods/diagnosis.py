@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zfkernels.methods.checks import check_images
+from zfkernels.methods.checks import trace_for
 from zfkernels.methods.progress import progress_bar
 from zfkernels.results import Diagnosis, FilterDiagnosis
-from zfkernels.trace import Conv, Step, Trace, trace_model
+from zfkernels.trace import Conv, Step, Trace
 
 SPECTRUM = 64  # samples of a filter's spectrum along each axis
 NYQUIST = 0.5  # cycles per pixel
@@ -31,7 +31,7 @@ def diagnose(
     Differs from the paper: it judges by eye; here each of its findings has a number.
 
     Args:
-        model: Any model in eval mode that torch.fx can trace and that has a convolution.
+        model: Any model in eval mode that can be recorded and that has a convolution.
         images: Natural images, in the model's input units; the more, the surer is a verdict that a filter is dead.
         batch_size: Images that go through the network together.
         progress: Whether to show a progress bar.
@@ -42,8 +42,7 @@ def diagnose(
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 4.1, figure 6.
     """
-    trace = trace_model(model)
-    check_images("diagnose", images, trace)
+    trace = trace_for("diagnose", model, images)
     convolutions = [step for step in trace.steps if isinstance(step.params, Conv)]
     if not convolutions or convolutions[0].inputs != (trace.input.name,):
         raise ValueError("diagnose: expected model one that begins with a convolution, got another one")

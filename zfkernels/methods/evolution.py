@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from zfkernels.methods.checks import trace_for
 from zfkernels.methods.deconvnet import DeconvNet
 from zfkernels.methods.progress import progress_bar
 from zfkernels.methods.topk import TopK
@@ -37,11 +38,12 @@ def pick_maps(
     """
     if not layers or count < 1:
         raise ValueError(f"pick_maps: expected at least one layer and count ≥ 1, got {list(layers)} and {count}")
-    rows = {info.name: info for info in net.trace.layer_info(image_size)}
+    trace = net.trace_at(image_size)
+    rows = {info.name: info for info in trace.layer_info()}
     generator = torch.Generator().manual_seed(seed)
     chosen = {}
     for layer in layers:
-        channels = rows[net.trace.by_name[net.trace.resolve(layer)].label].channels
+        channels = rows[trace.by_name[trace.resolve(layer)].label].channels
         chosen[layer] = torch.randperm(channels, generator=generator)[:count].sort().values
     return chosen
 
@@ -58,7 +60,7 @@ def strongest_projections(
     """One epoch of the figure: of each map its strongest activation over all images, projected.
 
     Args:
-        model: Any model in eval mode that torch.fx can trace.
+        model: Any model in eval mode that can be recorded.
         images: The training set.
         maps: The maps to follow, int64 [M] of each layer.
         batch_size: Images that go through the network together.
@@ -81,7 +83,7 @@ def strongest_projections(
         for start in range(0, len(images), batch_size):
             ids = range(start, min(start + batch_size, len(images)))
             batch = torch.stack([images[n] for n in ids]).to(like)
-            for layer, values in net.trace.activations(batch, list(maps)).items():
+            for layer, values in trace_for("evolution", model, batch).activations(batch, list(maps)).items():
                 _check_maps(layer, maps[layer], values)
                 topk = running.setdefault(layer, TopK(len(maps[layer]), 1))
                 topk.update(values[:, maps[layer].to(values.device)], torch.tensor(ids))
@@ -168,7 +170,7 @@ def _check_maps(layer: str, maps: Tensor, values: Tensor) -> None:
 
 def _strongest_place(net: DeconvNet, batch: Tensor, layer: str, maps: Tensor) -> Tensor:
     """Row and column, int64 [M, 2], of the maximum of map m in image m."""
-    values = net.trace.activations(batch, [layer])[layer]
+    values = trace_for("evolution", net.model, batch).activations(batch, [layer])[layer]
     values = values[torch.arange(len(maps)), maps]
     if values.dim() == 1:
         return torch.zeros(len(maps), 2, dtype=torch.int64)
@@ -184,8 +186,8 @@ def _tiles(
     batch = torch.stack([images[n] for n in used.tolist()]).to(like)
     projected = net.project(batch, layer, units=torch.cat([index[:, None], maps[:, None], position], 1))
     frame = projected.windows.frame
-    rows = {info.name: info for info in net.trace.layer_info(frame)}
-    info = rows[net.trace.by_name[net.trace.resolve(layer)].label]
+    trace = net.trace_at(frame)
+    info = {row.name: row for row in trace.layer_info()}[trace.by_name[trace.resolve(layer)].label]
     field, stride = info.receptive_field, info.stride
     if field is None or stride is None or field[0] >= frame[0] or field[1] >= frame[1]:
         return projected.dense().cpu()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
-from zfkernels.methods.occlusion import grid, to_pair
+from zfkernels.methods.occlusion import examine, grid, to_pair
 from zfkernels.plan import SweepPlan, cell_cost, changed_boxes, frame_of, plan_sweep
 from zfkernels.plan.sweep import DENSE_FROM
-from zfkernels.trace import Step, Trace, fold, trace_model
+from zfkernels.trace import Step, Trace, UnrecordableError, fold, trace_model
 from zfkernels.trace.steps import FRAME_KINDS
 from zfkernels.windows import Boxes, Pair, boxes
 
@@ -42,13 +43,23 @@ class PlanRow:
 
 @dataclass(frozen=True)
 class PlanReport:
-    """The plan of a sweep; ``str()`` is the table."""
+    """The plan of a sweep; ``str()`` is the table.
 
-    plan: SweepPlan
+    Attributes:
+        plan: which positions travel together; None for a sweep on whole images.
+        rows: one for each layer.
+        window: (height, width) of the square.
+        whole: why the sweep runs on whole images, "" if it does not.
+    """
+
+    plan: SweepPlan | None
     rows: tuple[PlanRow, ...]
     window: Pair
+    whole: str = ""
 
     def __str__(self) -> str:
+        if self.plan is None:
+            return f"square {_size(self.window)}: the sweep runs on whole images: {self.whole}"
         plan, count = self.plan, len(self.plan.positions)
         width = max(len(row.layer) for row in self.rows)
         lines = [
@@ -80,21 +91,31 @@ def explain_plan(
     """The plan of an occlusion sweep, without running it; printing the result shows the table.
 
     Args:
-        model: an nn.Module in eval mode that torch.fx can trace.
+        model: an nn.Module in eval mode.
         size: (H, W) of the images.
         window: (height, width) of the square.
         stride: of the grid of positions; the window's size by default.
 
     Raises:
-        UntraceableError: torch.fx cannot trace the model (its sweep would run on whole images).
-        ValueError: a bad size, window or stride.
+        TypeError: no nn.Module.
+        ValueError: a bad size, window or stride, or a model in training mode.
     """
     image, square = to_pair("explain_plan", "size", size), to_pair("explain_plan", "window", window)
     if square[0] > image[0] or square[1] > image[1]:
         raise ValueError(f"explain_plan: expected window no larger than the images {image}, got {square}")
     step = square if stride is None else to_pair("explain_plan", "stride", stride)
     positions = grid(image, square, step).reshape(-1, 2)
-    trace = fold(trace_model(model))
+    try:
+        whole_trace = trace_model(model, image)
+    except UnrecordableError as error:
+        return PlanReport(None, (), square, error.reason)
+    recording = whole_trace.recording
+    parameter = next(model.parameters(), torch.empty(0))
+    noise = torch.randn((1, recording.channels, *image), generator=torch.Generator().manual_seed(0)).to(parameter)
+    verdict = examine(whole_trace, noise, positions, square, noise.new_zeros(recording.channels))
+    if verdict.mixes or verdict.differs:
+        return PlanReport(None, (), square, verdict.mixes or verdict.differs)
+    trace = fold(whole_trace)
     shapes = trace.shapes(image)
     plan = plan_sweep(trace, shapes, positions, square)
     reached = changed_boxes(trace, shapes, boxes(positions, square, image))

@@ -8,30 +8,45 @@ positions.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from zfkernels.methods.pullback import from_layout
 from zfkernels.methods.sweep import Square, Sweep
+from zfkernels.methods.whole_images import Advance
 from zfkernels.ops import fixed_weights
-from zfkernels.ops.occluded_conv2d.reference import occluded_crop
 from zfkernels.plan import Group, SweepPlan, frame_of, plan_sweep
 from zfkernels.trace import Step, Trace
 from zfkernels.windows import Pair, Windows, crop
 
 TAIL_BATCH, TAIL_BYTES = 256, 2**26  # values that go through the tail together
 UNKNOWN_MEMORY = 2**30  # bytes that are taken to be free where the system does not say
-Advance = Callable[[int], object]
+
+
+class Swept(NamedTuple):
+    """What a sweep found.
+
+    Attributes:
+        clean: of each tensor of the model's output [N, ...], for the clean images.
+        outputs: of each [N, P, ...].
+        channel: int64 [N], the watched map of each image; None without a watched layer.
+        activity: [N, P], its spatial sum; None likewise.
+    """
+
+    clean: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    channel: Tensor | None
+    activity: Tensor | None
 
 
 class Incremental:
     """The sweep of one network, image size and set of positions; call it with batches of images.
 
     Args:
-        trace: the network, folded (:func:`zfkernels.trace.fold`).
+        trace: the network, folded (:func:`zfkernels.trace.fold`), for images of this size.
         size: (H, W) of the images.
         positions: int64 [P, 2].
         window: (height, width) of the square.
@@ -60,8 +75,8 @@ class Incremental:
         batch_size: int | None,
         advance: Advance,
         whole_images: int | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Clean outputs [N, classes], outputs [N, P, classes], and with a layer its map [N] and activity [N, P].
+    ) -> Swept:
+        """The sweep of a batch of images.
 
         Windows travel together by ``batch_size``, or as many as the free memory holds, and in no more room than so
         many ``whole_images`` would take.
@@ -70,11 +85,13 @@ class Incremental:
         last_format = images.contiguous(memory_format=torch.channels_last)
         kept = {step.name for step in trace.steps if _is_kept(step)} | {trace.output, self.watched or trace.output}
         clean = trace.run(last_format, kept)
-        outputs = check_outputs(clean[trace.output], len(images), targets)
+        outputs = _parts(clean[trace.output])
+        check_targets(outputs, targets)
         shapes = {name: tuple(value.shape) for name, value in clean.items() if isinstance(value, Tensor)}
         plan = self.plan = self.plan or plan_sweep(trace, shapes, self.positions, self.window, self.watched)
-        result = outputs.new_empty(
-            (len(images), len(self.positions), len(targets) if targets is not None else outputs.shape[1])
+        count = (len(images), len(self.positions))
+        result = tuple(
+            part.new_empty((*count, *(part.shape[1:] if targets is None else (len(targets),)))) for part in outputs
         )
         watch = None
         if self.watched is not None:
@@ -93,7 +110,7 @@ class Incremental:
                     watch.record(image, member, watched)
                 advance(len(member))
             tail.flush()
-        return (outputs, result, watch.channel, watch.activity) if watch else (outputs, result, None, None)
+        return Swept(outputs, result, *((watch.channel, watch.activity) if watch else (None, None)))
 
     def _automatic(
         self, trace: Trace, shapes: dict[str, tuple[int, ...]], images: Tensor, whole_images: int | None
@@ -142,58 +159,47 @@ class _Watch:
 class _Tail:
     """Collects the head's values and runs the rest of the network on large batches of them."""
 
-    def __init__(self, trace: Trace, start: str, result: Tensor, targets: Tensor | None) -> None:
+    def __init__(self, trace: Trace, start: str, result: tuple[Tensor, ...], targets: Tensor | None) -> None:
         needed = trace.needed_for({trace.output})
         self.steps = needed[[step.name for step in needed].index(start) + 1 :]
         self.output, self.start, self.result, self.targets = trace.output, start, result, targets
-        self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.waiting: list[tuple[Tensor, ...]] = []
+        self.several = False
 
-    def add(self, image: Tensor, position: Tensor, value: Tensor) -> None:
-        self.waiting.append((image, position.to(image.device), value))
+    def add(self, image: Tensor, position: Tensor, value: Tensor | tuple[Tensor, ...]) -> None:
+        """Takes in the value of the first step for some positions: its tensors, [K, ...] each."""
+        self.several = isinstance(value, tuple)
+        self.waiting.append((image, position.to(image.device), *_parts(value)))
         count = sum(len(entry[0]) for entry in self.waiting)
-        if count >= TAIL_BATCH or count * value[0].nbytes >= TAIL_BYTES:
+        if count >= TAIL_BATCH or count * sum(part[0].nbytes for part in _parts(value)) >= TAIL_BYTES:
             self.flush()
 
     def flush(self) -> None:
         if not self.waiting:
             return
-        image, position, value = (torch.cat(parts) for parts in zip(*self.waiting, strict=True))
+        image, position, *value = (torch.cat(parts) for parts in zip(*self.waiting, strict=True))
         self.waiting = []
-        values: dict[str, Any] = {self.start: value}
+        values: dict[str, Any] = {self.start: tuple(value) if self.several else value[0]}
         for step in self.steps:
             values[step.name] = step.call(*(values[name] for name in step.inputs))
-        out = values[self.output]
-        self.result[image, position] = out if self.targets is None else out[:, self.targets]
+        for result, out in zip(self.result, _parts(values[self.output]), strict=True):
+            result[image, position] = out if self.targets is None else out[:, self.targets]
 
 
-def dense_sweep(
-    model: Callable[[Tensor], Tensor], images: Tensor, positions: Tensor, window: Pair, fill: Tensor,
-    targets: Tensor | None, batch_size: int, advance: Advance,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Runs any callable on whole occluded images: clean outputs [N, classes], outputs [N, P, classes]."""
-    clean = check_outputs(model(images), len(images), targets)
-    result = clean.new_empty((len(images), len(positions), clean.shape[1] if targets is None else len(targets)))
-    size = (images.shape[2], images.shape[3])
-    everything = torch.arange(len(images) * len(positions), device=images.device)
-    for chunk in everything.split(batch_size) if len(images) else ():
-        image, position = chunk // len(positions), chunk % len(positions)
-        places = positions[position.cpu()].to(images.device, torch.int32)
-        occluded = occluded_crop(images, places, image, fill, window, torch.zeros_like(places), size)
-        out = model(occluded.contiguous())
-        result[image, position] = out if targets is None else out[:, targets]
-        advance(len(chunk))
-    return clean, result
-
-
-def check_outputs(value: Any, count: int, targets: Tensor | None) -> Tensor:
-    """The model's output, refused unless it is [N, classes] with all ``targets`` among them."""
-    if not isinstance(value, Tensor) or value.dim() != 2 or len(value) != count:
-        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(f"occlusion_sweep: expected a model whose output is one tensor [N, classes], got {got}")
-    classes = value.shape[1]
-    if targets is not None and ((targets < 0) | (targets >= classes)).any():
+def check_targets(outputs: tuple[Tensor, ...], targets: Tensor | None) -> None:
+    """Refuses ``targets`` unless the output is one tensor [N, classes] and all of them are among the classes."""
+    if targets is None:
+        return
+    if len(outputs) != 1 or outputs[0].dim() != 2:
+        got = tuple(outputs[0].shape) if len(outputs) == 1 else f"{len(outputs)} tensors"
+        raise ValueError(f"occlusion_sweep: expected targets of an output that is one tensor [N, classes], got {got}")
+    classes = outputs[0].shape[1]
+    if ((targets < 0) | (targets >= classes)).any():
         raise ValueError(f"occlusion_sweep: expected targets from 0 to {classes - 1}, got {targets.tolist()}")
-    return value
+
+
+def _parts(value: Any) -> tuple[Tensor, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _is_kept(step: Step) -> bool:

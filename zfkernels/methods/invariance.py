@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import affine
 
-from zfkernels.methods.checks import check_images
+from zfkernels.methods.checks import trace_for
 from zfkernels.methods.progress import progress_bar
 from zfkernels.results import Invariance
-from zfkernels.trace import trace_model
 
 TRANSFORMS = ("vertical", "horizontal", "scale", "rotation", "brightness")
 AMOUNTS = {
@@ -95,7 +94,7 @@ def invariance(
     distances are kept as they are and also relative to the distance between different images, so that layers compare.
 
     Args:
-        model: Any model in eval mode that torch.fx can trace.
+        model: Any model in eval mode that can be recorded.
         images: In the model's input units, of its dtype.
         transform: See ``transform_images``.
         amounts: T of them; None: ``AMOUNTS[transform]``, pixels as a share of 224.
@@ -111,8 +110,7 @@ def invariance(
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 5.
     """
-    trace = trace_model(model)
-    check_images("invariance", images, trace)
+    trace = trace_for("invariance", model, images)
     if transform not in TRANSFORMS:
         raise ValueError(f"invariance: expected transform one of {', '.join(TRANSFORMS)}, got {transform!r}")
     if amounts is None:
@@ -137,6 +135,8 @@ def invariance(
             batch = images[here]
             originals = trace.run(batch, [*steps, trace.output])
             outputs = originals[trace.output]
+            if not isinstance(outputs, Tensor) or outputs.dim() != 2:
+                raise ValueError("invariance: expected a model whose output is one tensor [N, classes]")
             if targets is None:
                 classes[here] = outputs.argmax(1).cpu()
             clean[here] = _probability(outputs, classes[here])

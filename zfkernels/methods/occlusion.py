@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import copy
 import itertools
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from zfkernels.methods.checks import check_images, is_int_tensor
-from zfkernels.methods.incremental import Incremental, dense_sweep
+from zfkernels.methods.checks import check_images, is_int_tensor, trace_for
+from zfkernels.methods.incremental import Incremental, Swept, check_targets
 from zfkernels.methods.progress import progress_bar
+from zfkernels.methods.whole_images import Advance, dense_sweep
+from zfkernels.network import Verdict, batch_matters, check, refuse_training, tensors_of
+from zfkernels.network.tree import map_leaves
+from zfkernels.ops.occluded_conv2d.reference import occluded_crop
 from zfkernels.results import OcclusionMap
-from zfkernels.trace import Trace, UntraceableError, fold, trace_model
+from zfkernels.trace import Trace, UnrecordableError, fold
 from zfkernels.windows import Pair
 
 NAME = "occlusion_sweep"
@@ -54,7 +59,10 @@ def occlusion_sweep(
     square can change is computed. A square that hangs over the bottom or right border is clipped.
 
     Args:
-        model: an nn.Module in eval mode, or any callable [N, C, H, W] → [N, classes] (which runs on whole images).
+        model: an nn.Module in eval mode, or any callable of [N, C, H, W] (which runs on whole images). Its output may
+            be a tensor, or tensors in tuples, lists, dictionaries and dataclasses. A module that decides by the values
+            that it computes runs on whole images too, one whose images depend on each other on one occluded image at
+            a time; a warning says why.
         images: [N, C, H, W], in the model's input units, all of them finite. Gradients do not flow into them.
         window: (height, width) of the square, in pixels, no larger than the image.
         stride: of the grid, in pixels; the window's size by default.
@@ -75,7 +83,7 @@ def occlusion_sweep(
     Raises:
         TypeError: images or arguments of a wrong type or dtype.
         ValueError: a window larger than the image, a stride of 0, no positions, NaN in the images, a model in training
-            mode with dropout or batch normalisation, a model whose output is not [N, classes].
+            mode with dropout or batch normalisation, targets of an output that is not [N, classes].
     """
     sweeper = Sweeper(model, window, stride, positions, layer, precision, backend)
     return sweeper.sweep(images, fill, targets, batch_size, progress)
@@ -100,7 +108,7 @@ def occlusion_sweeps(
 ) -> Iterator[OcclusionMap]:
     """:func:`occlusion_sweep` over a whole data set: one map for each image, one image in memory at a time.
 
-    The network is traced once, and a sweep planned once for each size of image. To resume, pass as ``start`` how many
+    The network is recorded, and a sweep planned, once for each size of image. To resume, pass as ``start`` how many
     maps are already there: a data set with ``__getitem__`` and ``__len__`` is entered there, another one is skipped to.
 
     Args:
@@ -135,7 +143,7 @@ def occlusion_sweeps(
 
 
 class Sweeper:
-    """A network made ready for sweeps: traced once, planned once for each size of image."""
+    """A network made ready for sweeps: recorded and planned once for each size of image."""
 
     def __init__(
         self,
@@ -156,10 +164,15 @@ class Sweeper:
         if positions is not None and stride is not None:
             raise ValueError(f"{NAME}: expected stride or positions, got both")
         self.positions = positions
-        trace = _traced(model, layer)
-        self.watched = None if trace is None or layer is None else trace.resolve(layer)
-        self.trace = None if trace is None else fold(trace, {self.watched} if self.watched else ())
-        self.runs: dict[Pair, Incremental] = {}  # by size of image, the latest last
+        if not callable(model):
+            raise TypeError(f"{NAME}: expected model an nn.Module or a function, got {type(model).__name__}")
+        if isinstance(model, nn.Module):
+            refuse_training(model)
+        elif layer is not None:
+            raise ValueError(f"{NAME}: expected layer=None for a model that is not an nn.Module, got {layer!r}")
+        self.layer, self.warned = layer, False
+        self.made: dict[Any, Any] = {}  # filters that all sizes of images share
+        self.runs: dict[Pair, _Windowed | _Whole] = {}  # by size of image, the latest last
 
     def sweep(
         self, images: Tensor, fill: Any, targets: Sequence[int] | None, batch_size: int | None, progress: bool = False
@@ -167,7 +180,7 @@ class Sweeper:
         """The map of a batch of images; arguments as :func:`occlusion_sweep`'s."""
         if self.precision is not None and isinstance(images, Tensor) and images.is_floating_point():
             images = images.to(self.precision)
-        check_images(NAME, images, self.trace)
+        check_images(NAME, images, self.model if isinstance(self.model, nn.Module) else None)
         images = images.detach()
         if not images.isfinite().all():
             raise ValueError(f"{NAME}: expected images of finite values, got NaN or infinity")
@@ -180,42 +193,104 @@ class Sweeper:
         shown = _fill(fill, images)
         flat = places.reshape(-1, 2)
         wanted = None if targets is None else _targets(targets, images.device)
-        channel = activity = None
+        run = self._run(images, size, flat, shown)
         with progress_bar(len(images) * len(flat), "positions", progress) as advance:
-            if self.trace is None:
-                batch = batch_size or DENSE_BATCH
-                clean, outputs = dense_sweep(self.model, images, flat, self.window, shown, wanted, batch, advance)
-            else:
-                run = self._run(self.trace, size, flat)
-                clean, outputs, channel, activity = run(images, shown, wanted, batch_size, advance)
+            form, swept = run(images, shown, wanted, batch_size, advance)
         shape = places.shape[:-1]
-        watched = None if activity is None else activity.unflatten(1, shape)
-        return OcclusionMap(places, self.window, outputs.unflatten(1, shape), clean, wanted, channel, watched)
+        watched = None if swept.activity is None else swept.activity.unflatten(1, shape)
+        outputs = [part.unflatten(1, shape) for part in swept.outputs]
+        return OcclusionMap(places, self.window, form(outputs), form(swept.clean), wanted, swept.channel, watched)
 
-    def _run(self, trace: Trace, size: Pair, positions: Tensor) -> Incremental:
-        """The sweep of images of one size; plans of the latest few sizes are kept, so that a data set of images of
-        many sizes takes no more memory."""
-        run = self.runs.pop(size, None) or Incremental(trace, size, positions, self.window, self.watched, self.backend)
+    def _run(self, images: Tensor, size: Pair, positions: Tensor, fill: Tensor) -> _Windowed | _Whole:
+        """The sweep of images of one size; those of the latest few sizes are kept, so that a data set of images of many
+        sizes takes no more memory."""
+        run = self.runs.pop(size, None) or self._new_run(images, size, positions, fill)
         self.runs[size] = run
         if len(self.runs) > SIZES:
             del self.runs[next(iter(self.runs))]
         return run
 
+    def _new_run(self, images: Tensor, size: Pair, positions: Tensor, fill: Tensor) -> _Windowed | _Whole:
+        if not isinstance(self.model, nn.Module):
+            return _Whole(self.model, positions, self.window, False)
+        try:
+            trace = trace_for(NAME, self.model, images)
+        except UnrecordableError as error:
+            if self.layer is not None:
+                raise
+            self._warn(error.reason)
+            return _Whole(self.model, positions, self.window, _mixes(self.model, images))
+        watched = None if self.layer is None else trace.resolve(self.layer)
+        verdict = examine(trace, images, positions, self.window, fill)
+        if verdict.mixes or verdict.differs:
+            if self.layer is not None:
+                raise ValueError(f"{NAME}: expected layer=None for a model of which {verdict.mixes or verdict.differs}")
+            self._warn(verdict.mixes or verdict.differs)
+            return _Whole(self.model, positions, self.window, bool(verdict.mixes) or _mixes(self.model, images))
+        folded = fold(trace, {watched} if watched else (), self.made)
+        return _Windowed(Incremental(folded, size, positions, self.window, watched, self.backend))
 
-def _traced(model: Any, layer: str | None) -> Trace | None:
-    """None for a model that can only run on whole images."""
-    if not callable(model):
-        raise TypeError(f"{NAME}: expected model an nn.Module or a function, got {type(model).__name__}")
-    if not isinstance(model, nn.Module):
-        if layer is not None:
-            raise ValueError(f"{NAME}: expected layer=None for a model that is not an nn.Module, got {layer!r}")
-        return None
-    try:
-        return trace_model(model)
-    except UntraceableError:
-        if layer is not None:
-            raise
-        return None
+    def _warn(self, reason: str) -> None:
+        if not self.warned:
+            name = type(self.model).__name__
+            warnings.warn(f"{NAME}: {name} runs on whole images: {reason}", RuntimeWarning, stacklevel=5)
+        self.warned = True
+
+
+class _Windowed:
+    """Sweeps on windows, and the form of the model's output."""
+
+    def __init__(self, run: Incremental) -> None:
+        self.run = run
+
+    def __call__(
+        self, images: Tensor, fill: Tensor, targets: Tensor | None, batch_size: int | None, advance: Advance
+    ) -> tuple[Callable[[Any], Any], Swept]:
+        recording = self.run.trace.recording
+
+        def form(parts: Any) -> Any:
+            return recording.rebuild(dict(zip(recording.output_names, parts, strict=True)))
+
+        return form, self.run(images, fill, targets, batch_size, advance)
+
+
+class _Whole:
+    """Sweeps on whole images, ``alone`` if each has to be run by itself."""
+
+    def __init__(self, model: Any, positions: Tensor, window: Pair, alone: bool) -> None:
+        self.model, self.positions, self.window, self.alone = model, positions, window, alone
+
+    def __call__(
+        self, images: Tensor, fill: Tensor, targets: Tensor | None, batch_size: int | None, advance: Advance
+    ) -> tuple[Callable[[Any], Any], Swept]:
+        batch = batch_size or DENSE_BATCH
+        clean, outputs = dense_sweep(self.model, images, self.positions, self.window, fill, batch, self.alone, advance)
+        check_targets(tuple(tensors_of(clean)), targets)
+        found = tensors_of(outputs)
+
+        def form(parts: Any) -> Any:
+            rest = iter(parts)
+            return map_leaves(lambda leaf: next(rest) if isinstance(leaf, Tensor) else leaf, clean)
+
+        kept = found if targets is None else [part[..., targets] for part in found]
+        return form, Swept(tuple(tensors_of(clean)), tuple(kept), None, None)
+
+
+def examine(trace: Trace, images: Tensor, positions: Tensor, window: Pair, fill: Tensor) -> Verdict:
+    """Whether the recording is what the model computes, found out on the first image and its first occluded one."""
+    if not len(images):
+        return Verdict()
+    first, place = images[:1], positions[len(positions) // 2][None].to(images.device, torch.int32)
+    shown = fill if fill.dim() == 1 else fill[:1]
+    origin = torch.zeros_like(place)
+    image = torch.zeros(1, dtype=torch.int64, device=images.device)
+    hidden = occluded_crop(first, place, image, shown, window, origin, (images.shape[2], images.shape[3]))
+    return check(trace.recording, first, hidden.contiguous())
+
+
+def _mixes(model: nn.Module, images: Tensor) -> bool:
+    """Whether the output of a model for an image depends on the others in its batch."""
+    return batch_matters(model, images[:1], images[:1].flip(3)) if len(images) else False
 
 
 def to_pair(name: str, argument: str, value: Any) -> Pair:

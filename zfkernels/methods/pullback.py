@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from zfkernels.trace import AvgPool, Step
+from zfkernels.trace.steps import BatchNorm, Gelu, LayerNorm, Linear
 from zfkernels.windows import Pair, Windows, crop
 
 # Derivative of a function of one number: (signal, input) -> signal times f'(input).
@@ -55,11 +56,10 @@ class Rules:
 DECONVNET = Rules()
 
 
-def batch_norm_scale(module: nn.BatchNorm2d) -> Tensor:
+def batch_norm_scale(norm: BatchNorm) -> Tensor:
     """[C]: what batch normalisation in eval mode multiplies each map with."""
-    assert module.running_var is not None  # the trace sees to it
-    scale = torch.rsqrt(module.running_var + module.eps)
-    return scale if module.weight is None else scale * module.weight.detach()
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    return scale if norm.weight is None else scale * norm.weight
 
 
 def gelu_derivative(approximate: str) -> Callable[..., Tensor]:
@@ -68,15 +68,14 @@ def gelu_derivative(approximate: str) -> Callable[..., Tensor]:
 
 def derivative_of(step: Step) -> Callable[..., Tensor] | None:
     """(signal, input) -> signal through a pointwise step's derivative, or None where only autograd knows it."""
-    module = step.params
-    if isinstance(module, nn.GELU):
-        return gelu_derivative(module.approximate)
-    if isinstance(module, nn.LayerNorm):  # torchvision's LayerNorm2d is one
-        return lambda g, x: _layer_norm(g, x, module, step.layout)
-    if isinstance(module, nn.Linear):
-        return lambda g, x: g @ module.weight.detach()
-    name = type(module).__name__.lower() if module is not None else step.name.rstrip("_0123456789")
-    return _DERIVATIVES.get(name)
+    params = step.params
+    if isinstance(params, Gelu):
+        return gelu_derivative(params.approximate)
+    if isinstance(params, LayerNorm):
+        return lambda g, x: _layer_norm(g, x, params)
+    if isinstance(params, Linear):
+        return lambda g, x: g @ params.weight
+    return _DERIVATIVES.get(step.name.rstrip("_0123456789"))
 
 
 def divisor_map(pool: AvgPool, frame: Pair, out_frame: Pair, like: Tensor) -> Tensor:
@@ -128,7 +127,7 @@ def vector(step: Step, signal: Tensor, rules: Rules) -> Tensor | None:
         return signal
     if step.kind == "scale":
         return signal * step.call(torch.ones_like(signal))
-    return signal @ step.params.weight.detach() if step.kind == "linear" else None
+    return signal @ step.params.weight if step.kind == "linear" else None
 
 
 def through(step: Step, signal: Tensor, x: Tensor) -> Tensor:
@@ -161,11 +160,9 @@ def from_layout(values: Tensor, layout: str) -> Tensor:
     return values.permute(0, 3, 1, 2) if layout == "NHWC" else values
 
 
-def _layer_norm(signal: Tensor, x: Tensor, module: nn.LayerNorm, layout: str) -> Tensor:
-    if layout == "NCHW":  # torchvision's LayerNorm2d
-        return _layer_norm(signal.permute(0, 2, 3, 1), x.permute(0, 2, 3, 1), module, "NHWC").permute(0, 3, 1, 2)
-    scaled = signal if module.weight is None else signal * module.weight.detach()
+def _layer_norm(signal: Tensor, x: Tensor, norm: LayerNorm) -> Tensor:
+    scaled = signal if norm.weight is None else signal * norm.weight
     mean = x.mean(-1, keepdim=True)
-    inverse = torch.rsqrt(x.var(-1, unbiased=False, keepdim=True) + module.eps)
+    inverse = torch.rsqrt(x.var(-1, unbiased=False, keepdim=True) + norm.eps)
     normal = (x - mean) * inverse
     return inverse * (scaled - scaled.mean(-1, keepdim=True) - normal * (scaled * normal).mean(-1, keepdim=True))

@@ -1,7 +1,11 @@
 """A network as it runs: recorded operations and the modules that they happened in."""
 
+from zfkernels.network.check import Verdict, batch_matters, check, run_model, tensors_of
 from zfkernels.network.record import record
 from zfkernels.network.recording import INPUT, Opaque, Recording, Ref, Sized, Step
-from zfkernels.network.refusals import UnrecordableError
+from zfkernels.network.refusals import UnrecordableError, refuse_training
 
-__all__ = ["INPUT", "Opaque", "Recording", "Ref", "Sized", "Step", "UnrecordableError", "record"]
+__all__ = [
+    "INPUT", "Opaque", "Recording", "Ref", "Sized", "Step", "UnrecordableError", "Verdict", "batch_matters", "check",
+    "record",    "refuse_training", "run_model", "tensors_of",
+]  # fmt: skip

@@ -7,8 +7,10 @@ Only the images are fake. What does not depend on them is computed for real, so 
 from __future__ import annotations
 
 import contextlib
+import logging
 import operator
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from types import FrameType
@@ -37,6 +39,19 @@ _BY_VALUES = (DataDependentOutputException, DynamicOutputShapeException)
 _DECIDES = {"_local_scalar_dense", "item", "is_nonzero", "equal", "allclose"}
 _DROPOUTS = {"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"}
 _PAUSES = sys.version_info < (3, 12)  # later Pythons pay for switching a profile function more than for its calls
+
+
+_here = threading.local()
+
+
+class _Quiet(logging.Filter):
+    """What fails for fake images raises an error: in the thread that records PyTorch need not log it too."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not getattr(_here, "listening", False)
+
+
+logging.getLogger("torch._subclasses.fake_tensor").addFilter(_Quiet())
 
 
 class Listener(TorchDispatchMode):
@@ -68,11 +83,13 @@ class Listener(TorchDispatchMode):
         error: Exception | None = None
         try:
             with torch.inference_mode(), _no_autocast(), self:
+                _here.listening = True
                 sys.setprofile(self._profile)
                 try:
                     result = model(images)
                 finally:
                     sys.setprofile(None)
+                    _here.listening = False
                     _restore_profile(before)
         except Exception as raised:  # noqa: BLE001 - whatever the model's own code raises
             error = raised

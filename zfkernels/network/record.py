@@ -37,7 +37,7 @@ class _Kept:
     memo: dict[str, Any] = field(default_factory=dict)
 
 
-def record(model: nn.Module, images: Tensor | tuple[int, int, int]) -> Recording:
+def record(model: nn.Module, images: Tensor | tuple[int, ...]) -> Recording:
     """The network that ``model`` is for images of one size, dtype and device.
 
     The model is not run on the images: they tell size and type. It is left as it was, attributes that its ``forward``

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from zfkernels.plan.reach import Placement, changed_boxes, frame_of
 from zfkernels.plan.tail import choose_tail
 from zfkernels.trace import Step, Trace
-from zfkernels.trace.steps import FRAME_KINDS, LOCAL_KINDS, SLIDING_KINDS
+from zfkernels.trace.steps import FRAME_KINDS, LOCAL_KINDS, SLIDING_KINDS, Linear
 from zfkernels.windows import Pair, boxes
 
 DENSE_FROM = 0.8  # share of the frame from which a window is not worth its context
@@ -112,7 +112,7 @@ def cell_cost(step: Step) -> int:
     """Multiply-adds for one output cell of all maps (of a layer without maps: for the whole layer)."""
     if step.kind == "conv":
         return step.params.weight.numel()
-    return step.params.weight.numel() if isinstance(step.params, nn.Linear) else 0
+    return step.params.weight.numel() if isinstance(step.params, Linear) else 0
 
 
 def runs_on_windows(step: Step, group: Mapping[str, Placement], unchanged: frozenset[str]) -> bool:

@@ -1,0 +1,128 @@
+"""From a recording to the steps that the methods know, with a few operations taken together."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from zfkernels.network import INPUT, Recording, Ref, Sized
+from zfkernels.network import Step as Recorded
+from zfkernels.network.tree import leaves
+from zfkernels.trace.classify import Role, Source, channels_of, classify, layout_of, shuffled
+from zfkernels.trace.steps import Channels, Replay, Step, together
+
+OUTPUTS = "outputs"
+
+
+def build(recording: Recording) -> tuple[tuple[Step, ...], str]:
+    """The steps of a recorded network, and the name of the one that is its output: of several tensors their tuple."""
+    return _Builder(recording).build()
+
+
+class _Builder:
+    def __init__(self, recording: Recording) -> None:
+        self.recording, self.steps = recording, {}  # type: tuple[Recording, dict[str, Step]]
+        self.labels = _labels(recording)
+        named = (leaf.name for value in (recording.outputs, recording.layers) for leaf in leaves(value)
+                 if isinstance(leaf, Ref))  # fmt: skip
+        self.named = set(named)
+        self.known: dict[str, Source] = {}
+
+    def build(self) -> tuple[tuple[Step, ...], str]:
+        taken = self._taken_together()
+        inside = {step.name for steps in taken.values() for step in steps[:-1]}
+        for step in self.recording.steps:
+            if step.name in taken:
+                self._together(taken[step.name])
+            elif step.name not in inside:
+                self._add(step, classify(step, self.known))
+        outputs = self.recording.output_names
+        if isinstance(self.recording.outputs, Ref):
+            return self._alive({outputs[0]}), outputs[0]
+        self.steps[OUTPUTS] = Step(OUTPUTS, OUTPUTS, "other", outputs, None, together, (), "")
+        return self._alive({OUTPUTS}), OUTPUTS
+
+    def _alive(self, wanted: set[str]) -> tuple[Step, ...]:
+        """What outputs and layers need; pieces of a split have taken the place of the split."""
+        wanted = wanted | self.named | {INPUT}
+        for step in reversed(self.steps.values()):
+            if step.name in wanted:
+                wanted.update(step.inputs)
+        return tuple(step for step in self.steps.values() if step.name in wanted)
+
+    def _add(self, step: Recorded, role: Role) -> None:
+        layout = layout_of(step, role, self.known)
+        inputs = role.inputs or step.inputs or (() if step.name == INPUT else (INPUT,))
+        call = role.call or (role.params if callable(role.params) else Replay((step,), inputs, self._counts(inputs)))
+        if role.kind == "conv" and not self.known[inputs[0]].layout:  # what a convolution reads are maps
+            self.known[inputs[0]] = replace(self.known[inputs[0]], layout="NCHW")
+            self.steps[inputs[0]] = replace(self.steps[inputs[0]], layout="NCHW")
+        self.known[step.name] = Source(step.shape, layout)
+        label = self.labels.get(step.name, step.name)
+        self.steps[step.name] = Step(step.name, label, role.kind, inputs, role.params, call, step.scope, layout)
+
+    def _counts(self, inputs: tuple[str, ...]) -> tuple[int, int]:
+        """Which input tells the number of images, and how many rows it has for each."""
+        for place, name in enumerate(inputs):
+            shape = self.recording.by_name[name].shape
+            if shape and isinstance(shape[0], Sized) and shape[0].offset == 0:
+                return place, shape[0].scale
+        return 0, 0
+
+    def _taken_together(self) -> dict[str, tuple[Recorded, ...]]:
+        """Chains of operations by the name of the last one: shuffles and choices of channels in several operations."""
+        chains = {}
+        for step in self.recording.steps:
+            for chain in (self._chain(step, ("reshape", "transpose", "contiguous", "reshape")),
+                          self._chain(step, ("reshape", "transpose", "reshape")),
+                          self._chain(step, ("select", "unsqueeze"))):  # fmt: skip
+                if chain:
+                    chains[step.name] = chain
+            source = self.recording.by_name[step.inputs[0]] if step.op is operator.getitem else None
+            if source is not None and source.inputs:
+                chains[step.name] = (source, step)
+        return chains
+
+    def _chain(self, step: Recorded, names: tuple[str, ...]) -> tuple[Recorded, ...]:
+        """The operations called ``names`` that end in ``step``, each read by the next one alone."""
+        chain: tuple[Recorded, ...] = (step,)
+        for name in reversed(names[:-1]):
+            (source,) = chain[0].inputs if len(chain[0].inputs) == 1 else (INPUT,)
+            if source in self.named or len(self.recording.users[source]) != 1:
+                return ()
+            chain = (self.recording.by_name[source], *chain)
+            if not _is_called(chain[0], name):
+                return ()
+        return chain if _is_called(step, names[-1]) else ()
+
+    def _together(self, chain: tuple[Recorded, ...]) -> None:
+        source, step = chain[0].inputs[0], chain[-1]
+        index = None
+        if len(chain[0].inputs) == 1 and source in self.known:
+            before = self.known[source]
+            index = channels_of(step, chain[0], before) if len(chain) == 2 else shuffled(chain, before)
+        if index is not None:
+            self._add(step, Role("channels", None, Channels(index), (source,), "NCHW"))
+            return
+        for part in chain:
+            if part.name not in self.steps:
+                self._add(part, classify(part, self.known))
+
+
+def _is_called(step: Recorded, name: str) -> bool:
+    return isinstance(step.op, torch._ops.OpOverload) and step.op._schema.name == f"aten::{name}"
+
+
+def _labels(recording: Recording) -> dict[str, str]:
+    """What a person calls a step: the innermost module that returned it."""
+    return dict(reversed(list(_returned(recording))))
+
+
+def _returned(recording: Recording) -> Iterator[tuple[str, str]]:
+    for path, value in recording.layers.items():
+        several = f"{path}:0" in recording.layers
+        if path and not several and isinstance(value, Ref):
+            yield value.name, path
