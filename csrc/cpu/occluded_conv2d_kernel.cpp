@@ -1,346 +1,119 @@
 // occluded_conv2d: the first convolution of an occlusion sweep.
 //
-//   out[p, o, y, x] = bias[o] + sum over c, ky, kx of weight[o, c, ky, kx] * pixel(p, c, oy * sy - py + ky * dy,
-//   ox * sx - px + kx * dx) with (oy, ox) = out_origins[p] + (y, x); then ReLU if asked. A pixel is the fill inside the
-//   square at positions[p], else that of image[p], zero outside the image.
+//   out[i, o] = bias[o] + sum over c, ky, kx of weight[o, c, ky, kx] * pixel(p, c, y * sy - py + ky * dy,
+//   x * sx - px + kx * dx) with (p, y, x) the window and the place of output i; then ReLU if asked. A pixel is the fill
+//   inside boxes[p], but where a mask leaves it out, else that of image[p], zero outside the image.
 //
-// What positions share is computed once. A row of outputs and the rows of taps that a square covers fix, for each
-// output and column of taps, two partial sums over ky and c: `clean`, and `covered` as if the square had no sides. An
-// output of any square of that row is a first, middle or last part of the covered columns and the clean rest; prefix
-// sums over the kernel's columns hold all first and last parts (sum_columns), so that an output is one
-// copied vector. Outputs deep inside the square and squares on other rows that cover all taps come out of the same
-// sums.
-//
-// Floors, a square of 32 at stride 1: the windows that are written, 34x34, 19x19 and 11x11 vectors of 64 channels for
-// 3x3, 7x7/2 and 11x11/4.
+// Boxes that all show the same share most of their sums: occluded_squares.h. With a fill or a mask of its own for each
+// box nothing is shared: each output reads its pixels through a table, as those of window_conv2d do: occluded_reads.h.
 #include <algorithm>
-#include <cstring>
 #include <optional>
-#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "conv_tile.h"
-#include "parallel.h"
 #include "python_call.h"
-#include "tensor_view.h"
-#include "weight_panels.h"
-#include "window_reads.h"
+#include "window_inputs.h"
 
 #define ZFK_LOOPS "occluded_conv2d_loops.h"
 #include "for_each_isa.h"
+#include "occluded_reads.h"
+#include "occluded_squares.h"
+#include "tile_conv2d.h"
 
 namespace zfkernels::cpu {
 namespace {
 
-constexpr int64_t kCacheBytes = 3 << 17;            // what the sums of a stretch of a row may take
-constexpr int64_t kMostCached = int64_t(16) << 20;  // larger outputs leave the caches before anyone reads them
-
-struct Square {
-  int64_t image, out_row, row, out_column, column, position;
-  auto key() const { return std::tie(image, out_row, row, out_column, column, position); }
-};
-
-// The squares of one image whose windows hold the row `out_row` of outputs.
-struct Row {
-  const Square *first, *last;
-  int64_t out_row;
-};
-
-struct Range {
-  int64_t first = 0, last = 0;
-  bool empty() const { return first >= last; }
-  bool operator==(const Range&) const = default;
-};
-
+// out [outputs, C_out]: squares that all show the same.
 template <class T>
-class OccludedConv2d {
- public:
-  OccludedConv2d(const View<const T>& images, const View<const T>& fill, const View<const T>& weight, const T* bias,
-                 const Pair& window, const Pair& out_size, const Sliding& layer, int64_t groups, bool relu, T* out,
-                 bool past_caches)
-      : images_(images),
-        fill_(fill),
-        bias_(bias),
-        window_(window),
-        out_size_(out_size),
-        layer_(layer),
-        relu_(relu),
-        channels_(weight.size[1]),
-        outputs_(weight.size[0]),
-        out_(out),
-        past_caches_(past_caches),
-        panels_(split_outputs(outputs_, groups, channels_, shape_.lanes, shape_.vectors)),
-        panel_size_(layer.kernel[0] * channels_ * shape_.vectors * shape_.lanes),
-        packed_(layer.kernel[1] * int64_t(panels_.size()) * panel_size_),
-        nothing_(images.size[1], T(0)),
-        stretch_(std::max<int64_t>(kCacheBytes / int64_t(4 * sizeof(T)) / (layer.kernel[1] * outputs_), kTileRows)) {
-    View<const T> column = weight;
-    column.size[3] = 1;
-    for (int64_t kx = 0; kx < layer.kernel[1]; ++kx, column.data += column.stride[3])
-      for (size_t i = 0; i < panels_.size(); ++i)
-        pack_panel(column, panels_[i], shape_.lanes, &packed_[(kx * panels_.size() + i) * panel_size_]);
-  }
-
-  void run(std::vector<Square> squares) const {
-    if (squares.empty()) return;
-    std::sort(squares.begin(), squares.end(), [](const Square& a, const Square& b) { return a.key() < b.key(); });
-    const auto [left, right] = std::minmax_element(
-        squares.begin(), squares.end(), [](const auto& a, const auto& b) { return a.out_column < b.out_column; });
-    const Range columns{left->out_column, right->out_column + out_size_[1]};
-    const int64_t stretches = ceil_div(columns.last - columns.first, stretch_);
-    const std::vector<Row> rows = find_rows(squares);
-    share_out(int64_t(rows.size()) * stretches, [&](Tasks& tasks) {
-      Worker worker(*this);
-      for (int64_t task; tasks.next(task);) {
-        const int64_t first = columns.first + task % stretches * stretch_;
-        worker.run(rows[task / stretches], {first, std::min(first + stretch_, columns.last)});
-      }
-      ZFK_BEST(fence_copies)();
-    });
-  }
-
- private:
-  std::vector<Row> find_rows(const std::vector<Square>& squares) const {
-    std::vector<Row> rows;
-    const Square *first = squares.data(), *end = first + squares.size();
-    int64_t out_row = first->out_row;
-    for (const Square* last = first; first != end; ++out_row) {
-      if (first == last) out_row = first->out_row;  // a new image, or rows that no window holds
-      while (last != end && last->image == first->image && last->out_row <= out_row) ++last;
-      rows.push_back({first, last, out_row});
-      while (first != last && first->out_row + out_size_[0] <= out_row + 1) ++first;
-    }
-    return rows;
-  }
-
-  // Scratch memory of a thread, and what it does with a stretch of a row of outputs.
-  class Worker {
-   public:
-    explicit Worker(const OccludedConv2d& op)
-        : op_(op),
-          plane_(op.stretch_ * op.outputs_),
-          clean_(op.layer_.kernel[1] * plane_),
-          covered_(op.layer_.kernel[1] * plane_),
-          sums_(2 * op.layer_.kernel[1] * plane_) {
-      const int64_t extent = (op.layer_.kernel[1] - 1) * op.layer_.dilation[1] + 1;
-      for (int64_t d = 0; d <= extent; ++d) taps_before_.push_back(ceil_div(d, op.layer_.dilation[1]));
-      for (int64_t i = 0; i < op.stretch_ + kTileRows; ++i) rows_.push_back(i * op.layer_.stride[1]);
-    }
-
-    void run(const Row& row, Range stretch) {
-      Range columns{stretch.last, stretch.first};  // that any window holds
-      for (const Square* s = row.first; s != row.last; ++s) {
-        columns.first = std::min(columns.first, std::max(s->out_column, stretch.first));
-        columns.last = std::max(columns.last, std::min(s->out_column + op_.out_size_[1], stretch.last));
-      }
-      if (columns.empty()) return;
-      start_ = columns.first;
-      sum_taps(row, columns, {}, clean_.get());
-      Range held_taps{-1, -1}, held;
-      for (const Square* s = row.first; s != row.last;) {
-        // Squares on the same rows whose windows touch one another.
-        const Square* last = s;
-        Range run = clip(*s, stretch);
-        for (; last != row.last && last->row == s->row && last->out_row == s->out_row; ++last) {
-          const Range more = clip(*last, stretch);
-          if (!run.empty() && more.first > run.last) break;
-          run = run.empty() ? more : Range{run.first, std::max(run.last, more.last)};
-        }
-        if (run.empty()) {
-          s = last;
-          continue;
-        }
-        const Range taps = covered_taps(row.out_row, s->row);
-        if (!(taps == held_taps && run == held)) prepare(row, run, held_taps = taps);
-        held = run;
-        for (; s != last; ++s) write(row.out_row, *s, clip(*s, stretch));
-      }
-    }
-
-   private:
-    Range clip(const Square& square, const Range& stretch) const {
-      return {std::max(square.out_column, stretch.first), std::min(square.out_column + op_.out_size_[1], stretch.last)};
-    }
-
-    // The rows of taps of the outputs in `out_row` that a square at `row` covers.
-    Range covered_taps(int64_t out_row, int64_t row) const {
-      const int64_t first = out_row * op_.layer_.stride[0] - op_.layer_.padding[0], step = op_.layer_.dilation[0];
-      Range taps{op_.layer_.kernel[0], 0};
-      for (int64_t ky = 0; ky < op_.layer_.kernel[0]; ++ky) {
-        const int64_t y = first + ky * step;
-        if (y >= row && y < row + op_.window_[0]) taps = {std::min(taps.first, ky), ky + 1};
-      }
-      return taps.empty() ? Range{} : taps;
-    }
-
-    // sums[kx, ox, o] over ky and c, the rows `covered` of taps showing the fill; for the outputs in `columns`.
-    void sum_taps(const Row& row, Range columns, Range covered, T* sums) {
-      const auto& [kernel, stride, padding, dilation] = op_.layer_;
-      const int64_t width = (columns.last - columns.first - 1) * stride[1] + (kernel[1] - 1) * dilation[1] + 1;
-      const int64_t left = columns.first * stride[1] - padding[1], top = row.out_row * stride[0] - padding[0];
-      const int64_t image = row.first->image;
-      cells_.assign(kernel[0] * width, op_.nothing_.data());
-      for (int64_t ky = 0; ky < kernel[0]; ++ky) {
-        const int64_t y = top + ky * dilation[0];
-        if (y < 0 || y >= op_.images_.size[2]) continue;
-        const View<const T>& from = ky >= covered.first && ky < covered.last ? op_.fill_ : op_.images_;
-        for (int64_t x = std::max<int64_t>(left, 0); x < std::min(left + width, op_.images_.size[3]); ++x)
-          cells_[ky * width + x - left] = from.at(image, 0, y, x);
-      }
-      Tile<T> tile{};
-      tile.cells = cells_.data();
-      tile.tap_count = kernel[0];
-      tile.channels = op_.channels_;
-      tile.out_stride = op_.outputs_;
-      for (int64_t kx = 0; kx < kernel[1]; ++kx) {
-        taps_.clear();
-        for (int64_t ky = 0; ky < kernel[0]; ++ky) taps_.push_back(ky * width + kx * dilation[1]);
-        tile.taps = taps_.data();
-        for (size_t i = 0; i < op_.panels_.size(); ++i) {
-          const Panel& panel = op_.panels_[i];
-          tile.panel = &op_.packed_[(kx * op_.panels_.size() + i) * op_.panel_size_];
-          tile.channel = panel.channel;
-          tile.width = panel.width;
-          for (int64_t x = columns.first; x < columns.last; x += kTileRows) {
-            tile.rows = tile_rows(x - columns.first, columns.last - columns.first);
-            tile.row_count = columns.last - x;
-            tile.out = sums + kx * plane_ + (x - start_) * op_.outputs_ + panel.first;
-            op_.multiply_(tile, panel.vectors);
-          }
-        }
-      }
-    }
-
-    // Places of the outputs of a tile; those beyond the last read what it reads.
-    const int32_t* tile_rows(int64_t first, int64_t count) {
-      if (first + kTileRows <= count) return &rows_[first];
-      for (int64_t j = 0; j < kTileRows; ++j) last_rows_[j] = rows_[std::min(first + j, count - 1)];
-      return last_rows_;
-    }
-
-    // All sums of the outputs in `columns` for squares that cover the rows `taps` of taps.
-    void prepare(const Row& row, Range columns, Range taps) {
-      sum_taps(row, columns, taps, covered_.get());
-      for (int64_t x = columns.first; x < columns.last; ++x) {
-        const int64_t at = (x - start_) * op_.outputs_;
-        op_.sum_columns_(&clean_[at], &covered_[at], op_.layer_.kernel[1], plane_, op_.outputs_, op_.bias_, op_.relu_,
-                         &sums_[at]);
-      }
-    }
-
-    // The outputs of one square in a row, `columns` of them: runs of outputs of which the same taps are covered.
-    void write(int64_t out_row, const Square& square, Range columns) const {
-      const int64_t taps = op_.layer_.kernel[1], outputs = op_.outputs_, stride = op_.layer_.stride[1];
-      const int64_t extent = taps_before_.size() - 1, start = square.column + op_.layer_.padding[1];
-      const auto covered = [&](int64_t x) {
-        const int64_t first = start - x * stride;
-        return Range{taps_before_[std::clamp<int64_t>(first, 0, extent)],
-                     taps_before_[std::clamp<int64_t>(first + op_.window_[1], 0, extent)]};
-      };
-      const int64_t inside = op_.window_[1] < extent ? 0 : (start + op_.window_[1] - extent) / stride + 1;
-      T* out = op_.out_ + ((square.position * op_.out_size_[0] + out_row - square.out_row) * op_.out_size_[1] +
-                           columns.first - square.out_column) *
-                              outputs;
-      for (int64_t x = columns.first; x < columns.last;) {
-        const Range range = covered(x);
-        int64_t end = x + 1;
-        if (range == Range{0, taps}) end = std::clamp(inside, end, columns.last);  // all of them at once
-        while (end < columns.last && covered(end) == range) ++end;
-        const int64_t at = (x - start_) * outputs, count = (end - x) * outputs;
-        if (range.empty() || range.first == 0 || range.last == taps) {
-          const int64_t part = range.empty() ? 0 : range.first == 0 ? range.last : taps + range.first;
-          if (op_.past_caches_)
-            op_.copy_past_caches_(out, &sums_[part * plane_ + at], count);
-          else
-            std::memcpy(out, &sums_[part * plane_ + at], count * sizeof(T));
-        } else {
-          for (int64_t i = 0; i < count; i += outputs)
-            op_.sum_between_(&clean_[at + i], &covered_[at + i], taps, plane_, range.first, range.last, outputs,
-                             op_.bias_, op_.relu_, out + i);
-        }
-        out += count;
-        x = end;
-      }
-    }
-
-    const OccludedConv2d& op_;
-    const int64_t plane_;
-    const Buffer<T> clean_, covered_, sums_;
-    std::vector<int64_t> taps_before_;  // taps that lie before an offset from the first one
-    std::vector<const T*> cells_;
-    std::vector<int32_t> rows_, taps_;
-    int32_t last_rows_[kTileRows];
-    int64_t start_ = 0;  // column of the first output in the buffers
-  };
-
-  const View<const T>&images_, &fill_;  // cells of neighbouring channels
-  const T* const bias_;
-  const Pair &window_, &out_size_;
-  const Sliding& layer_;
-  const bool relu_;
-  const int64_t channels_, outputs_;
-  T* const out_;  // [P, h', w', C_out]
-  const TileShape shape_ = ZFK_BEST(tile_shape<T>)();
-  const std::decay_t<decltype(ZFK_BEST(multiply_tile<T>))> multiply_ = ZFK_BEST(multiply_tile<T>);
-  const std::decay_t<decltype(ZFK_BEST(sum_columns<T>))> sum_columns_ = ZFK_BEST(sum_columns<T>);
-  const std::decay_t<decltype(ZFK_BEST(sum_between<T>))> sum_between_ = ZFK_BEST(sum_between<T>);
-  const std::decay_t<decltype(ZFK_BEST(copy_past_caches<T>))> copy_past_caches_ = ZFK_BEST(copy_past_caches<T>);
-  const bool past_caches_;
-  const std::vector<Panel> panels_;
-  const int64_t panel_size_;
-  const Buffer<T> packed_;        // [kw, panels, kh * C / groups, vectors * lanes]
-  const std::vector<T> nothing_;  // [C], zeros
-  const int64_t stretch_;         // outputs of a row in one task
-};
-
-template <class T>
-Tensor convolve(const Tensor& images, const Tensor& weight, const std::optional<Tensor>& bias,
-                const std::vector<Square>& squares, const Tensor& fill, const Pair& window, const Pair& out_size,
-                const Sliding& layer, int64_t groups, bool relu) {
+void convolve_shared(const Tensor& images, const Tensor& weight, const std::optional<Tensor>& bias, const Tensor& fill,
+                     std::vector<Square> squares, const Sliding& layer, int64_t groups, bool relu, const Tensor& out) {
   const Tensor pixels = with_contiguous_cells(images);
-  const Tensor shown = fill.dim() == 4 ? with_contiguous_cells(fill) : torch::stable::contiguous(fill);
   const View<const T> from = read<T>(pixels), filters = read<T>(weight);
-  View<const T> filling;
-  if (fill.dim() == 4) {
-    filling = read<T>(shown);
-  } else {
-    filling = from;
-    filling.data = shown.const_data_ptr<T>();
-    filling.stride = {};
-  }
-  STD_TORCH_CHECK(fill.dim() == 4 ? filling.size == from.size : fill.numel() == from.size[1],
-                  "expected fill [C] or of the images' shape");
+  const Shown<T> shown(fill, from);
   STD_TORCH_CHECK(groups > 0 && filters.size[0] % groups == 0 && filters.size[1] * groups == from.size[1],
                   "expected weight [C_out, C / groups, kh, kw], got other channels");
   STD_TORCH_CHECK(!bias || bias->numel() == filters.size[0], "expected bias [C_out]");
   const std::optional<Tensor> offsets = bias ? std::optional(torch::stable::contiguous(*bias)) : std::nullopt;
-  const Tensor out = empty_channels_last(images, {int64_t(squares.size()), filters.size[0], out_size[0], out_size[1]});
-  OccludedConv2d<T>(from, filling, filters, offsets ? offsets->const_data_ptr<T>() : nullptr, window, out_size, layer,
-                    groups, relu, out.mutable_data_ptr<T>(), out.numel() * int64_t(sizeof(T)) > kMostCached)
-      .run(squares);
-  return out;
+  OccludedConv2d<T>(from, shown.view, filters, offsets ? offsets->const_data_ptr<T>() : nullptr, layer, groups, relu,
+                    out.mutable_data_ptr<T>(), out.numel() * int64_t(sizeof(T)) > kMostCached)
+      .run(std::move(squares));
+}
+
+// The part of a box that lies inside the image.
+Box clipped(const Box& box, const Pair& size) {
+  const auto clip = [](int64_t first, int64_t length, int64_t end) {
+    const int64_t from = std::clamp<int64_t>(first, 0, end), to = std::clamp<int64_t>(first + length, from, end);
+    return std::pair(int32_t(from), int32_t(to - from));
+  };
+  const auto [top, height] = clip(box.top, box.height, size[0]);
+  const auto [left, width] = clip(box.left, box.width, size[1]);
+  return height > 0 && width > 0 ? Box{top, left, height, width} : Box{};
+}
+
+template <class T>
+void convolve(const OccludedArguments& given, const std::vector<Box>& hidden, const Places& out, const Tensor& weight,
+              const std::optional<Tensor>& bias, const Sliding& layer, int64_t groups, bool relu,
+              const Tensor& result) {
+  const int64_t* index = given.image.const_data_ptr<int64_t>();
+  if (given.fill.dim() != 2 && !given.mask) {
+    std::vector<Square> squares;
+    for (int64_t p = 0; p < out.count; ++p) squares.push_back({index[p], hidden[p], out.boxes[p], out.offsets[p]});
+    return convolve_shared<T>(given.images, weight, bias, given.fill, std::move(squares), layer, groups, relu, result);
+  }
+  const Pair size{given.images.size(2), given.images.size(3)};
+  std::optional<Shown<T>> shared;
+  const Tensor pixels = with_contiguous_cells(given.images);
+  if (given.fill.dim() != 2) shared.emplace(given.fill, read<T>(pixels));
+  const Frames<T> images(pixels, given.image, out.count, given.images.size(1), size, T(0));
+  const Places boxes{hidden.data(), nullptr, out.count};
+  const OccludedReads<T> reads(given, shared ? &*shared : nullptr, boxes, out, images, layer);
+  convolve_reads(reads, weight, bias, groups, relu, result.mutable_data_ptr<T>());
+}
+
+void run(OccludedArguments given, const Box* boxes, const Places& out, const Tensor& weight,
+         const std::optional<Tensor>& bias, const Sliding& layer, int64_t groups, bool relu, const Tensor& result) {
+  given.image = torch::stable::contiguous(given.image);
+  check_image(given.image, out.count, given.images.size(0));
+  std::vector<Box> hidden;
+  for (int64_t p = 0; p < out.count; ++p)
+    hidden.push_back(clipped(boxes[p], {given.images.size(2), given.images.size(3)}));
+  const auto of = is_double(given.images) ? convolve<double> : convolve<float>;
+  of(given, hidden, out, weight, bias, layer, groups, relu, result);
 }
 
 }  // namespace
+
+Tensor ragged_occluded_conv2d(Tensor images, Tensor weight, std::optional<Tensor> bias, Tensor boxes, Tensor image,
+                              Tensor fill, std::optional<Tensor> fill_boxes, std::optional<Tensor> fill_offsets,
+                              std::optional<Tensor> mask, std::optional<Tensor> mask_boxes,
+                              std::optional<Tensor> mask_offsets, Tensor out_boxes, Tensor out_offsets,
+                              Tensor /*owner*/, int64_t cells, Ints stride, Ints padding, Ints dilation, int64_t groups,
+                              bool relu) {
+  const Sliding layer = sliding({weight.size(2), weight.size(3)}, stride, padding, dilation);
+  const HeldPlaces out(out_boxes, out_offsets, cells);
+  const Tensor hidden = torch::stable::contiguous(boxes), result = empty_cells(images, cells, weight.size(0));
+  check_dtype(hidden, torch::headeronly::ScalarType::Int, "boxes");
+  STD_TORCH_CHECK(hidden.numel() == 4 * out.get().count, "expected boxes [", out.get().count, ", 4]");
+  run({images, image, fill, fill_boxes, fill_offsets, mask, mask_boxes, mask_offsets},
+      reinterpret_cast<const Box*>(hidden.const_data_ptr<int32_t>()), out.get(), weight, bias, layer, groups, relu,
+      result);
+  return result;
+}
 
 Tensor occluded_conv2d(Tensor images, Tensor weight, std::optional<Tensor> bias, Tensor positions, Tensor image,
                        Tensor fill, Ints window, Tensor out_origins, Ints out_size, Ints stride, Ints padding,
                        Ints dilation, int64_t groups, bool relu) {
   const int64_t count = positions.size(0);
-  const EqualPlaces hidden(positions, count, pair(window)), outputs(out_origins, count, pair(out_size));
-  const Tensor place = torch::stable::contiguous(positions), out_place = torch::stable::contiguous(out_origins);
-  const Tensor index = torch::stable::contiguous(image);
-  check_image(index, count, images.size(0));
-  std::vector<Square> squares;
-  for (int64_t p = 0; p < count; ++p) {
-    const int32_t *at = place.const_data_ptr<int32_t>() + 2 * p, *out_at = out_place.const_data_ptr<int32_t>() + 2 * p;
-    squares.push_back({index.const_data_ptr<int64_t>()[p], out_at[0], at[0], out_at[1], at[1], p});
-  }
   const Sliding layer = sliding({weight.size(2), weight.size(3)}, stride, padding, dilation);
-  const auto run = images.scalar_type() == torch::headeronly::ScalarType::Double ? convolve<double> : convolve<float>;
-  return run(images, weight, bias, squares, fill, pair(window), pair(out_size), layer, groups, relu);
+  const EqualPlaces squares(positions, count, pair(window)), out(out_origins, count, pair(out_size));
+  const Tensor result = empty_channels_last(images, {count, weight.size(0), out_size[0], out_size[1]});
+  run({images, image, fill, {}, {}, {}, {}, {}}, squares.get().boxes, out.get(), weight, bias, layer, groups, relu,
+      result);
+  return result;
 }
 
 }  // namespace zfkernels::cpu
 
 ZFK_CPU_KERNEL(occluded_conv2d);
+ZFK_CPU_KERNEL(ragged_occluded_conv2d);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from zfkernels.geometry import Boxes, Pair, outputs_touched
@@ -87,3 +88,4 @@ op = define(
     backward=no_gradient(NAME),
 )
 op.reference(reference.ragged_window_avg_pool2d)
+op.native("cpp", (torch.float32, torch.float64))

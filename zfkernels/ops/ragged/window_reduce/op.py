@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from zfkernels.ops import _checks as check
@@ -61,3 +62,4 @@ op = define(
     backward=no_gradient(NAME),
 )
 op.reference(reference.ragged_window_reduce)
+op.native("cpp", (torch.float32, torch.float64))
