@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,22 +34,24 @@ class Outputs:
     """The tensors that the network's output is made of, for every image and position.
 
     Args:
-        program: the network.
+        clean: their values for the clean images, by name.
         total: images times positions.
         targets: int64 [T], the classes to keep of outputs [N, classes]; None: all.
     """
 
-    def __init__(self, program: Program, total: int, targets: Tensor | None) -> None:
-        self.names, self.total, self.targets = program.outputs, total, targets
-        self.held: dict[str, Tensor] = {}
+    def __init__(self, clean: Mapping[str, Tensor], total: int, targets: Tensor | None) -> None:
+        self.targets = targets
+        kept = {name: self._kept(value) for name, value in clean.items()}
+        self.held = {name: value.new_empty((total, *value.shape[1:])) for name, value in kept.items()}
 
     def store(self, first: int, values: Mapping[str, Any]) -> None:
         """Takes the values of entries from ``first`` on (entry = image * positions + position)."""
-        for name in self.names:
-            value: Tensor = values[name] if self.targets is None else values[name][:, self.targets]
-            if name not in self.held:
-                self.held[name] = value.new_empty((self.total, *value.shape[1:]))
-            self.held[name][first : first + len(value)] = value
+        for name, held in self.held.items():
+            value = self._kept(values[name])
+            held[first : first + len(value)] = value
+
+    def _kept(self, value: Tensor) -> Tensor:
+        return value if self.targets is None else value[:, self.targets]
 
     def by_name(self, shape: tuple[int, int]) -> dict[str, Tensor]:
         """The tensors with axes (images, positions) in place of the first."""
@@ -83,11 +85,11 @@ class Watch:
         return value.flatten(1) if self.maps is None else self.maps.frames(value).sum((2, 3))
 
 
-def check_targets(clean: Any, targets: Tensor, name: str) -> None:
-    """Raises a ValueError in the name of a function unless the output is [N, classes] with all ``targets``."""
-    if not isinstance(clean, Tensor) or clean.dim() != 2:
-        got = tuple(clean.shape) if isinstance(clean, Tensor) else type(clean).__name__
-        raise ValueError(f"{name}: expected targets=None for a model whose output is not [N, classes], got {got}")
-    classes = clean.shape[1]
+def check_targets(outputs: Sequence[Tensor], targets: Tensor, name: str) -> None:
+    """Raises a ValueError in the name of a function unless the output is one [N, classes] with all ``targets``."""
+    if len(outputs) != 1 or outputs[0].dim() != 2:
+        got = tuple(outputs[0].shape) if len(outputs) == 1 else f"{len(outputs)} tensors"
+        raise ValueError(f"{name}: expected targets of an output that is one tensor [N, classes], got {got}")
+    classes = outputs[0].shape[1]
     if bool(((targets < 0) | (targets >= classes)).any()):
         raise ValueError(f"{name}: expected targets from 0 to {classes - 1}, got {targets.tolist()}")

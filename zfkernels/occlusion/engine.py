@@ -94,13 +94,13 @@ class WindowSweep:
         plan, places = self._planned(images.device, images.dtype)
         images = images.contiguous(memory_format=torch.channels_last)
         clean = self.program.run(images, plan.frames | self.wanted)
-        output = self.program.recording.rebuild(clean)
+        parts = {name: clean[name] for name in self.program.outputs}
         if targets is not None:
-            check_targets(output, targets, NAME)
+            check_targets(list(parts.values()), targets, NAME)
         frames = {name: self._frames(name, clean[name]) for name in plan.frames} | {INPUT: images}
         total = len(images) * len(self.squares.lo)
         sizes = chunk_sizes(plan, total, batch_size, memory or (self.rates or rates_of(images.device.type)).budget)
-        outputs = Outputs(self.program, total, targets)
+        outputs = Outputs(parts, total, targets)
         watch = None if self.watched is None else Watch(self.program, self.watched, clean[self.watched], total)
         fill = fill.to(images)
         with fixed_weights():
@@ -108,6 +108,7 @@ class WindowSweep:
                 at = places.of(start, min(start + sizes[0], total), len(images), images.device)
                 run = WindowChunk(plan, at, Occluder(images, at.squares, fill), frames, self.backend)
                 self._run(run, start, sizes[1], outputs, watch, advance)
+        output = self.program.recording.rebuild(parts)
         held = self.program.recording.rebuild(outputs.by_name((len(images), len(self.squares.lo))))
         if watch is None:
             return SweepValues(output, held, None, None, sizes[0])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from zfkernels.network.kinds.base import Chunk, Kind, Scene, arguments, op_name, sizes_of
 from zfkernels.network.kinds.cellwise import Cellwise
 from zfkernels.network.maps import Maps
@@ -31,9 +34,16 @@ class Reshaping(Kind):
             before = scene.step(step.inputs[0])
             return cls(step, scene, below) if (below.sizes, before.dtype) == (sizes, step.dtype) else None
         if name in RESHAPES:
-            maps = reshaped(below, sizes)
-            return None if maps is None else cls(step, scene, maps)
+            made = cls(step, scene, reshaped(below, sizes))
+            made.on_windows = (
+                made.maps is not None
+            )  # else channels and cells are mixed, as a classifier's flattening does
+            return made
         return None
+
+    def run(self, values: Mapping[str, Any], batch: int) -> Any:
+        value = values[self.inputs[0]]
+        return value if op_name(self.step) in SAME else value.reshape(batch, *self.sizes or ())
 
     def run_on_windows(self, chunk: Chunk) -> Windows:
         return chunk.windows(self.inputs[0])
