@@ -276,3 +276,24 @@ def test_nothing_outside_the_folder_asks_for_a_kind_by_name() -> None:
                         "Scene",
                         "recognise",
                     }, path
+
+
+def test_filters_are_made_once_for_several_sizes_of_images() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3)).double().eval()
+    made: dict[Any, Any] = {}
+    kinds = [Program(record(model, (3, side, 20)), made=made).kinds for side in (20, 25)]
+    weights = [[kind.weight for kind in found.values() if kind.multiply_adds] for found in kinds]
+    assert len(weights[0]) == 2
+    assert all(one is other for one, other in zip(*weights, strict=True))
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(self.conv(x) * 0.5) * 0.25
+
+    first, second = (k for k in Program(record(Twice().eval(), (3, 20, 20)), made=made).kinds.values() if k.inputs)
+    assert not torch.equal(first.weight, second.weight)

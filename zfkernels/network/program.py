@@ -23,6 +23,7 @@ class Program:
         recording: the network.
         keep: names of steps whose own value is wanted.
         fold: make one step of several.
+        made: what programs of one model for several sizes of images share.
 
     Attributes:
         recording: the network.
@@ -30,7 +31,14 @@ class Program:
         outputs: names of the steps that the network's output is made of.
     """
 
-    def __init__(self, recording: Recording, keep: Collection[str] = (), *, fold: bool = True) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        keep: Collection[str] = (),
+        *,
+        fold: bool = True,
+        made: dict[Any, Any] | None = None,
+    ) -> None:
         self.recording, self.outputs = recording, recording.output_names
         self.kept = {*self.outputs, *keep}
         scene = Scene(recording)
@@ -39,6 +47,8 @@ class Program:
         self.kinds = _needed(scene.kinds, {*self.kept, INPUT})
         if fold:
             self._fold()
+        for kind in self.kinds.values():
+            kind.share({} if made is None else made)
 
     def _fold(self) -> None:
         readers, done = self.readers, dict[str, Kind]()

@@ -7,6 +7,7 @@ sizes of everything are known before a chunk's first launch, and no value of a t
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ class WindowSweep:
         watched: name of a step to watch, or None.
         backend: variant of the ops; None chooses by device.
         rates: what the cut is chosen by; None: those of the images' device.
+        made: what sweeps of one model over images of several sizes share.
     """
 
     def __init__(
@@ -43,8 +45,9 @@ class WindowSweep:
         watched: str | None = None,
         backend: str | None = None,
         rates: Rates | None = None,
+        made: dict[Any, Any] | None = None,
     ) -> None:
-        self.program = Program(recording, {watched} if watched else ())
+        self.program = Program(recording, {watched} if watched else (), made=made)
         self.squares = Boxes.of(boxes.cpu(), recording.size)
         self.watched, self.backend, self.rates = watched, backend, rates
         self.wanted = {*self.program.outputs, *([watched] if watched else [])}

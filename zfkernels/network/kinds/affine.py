@@ -44,10 +44,10 @@ class ChannelAffine(Kind):
         if self.relu:
             return None
         if other.rectifies:
-            return self.renamed(other.name, relu=True)
+            return self.joined(other, relu=True)
         if other.affine is not None:
             scale, shift = other.affine
-            return self.renamed(other.name, affine=(self.affine[0] * scale, self.affine[1] * scale + shift))
+            return self.joined(other, affine=(self.affine[0] * scale, self.affine[1] * scale + shift))
         return None
 
     def run(self, values: Mapping[str, Any], batch: int) -> Tensor:

@@ -89,6 +89,7 @@ class Kind(ABC):
         rectifies: whether it is max(x, 0) and nothing else.
         affine: where it scales and shifts each map [N, C, H, W], by how much: float64 [C] each.
         step: the recorded step; of several steps in one, the first of them.
+        steps: the recorded steps that are this one.
         name: the step whose value this computes; of several steps in one, the last of them.
         inputs: names of the steps that it reads.
         below: where each input holds its maps.
@@ -103,6 +104,7 @@ class Kind(ABC):
 
     def __init__(self, step: Step, scene: Scene, maps: Maps | None, inputs: tuple[str, ...] | None = None) -> None:
         self.step, self.name, self.maps = step, step.name, maps
+        self.steps: tuple[Step, ...] = (step,)
         self.inputs = step.inputs if inputs is None else inputs
         self.below = tuple(scene.maps(name) for name in self.inputs)
         self.sizes = sizes_of(step)
@@ -146,12 +148,15 @@ class Kind(ABC):
         """Whether windows of the value depend on cells of the inputs outside their windows."""
         return False
 
-    def renamed(self, name: str, **changes: Any) -> Any:
-        """A copy that computes the value of the step called ``name``."""
-        made = copy.copy(self)
-        made.name = name
-        made.__dict__.update(changes)
-        return made
+    def share(self, made: dict[Any, Any]) -> None:  # noqa: B027: most kinds have nothing to share
+        """Takes what is made of parameters from ``made``, or adds it: several sizes of images have it once."""
+
+    def joined(self, other: Kind, **changes: Any) -> Any:
+        """A copy that computes the value of ``other``, which reads this step."""
+        both = copy.copy(self)
+        both.name, both.steps = other.name, self.steps + other.steps
+        both.__dict__.update(changes)
+        return both
 
 
 def aligned(chunk: Chunk, name: str, layout: Layout) -> Windows:
@@ -177,6 +182,12 @@ def arguments(step: Step) -> dict[str, Any]:
     names = [argument.name for argument in op._schema.arguments]
     known = {a.name: a.default_value for a in op._schema.arguments}
     return {**known, **dict(zip(names, step.args, strict=False)), **step.kwargs}
+
+
+def signature(step: Step) -> tuple[Any, ...]:
+    """What the step does, whatever it is called and reads; constants by identity."""
+    parts = leaves((step.args, step.kwargs))
+    return (op_name(step), *(id(p) if isinstance(p, Tensor) else p for p in parts if not isinstance(p, Ref)))
 
 
 def sizes_of(step: Step) -> tuple[int, ...] | None:

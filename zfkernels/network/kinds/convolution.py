@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zfkernels.geometry import Sliding
-from zfkernels.network.kinds.base import Chunk, Kind, Scene, arguments, op_name, pair
+from zfkernels.network.kinds.base import Chunk, Kind, Scene, arguments, op_name, pair, signature
 from zfkernels.network.kinds.sliding import SlidingKind, planar_step
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Step
@@ -54,14 +54,19 @@ class Convolution(SlidingKind):
         if self.relu:
             return None
         if other.rectifies:
-            return self.renamed(other.name, relu=True)
+            return self.joined(other, relu=True)
         if other.affine is not None:
             scale, shift = other.affine
             weight = (self.weight.to(scale) * scale[:, None, None, None]).to(self.weight)
             bias = shift if self.bias is None else self.bias.to(scale) * scale + shift
             weight = weight.contiguous(memory_format=torch.channels_last)
-            return self.renamed(other.name, weight=weight, bias=bias.to(self.weight))
+            return self.joined(other, weight=weight, bias=bias.to(self.weight))
         return None
+
+    def share(self, made: dict[Any, Any]) -> None:
+        key = tuple(map(signature, self.steps))
+        # The steps are kept too: as long as they are, no other constant has the identity of one of theirs.
+        self.weight, self.bias, _ = made.setdefault(key, (self.weight, self.bias, self.steps))
 
     def run(self, values: Mapping[str, Any], batch: int) -> Tensor:
         s = self.sliding

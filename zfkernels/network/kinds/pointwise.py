@@ -42,7 +42,7 @@ class Pointwise(Cellwise):
 
     def followed_by(self, other: Kind) -> Kind | None:
         if other.rectifies and not self.relu and op_name(self.step) in ARITHMETIC:
-            return self.renamed(other.name, relu=True)
+            return self.joined(other, relu=True)
         return None
 
     def run(self, values: Mapping[str, Any], batch: int) -> Any:
