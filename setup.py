@@ -6,9 +6,9 @@ tools are found, and _C_cuda where torch sees a GPU, for that GPU alone: all arc
 not in one sentence and go on; the package then works in pure Python.
 """
 
+import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -16,9 +16,16 @@ import sysconfig
 from glob import glob
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Command, Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build import build
 from setuptools.errors import BaseError, CCompilerError
 
+sys.path.append(str(Path(__file__).parent / "tools"))
+from build_backend import OLDEST_TORCH, installed_torch, why_no_compiler
+
+if folder := installed_torch():  # hidden by pip's isolated build
+    sys.path.append(str(folder))
 try:
     import torch
 except ImportError:
@@ -28,10 +35,13 @@ CPU, CUDA = "zfkernels._C", "zfkernels._C_cuda"
 KERNELS = {CPU: "C++", CUDA: "CUDA"}
 SWITCH = {CPU: "ZFKERNELS_BUILD_CPU", CUDA: "ZFKERNELS_BUILD_CUDA"}
 SOURCES = {CPU: ["csrc/library.cpp", *sorted(glob("csrc/cpu/*.cpp"))], CUDA: sorted(glob("csrc/cuda/*.cu"))}
-# The oldest torch that the binary runs with: 2.10.0.
-TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
-CXX_FLAGS = ["-O3", "-fvisibility=hidden", "-Wall", TORCH_TARGET]
-NVCC_FLAGS = ["-O3", "-lineinfo", "-Xcompiler=-fvisibility=hidden", "-DUSE_CUDA", TORCH_TARGET]
+TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x{:02x}{:02x}000000000000".format(*OLDEST_TORCH)
+CXX_STANDARD = "-std=c++20"  # torch 2.10 and 2.11 would ask for C++17
+CXX_FLAGS = [CXX_STANDARD, "-O3", "-fvisibility=hidden", "-Wall", TORCH_TARGET]
+NVCC_FLAGS = [CXX_STANDARD, "-O3", "-lineinfo", "-Xcompiler=-fvisibility=hidden", "-DUSE_CUDA", TORCH_TARGET]
+# A Python without the global lock has no stable ABI of its own before 3.15: its wheel serves that Python alone.
+LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
+NOT_BUILDING = {"sdist", "egg_info", "dist_info"}  # commands that need to know nothing of compilers
 BUILD_FAILURES = (BaseError, CCompilerError, RuntimeError, OSError, subprocess.SubprocessError)
 
 
@@ -72,16 +82,11 @@ def why_not(name: str) -> "str | None":
     if not SOURCES[name]:
         return "there are no sources for it"
     if torch is None:
-        return (
-            "torch is not in the build environment "
-            "(install torch first, then this package with pip's --no-build-isolation)"
-        )
-    compiler = shlex.split(os.environ.get("CXX", "c++"))[0]
-    if shutil.which(compiler) is None:
-        return f"no C++ compiler was found ({compiler}; the variable CXX names another)"
-    headers = {sysconfig.get_path("include"), sysconfig.get_config_var("INCLUDEPY")}  # Debian's may differ
-    if name == CPU and not any(Path(folder, "Python.h").exists() for folder in headers if folder):
-        return f"Python's headers were not found in {sysconfig.get_config_var('INCLUDEPY')} (Debian: python3-dev)"
+        return "torch is not in the build environment (install torch first, then this package)"
+    if torch.__version__ < OLDEST_TORCH:
+        return f"it needs torch {OLDEST_TORCH[0]}.{OLDEST_TORCH[1]} or newer, got {torch.__version__}"
+    if problem := why_no_compiler():
+        return problem
     if name == CUDA and torch.version.cuda is None:
         return "this torch is not a CUDA build"
     if name == CUDA and find_cuda_home() is None:
@@ -91,10 +96,14 @@ def why_not(name: str) -> "str | None":
     return None
 
 
+given_up: "dict[str, str]" = {}
+
+
 def give_up(name: str, reason: object) -> None:
     """Goes on without a library that nobody asked for; stops for one that was asked for."""
     if os.environ.get(SWITCH[name]) == "1":
         sys.exit(f"{SWITCH[name]}=1, but {name} cannot be built: {reason}")
+    given_up[name] = str(reason)
     print(f"zfkernels: installing without the {KERNELS[name]} kernels ({name}): {reason}")
 
 
@@ -108,9 +117,51 @@ def wanted(name: str) -> bool:
     return reason is None
 
 
-names = [name for name in (CPU, CUDA) if wanted(name)]
+class Reasons(Command):
+    """Writes why a library was not built into the package, where the first call that misses it reads it."""
+
+    user_options = ()
+    editable_mode = False
+
+    def initialize_options(self):
+        self.build_lib = None
+
+    def finalize_options(self):
+        self.set_undefined_options("build", ("build_lib", "build_lib"))
+
+    def run(self):
+        path = Path("." if self.editable_mode else self.build_lib, "zfkernels", "not_built.json")
+        if not self.editable_mode:  # an earlier build may have left a library there
+            for name in given_up:
+                for stale in path.parent.glob(f"{name.rpartition('.')[2]}.*"):
+                    stale.unlink()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({name.rpartition(".")[2]: reason for name, reason in given_up.items()}, indent=1))
+
+    def get_source_files(self):
+        return []
+
+    def get_outputs(self):
+        return [] if self.editable_mode else [f"{self.build_lib}/zfkernels/not_built.json"]
+
+    def get_output_mapping(self):
+        return {}
+
+
+class Wheel(bdist_wheel):
+    """A wheel is tagged by what the build put into it: a compiler that fails leaves a pure one."""
+
+    def run_command(self, command):
+        super().run_command(command)
+        if command == "build":
+            self.root_is_pure = not self.distribution.has_ext_modules()
+
+
+build.sub_commands.append(("reasons", None))
+
+names = [] if NOT_BUILDING & set(sys.argv) else [name for name in (CPU, CUDA) if wanted(name)]
 extensions: "list[Extension]" = []
-commands = {}
+commands = {"reasons": Reasons, "bdist_wheel": Wheel}
 
 if names:
     if CUDA in names:
@@ -126,21 +177,25 @@ if names:
             try:
                 super().build_extension(ext)
             except BUILD_FAILURES as error:
-                give_up(ext.name, error)
+                self.go_on_without(ext.name, f"its compilation failed ({error}); `pip install -v` shows more")
 
         def build_extensions(self):
             try:
                 super().build_extensions()
             except BUILD_FAILURES as error:  # torch found, before building anything, that nvcc does not suit it
-                give_up(CUDA, error)
-                self.extensions = [ext for ext in self.extensions if ext.name != CUDA]
+                self.go_on_without(CUDA, error)
                 super().build_extensions()
+
+        def go_on_without(self, name, reason):
+            give_up(name, reason)
+            self.extensions = [ext for ext in self.extensions if ext.name != name]
+            self.distribution.ext_modules = self.extensions
 
     for name in names:
         kind = CUDAExtension if name == CUDA else CppExtension
         flags = {"cxx": CXX_FLAGS, "nvcc": NVCC_FLAGS}
         # optional: setuptools does not miss a library that build_extension gave up
-        extension = kind(name, SOURCES[name], extra_compile_args=flags, py_limited_api=True, optional=True)
+        extension = kind(name, SOURCES[name], extra_compile_args=flags, py_limited_api=LIMITED_API, optional=True)
         if name == CUDA:
             extension.libraries = [cudart() if library == "cudart" else library for library in extension.libraries]
             extension.library_dirs.append(f"{os.environ['CUDA_HOME']}/lib")
@@ -163,5 +218,5 @@ for key, value in {
 setup(
     ext_modules=extensions,
     cmdclass=commands,
-    options={"bdist_wheel": {"py_limited_api": "cp310"}} if extensions else {},
+    options={"bdist_wheel": {"py_limited_api": "cp310"}} if extensions and LIMITED_API else {},
 )

@@ -64,7 +64,8 @@ def kill_after(seconds: float, out: Path, options: list[str]) -> str:
 
 def contents(folder: Path) -> dict[str, str]:
     """Hash of every file; gallery.json without what changes."""
-    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    paths = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    files = {name: path.read_bytes() for name, path in paths.items() if not name.startswith(".zfkernels")}
     record = {key: value for key, value in json.loads(files["gallery.json"]).items() if key not in CHANGING}
     files["gallery.json"] = json.dumps(record).encode()
     return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}

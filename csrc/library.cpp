@@ -1,4 +1,5 @@
-// The private namespace zfkernels_C: the schemas of the native kernels, whatever device they run on, and build_info.
+// The private namespace zfkernels_C: the schemas of the native kernels, whatever device they run on. No argument and no
+// result is a text: headers of torch before 2.14 never free one.
 // Kernels register themselves with STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CPU | CUDA, m) beside their code.
 // The public ops (torch.ops.zfkernels) are defined in Python, so that they exist without this library.
 #include <torch/csrc/stable/library.h>
@@ -38,19 +39,18 @@ std::string build_info() {
 }  // namespace zfkernels
 
 STABLE_TORCH_LIBRARY(zfkernels_C, m) {
-  m.def("build_info() -> str");
   m.def("fix_weights(bool on) -> ()");
   m.def(
       "max_pool2d_with_switches(Tensor input, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation,"
       " bool ceil_mode) -> (Tensor, Tensor)");
   m.def(
       "max_unpool2d_with_switches(Tensor values, Tensor switches, int[2] kernel_size, int[2] stride, int[2] padding,"
-      " int[2] dilation, int[2] output_size, str overlap) -> Tensor");
+      " int[2] dilation, int[2] output_size, bool sum) -> Tensor");
   m.def(
       "unpool_relu_conv_transpose2d(Tensor values, Tensor? switches, Tensor weight, Tensor? origins, Tensor? image,"
       " Tensor? out_origins, int[2] pool_kernel_size, int[2] pool_stride, int[2] pool_padding, int[2] pool_dilation,"
       " int[2] unpooled_size, int[2] stride, int[2] padding, int[2] dilation, int groups, int[2] output_size,"
-      " str overlap, bool rectify) -> Tensor");
+      " bool sum, bool rectify) -> Tensor");
   m.def(
       "occluded_conv2d(Tensor images, Tensor weight, Tensor? bias, Tensor positions, Tensor image, Tensor fill,"
       " int[2] window, Tensor out_origins, int[2] out_size, int[2] stride, int[2] padding, int[2] dilation, int groups,"
@@ -78,8 +78,13 @@ STABLE_TORCH_LIBRARY(zfkernels_C, m) {
       "ragged_window_gather(Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells, Tensor image,"
       " Tensor[] values, Tensor[] boxes, Tensor[] offsets, Tensor?[] rows, Tensor? frames, int[2] frame) -> Tensor");
   m.def(
+      "ragged_unpool_relu_conv_transpose2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames,"
+      " int[2] frame, Tensor? switches, Tensor weight, Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells,"
+      " int[2] pool_kernel_size, int[2] pool_stride, int[2] pool_padding, int[2] pool_dilation, int[2] unpooled_size,"
+      " int[2] stride, int[2] padding, int[2] dilation, int groups, bool sum, bool rectify) -> Tensor");
+  m.def(
       "ragged_window_reduce(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames, int[2] frame,"
-      " str how) -> Tensor");
+      " bool maximum) -> Tensor");
   m.def(
       "ragged_occluded_conv2d(Tensor images, Tensor weight, Tensor? bias, Tensor boxes, Tensor image, Tensor fill,"
       " Tensor? fill_boxes, Tensor? fill_offsets, Tensor? mask, Tensor? mask_boxes, Tensor? mask_offsets,"
@@ -87,15 +92,13 @@ STABLE_TORCH_LIBRARY(zfkernels_C, m) {
       " int groups, bool relu) -> Tensor");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CompositeExplicitAutograd, m) {
-  m.impl("build_info", TORCH_BOX(&zfkernels::build_info));
-}
-
-// The module zfkernels._C: importing it registers the above. Its functions are the kernels themselves, none where torch
-// is too old for that.
+// The module zfkernels._C: importing it registers the above. Its functions are build_info and the kernels themselves,
+// the latter not where torch is too old for that.
 PyMODINIT_FUNC PyInit__C() {
   static std::vector<PyMethodDef> methods = [] {
     std::vector<PyMethodDef> all = zfkernels::cpu::python_methods();
+    const auto build_info = [](PyObject*, PyObject*) { return PyUnicode_FromString(zfkernels::build_info().c_str()); };
+    all.push_back({"build_info", build_info, METH_NOARGS, nullptr});
     all.push_back({nullptr, nullptr, 0, nullptr});
     return all;
   }();

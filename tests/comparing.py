@@ -52,6 +52,14 @@ def magnitude(op: str, arguments: dict[str, Any]) -> list[Tensor]:
     return call(op, arguments, "reference")
 
 
+def terms(op: str, arguments: dict[str, Any]) -> list[Tensor]:
+    """How many terms each number of the result is the sum of, at most: the sum over ones."""
+    arguments = converted(arguments, lambda t: torch.ones_like(t, dtype=torch.float64))
+    if isinstance(arguments.get("fill"), float):
+        arguments["fill"] = 1.0
+    return call(op, arguments, "reference")
+
+
 def assert_bits_equal(actual: list[Tensor], expected: list[Tensor]) -> None:
     """The same dtypes, shapes and numbers; one NaN is as good as another."""
     for a, e in zip(actual, expected, strict=True):
@@ -65,19 +73,22 @@ def rounding(dtype: torch.dtype, size: Tensor) -> Tensor:
 
 
 def assert_within_budget(op: str, arguments: dict[str, Any], actual: list[Tensor]) -> None:
-    """No further from float64 than twice the reference in the same dtype, give or take one rounding."""
-    truths, sizes, references = exact(op, arguments), magnitude(op, arguments), call(op, arguments, "reference")
-    for a, truth, size, reference in zip(actual, truths, sizes, references, strict=True):
+    """No further from float64 than rounding takes a sum, and without NaN or infinity where the reference has none.
+
+    A sum of K terms is rounded K times in the type that it is kept in: float32 at the least. Errors of either sign add
+    up like sqrt(K); one rounding to the result's type comes on top.
+    """
+    truths, references = exact(op, arguments), call(op, arguments, "reference")
+    sizes, lengths = magnitude(op, arguments), terms(op, arguments)
+    for a, truth, size, length, reference in zip(actual, truths, sizes, lengths, references, strict=True):
         assert (a.shape, a.dtype) == (reference.shape, reference.dtype)
         if not a.is_floating_point():
             assert torch.equal(a, reference)
             continue
         finite = truth.isfinite() & reference.isfinite()
         torch.testing.assert_close(a[~finite], reference[~finite], rtol=0, atol=0, equal_nan=True)
-        error = (reference.double() - truth)[finite].abs().amax() if finite.any() else 0.0
-        if a.dtype == torch.float64 and size.numel():  # the yardstick is rounded, too
-            error = rounding(a.dtype, size).amax()
-        budget = 2 * (error + rounding(a.dtype, size))
+        kept = torch.promote_types(a.dtype, torch.float32)
+        budget = 2 * (rounding(a.dtype, size) + length.sqrt() * rounding(kept, size))
         wrong = finite & ~((a.double() - truth).abs() <= budget)
         assert not wrong.any(), (
             f"{op}: {int(wrong.sum())} of {wrong.numel()} numbers are outside the budget, the first at "

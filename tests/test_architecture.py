@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "tuning": set(),
     "ops": {"geometry", "ragged", "windows", "tuning", "_C"},  # the C++ kernels
     "data": set(),
+    "output": set(),
     "models": {"ops"},
     "network": {"ops", "geometry", "ragged"},
     "occlusion": {"network", "ops", "geometry", "ragged", "results"},
@@ -30,11 +31,11 @@ MAY_IMPORT = {
     "captum_api": {"methods", "plan", "trace", "network", "ops", "windows", "results"},
     "viz": {"results", "windows"},
     "features": {"data", "models", "trace"},
-    "training": {"data", "models", "methods", "results"},
+    "training": {"data", "models", "methods", "results", "output"},
     "inspect": {"ops", "windows"},
-    "gallery": {"data", "models", "trace", "methods", "ops", "windows", "results", "viz"},
+    "gallery": {"data", "models", "trace", "methods", "ops", "windows", "results", "viz", "output"},
 }
-EVERYWHERE = {"_extras"}
+EVERYWHERE = {"_extras", "_installation"}
 # Only viz draws; what takes tensors and returns a result neither draws nor opens a file.
 DRAWING = {"matplotlib"}
 FILES = {"PIL", "pyarrow", "pandas", "safetensors"}

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 REPOSITORY = Path(__file__).parent.parent
+sys.path.append(str(REPOSITORY / "tools"))
+build_backend = importlib.import_module("build_backend")
 A_GPU = """
 import torch
 
 torch.cuda.is_available, torch.cuda.device_count = lambda: True, lambda: 2
 torch.cuda.get_device_capability = lambda device: (9, 0)
+"""
+FREE_THREADED = """
+import sysconfig
+variable = sysconfig.get_config_var
+sysconfig.get_config_var = lambda name: 1 if name == "Py_GIL_DISABLED" else variable(name)
 """
 NO_COMPILER = {"PATH": "/nonexistent", "CXX": "c++", "CUDA_HOME": ""}
 
@@ -28,17 +40,18 @@ def source(tmp_path: Path) -> Path:
     """A copy of what setup.py reads; the package itself is cut down to one module."""
     root = tmp_path / "source"
     write(root / "zfkernels" / "__init__.py", '__version__ = "0"\n')
-    for name in ("setup.py", "pyproject.toml", "LICENSE"):
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE"):
         shutil.copy(REPOSITORY / name, root)
     (root / "README.md").touch()
-    shutil.copytree(REPOSITORY / "csrc", root / "csrc")
+    for folder in ("csrc", "tools"):
+        shutil.copytree(REPOSITORY / folder, root / folder)
     return root
 
 
-def build(root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def build(root: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ZFKERNELS_BUILD_")}
     return subprocess.run(
-        [sys.executable, "setup.py", "build", "--build-lib", "built"],
+        [sys.executable, "setup.py", *(command or ("build", "--build-lib", "built"))],
         cwd=root,
         env={**inherited, "ZFKERNELS_BUILD_CUDA": "0", **environment},
         capture_output=True,
@@ -67,6 +80,56 @@ def test_without_a_compiler_the_package_is_pure_python(source: Path) -> None:
     assert "installing without the C++ kernels (zfkernels._C): no C++ compiler was found" in result.stdout
     assert libraries(source) == []
     assert (source / "built" / "zfkernels" / "__init__.py").exists()
+
+
+def test_the_package_keeps_the_reason(source: Path) -> None:
+    assert build(source, **NO_COMPILER).returncode == 0
+    kept = json.loads((source / "built" / "zfkernels" / "not_built.json").read_text())
+    assert kept["_C"].startswith("no C++ compiler was found")
+    assert kept["_C_cuda"] == "ZFKERNELS_BUILD_CUDA=0"
+
+
+def test_a_source_archive_holds_what_a_build_needs(source: Path, tmp_path: Path) -> None:
+    result = build(source, "sdist", "-d", str(tmp_path), ZFKERNELS_BUILD_CPU="1", **NO_COMPILER)
+    assert result.returncode == 0, result.stderr  # nothing is compiled for it
+    with tarfile.open(tmp_path / "zfkernels-0.tar.gz") as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    needed = {"setup.py", "pyproject.toml", "LICENSE", "README.md", "zfkernels/__init__.py"}
+    needed |= {
+        str(path.relative_to(source)) for folder in ("csrc", "tools") for path in source.glob(f"{folder}/**/*.*")
+    }
+    assert {name for name in needed if "__pycache__" not in name} - held == set()
+
+
+class TestRequirements:
+    """What pip and uv are asked to bring for a build."""
+
+    @pytest.fixture(autouse=True)
+    def _unset(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("ZFKERNELS_BUILD_CPU", "ZFKERNELS_BUILD_CUDA"):
+            monkeypatch.delenv(name, raising=False)
+
+    @pytest.fixture
+    def site(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """The only folder in which the interpreter keeps packages."""
+        monkeypatch.setattr(build_backend.sysconfig, "get_path", lambda name: str(tmp_path))
+        monkeypatch.setattr(build_backend.site, "getsitepackages", list)
+        return tmp_path
+
+    def test_no_torch_is_downloaded_where_nothing_is_compiled(self, site: Path, monkeypatch: Any) -> None:
+        monkeypatch.setattr(build_backend, "why_no_compiler", lambda: "there is none")
+        assert build_backend.get_requires_for_build_wheel() == []
+        monkeypatch.setattr(build_backend, "why_no_compiler", lambda: None)
+        monkeypatch.setenv("ZFKERNELS_BUILD_CPU", "0")
+        assert build_backend.get_requires_for_build_editable() == []
+
+    @pytest.mark.parametrize(("version", "serves"), [("2.9.1+cu128", False), ("2.10.0", True), ("3.0.0a0", True)])
+    def test_the_torch_that_is_installed_serves(self, version: str, serves: bool, site: Path, monkeypatch: Any) -> None:
+        monkeypatch.setattr(build_backend, "why_no_compiler", lambda: None)
+        assert build_backend.get_requires_for_build_wheel() == ["ninja", "torch>=2.10"]
+        write(site / "torch" / "version.py", f"__version__ = '{version}'\n")
+        assert build_backend.installed_torch() == (site if serves else None)
+        assert build_backend.get_requires_for_build_wheel() == (["ninja"] if serves else ["ninja", "torch>=2.10"])
 
 
 def test_without_torch_the_package_is_pure_python(source: Path, tmp_path: Path) -> None:
@@ -115,6 +178,28 @@ class TestWithACompiler:
         assert result.returncode == 0, result.stderr
         assert libraries(minimal) == ["_C.abi3.so"]
 
+    def test_a_python_without_the_global_lock_gets_a_library_of_its_own(self, minimal: Path, tmp_path: Path) -> None:
+        write(tmp_path / "free" / "sitecustomize.py", FREE_THREADED)
+        environment = {"ZFKERNELS_BUILD_CPU": "1", "PYTHONPATH": str(tmp_path / "free")}
+        result = build(minimal, "bdist_wheel", "-d", str(tmp_path), **environment)
+        assert result.returncode == 0, result.stderr
+        (wheel,) = tmp_path.glob("*.whl")
+        assert "abi3" not in wheel.name
+        suffix = sysconfig.get_config_var("EXT_SUFFIX")
+        assert f"zfkernels/_C{suffix}" in zipfile.ZipFile(wheel).namelist()
+
+    @pytest.mark.parametrize(("planted", "tag"), [("", "-cp310-abi3-"), ("#error planted\n", "-py3-none-any")])
+    def test_a_wheel_is_tagged_by_what_it_holds(self, minimal: Path, tmp_path: Path, planted: str, tag: str) -> None:
+        library = minimal / "csrc" / "library.cpp"
+        library.write_text(planted + library.read_text())
+        result = build(minimal, "bdist_wheel", "-d", str(tmp_path), ZFKERNELS_BUILD_CPU="auto")
+        assert result.returncode == 0, result.stderr
+        (wheel,) = tmp_path.glob("*.whl")
+        assert tag in wheel.name
+        with zipfile.ZipFile(wheel) as archive:
+            kept = json.loads(archive.read("zfkernels/not_built.json"))
+            assert ("_C" in kept) == ("zfkernels/_C.abi3.so" not in archive.namelist()) == bool(planted)
+
     @pytest.mark.parametrize("asked_for", [False, True])
     def test_a_compiler_error(self, minimal: Path, asked_for: bool) -> None:
         (minimal / "csrc" / "library.cpp").write_text("#error planted\n")
@@ -125,7 +210,10 @@ class TestWithACompiler:
             assert "ZFKERNELS_BUILD_CPU=1, but zfkernels._C cannot be built" in result.stderr
         else:
             assert result.returncode == 0, result.stderr
-            assert "installing without the C++ kernels (zfkernels._C): Error compiling" in result.stdout
+            assert (
+                "installing without the C++ kernels (zfkernels._C): its compilation failed (Error compiling"
+                in result.stdout
+            )
 
     def test_without_the_headers_of_python(self, minimal: Path, tmp_path: Path) -> None:
         write(

@@ -133,7 +133,7 @@ def code(path: Path) -> Path:
         (lambda p: ["--data", p / "empty"], "expected data with at least one image file, got"),
         (lambda p: ["--data", p / "broken"], "images that can be read, got none: x.jpg: not an image file"),
         (lambda p: ["--data", p / "broken.zip"], "expected data an archive that can be read, got"),
-        (lambda p: ["--data", f"CIFAR10:{p}"], "Dataset not found"),
+        (lambda p: ["--data", f"CIFAR10:{p / 'empty'}"], "Dataset not found"),
         (lambda p: ["--layers", "convolution1"], "got 'convolution1'; near matches: ["),
         (lambda p: ["--model", f"{__name__}:grey"], "expected model that takes images of 3 channels"),
         (lambda p: ["--model", f"{__name__}:no_module"], "to return a torch.nn.Module, got str"),
@@ -217,6 +217,16 @@ def test_without_click_the_extra_is_named() -> None:
     result = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr == "Error: click is not installed: pip install 'zfkernels[viz]'\n"
+
+
+def test_info_needs_no_click() -> None:
+    code = "import sys; sys.argv = ['zfkernels', 'info']; from zfkernels.cli import main; main()"
+    with_click, without = (
+        subprocess.run([sys.executable, "-c", start + code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        for start in ("", "import sys; sys.modules['click'] = None; ")
+    )
+    assert "max_pool2d_with_switches" in without.stdout
+    assert without.stdout == with_click.stdout
 
 
 @pytest.mark.parametrize("missing", ["pyarrow", "tqdm"])

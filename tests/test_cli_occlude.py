@@ -66,7 +66,7 @@ def test_picture_and_numbers(photos: list[Path], tmp_path: Path) -> None:
     result = run(*photos[:2], *MODEL, *SQUARE, "--others", photos[0].parent, "--out", out)
     assert result.exit_code == 0, result.output
     assert f"look at {out / 'occlusion.png'}" in result.stdout
-    assert sorted(os.listdir(out)) == ["occlusion.json", "occlusion.npz", "occlusion.png"]
+    assert sorted(os.listdir(out)) == [".zfkernels", "occlusion.json", "occlusion.npz", "occlusion.png"]
     with Image.open(out / "occlusion.png") as figure:
         assert figure.format == "PNG"
         assert figure.width > 2000
@@ -118,7 +118,9 @@ def test_others_are_those_that_excite_the_map_most(photos: list[Path], tmp_path:
         (("--fill", "mean", "--window", "50"), (50, 8, "mean")),
     ],
 )
-def test_square(options: tuple[str, ...], expected: Any, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_square(
+    options: tuple[str, ...], expected: Any, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: dict[str, Any] = {}
 
     def sweep(model: nn.Module, images: Tensor, **options: Any) -> None:
@@ -126,7 +128,7 @@ def test_square(options: tuple[str, ...], expected: Any, photos: list[Path], mon
         raise ValueError("enough")
 
     monkeypatch.setattr("zfkernels.methods.occlusion.occlusion_sweep", sweep)
-    result = run(photos[0], *MODEL, *options, "--others", photos[0].parent, "--out", photos[0].parent / "out")
+    result = run(photos[0], *MODEL, *options, "--others", photos[0].parent, "--out", tmp_path / "out")
     assert result.stderr == "Error: enough\n"
     window, stride, fill = expected
     assert (asked["window"], asked["stride"]) == (window, stride)

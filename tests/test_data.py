@@ -56,7 +56,7 @@ def test_a_forked_worker_does_not_move_the_handle_of_its_parent(folder: Path, ki
     source = open_source(archived(folder, kind))
     source.load(0)
     handle = source._store._handle()
-    file = (handle.fp if kind == "zip" else handle.fileobj).fileno()
+    file = (handle.fp if kind == "zip" else handle).fileno()
     before = os.lseek(file, 0, os.SEEK_CUR)
     worker = multiprocessing.get_context("fork").Process(target=source.load, args=(4,))
     worker.start()
@@ -112,11 +112,20 @@ def test_unusable_files_are_skipped_with_a_reason(tmp_path: Path, name: str) -> 
     assert "\n" not in reason
 
 
-def test_what_is_no_file_is_skipped_and_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.png")
-    (tmp_path / "link.png").symlink_to("nowhere")
-    (batch,) = stream(open_source(tmp_path), SMALL, workers=0)
-    assert batch.skipped == [(0, "No such file or directory"), (1, "not a regular file")]
+def test_what_is_no_file_is_listed_and_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.png")
+    (folder / "link.png").symlink_to("nowhere")
+    source = open_source(folder)
+    assert source.keys == KEYS
+    assert source.ignored == [
+        ("link.png", "a link to nothing"),
+        ("notes.txt", "not an image by its suffix"),
+        ("pipe.png", "not a regular file"),
+    ]
+    (folder / "a/1.png").unlink()  # after it was listed
+    os.mkfifo(folder / "a/1.png")
+    (batch,) = stream(source, SMALL, workers=0)
+    assert batch.skipped == [(0, "not a regular file")]
 
 
 def test_a_batch_without_usable_images(tmp_path: Path) -> None:

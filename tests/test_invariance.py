@@ -131,7 +131,7 @@ def test_command(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["invariance", *map(str, arguments), "--transforms", "scale,brightness"])
     assert result.exit_code == 0, result.output
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(
-        ["invariance.png", "invariance.csv", "invariance.json"]
+        [".zfkernels", "invariance.png", "invariance.csv", "invariance.json"]
     )
     record = json.loads((tmp_path / "out" / "invariance.json").read_text())
     assert [entry["transform"] for entry in record["results"]] == ["scale", "brightness"]

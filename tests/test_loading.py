@@ -91,6 +91,81 @@ def test_a_file_that_holds_no_weights(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+WRONG = {
+    "a list": ([torch.ones(1)], "a state dict, got .* with a list"),
+    "a number": ({"features.0.bias": 3}, "tensors by name, got .* with a int under 'features.0.bias'"),
+    "no name": ({3: torch.ones(1)}, "tensors by name, got .* with a Tensor under 3"),
+    "nested": ({"state_dict": {"a": {"b": torch.ones(1)}}}, "tensors by name, got .* with a dict under 'a'"),
+    "sparse": ({"a": torch.ones(2, 2).to_sparse()}, "weights of plain numbers, got .* torch.sparse_coo under 'a'"),
+    "complex": ({"a": torch.ones(2).cfloat()}, "weights of plain numbers, got .* torch.complex64, .* under 'a'"),
+    "meta": ({"a": torch.ones(2, device="meta")}, "weights of plain numbers, got .* no values under 'a'"),
+    "control": ({"a\x1b\n": torch.ones(2)}, "lacks features"),
+    "empty": ({}, "lacks features.0.weight and"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_state_dicts_of_a_wrong_form(tmp_path: Path, case: str) -> None:
+    state, message = WRONG[case]
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=f"get_model: expected .*{message}") as caught:
+        get_model("zfnet64", tmp_path / "w.pt")
+    assert str(caught.value).isprintable()
+
+
+def test_a_key_that_moves_the_cursor_is_escaped(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    torch.save(state | {"x\x1b[2J\n": torch.ones(1)}, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=r"also holds x\\x1b\[2J\\n$"):
+        get_model("zfnet64", tmp_path / "w.pt")
+
+
+def test_options_of_any_size_take_no_memory(
+    tmp_path: Path, state: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file(state, tmp_path / "w.safetensors", {"options": '{"num_classes": 1000000000}'})
+    monkeypatch.setattr(torch.nn.Linear, "reset_parameters", lambda self: _only_meta(self.weight))
+    with pytest.raises(ValueError, match="has another shape for classifier"):
+        get_model("zfnet64", tmp_path / "w.safetensors")
+    save_file(state, tmp_path / "w.safetensors", {"options": "[" * 100_000})
+    with pytest.raises(ValueError, match="readable options"):
+        get_model("zfnet64", tmp_path / "w.safetensors")
+
+
+def _only_meta(weight: torch.Tensor) -> None:
+    assert weight.is_meta
+
+
+MODULES = {
+    "raises": ("def make(): raise ZeroDivisionError('no')", "ZeroDivisionError: no"),
+    "syntax": ("def make(:", "SyntaxError: invalid syntax"),
+    "at import": ("raise KeyError('x')", "KeyError: 'x'"),
+    "exits": ("raise SystemExit(3)", "SystemExit: 3"),
+    "takes arguments": ("def make(x): pass", "TypeError: make.. missing 1 required"),
+    "lacks it": ("", "AttributeError: module .* has no attribute 'make'"),
+}
+
+
+@pytest.mark.parametrize("case", MODULES)
+def test_a_function_that_makes_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    text, message = MODULES[case]
+    name = f"module_that_{case.replace(' ', '_')}"
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=rf"expected model package.module:function, got '{name}:make' \({message}"):
+        get_model(f"{name}:make", None)
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "w.pt").write_bytes(b"x")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(PermissionError):
+        get_model("zfnet64", tmp_path / "w.pt")
+
+
 def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import zoo
 from hiding import assert_exact, dense_outputs, everywhere, occluded
+from rounding import rms, rounded_sums
 from torch import Tensor, nn
 from toys import SIZE, TOYS, images, toy
 
@@ -37,17 +38,16 @@ def test_a_square_that_is_small_against_the_frame(name: str, side: int) -> None:
     assert_exact(found, *dense_outputs(model, x, positions, (16, 16), 0.0))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_0", "zfnet64"])
-def test_single_precision_is_as_good_as_the_dense_run(name: str) -> None:
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_0", "zfnet64", "alexnet", "googlenet"])
+def test_single_precision_errs_as_its_sums_allow(name: str) -> None:
     size, window = zoo.SIZES[name], (9, 7)
-    model, x, positions = zoo.network(name), zoo.photos(1, size), everywhere(size, window)
+    model, x, positions = zoo.network(name), zoo.photos(2, size), everywhere(size, window)
     exact, _ = dense_outputs(model, x, positions, window, 0.5)
-    model, x = model.float(), x.float()
-    dense, _ = dense_outputs(model, x, positions, window, 0.5)
-    found = zf.occlusion_sweep(model, x, window=window, positions=positions, fill=0.5)
+    with rounded_sums(model, torch.float32):
+        budget = rms(dense_outputs(model, x, positions, window, 0.5)[0] - exact)
+    found = zf.occlusion_sweep(model.float(), x.float(), window=window, positions=positions, fill=0.5)
     assert found.outputs.dtype == torch.float32
-    for of in (torch.linalg.vector_norm, lambda difference: difference.abs().amax()):
-        assert of(found.outputs.double() - exact) <= 2 * of(dense.double() - exact)
+    assert 0 < rms(found.outputs.double() - exact) <= 2 * budget
 
 
 @pytest.mark.parametrize("name", TOYS)

@@ -69,6 +69,17 @@ def test_addresses_of_fsspec(folder: Path, tmp_path: Path, kind: str) -> None:
         open_source("memory://nowhere")
 
 
+def test_a_remote_shard_that_is_no_archive_is_refused(tmp_path: Path) -> None:
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    memory.store.clear()
+    for path in shards(tmp_path / "shards").iterdir():
+        memory.pipe(f"/place/shards/{path.name}", path.read_bytes())
+    memory.pipe("/place/shards/s-notes", b"no archive")
+    assert len(open_source("memory://place/shards/s-*.tar")) == 6
+    with pytest.raises(ValueError, match=r"expected data shards that are archives, got .*/s-notes"):
+        open_source("memory://place/shards/s-*")
+
+
 class Walk(torch.utils.data.IterableDataset):
     def __init__(self, count: int = 7, breaks: bool = False) -> None:
         self.count, self.breaks = count, breaks
@@ -102,6 +113,22 @@ def test_a_walk_that_breaks_off(workers: int) -> None:
     batches = stream(open_source(Walk(breaks=True)), SMALL, batch_size=2, workers=workers)
     with pytest.raises(RuntimeError, match=r"^stream: Walk broke off after 5 images: connection lost$"):
         list(batches)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_walk_that_does_not_begin_again(workers: int) -> None:
+    class Once(torch.utils.data.IterableDataset):
+        begun = 0
+
+        def __iter__(self):
+            self.begun += 1
+            if self.begun > 1:
+                raise OSError("connection lost")
+            return iter([picture()] * 3)
+
+    source = open_source(Once())
+    with pytest.raises(RuntimeError, match=r"^stream: Once broke off before the first image: connection lost$"):
+        list(stream(source, SMALL, workers=workers))
 
 
 def test_a_walk_without_images_and_one_that_cannot_be_repeated() -> None:

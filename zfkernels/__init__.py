@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+from zfkernels import _installation
+
+__version__ = "0.2.0"
 
 _HOME = {
     "BackendError": "zfkernels.ops",
@@ -40,6 +42,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'zfkernels' has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+if _installation.hidden_installation() is not None:
+    _installation.warn(_installation.why_not_built("_C"))
 
 
 def __dir__() -> list[str]:

@@ -160,14 +160,20 @@ class _Store:
         if folder is None:
             self.array: np.ndarray = np.zeros((count, width), np.float32)
             return
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        digest = _digest(identity)[:16]
         folder.mkdir(parents=True, exist_ok=True)
         self.state, path = folder / f"{digest}.json", folder / f"{digest}.npy"
         if self.state.exists() and path.exists():
             self._read_state()
-            self.array = np.load(path, mmap_mode="r+", allow_pickle=False)
-            if self.array.shape != (count, width):
-                raise ValueError(f"extract_features: expected cache with {path} of {count} x {width} values")
+            try:
+                self.array = np.load(path, mmap_mode="r+", allow_pickle=False)
+            except (ValueError, EOFError, TypeError) as error:
+                raise ValueError(f"extract_features: expected cache with an array in {path}, got {error}") from error
+            if self.array.shape != (count, width) or self.array.dtype != np.float32:
+                raise ValueError(
+                    f"extract_features: expected cache with {path} of {count} x {width} values of float32, "
+                    f"got {self.array.shape} of {self.array.dtype}"
+                )
         else:
             self.state.unlink(missing_ok=True)
             self.array = np.lib.format.open_memmap(path, "w+", np.float32, (count, width))
@@ -185,7 +191,15 @@ class _Store:
 
     def _read_state(self) -> None:
         assert self.state is not None
-        known = json.loads(self.state.read_text(encoding="utf-8"))
+        try:
+            known = json.loads(self.state.read_text(encoding="utf-8"))
+            whole = known.pop("sha256") == _digest(known)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            whole = False
+        if not whole:
+            raise ValueError(
+                f"extract_features: expected cache with {self.state} as this version wrote it, got another: delete it"
+            )
         if known["identity"] != json.loads(json.dumps(self.identity)):
             raise ValueError(f"extract_features: expected cache with {self.state} of these images, got others")
         self.seen, self.ids = known["seen"], known["ids"]
@@ -200,8 +214,12 @@ class _Store:
             "labels": [self.names[n] for n in self.ids], "skipped": self.skipped,
         }  # fmt: skip
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(content), encoding="utf-8")
+        partial.write_text(json.dumps({**content, "sha256": _digest(content)}), encoding="utf-8")
         os.replace(partial, path)
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _fill(

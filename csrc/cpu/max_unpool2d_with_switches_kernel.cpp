@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -120,8 +119,8 @@ Tensor unpool(const Tensor& values, const Tensor& switches, const Sliding& layer
 }
 
 Tensor max_unpool2d_with_switches(const Tensor& values, const Tensor& switches, Ints kernel_size, Ints stride,
-                                  Ints padding, Ints dilation, Ints output_size, std::string overlap) {
-  const bool wide = values.scalar_type() == torch::headeronly::ScalarType::Double, sum = overlap == "sum";
+                                  Ints padding, Ints dilation, Ints output_size, bool sum) {
+  const bool wide = values.scalar_type() == torch::headeronly::ScalarType::Double;
   const auto run =
       wide ? (sum ? unpool<double, true> : unpool<double, false>) : (sum ? unpool<float, true> : unpool<float, false>);
   return run(values, switches, sliding(pair(kernel_size), stride, padding, dilation), pair(output_size));

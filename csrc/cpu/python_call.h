@@ -13,7 +13,6 @@
 #include <memory>
 #include <new>
 #include <optional>
-#include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -84,11 +83,6 @@ T from_python(PyObject* object) {
     for (Py_ssize_t i = 0; i < size; ++i)
       items.push_back(from_python<typename T::value_type>(owned(PySequence_GetItem(object, i)).get()));
     return items;
-  } else if constexpr (std::is_same_v<T, std::string>) {
-    Py_ssize_t size = 0;
-    const char* const text = PyUnicode_AsUTF8AndSize(object, &size);
-    if (text == nullptr) throw PythonError();
-    return std::string(text, size);
   } else if constexpr (std::is_same_v<T, bool>) {
     return int_from_python(object) != 0;
   } else if constexpr (std::is_same_v<T, int64_t>) {

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <limits>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "parallel.h"
@@ -129,8 +128,7 @@ Tensor reduce(const Tensor& values, const Places& at, const Tensor& image, const
 }  // namespace
 
 Tensor ragged_window_reduce(Tensor values, Tensor boxes, Tensor offsets, Tensor image, std::optional<Tensor> frames,
-                            Ints frame, std::string how) {
-  STD_TORCH_CHECK(how == "sum" || how == "max", "expected how sum or max, got ", how);
+                            Ints frame, bool maximum) {
   const HeldPlaces held(boxes, offsets, values.size(0));
   const Places at = held.get();
   const Pair size = pair(frame);
@@ -141,7 +139,7 @@ Tensor ragged_window_reduce(Tensor values, Tensor boxes, Tensor offsets, Tensor 
                     box.left);
   }
   const auto run = is_double(values) ? reduce<double> : reduce<float>;
-  return run(values, at, torch::stable::contiguous(image), frames, size, how == "max");
+  return run(values, at, torch::stable::contiguous(image), frames, size, maximum);
 }
 
 }  // namespace zfkernels::cpu

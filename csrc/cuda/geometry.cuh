@@ -14,12 +14,15 @@ __host__ __device__ __forceinline__ I ceil_div(I a, I b) {
 __host__ __device__ __forceinline__ int floor_div(int a, int b) {
   return a / b - (a % b < 0);
 }
+__host__ __device__ __forceinline__ int floor_mod(int a, int b) {
+  return (a % b + b) % b;
+}
 __host__ __device__ __forceinline__ int round_up(int a, int b) {
   return ceil_div(a, b) * b;
 }
 // The least number from `at_least` on that is `rest` more than a multiple of `modulus`.
 __host__ __device__ __forceinline__ int congruent(int at_least, int rest, int modulus) {
-  return at_least + ((rest - at_least) % modulus + modulus) % modulus;
+  return at_least + floor_mod(rest - at_least, modulus);
 }
 __host__ __device__ __forceinline__ int larger(int a, int b) {
   return a > b ? a : b;

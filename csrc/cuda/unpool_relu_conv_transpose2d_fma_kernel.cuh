@@ -49,19 +49,20 @@ __global__ void __launch_bounds__(128, 4)
 
   Corner corner = Corner::of(op, int(blockIdx.x / op.conv.rows.stride) / tiling.tiles.area());
   const int y = (op.out_origins ? op.out_origins[2 * corner.item] : 0) + op.conv.rows.padding;
-  const int local_row = (phase - y % op.conv.rows.stride + op.conv.rows.stride) % op.conv.rows.stride;
+  const int local_row = floor_mod(phase - y, op.conv.rows.stride);
   const int q_row = place / tiling.tiles.columns * P::kRows;
   corner.out_row = local_row + q_row * op.conv.rows.stride;
   corner.out_column = place % tiling.tiles.columns * P::kColumns;
-  corner.unpooled_row = q_row + (local_row + y) / op.conv.rows.stride + rows.offset - (rows.count - 1) * rows.reach;
+  corner.unpooled_row =
+      q_row + floor_div(local_row + y, op.conv.rows.stride) + rows.offset - (rows.count - 1) * rows.reach;
   const int first_x =
       corner.out_column + (op.out_origins ? op.out_origins[2 * corner.item + 1] : 0) + op.conv.columns.padding;
   corner.unpooled_column = floor_div(first_x - op.conv.columns.extent() + 1, op.conv.columns.stride);
   corner.pooled_row = first_pooled(corner.unpooled_row, op.pool.rows);
   corner.pooled_column = first_pooled(corner.unpooled_column, op.pool.columns);
 
-  const PhaseTaps columns = phase_taps(op.conv.columns, (first_x + lane) % op.conv.columns.stride);
-  const int column = (first_x + lane) / op.conv.columns.stride + columns.offset - corner.unpooled_column;
+  const PhaseTaps columns = phase_taps(op.conv.columns, floor_mod(first_x + lane, op.conv.columns.stride));
+  const int column = floor_div(first_x + lane, op.conv.columns.stride) + columns.offset - corner.unpooled_column;
   const int most_columns = ceil_div(kernel_columns, columns.step);
 
   const float* const block = filters + blockIdx.y * shape.block_size();

@@ -16,7 +16,6 @@ ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 
 #if !defined(__CUDA_ARCH__)
 #include <optional>
-#include <string>
 
 #include "tensors.h"
 
@@ -55,8 +54,8 @@ Tensor unpool_relu_conv_transpose2d(const Tensor& values, const std::optional<Te
                                     const std::optional<Tensor>& out_origins, const Ints& pool_kernel_size,
                                     const Ints& pool_stride, const Ints& pool_padding, const Ints& pool_dilation,
                                     const Ints& unpooled_size, const Ints& stride, const Ints& padding,
-                                    const Ints& dilation, int64_t groups, const Ints& output_size,
-                                    const std::string& overlap, bool rectify) {
+                                    const Ints& dilation, int64_t groups, const Ints& output_size, bool sum,
+                                    bool rectify) {
   const OnDeviceOf device(values);
   const std::array<int64_t, 4> size{values.size(0), weight.size(1) * groups, output_size[0], output_size[1]};
   const Tensor out =
@@ -101,7 +100,7 @@ Tensor unpool_relu_conv_transpose2d(const Tensor& values, const std::optional<Te
     stage.pool = sliding(pair(pool_kernel_size), pool_stride, pool_padding, pool_dilation);
     stage.conv = sliding(size_of(weight), stride, padding, dilation);
     stage.holders = most_holders(stage.pool);
-    stage.last = overlap == "last";
+    stage.last = !sum;
     stage.rectify = rectify;
     run_stage(stage, weight, device.stream);
   });

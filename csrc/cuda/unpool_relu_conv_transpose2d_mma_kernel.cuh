@@ -62,16 +62,16 @@ __global__ void __launch_bounds__(128, 4)
     const int item = corner.item;
     const int y = (op.out_origins && item >= 0 ? op.out_origins[2 * item] : 0) + op.conv.rows.padding;
     const int x = (op.out_origins && item >= 0 ? op.out_origins[2 * item + 1] : 0) + op.conv.columns.padding;
-    const int local_row = (phase_row - y % op.conv.rows.stride + op.conv.rows.stride) % op.conv.rows.stride;
-    const int local_column =
-        (phase_column - x % op.conv.columns.stride + op.conv.columns.stride) % op.conv.columns.stride;
+    const int local_row = floor_mod(phase_row - y, op.conv.rows.stride);
+    const int local_column = floor_mod(phase_column - x, op.conv.columns.stride);
     const int q_row = tile / tiling.tiles.columns * tiling.tile.rows;
     const int q_column = tile % tiling.tiles.columns * tiling.tile.columns;
     corner.out_row = local_row + q_row * op.conv.rows.stride;
     corner.out_column = local_column + q_column * op.conv.columns.stride;
-    corner.unpooled_row = q_row + (local_row + y) / op.conv.rows.stride + rows.offset - (rows.count - 1) * rows.reach;
-    corner.unpooled_column =
-        q_column + (local_column + x) / op.conv.columns.stride + columns.offset - (columns.count - 1) * columns.reach;
+    corner.unpooled_row =
+        q_row + floor_div(local_row + y, op.conv.rows.stride) + rows.offset - (rows.count - 1) * rows.reach;
+    corner.unpooled_column = q_column + floor_div(local_column + x, op.conv.columns.stride) + columns.offset -
+                             (columns.count - 1) * columns.reach;
     corner.pooled_row = first_pooled(corner.unpooled_row, op.pool.rows);
     corner.pooled_column = first_pooled(corner.unpooled_column, op.pool.columns);
     corners[thread] = corner;

@@ -23,3 +23,11 @@ def small_network() -> nn.Sequential:
         model[0].bias[DEAD] = -100
         model[3].weight[1:] *= (torch.rand(5, 5, 3, 3) > 0.5).float()
     return model.eval()
+
+
+def other_network() -> nn.Sequential:
+    """The same network with another weight: another run."""
+    model = small_network()
+    with torch.no_grad():
+        model[3].bias[0] += 1e-3
+    return model

@@ -10,14 +10,14 @@ import torch
 from small import OPTIONS, SIZE, small_network
 from torch import nn
 
-from zfkernels.gallery import Gallery, build, build_gallery
+from zfkernels.gallery import Gallery, build_gallery, run
 
 
 def entries(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-COMPLETE = {".lock", "index.html", "topk.parquet", "gallery.json", "maps", "images"}
+COMPLETE = {".zfkernels", "index.html", "topk.parquet", "gallery.json", "maps", "images"}
 
 
 @pytest.mark.parametrize("stage", ["sweep", "draw", "write_sprites", "write_table", "write_page"])
@@ -33,11 +33,11 @@ def test_the_results_of_another_run_stay_until_a_fresh_one_is_complete(
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     fresh = {**OPTIONS, "layers": "4", "resume": False}
     with monkeypatch.context() as patch:
-        patch.setattr(build, stage, fail)
+        patch.setattr(run, stage, fail)
         with pytest.raises(RuntimeError, match="lights"):
             build_gallery(small_network(), photos, out=out, **fresh)
     assert {path: path.read_bytes() for path in before} == before
-    assert entries(out) == COMPLETE | {"mine.txt", ".unfinished"}
+    assert entries(out) == COMPLETE | {"mine.txt"}
     again = build_gallery(small_network(), photos, out=out, **{**fresh, "resume": True})
     assert entries(out) == COMPLETE | {"mine.txt"}
     assert again.layers == ["4"]

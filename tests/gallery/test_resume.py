@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -14,33 +13,15 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from interrupted import contents
 from PIL import Image
-from small import LAYERS, OPTIONS, small_network
+from small import LAYERS, OPTIONS, other_network, small_network
 
 from zfkernels.gallery import Gallery, build_gallery, checkpoint, draw, workplace
 from zfkernels.gallery.checkpoint import Progress
+from zfkernels.output import folder
 
 HERE = Path(__file__).parent
-COMPLETE = {".lock", "index.html", "topk.parquet", "gallery.json", "maps", "images"}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Everything that must not depend on how often a run was interrupted."""
-    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    record = json.loads(files.pop("gallery.json"))
-    for changing in ("seconds", "spent", "peak_memory_bytes"):
-        record.pop(changing)
-    return {**files, "record": json.dumps(record).encode()}
-
-
-def test_killed_at_random_moments_gives_the_same_bytes(photos: Path, tmp_path: Path) -> None:
-    script = [sys.executable, str(HERE / "killed.py"), str(photos), str(tmp_path), "12"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
-    result = subprocess.run(script, capture_output=True, text=True, timeout=540, env=environment)
-    assert result.returncode == 0, result.stderr
-    assert int(result.stdout) >= 8  # so many did not get to the end
-    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
-    assert {path.name for path in (tmp_path / "killed").iterdir()} == COMPLETE
 
 
 class PowerCut(RuntimeError):
@@ -72,19 +53,12 @@ def test_a_finished_run_is_opened(photos: Path, tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
-def other_weights() -> torch.nn.Module:
-    model = small_network()
-    with torch.no_grad():
-        model[3].bias[0] += 1e-3
-    return model
-
-
 @pytest.mark.parametrize(
     ("finished", "change", "message"),
     [
         (True, {"top_k": 3}, "options.top_k: 4 before, 3 now"),
         (False, {"layers": LAYERS[:2]}, r"options.layers: \[.*\"4\"\] before, \[.*\"1\"\] now"),
-        (False, {"model": other_weights}, "model.weights_sha256: "),
+        (False, {"model": other_network}, "model.weights_sha256: "),
         (True, {"model": lambda: torch.nn.Sequential(*small_network(), torch.nn.ReLU()).eval()}, "model.steps_sha256"),
         (False, {"data": "a changed photo"}, "data.sha256: "),
         (True, {"data": "a new photo"}, "data.images: 14 before, 15 now"),
@@ -118,16 +92,18 @@ def test_another_run_is_refused_and_fresh_starts_anew(
 
 
 def test_a_lock_that_the_workers_of_a_killed_run_still_hold_is_waited_for(tmp_path: Path) -> None:
-    lock = FileLock(tmp_path / ".lock", thread_local=False).acquire().lock
+    (tmp_path / ".zfkernels").mkdir()
+    lock = FileLock(tmp_path / ".zfkernels" / "lock", thread_local=False).acquire().lock
     threading.Timer(0.5, lock.release).start()
     with workplace.workplace(tmp_path) as place:
         assert place.out == tmp_path
 
 
 def test_two_runs_in_one_folder(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workplace, "PATIENCE", 0.1)
+    monkeypatch.setattr(folder, "PATIENCE", 0.1)
+    (tmp_path / ".zfkernels").mkdir()
     with (
-        FileLock(tmp_path / ".lock"),
+        FileLock(tmp_path / ".zfkernels" / "lock"),
         pytest.raises(OSError, match="build_gallery: expected out in which no other run works, got"),
     ):
         build_gallery(small_network(), photos, out=tmp_path, **OPTIONS)
@@ -154,24 +130,31 @@ def test_a_full_disk_is_one_sentence_and_can_be_gone_on_from(
         with pytest.raises(OSError, match="is full; what is done is kept, and the same call goes on") as caught:
             build_gallery(small_network(), photos, out=tmp_path, **options)
     assert "\n" not in str(caught.value)
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob(".*.zfkernels.*"))
     assert build_gallery(small_network(), photos, out=tmp_path, **options).table.equals(gallery.table)
 
 
-def test_a_damaged_checkpoint_is_named(photos: Path, tmp_path: Path) -> None:
-    path = tmp_path / "sweep-000.safetensors"
+def test_a_checkpoint_that_is_damaged_or_of_another_run_or_process_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sweep-000.checkpoint"
     progress = Progress()
     progress.finish(3)
     progress.notes[7] = "broken"
-    progress.save(path)
-    again = Progress.load(path)
+    progress.save(path, "this run")
+    again = Progress.load(path, "this run")
     assert [again.has(n) for n in range(6)] == [False, False, False, True, False, False]
     assert again.notes == {7: "broken"}
     with pytest.raises(ValueError, match="expected each batch once, got batch 3 twice"):
         again.finish(3)
+    refused = pytest.raises(ValueError, match=r"expected a whole checkpoint of this run, got .*sweep-00.*--fresh")
+    with refused:
+        Progress.load(path, "another run")
+    copy = tmp_path / "sweep-001.checkpoint"
+    copy.write_bytes(path.read_bytes())
+    with refused:
+        Progress.load(copy, "this run")
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(ValueError, match=r"expected a whole checkpoint, got .*sweep-000.*--fresh"):
-        Progress.load(path)
+    with refused:
+        Progress.load(path, "this run")
 
 
 def test_images_that_change_between_the_passes(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,6 +135,14 @@ def test_sorting(page: Any, site: Gallery) -> None:
     assert sorted(shown(page)) == site.maps("4")
 
 
+@pytest.mark.parametrize("rank", ["1.5", "-1", "x", "1e9", ""])
+def test_a_rank_that_is_none_opens_the_strongest(page: Any, site: Gallery, rank: str) -> None:
+    channel = site.maps("4")[0]
+    visit(page, site, f"#layer=4&map={channel}&rank={rank}")
+    page.wait_for_selector("#unit[open]")
+    assert page.locator("#unit-title").text_content() == f"4, map {channel}, rank 0"
+
+
 def test_a_deep_link_opens_one_activation(page: Any, site: Gallery) -> None:
     channel = site.maps("4")[0]
     row = site.winners("4", channel)[2]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import csv
+import importlib
+import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,22 +15,20 @@ import torch
 from zfkernels.inspect.cases import SMALL
 from zfkernels.ops import registered
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+DRY = ["--device", "cpu", "--shapes", "small"]
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.chdir(tmp_path)
+    return importlib.import_module("gpu")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_every_small_shape_is_right(script: ModuleType, dtype: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert script.main(["--device", "cpu", "--shapes", "small", "--check", "--dtype", dtype]) == 0
+    assert script.main([*DRY, "--check", "--dtype", dtype, "--only", "2d"]) == 0
     lines = capsys.readouterr().out.splitlines()
     for case in SMALL:
         said = [line.split()[1:3] for line in lines if line.startswith(f"{case.op}/{case.name} ")]
@@ -38,8 +38,7 @@ def test_every_small_shape_is_right(script: ModuleType, dtype: str, capsys: pyte
 
 
 def test_times_are_taken_where_they_are_asked_for(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--device", "cpu", "--shapes", "small", "--rounds", "1", "--only", "max_pool2d", "--dtype", "float32"]
-    assert script.main(arguments) == 0
+    assert script.main([*DRY, "--rounds", "1", "--only", "max_pool2d", "--dtype", "float32"]) == 0
     (line,) = [
         text for text in capsys.readouterr().out.splitlines() if " reference " in text and "with_switches" in text
     ]
@@ -62,12 +61,41 @@ def test_a_wrong_variant_is_said(
         registered()["max_pool2d_with_switches"].variants, "triton",
         type(variant)("triton", lambda: wrong, variant.missing, variant.refuses),
     )  # fmt: skip
-    assert script.main(["--device", "cpu", "--shapes", "small", "--check", "--only", "max_pool2d"]) == 1
+    assert script.main([*DRY, "--check", "--only", "max_pool2d"]) == 1
     assert "FAILS" in capsys.readouterr().out
 
 
-def test_without_a_gpu_it_says_so(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    assert script.main([]) == 2
-    assert "expected a GPU" in capsys.readouterr().err
+def test_a_sweep_is_compared_with_float64_and_timed_against_the_dense_pass(script: ModuleType) -> None:
+    assert script.main([*DRY, "--rounds", "1", "--only", "sweep", "--tune-seconds", "60", "--out", "found"]) == 0
+    written = json.loads(Path("found.json").read_text())
+    assert written["about"]["torch"] == torch.__version__
+    rows = {row["variant"]: row for row in written["lines"]}
+    assert list(rows) == ["dense/float32", "dense/tf32", "triton/float32", "triton/tf32"]
+    for row in rows.values():
+        assert 0 < row["error"] < 1e-5
+        assert row["seconds"] > 0
+    ours = rows["triton/float32"]
+    assert ours["verdict"] == "right"
+    assert ours["host_s"] <= ours["seconds"]
+    fastest = min(("dense/float32", "dense/tf32"), key=lambda name: rows[name]["seconds"])
+    assert ours["baseline"] == fastest
+    assert ours["speedup"] == pytest.approx(rows[fastest]["seconds"] / ours["seconds"])
+    with Path("found.csv").open(newline="") as file:
+        assert [row["variant"] for row in csv.DictReader(file)] == list(rows)
+
+
+def test_a_sweep_that_says_what_it_would_without_squares_is_wrong(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import zfkernels as zf
+
+    def clean(model: torch.nn.Module, dataset: Any, **rest: Any) -> Any:
+        while True:
+            found = next(zf_sweeps(model, dataset, **rest))
+            found.outputs.copy_(found.clean[:, None, None])
+            yield found
+
+    zf_sweeps = zf.occlusion_sweeps
+    monkeypatch.setattr(zf, "occlusion_sweeps", clean)
+    assert script.main([*DRY, "--check", "--only", "sweep"]) == 1
+    assert capsys.readouterr().out.count("FAILS: error") == 2

@@ -199,11 +199,6 @@ def test_a_native_variant_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) 
     assert other.why_not("cuda") == "the extension zfkernels._C_cuda was built without this op"
 
 
-def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(_library._HOW_TO_BUILD, "_nothing", "build it")
-    assert _library.load_native("_nothing") == "the extension zfkernels._nothing is not built (build it)"
-
-
 def test_registered_is_a_copy() -> None:
     registered().clear()
     assert set(registered()) > {POOL, UNPOOL}

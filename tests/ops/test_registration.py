@@ -17,7 +17,8 @@ from variants import flat_arguments, samples, skip_unless_possible, variants
 
 from zfkernels import ops
 from zfkernels.ops import _library
-from zfkernels.windows import Windows
+from zfkernels.ops.max_pool2d_with_switches.op import check_unpooled_size
+from zfkernels.windows import Sliding, Windows
 
 # What can be differentiated, and samples that meet each branch of the formulas.
 GRADIENTS = {
@@ -85,6 +86,15 @@ def test_compiles_in_one_graph(op: str, sample: Sample, variant: str, device: st
     if leaves:
         loss, expected = actual[0].sum(), call(op, arguments, variant)[0].sum()
         assert_bits_equal(list(torch.autograd.grad(loss, leaves)), list(torch.autograd.grad(expected, leaves)))
+
+
+def test_sizes_are_checked_while_they_are_symbols() -> None:
+    def checked(x: Tensor, size: tuple[int, int]) -> Tensor:
+        check_unpooled_size("op", "size", size, (5, 4), Sliding((3, 3), (2, 2)))
+        return x * size[0]
+
+    compiled = torch.compile(checked, fullgraph=True, dynamic=True, backend="eager")
+    assert compiled(torch.ones(1), (10, 9)) == 10
 
 
 def scalar(op: str, variant: str, arguments: dict[str, Any], leaves: list[Tensor]) -> Any:

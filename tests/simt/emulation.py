@@ -47,7 +47,7 @@ def emulated(op: str) -> Variant:
     kernel = getattr(torch.ops.zfkernels_simt, op).default
     return dataclasses.replace(
         ops.registered()[op].variants["cuda"],
-        load=lambda: kernel,
+        load=lambda: ops.registered()[op].encoded(kernel),
         missing=lambda: None,
         refuses=_takes({"cpu"}, DTYPES, None),
     )

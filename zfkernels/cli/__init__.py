@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 from zfkernels._extras import require
@@ -12,7 +13,14 @@ def main() -> None:
     try:
         require("click", "viz")
     except ImportError as error:
+        if sys.argv[1:] == ["info"]:
+            from zfkernels.cli import environment
+
+            return print(environment.as_text(environment.report()))
         sys.exit(f"Error: {error}")
     from zfkernels.cli.app import app
 
+    for stream in (sys.stdout, sys.stderr):  # names that the terminal cannot show are shown escaped
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()

@@ -49,11 +49,12 @@ def ablate(
     The same command goes on where it was broken off. Writes to --out ablation.csv and ablation.json after each run,
     and ablation.png at the end.
     """
-    from zfkernels.gallery.staging import staged
+    from zfkernels.output import staged
     from zfkernels.training import SMALL
     from zfkernels.training.ablation import VARIANTS, ablate
     from zfkernels.viz import ablation_figure
 
+    options.check_out("ablate", out, (FIGURE,), data)
     rows = ablate(
         data, out, variants=variants.split(",") if variants else tuple(VARIANTS), seeds=seeds, scale=scale,
         recipe=SMALL.with_budget(epochs, batch_size), limit_classes=classes, limit_per_class=per_class,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import click
 
 import zfkernels
+from zfkernels.cli import options
 from zfkernels.cli.ablate import ablate
 from zfkernels.cli.bench import bench
 from zfkernels.cli.correspondence import correspondence
@@ -22,22 +24,34 @@ from zfkernels.cli.project import project
 from zfkernels.cli.train import evaluate, train
 from zfkernels.cli.transfer import probe, transfer
 
+SENTENCES = (ValueError, TypeError, RuntimeError, OSError, ImportError)  # what the package raises for its caller
+REPORT = (
+    "please report it as an issue of the repository that zfkernels came from, with the output of zfkernels info; "
+    "zfkernels --debug … shows the traceback"
+)
+
 
 class _OneSentence(click.Group):
-    """What the package raises with a sentence for its caller ends the run with that sentence, not with a traceback."""
+    """A failure ends the run with one sentence, not with a traceback: the package's own, or one that no one foresaw."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
-            if isinstance(error, (click.exceptions.Exit, click.Abort)):
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:  # the last resort
+            if context.params["debug"] or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise
-            raise click.ClickException(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+            sentence = options.escaped(str(error).split("\n")[0]) or type(error).__name__
+            if not isinstance(error, SENTENCES):
+                sentence = f"unforeseen: {type(error).__name__}: {sentence} ({REPORT})"
+            raise click.ClickException(sentence) from error
 
 
 @click.group(cls=_OneSentence, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option("--debug", is_flag=True, help="End a failed run with the traceback instead of one sentence.")
 @click.version_option(zfkernels.__version__, prog_name="zfkernels")
-def app() -> None:
+def app(debug: bool) -> None:
     """See what a convolutional network has learned."""
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from zfkernels.cli import options
+
+FILES = ("benchmark.json", "table.md", "chart.png")
+
 
 @click.command()
 @click.option("--only", metavar="EXPRESSION", help="Benchmarks whose names match, as pytest's -k has it.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("bench_out"), help="Folder of JSON, table and chart."
-)
+@click.option("--out", type=options.Folder(), default=Path("bench_out"), help="Folder of JSON, table and chart.")
 @click.option("--record", type=click.Path(path_type=Path), help="CSV file to append the numbers to.")
 def bench(only: str | None, out: Path, record: Path | None) -> None:
     """Times ops and methods against PyTorch and Captum, each checked before it is timed.
@@ -27,22 +29,21 @@ def bench(only: str | None, out: Path, record: Path | None) -> None:
     require("pytest_benchmark", "bench")
     import pytest
 
+    from zfkernels.output import staged
+
     suite = Path(zfkernels.__file__).parent.parent / "benchmarks"
     if not suite.is_dir():
         raise FileNotFoundError(f"bench: expected the folder benchmarks of a source checkout, got none at {suite}")
-    new = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    results = out / "benchmark.json"
-    selection = ["-k", only] if only else []
-    run = [sys.executable, "-m", "pytest", str(suite), "-q", "--benchmark-json", str(results), *selection]
-    code = subprocess.run(run).returncode
-    if code == pytest.ExitCode.NO_TESTS_COLLECTED:
-        if new:
-            out.rmdir()
-        raise ValueError(f"bench: expected --only to pick a benchmark, got {only!r}")
-    if code != 0:
-        raise RuntimeError("bench: expected all benchmarks to pass their checks, got failures (above)")
-    report = [sys.executable, str(suite / "report.py"), str(results), "--out", str(out)]
-    if record is not None:
-        report += ["--record", str(record)]
-    subprocess.run(report, check=True)
+    with staged(out, FILES, "bench") as folder:
+        results = folder / FILES[0]
+        selection = ["-k", only] if only else []
+        run = [sys.executable, "-m", "pytest", str(suite), "-q", "--benchmark-json", str(results), *selection]
+        code = subprocess.run(run).returncode
+        if code == pytest.ExitCode.NO_TESTS_COLLECTED:
+            raise ValueError(f"bench: expected --only to pick a benchmark, got {only!r}")
+        if code != 0:
+            raise RuntimeError("bench: expected all benchmarks to pass their checks, got failures (above)")
+        report = [sys.executable, str(suite / "report.py"), str(results), "--out", str(folder)]
+        if record is not None:
+            report += ["--record", str(record)]
+        subprocess.run(report, check=True)

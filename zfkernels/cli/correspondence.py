@@ -58,11 +58,12 @@ def correspondence(
     correspondence.png, correspondence.csv and correspondence.json.
     """
     from zfkernels.cli.tables import write_csv, write_json
-    from zfkernels.gallery.staging import staged
     from zfkernels.methods.correspondence import correspondence as measure
+    from zfkernels.output import staged
     from zfkernels.trace import trace_model
     from zfkernels.viz import correspondence_figure
 
+    options.check_out("correspondence", out, FILES, data)
     network, preprocess = options.load_model(model, weights, device)
     images, keys, parts, regions = read_landmarks(landmarks, options.open_data(data, None), preprocess)
     side = max(1, round(window * preprocess.size if window <= 1 else window))

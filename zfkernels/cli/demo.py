@@ -13,18 +13,21 @@ from zfkernels.cli.gallery import describe, summary
 MODEL = "zfnet64"
 PHOTO = "chelsea"
 WINDOW, STRIDE = 12, 2
+FILES = ("gallery.png", "occlusion.png")
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("demo_out"), help="Folder of the results.")
+@click.option("--out", type=options.Folder(), default=Path("demo_out"), help="Folder of the results.")
 @options.workers_option
 @options.json_option
 def demo(out: Path, workers: int | None, as_json: bool) -> None:
     """The main job on the shipped network and photos: a feature gallery and an occlusion map. No network, no GPU."""
     from zfkernels.gallery import build_gallery, default_layers
     from zfkernels.models import get_model, get_preprocess
+    from zfkernels.output import staged
     from zfkernels.trace import trace_model
 
+    options.check_out("demo", out, FILES)
     model, preprocess = get_model(MODEL), get_preprocess(MODEL)
     gallery = build_gallery(
         model,
@@ -39,14 +42,15 @@ def demo(out: Path, workers: int | None, as_json: bool) -> None:
         preprocess=preprocess,
         title=MODEL,
     )
-    gallery.figure(6, columns=3).save(out / "gallery.png")
-    occlusion = _occlusion_map(model, preprocess, out / "occlusion.png")
-    result = {**summary(gallery.info, gallery.path), "figure": str(out / "gallery.png"), "occlusion": occlusion}
+    with staged(out, FILES, "demo") as folder:
+        gallery.figure(6, columns=3).save(folder / FILES[0])
+        occlusion = {"figure": str(out / FILES[1]), **_occlusion_map(model, preprocess, folder / FILES[1])}
+    result = {**summary(gallery.info, gallery.path), "figure": str(out / FILES[0]), "occlusion": occlusion}
     text = "\n".join(
         (
             describe(gallery.info, gallery.path),
-            f"a page of it: {out / 'gallery.png'}",
-            f"an occlusion map: {out / 'occlusion.png'}",
+            f"a page of it: {out / FILES[0]}",
+            f"an occlusion map: {out / FILES[1]}",
         )
     )
     options.report(result, text, as_json)
@@ -69,4 +73,4 @@ def _occlusion_map(model: Any, preprocess: Any, path: Path) -> dict[str, Any]:
         preprocess.to_pixels(image)[0], probability, sweep.positions, window=WINDOW, title=f"probability of “{name}”"
     )
     figure.savefig(path, dpi=150)
-    return {"figure": str(path), "class": name, "probability": float(sweep.clean.softmax(1)[0, answer])}
+    return {"class": name, "probability": float(sweep.clean.softmax(1)[0, answer])}

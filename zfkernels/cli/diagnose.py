@@ -52,10 +52,11 @@ def diagnose(
     """
     from zfkernels.cli.images import load_images
     from zfkernels.cli.tables import write_csv, write_json
-    from zfkernels.gallery.staging import staged
     from zfkernels.methods.diagnosis import diagnose as measure
+    from zfkernels.output import staged
     from zfkernels.viz import diagnosis_figure
 
+    options.check_out("diagnose", out, FILES, data)
     networks = [(model, weights)]
     if against is not None or against_weights is not None:
         networks.append((against or model, against_weights or "DEFAULT"))

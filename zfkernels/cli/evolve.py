@@ -48,14 +48,15 @@ def evolve(
     """
     from zfkernels.cli.tables import write_csv, write_json
     from zfkernels.gallery.layers import default_layers
-    from zfkernels.gallery.staging import staged
     from zfkernels.methods.deconvnet import DeconvNet
     from zfkernels.methods.evolution import evolution, pick_maps
     from zfkernels.models import get_model
+    from zfkernels.output import staged
     from zfkernels.training.evolution import TrainingImages
     from zfkernels.viz import convergence_figure, evolution_sheet
     from zfkernels.viz.evolution import some_maps
 
+    options.check_out("evolve", out, FILES, data)
     files = snapshots(run, epochs)
     networks = [(epoch, get_model(model, path)) for epoch, path in files]
     images = TrainingImages.of_run(run, data, networks[0][1], cache=cache, progress=not as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -27,6 +26,7 @@ from zfkernels.cli import options
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", help="This machine, or a Ray cluster.")
 @click.option("--address", help="Address of the Ray cluster; one is started here if not given.")
 @click.option("--fresh", is_flag=True, help="Start anew; otherwise an interrupted run in --out is taken up.")
+@click.option("--strict", is_flag=True, help="End at the first image that cannot be used; else leave it out.")
 @click.option("--tensorboard", type=click.Path(path_type=Path), help="Folder to write images for TensorBoard to.")
 @click.option("--json", "as_json", is_flag=True, help="Print events and, on the last line, the result, as JSON lines.")
 def gallery(
@@ -46,6 +46,7 @@ def gallery(
     engine: str,
     address: str | None,
     fresh: bool,
+    strict: bool,
     tensorboard: Path | None,
     as_json: bool,
 ) -> None:
@@ -58,6 +59,7 @@ def gallery(
     from zfkernels.gallery import build_gallery, default_layers
     from zfkernels.trace import trace_model
 
+    options.check_out("gallery", out, (), data)
     network, preprocess = options.load_model(model, weights, device)
     names = [name.strip() for name in layers.split(",")] if layers else None
     with options.use_backend(backend):
@@ -76,7 +78,8 @@ def gallery(
             address=address,
             projections=projections,
             resume=not fresh,
-            progress=_print_event if as_json else True,
+            strict=strict,
+            progress=options.say_json if as_json else True,
             preprocess=preprocess,
             title=title or model,
         )
@@ -85,10 +88,6 @@ def gallery(
     if tensorboard is not None:
         result.to_tensorboard(tensorboard)
     options.report(summary(result.info, out), describe(result.info, out), as_json)
-
-
-def _print_event(event: dict[str, Any]) -> None:
-    click.echo(json.dumps(event, ensure_ascii=False))
 
 
 @click.command()
@@ -101,7 +100,7 @@ def figure(folder: Path, layer: str, channel: int, out: Path) -> None:
     from zfkernels.gallery import Gallery
 
     Gallery.open(folder).export(layer, channel, out)
-    click.echo(str(out))
+    options.say(options.escaped(str(out)))
 
 
 def summary(info: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -111,7 +110,9 @@ def summary(info: dict[str, Any], out: Path) -> dict[str, Any]:
         "table": str(out / "topk.parquet"),
         "images": info["data"]["images"],
         "skipped": info["data"]["skipped"],
-        "layers": {layer["name"]: {"maps": layer["maps"], "dead": layer["dead"]} for layer in info["layers"]},
+        "layers": {
+            layer["name"]: {name: layer[name] for name in ("maps", "dead", "only_nan")} for layer in info["layers"]
+        },
         "seconds": info["seconds"],
         "spent": info["spent"],
         "peak_memory_bytes": info["peak_memory_bytes"],
@@ -122,12 +123,16 @@ def describe(info: dict[str, Any], out: Path) -> str:
     """The same for people."""
     maps = sum(layer["maps"] for layer in info["layers"])
     dead = sum(len(layer["dead"]) for layer in info["layers"])
-    lines = [f"{info['data']['images']:,} images, {maps:,} maps in {len(info['layers'])} layers, {dead:,} of them dead"]
+    nan = sum(len(layer["only_nan"]) for layer in info["layers"])
+    lines = [
+        f"{info['data']['images']:,} images, {maps:,} maps in {len(info['layers'])} layers, {dead:,} of them dead"
+        + (f", {nan:,} NaN on every image" if nan else "")
+    ]
     skipped = info["data"]["skipped"]
     if skipped:
         lines.append(f"{len(skipped):,} left out:")
         reasons = Counter(entry["reason"] for entry in skipped)
-        example = {entry["reason"]: entry["image"] for entry in skipped}
+        example = {entry["reason"]: options.escaped(entry["image"]) for entry in skipped}
         lines += [f"  {count:,} × {reason}, such as {example[reason]}" for reason, count in reasons.most_common(8)]
         if len(reasons) > 8:
             lines.append(f"  and {len(reasons) - 8} other reasons, see gallery.json")

@@ -42,6 +42,10 @@ def inspect(
     from zfkernels.inspect import record as records
     from zfkernels.inspect.cases import CASES
     from zfkernels.inspect.report import markdown
+    from zfkernels.output import check_file, write_whole
+
+    if out is not None:
+        check_file("inspect", out)
 
     known = {*GPUS, "gfx942"}
     if set(archs) - known:
@@ -83,7 +87,7 @@ def inspect(
     everything = list(records.load(record).values()) if record is not None else found
     report = markdown(everything, records.versions(record) if record is not None else versions)
     if out is not None:
-        out.write_text(report)
+        write_whole(out, report.encode())
     options.report({"records": [dataclasses.asdict(one) for one in found]}, report, as_json)
     if worse:
         raise RuntimeError(f"inspect: expected no kernel worse than recorded, got {'; '.join(worse)}")

@@ -57,13 +57,16 @@ def invariance(
 
     from zfkernels.cli.images import known_classes, load_images
     from zfkernels.cli.tables import write_csv, write_json
-    from zfkernels.gallery.staging import staged
     from zfkernels.methods.invariance import invariance as measure
+    from zfkernels.output import staged
     from zfkernels.trace import trace_model
     from zfkernels.viz import invariance_figure
 
+    options.check_out("invariance", out, FILES, data)
     network, preprocess = options.load_model(model, weights, device)
     loaded = load_images("invariance", data, limit, preprocess, device)
+    if len(loaded.keys) < 2:
+        raise ValueError("invariance: expected at least two images, whose distance is the unit of all others, got one")
     names = (
         layers.split(",") if layers else ends(trace_model(network, (preprocess.size, preprocess.size)), preprocess.size)
     )
@@ -76,6 +79,13 @@ def invariance(
                     progress=not as_json, black=black, white=white)
             for transform in transforms.split(",")
         ]  # fmt: skip
+    for result in results:
+        for layer, distance in zip(result.layers, result.reference.tolist(), strict=True):
+            if not distance > 0:
+                raise ValueError(
+                    f"invariance: expected images that differ in {layer}, whose distance is the unit of all others, "
+                    f"got a distance of {distance:g} between them"
+                )
     strips = {result.transform: _strip(result, loaded, preprocess, black, white) for result in results}
     record = _record(model, loaded, results)
     with staged(out, FILES, "invariance") as folder:

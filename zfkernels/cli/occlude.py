@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,9 +106,11 @@ def occlude(
     """
     import numpy as np
 
-    from zfkernels.gallery.staging import staged
+    from zfkernels.cli.tables import write_json
+    from zfkernels.output import staged
     from zfkernels.viz import occlusion_sheet
 
+    options.check_out("occlude", out, FILES, *images, others)
     network, preprocess = options.load_model(model, weights, device)
     photos = _read(images, preprocess)
     square = Square(in_pixels(window, preprocess.size), in_pixels(stride, preprocess.size), fill)
@@ -131,7 +132,7 @@ def occlude(
         }
         occlusion_sheet([result.row for result in results]).savefig(folder / FILES[0], dpi=150)
         np.savez_compressed(folder / FILES[1], allow_pickle=False, **arrays)
-        (folder / FILES[2]).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_json(folder / FILES[2], record)
     text = [*(_sentence(result.numbers) for result in results), f"look at {out / FILES[0]}"]
     options.report({"out": str(out), **record}, "\n".join(text), as_json)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,6 +32,18 @@ class Numbers(click.ParamType):
             return tuple(int(part) for part in value.split(","))
         except ValueError:
             self.fail(f"expected whole numbers separated by commas, got {value!r}", param, ctx)
+
+
+class Folder(click.Path):
+    """The folder of the results; an empty name would mean the current one."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("expected the name of a folder, got ''", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def model_options(default: str | None) -> Callable[[Command], Command]:
@@ -68,12 +80,33 @@ data_option = click.option(
     "torchvision data set as NAME:FOLDER, or embedded.",
 )
 limit_option = click.option("--limit", type=click.IntRange(min=1), help="Use so many of the images, evenly spaced.")
-out_option = click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the results.")
+out_option = click.option("--out", required=True, type=Folder(), help="Folder of the results, apart from the data.")
 batch_size_option = click.option("--batch-size", type=click.IntRange(min=1), default=64, help="Images at a time.")
 workers_option = click.option(
     "--workers", type=click.IntRange(min=0), help="Processes that decode images; one for each core if not given."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def check_out(command: str, out: Path, names: Sequence[str], *data: str) -> None:
+    """Refuses --out before anything is computed.
+
+    Args:
+        command: In whose name to complain.
+        out: The folder of the results.
+        names: Of the results in it; none where whoever writes them looks for himself.
+        data: What --data and the like say.
+
+    Raises:
+        ValueError: ``out`` is, holds or lies in the data, or holds something of such a name that is not ours.
+        OSError: ``out`` cannot be made or written to, or another run works in it.
+    """
+    from zfkernels import output
+
+    output.check_out(command, out, [path for text in data for path in output.local_paths(_torchvision_folder(text))])
+    if names:
+        with output.working_in(out, command):
+            output.refuse_foreign(out, names, command)
 
 
 def load_model(name: str, weights: str, device: str) -> tuple[nn.Module, Preprocess]:
@@ -94,8 +127,9 @@ def load_model(name: str, weights: str, device: str) -> tuple[nn.Module, Preproc
 
 def open_data(text: str, limit: int | None) -> ImageSource:
     """The images of --data and --limit."""
-    from zfkernels.data import open_source
+    from zfkernels.data import open_source, start_no_programs
 
+    start_no_programs()  # torchvision's data sets open whatever Pillow can
     source = open_source(_torchvision_dataset(text) or text)
     if limit is not None:
         source.limit(limit)
@@ -103,14 +137,21 @@ def open_data(text: str, limit: int | None) -> ImageSource:
 
 
 def _torchvision_dataset(text: str) -> Any:
-    name, _, folder = text.partition(":")
-    if not Path(text).exists() and name.isidentifier() and name != "embedded":
+    folder = _torchvision_folder(text)
+    if folder != text:
         from torchvision import datasets
 
-        kind = getattr(datasets, name, None)
-        if isinstance(kind, type) and folder:
+        kind = getattr(datasets, text[: -len(folder) - 1], None)
+        if isinstance(kind, type):
             return kind(folder)
     return None
+
+
+def _torchvision_folder(text: str) -> str:
+    """FOLDER of NAME:FOLDER; anything else as it is."""
+    name, _, folder = text.partition(":")
+    named = folder and name.isidentifier() and not folder.startswith("//") and not Path(text).exists()
+    return folder if named else text
 
 
 def use_backend(backend: str | None) -> AbstractContextManager[Any]:
@@ -124,4 +165,31 @@ def use_backend(backend: str | None) -> AbstractContextManager[Any]:
 
 def report(result: dict[str, Any], text: str, as_json: bool) -> None:
     """Prints the result of a command, for people or for programs."""
-    click.echo(json.dumps(result, ensure_ascii=False) if as_json else text)
+    if as_json:
+        say_json(result)
+    else:
+        say("\n".join(map(escaped, text.split("\n"))))
+
+
+def say_json(record: dict[str, Any]) -> None:
+    """Prints a record on a line of its own, in ASCII: whatever encoding the terminal has, it stays JSON."""
+    from zfkernels.output import to_json
+
+    say(to_json(record, ascii_only=True))
+
+
+def say(text: str) -> None:
+    """Prints text; if that cannot be done, it is the standard output that the failure is about."""
+    try:
+        click.echo(text)
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # whoever read it has seen enough
+            raise
+        raise click.ClickException(f"the standard output cannot be written to: {error.strerror or error}") from error
+
+
+def escaped(text: str) -> str:
+    """Text without characters that a terminal would obey, or that would hide what stands there."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from zfkernels.methods.deconvnet import DeconvNet
 
 COLUMNS = 3
+RESULTS = ("figures", "projections.json")
 
 
 @click.command()
@@ -51,12 +51,14 @@ def project(
     Writes to --out a picture of each image (figures/) with its projections beside the patches that caused them, and
     projections.json, which says where they lie.
     """
+    from zfkernels.cli.tables import write_json
     from zfkernels.data import stream
     from zfkernels.gallery.layers import select_layers
-    from zfkernels.gallery.staging import staged
     from zfkernels.gallery.tiles import Painter
     from zfkernels.methods.deconvnet import DeconvNet
+    from zfkernels.output import staged
 
+    options.check_out("project", out, RESULTS, data)
     network, preprocess = options.load_model(model, weights, device)
     net, painter = DeconvNet(network), Painter(preprocess, ("projections", "patches"))
     source = options.open_data(data, limit)
@@ -64,7 +66,7 @@ def project(
     (chosen,) = select_layers(net.trace_at(size), [layer], size)
     wanted = _channels(channels, chosen)
     found, skipped = [], [{"image": key, "reason": reason} for key, reason in source.ignored]
-    with staged(out, ("figures", "projections.json"), "project") as folder, options.use_backend(backend):
+    with staged(out, RESULTS, "project") as folder, options.use_backend(backend):
         (folder / "figures").mkdir()
         for batch in stream(source, preprocess, batch_size=batch_size, workers=workers):
             skipped += [{"image": source.keys[image_id], "reason": reason} for image_id, reason in batch.skipped]
@@ -77,7 +79,7 @@ def project(
         if not found:
             raise ValueError(f"project: expected images that can be read, got none: {skipped[0]['reason']}")
         record = {"model": model, "layer": layer, "images": found, "skipped": skipped}
-        (folder / "projections.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_json(folder / RESULTS[1], record)
     text = f"{len(found)} images, {len(skipped)} left out; look at {out / 'figures'}"
     options.report({"out": str(out), **record}, text, as_json)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from zfkernels.output import to_json
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -19,4 +20,4 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """A record for programs."""
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+    path.write_text(to_json(record, indent=1), encoding="utf-8", errors="backslashreplace")

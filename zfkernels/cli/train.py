@@ -67,11 +67,12 @@ def train(
 
     from zfkernels import training
     from zfkernels.data import open_source
-    from zfkernels.gallery.staging import staged
+    from zfkernels.output import staged
     from zfkernels.training.images import LabelledImages
     from zfkernels.training.recipe import default_recipe
     from zfkernels.viz import learning_curve_figure
 
+    options.check_out("train", out, (CURVE.name,), data)
     source = open_source(data)
     outputs = len(LabelledImages(source, "train", 1, classes=classes).classes)
     torch.manual_seed(seed)

@@ -71,10 +71,11 @@ def transfer(
     Writes to --out transfer.png, transfer.csv (each fold) and transfer.json.
     """
     from zfkernels.cli.tables import write_csv, write_json
-    from zfkernels.gallery.staging import staged
     from zfkernels.methods.transfer import transfer as measure
+    from zfkernels.output import staged
     from zfkernels.viz import transfer_figure
 
+    options.check_out("transfer", out, TRANSFER_FILES, data)
     network, preprocess = options.load_model(model, weights, device)
     preprocess = resized(preprocess, size)
     name = layer or last_rectifier(network, preprocess)
@@ -116,10 +117,11 @@ def probe(
     Writes to --out probe.png, probe.csv (each fold) and probe.json.
     """
     from zfkernels.cli.tables import write_csv, write_json
-    from zfkernels.gallery.staging import staged
     from zfkernels.methods.layer_probe import layer_probe
+    from zfkernels.output import staged
     from zfkernels.viz import probe_figure
 
+    options.check_out("probe", out, PROBE_FILES, data)
     network, preprocess = options.load_model(model, weights, device)
     preprocess = resized(preprocess, size)
     names = tuple(layers.split(",")) if layers else rectifiers(network, preprocess)

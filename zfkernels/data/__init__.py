@@ -10,6 +10,7 @@ from torch.utils.data import IterableDataset
 from zfkernels.data.datasets import DatasetSource, IterableSource
 from zfkernels.data.files import ImageFiles
 from zfkernels.data.photos import EmbeddedPhotos, embedded_photos
+from zfkernels.data.pictures import open_picture, start_no_programs
 from zfkernels.data.source import ImageSource, UnreadableImageError
 from zfkernels.data.stream import Batch, load_batch, split, stream
 
@@ -23,8 +24,10 @@ __all__ = [
     "UnreadableImageError",
     "embedded_photos",
     "load_batch",
+    "open_picture",
     "open_source",
     "split",
+    "start_no_programs",
     "stream",
 ]
 

@@ -3,42 +3,24 @@
 from __future__ import annotations
 
 import os
-import struct
-import warnings
+from collections import Counter
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
+from zfkernels.data.archives import Shards
+from zfkernels.data.names import printable
+from zfkernels.data.pictures import decode
 from zfkernels.data.places import open_store
-from zfkernels.data.source import ImageSource, UnreadableImageError
-from zfkernels.data.stores import BROKEN_ARCHIVE, Shards
+from zfkernels.data.source import ImageSource, UnreadableImageError, reason_of
 
-# Only these decoders run on what may be anybody's files; Pillow has others that start external programs.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".j2k", ".avif")
 )
 MAX_FILE_BYTES = 1 << 28
 LABEL_SUFFIX, MAX_LABEL_BYTES = ".cls", 1 << 12  # what a WebDataset says of the class of the image of the same name
-
-# What Pillow's decoders and the archive readers raise on broken files.
-DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    ArithmeticError,
-    RuntimeError,
-    struct.error,
-    *BROKEN_ARCHIVE,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
 
 
 class ImageFiles(ImageSource):
@@ -48,10 +30,13 @@ class ImageFiles(ImageSource):
     (``shards-{000..012}.tar``), or as a folder of tar files; addresses such as ``s3://bucket/photos`` go through
     fsspec.
 
-    Keys are the paths inside the folder or archive, after the archive's name where there are several; ids follow their
-    sorted order, so that a folder and an archive of it have the same ids. An image's label is the name of the folder
-    that it lies in, None at the top; in shards (WebDataset) what the file of the same name with the suffix ``.cls``
-    says. Hidden files are passed over; other files that are not images by their suffix are listed in ``ignored``.
+    Keys are the paths inside the folder or archive, after the archive's name where there are several, control
+    characters and bytes that are no text escaped; ids follow their sorted order, so that a folder and an archive of it
+    have the same ids. Links are followed, in archives too. An image's label is the name of the folder that it lies in,
+    None at the top; in shards (WebDataset) what the file of the same name with the suffix ``.cls`` says. Hidden files
+    are passed over; everything else that is left out is listed in ``ignored``: files that are not images by their
+    suffix, all but the last of several members of one name, links to nothing, pipes and devices, what leads out of the
+    archive, what a damaged archive does not give.
 
     Raises:
         FileNotFoundError: The path does not exist.
@@ -59,30 +44,40 @@ class ImageFiles(ImageSource):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.name = PurePosixPath(os.path.abspath(path) if "://" not in os.fspath(path) else os.fspath(path)).name
+        text = os.fspath(path)
+        self.name = printable(PurePosixPath(text if "://" in text else os.path.abspath(text)).name)
+        self.place = path  # as it was given
         self._store = open_store(path)
-        sharded = isinstance(self._store, Shards)
-        images, ignored = {}, []
-        self._label_places: dict[str, Any] = {}
-        for key, place in self._store.entries():
-            name = PurePosixPath(key)
-            if any(part.startswith(".") or part == "__MACOSX" for part in name.parts):
-                continue
-            if name.suffix.lower() in SUFFIXES:
-                images[key] = place
-            elif sharded:  # a shard describes its images in many files
-                if name.suffix == LABEL_SUFFIX:
-                    self._label_places[_sample(key)] = place
-            else:
-                ignored.append((key, "not an image by its suffix"))
+        images, others = self._list()
+        self.ignored = sorted(others + self._store.problems)
         if not images:
-            raise ValueError(f"open_source: expected data with at least one image file, got {path} with none")
+            why = "".join(f"; {key}: {reason}" for key, reason in self.ignored[:1])
+            raise ValueError(f"open_source: expected data with at least one image file, got {path} with none{why}")
         self.keys = sorted(images)
-        self.ignored = sorted(ignored + self._store.problems)
         self._places = [images[key] for key in self.keys]
         ids = range(len(self.keys))
         self.order = sorted(ids, key=self._places.__getitem__) if self._store.seeks else ids
-        self._depth = 1 if sharded else 0
+
+    def _list(self) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+        """The places of the images by key, and what else there is."""
+        images: dict[str, Any] = {}
+        others: list[tuple[str, str]] = []
+        self._label_places: dict[str, Any] = {}
+        sharded = isinstance(self._store, Shards)
+        names: Counter[str] = Counter()
+        for path, place in self._store.entries():
+            suffix, key = PurePosixPath(path).suffix.lower(), printable(path)
+            if suffix in SUFFIXES:
+                names[key] += 1
+                images[key] = place
+            elif not sharded:
+                others.append((key, "not an image by its suffix"))
+            elif suffix == LABEL_SUFFIX:  # a shard describes its images in many files
+                self._label_places[_sample(key)] = place
+        for key in [key for key, count in names.items() if count > 1]:  # none of them, rather than any of them
+            del images[key]
+            others += [(key, "another file's name is the same once it is printable")] * names[key]
+        return images, others
 
     def marks(self) -> Iterator[object]:
         return map(self._store.mark, self._places)
@@ -92,17 +87,20 @@ class ImageFiles(ImageSource):
             data = self._store.read(self._places[image_id], MAX_FILE_BYTES + 1)
             if len(data) > MAX_FILE_BYTES:
                 raise UnreadableImageError(f"larger than {MAX_FILE_BYTES >> 20} MiB")
-            return _decode(data), self._label(self.keys[image_id])
+            return decode(data), self._label(image_id)
         except UnreadableImageError:
             raise
-        except DECODING_ERRORS as error:
+        except Exception as error:  # of decoders and archive readers on broken files
             raise UnreadableImageError(reason_of(error)) from error
 
-    def _label(self, key: str) -> str | None:
+    def _label(self, image_id: int) -> str | None:
+        key = self.keys[image_id]
         place = self._label_places.get(_sample(key))
         if place is not None:
-            return self._store.read(place, MAX_LABEL_BYTES).decode("utf-8", "backslashreplace").strip() or None
-        folders = PurePosixPath(key).parts[self._depth : -1]
+            return (
+                printable(self._store.read(place, MAX_LABEL_BYTES).decode("utf-8", "surrogateescape").strip()) or None
+            )
+        folders = PurePosixPath(self._store.inside(key, self._places[image_id])).parts[:-1]
         return folders[-1] if folders else None
 
 
@@ -110,30 +108,3 @@ def _sample(key: str) -> str:
     """What the files of one sample of a WebDataset have in common: the path up to the first dot of the name."""
     path = PurePosixPath(key)
     return str(path.parent / path.name.split(".", 1)[0])
-
-
-def reason_of(error: BaseException) -> str:
-    """Why an image cannot be used, in one line."""
-    if isinstance(error, OSError) and error.strerror:  # without the path, so that equal reasons are counted together
-        return error.strerror
-    return str(error).strip().split("\n")[0] or type(error).__name__
-
-
-def _decode(data: bytes) -> Image.Image:
-    """The first frame of an image file, in RGB; an alpha channel is dropped."""
-    if not data:
-        raise UnreadableImageError("empty file")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # remarks on odd metadata do not concern the pixels
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            image: Image.Image = Image.open(BytesIO(data), formats=FORMATS)
-        except Image.UnidentifiedImageError as error:
-            raise UnreadableImageError("not an image file") from error
-        image.load()
-        if image.mode == "F":
-            raise UnreadableImageError("floating-point pixels without a known range")
-        if image.mode.startswith("I"):
-            # 16-bit grey, which Pillow would clip to 255 instead of scaling it.
-            image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
-        return image.convert("RGB")

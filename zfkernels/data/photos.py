@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from zfkernels.data.pictures import open_picture
 from zfkernels.data.source import ImageSource
 
 # Natural pictures only: the wheel also holds drawings, charts, silhouettes and medical images.
@@ -92,7 +93,6 @@ def _photo(name: str) -> Image.Image:
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
         raise ImportError("scikit-image is not installed: pip install 'zfkernels[viz]'")
-    with Image.open(Path(spec.origin).parent / "data" / name) as file:
-        photo = file.convert("RGB")
+    photo = open_picture(Path(spec.origin).parent / "data" / name, ("PNG", "JPEG")).convert("RGB")
     photo.thumbnail((LARGEST_SHORT_SIDE * 2, LARGEST_SHORT_SIDE))
     return photo

@@ -5,13 +5,18 @@ from __future__ import annotations
 import glob
 import itertools
 import os
+import posixpath
 import re
+from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from zfkernels._extras import require
-from zfkernels.data.stores import Archive, Folder, Shards, Store, as_archive, printable
+from zfkernels.data.archives import Archive, Shards, as_archive
+from zfkernels.data.names import is_hidden
+from zfkernels.data.stores import Folder, Store
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -36,14 +41,13 @@ def open_store(data: str | os.PathLike[str]) -> Store:
     path = Path(text)
     if path.is_dir():
         shards = _only_shards(path)
-        return Shards([_archive(shard) for shard in shards]) if shards else Folder(path)
+        return _shards(shards, _local_archive) if shards else Folder(path)
     if path.exists():
-        stamp = _stamp(path)
-        return as_archive(str(path), partial(open, path, "rb"), stamp) or Folder(path.parent, path.name)
-    shards = [Path(name) for pattern in _expand(text) for name in sorted(glob.glob(pattern))]
+        return _local_archive(text, text) or Folder(path.parent, path.name)
+    shards = [name for pattern in _expand(text) for name in sorted(glob.glob(pattern))]
     if not shards or not _is_pattern(text):
         raise FileNotFoundError(f"open_source: expected data an existing folder, archive or image, got {text}")
-    return Shards([_archive(shard) for shard in shards])
+    return _shards(shards, _local_archive)
 
 
 def _is_pattern(text: str) -> bool:
@@ -61,20 +65,53 @@ def _expand(pattern: str) -> list[str]:
     return [pattern[: found.start()] + word + rest for word, rest in itertools.product(middle, rests)]
 
 
-def _only_shards(folder: Path) -> list[Path]:
+def _only_shards(folder: Path) -> list[str]:
     """The tar files of a folder that holds no other visible files or folders."""
     try:
-        visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        visible = sorted(path for path in folder.iterdir() if not is_hidden(path.name))
     except OSError:
         return []
-    return visible if all(path.name.endswith(SHARD_SUFFIXES) and path.is_file() for path in visible) else []
+    return list(map(str, visible)) if all(p.name.endswith(SHARD_SUFFIXES) and p.is_file() for p in visible) else []
 
 
-def _archive(path: Path) -> Archive:
-    archive = as_archive(path.name, partial(open, path, "rb"), _stamp(path))
-    if archive is None:
-        raise ValueError(f"open_source: expected data shards that are archives, got {path}")
-    return archive
+def _shards(paths: list[str], open_archive: Callable[[str, str], Archive | None]) -> Shards:
+    """Several archives as one store; ``open_archive`` takes a path and what to call it."""
+    archives = []
+    for path, name in zip(paths, _shard_names(paths), strict=True):
+        archive = open_archive(path, name)
+        if archive is None:
+            raise ValueError(f"open_source: expected data shards that are archives, got {path}")
+        archives.append(archive)
+    return Shards(archives)
+
+
+def _shard_names(paths: list[str]) -> list[str]:
+    """What the keys of several archives begin with: their names, with the folders in which they lie if need be.
+
+    Raises:
+        ValueError: One of them is there twice.
+    """
+    names = [posixpath.basename(path) for path in paths]
+    if len(set(names)) < len(names):
+        full = [posixpath.normpath(path) for path in paths]
+        twice = [path for path, count in Counter(full).items() if count > 1]
+        if twice:
+            raise ValueError(f"open_source: expected data shards that are named once, got {twice[0]} twice")
+        top = posixpath.commonpath(full)
+        names = [posixpath.relpath(path, top) for path in full]
+    return names
+
+
+def _local_archive(text: str, name: str) -> Archive | None:
+    """The archive at a path; None where the file is no archive.
+
+    Raises:
+        ValueError: It is no regular file, which might never end, or an archive that cannot be read.
+    """
+    path = Path(text)
+    if not path.is_file():
+        raise ValueError(f"open_source: expected data a folder or a regular file, got {path}, which is neither")
+    return as_archive(name, partial(open, path, "rb"), _stamp(path))
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -96,7 +133,9 @@ class _RemoteFolder(Store):
         fs, root = _connect(self.url)
         for path, info in fs.find(root, detail=True).items():
             self._marks[path] = [info.get(key) for key in ("size", "ETag", "mtime", "created", "LastModified")]
-            yield printable(path[len(root) :].lstrip("/")), path
+            key = path[len(root) :].lstrip("/")
+            if not any(map(is_hidden, key.split("/"))):
+                yield key, path
 
     def read(self, place: str, limit: int) -> bytes:
         return _connect(self.url)[0].cat_file(place, 0, limit)
@@ -126,9 +165,8 @@ def _remote(url: str) -> Store:
 
     if _is_pattern(url):
         paths = [path for pattern in _expand(root) for path in sorted(fs.glob(pattern))]
-        shards = [found for path in paths if (found := archive(path, path.rsplit("/", 1)[-1]))]
-        if shards:
-            return Shards(shards)
+        if paths:
+            return _shards(paths, archive)
     elif fs.isdir(root):
         return _RemoteFolder(url)
     elif fs.exists(root) and (found := archive(root, url)):

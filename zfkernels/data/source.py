@@ -9,12 +9,24 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from zfkernels.data.names import printable
+
 if TYPE_CHECKING:
     from PIL import Image
 
 
 class UnreadableImageError(ValueError):
     """One image of a source cannot be used; the message is the reason."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Why an image cannot be used, in one line."""
+    if isinstance(error, OSError) and error.strerror:  # without the path, so that equal reasons are counted together
+        return error.strerror
+    text, kind = printable(str(error).strip().split("\n")[0]), type(error).__name__
+    if not text:
+        return kind
+    return text if isinstance(error, (OSError, ValueError)) else f"{kind}: {text}"
 
 
 class ImageSource(ABC):
@@ -38,7 +50,7 @@ class ImageSource(ABC):
 
     @property
     def count(self) -> int | None:
-        """How many images there are to read; None where nobody knows before the end."""
+        """How many images there are to read, those that turn out unusable included; None where nobody knows that."""
         return len(self.order)
 
     def digest(self) -> str:
@@ -72,5 +84,5 @@ class ImageSource(ABC):
         """One image, as an RGB picture or as a tensor that is ready for the network, and its label.
 
         Raises:
-            UnreadableImageError: The image cannot be used.
+            UnreadableImageError: The image cannot be used, whatever was raised by what reads it.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from zfkernels.data.datasets import IterableSource
-from zfkernels.data.source import ImageSource
+from zfkernels.data.patience import say_when_quiet, warn
+from zfkernels.data.pictures import start_no_programs
+from zfkernels.data.source import ImageSource, UnreadableImageError, reason_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -52,8 +54,16 @@ class _Decoded(Dataset[tuple[int, Item]]):
         return number, _prepared(image_id, lambda: self.source.load(image_id), self.preprocess)
 
 
-class _Walked(IterableDataset["Batch | str"]):
-    """The batches of a walk; images that nobody wants are not prepared."""
+@dataclass(frozen=True)
+class _End:
+    """The end of a walk: how many images it gave, and why it broke off if it did; an error would lose its text."""
+
+    walked: int
+    problem: str = ""
+
+
+class _Walked(IterableDataset["Batch | _End"]):
+    """The batches of a walk, and its end; images that nobody wants are not prepared."""
 
     def __init__(
         self,
@@ -65,12 +75,12 @@ class _Walked(IterableDataset["Batch | str"]):
     ) -> None:
         self.source, self.preprocess, self.ids, self.batch_size, self.skip = source, preprocess, ids, batch_size, skip
 
-    def __iter__(self) -> Iterator[Batch | str]:
-        """Batches; in the end the reason why there are no more, if the walk broke off: an error would lose its text."""
+    def __iter__(self) -> Iterator[Batch | _End]:
         items: list[Item] = []
-        seen = 0
+        walked = seen = 0
         try:
             for image_id, thing in enumerate(self.source.walk()):
+                walked += 1
                 if self.ids is not None and image_id not in self.ids:
                     continue
                 number, seen = seen // self.batch_size, seen + 1
@@ -79,20 +89,35 @@ class _Walked(IterableDataset["Batch | str"]):
                     if seen % self.batch_size == 0:
                         yield collate(number, items)
                         items = []
-            if items:
-                yield collate((seen - 1) // self.batch_size, items)
-            if self.ids is not None and seen < len(self.ids):
-                yield f"stream: {self.source.name} gave {len(self.ids) - seen} fewer images than in the walk before"
         except RuntimeError as error:
-            yield str(error)
+            yield _End(walked, str(error))
+            return
+        if items:
+            yield collate((seen - 1) // self.batch_size, items)
+        fewer = 0 if self.ids is None else len(self.ids) - seen
+        problem = f"stream: {self.source.name} gave {fewer} fewer images than in the walk before" if fewer else ""
+        yield _End(walked, problem)
 
 
 def _prepared(image_id: int, load: Callable[[], tuple[Any, str | None]], preprocess: Preprocess) -> Item:
     try:
-        image, label = load()
-        return image_id, image if isinstance(image, Tensor) else preprocess(image), label
-    except ValueError as error:
+        return image_id, *_as_input(load, preprocess)
+    except UnreadableImageError as error:
         return image_id, None, str(error)
+
+
+def _as_input(load: Callable[[], tuple[Any, str | None]], preprocess: Preprocess) -> tuple[Tensor, str | None]:
+    """An image as the network takes it, and its label.
+
+    Raises:
+        UnreadableImageError: Anything went wrong. A StopIteration would end the stream, anything else the run.
+    """
+    try:
+        image, label = load()
+        # What belongs to a graph cannot travel between processes.
+        return image if isinstance(image, Tensor) else preprocess(image).detach(), label
+    except Exception as error:
+        raise UnreadableImageError(reason_of(error)) from error
 
 
 def collate(number: int, items: Sequence[Item]) -> Batch:
@@ -130,8 +155,12 @@ def stream(
     batch_size: int = 64,
     workers: int | None = None,
     skip: Callable[[int], bool] = lambda number: False,
+    say: Callable[[str], object] = warn,
 ) -> Iterator[Batch]:
     """The images of ``source``, each once, in the order in which they are cheapest to read.
+
+    Where ``ids`` is None, images and ``skipped`` of all batches are together ``source.count``, or ``source.walked`` of
+    an iterable source that has come to its end.
 
     Args:
         source: Where the images come from.
@@ -142,13 +171,16 @@ def stream(
         workers: Worker processes that decode; 0 decodes in this one, None takes one for each core, at most 8. An
             iterable source has one at most, since two would not know of each other.
         skip: Whether the batch of this number is left out; the others keep their numbers.
+        say: Is told in a sentence, each minute, that no batch has come for so long. It is called in another
+            thread. The default writes to the log, which ends on stderr.
 
     Yields:
-        Batches; an image that cannot be read is listed in its batch's ``skipped``.
+        Batches; an image that cannot be used, whatever it raised, is listed in its batch's ``skipped``.
 
     Raises:
         ValueError: ``batch_size`` or ``workers`` out of range.
-        RuntimeError: An iterable source breaks off, or gives fewer images than asked for.
+        RuntimeError: An iterable source breaks off, or gives fewer images than asked for or than its length says; or
+            the worker processes ended early.
     """
     if batch_size < 1:
         raise ValueError(f"stream: expected batch_size ≥ 1, got {batch_size}")
@@ -158,19 +190,45 @@ def stream(
         raise ValueError(f"stream: expected workers ≥ 0, got {workers}")
     if isinstance(source, IterableSource):
         wanted = None if ids is None else frozenset(ids)
-        walked = _Walked(source, preprocess, wanted, batch_size, skip)
-        for batch in walked if workers == 0 else DataLoader(walked, batch_size=None, num_workers=1):
-            if isinstance(batch, str):
-                raise RuntimeError(batch)
+        yield from _walk(_Walked(source, preprocess, wanted, batch_size, skip), workers, say)
+    else:
+        numbered = enumerate(split(source.order if ids is None else ids, batch_size))
+        chosen = [[(number, image_id) for image_id in batch] for number, batch in numbered if not skip(number)]
+        yield from _load(_Decoded(source, preprocess), chosen, workers, say)
+
+
+def _walk(walked: _Walked, workers: int, say: Callable[[str], object]) -> Iterator[Batch]:
+    name = walked.source.name
+    batches: Iterable[Batch | _End] = walked
+    if workers:
+        batches = DataLoader(walked, batch_size=None, num_workers=1, worker_init_fn=_in_worker)
+    for batch in say_when_quiet(batches, name, say):
+        if isinstance(batch, Batch):
             yield batch
-        return
-    batches = split(source.order if ids is None else ids, batch_size)
-    chosen = [[(number, image_id) for image_id in batch] for number, batch in enumerate(batches) if not skip(number)]
+        elif batch.problem:
+            raise RuntimeError(batch.problem)
+        else:
+            walked.source.walked = batch.walked
+            return
+    raise RuntimeError(f"stream: the walk through {name} ended without its end")
+
+
+def _in_worker(number: int) -> None:
+    start_no_programs()
+
+
+def _load(
+    decoded: _Decoded, chosen: list[list[tuple[int, int]]], workers: int, say: Callable[[str], object]
+) -> Iterator[Batch]:
     if not chosen:
         return
-    yield from DataLoader(
-        _Decoded(source, preprocess),
-        batch_sampler=chosen,
-        num_workers=min(workers, len(chosen)),
-        collate_fn=_collate,
-    )
+    loader = DataLoader(
+        decoded, batch_sampler=chosen, num_workers=min(workers, len(chosen)), collate_fn=_collate,
+        worker_init_fn=_in_worker,
+    )  # fmt: skip
+    missing = len(chosen)
+    for batch in say_when_quiet(loader, decoded.source.name, say):
+        missing -= 1
+        yield batch
+    if missing:
+        raise RuntimeError(f"stream: {decoded.source.name} ended {missing} batches early")

@@ -1,25 +1,29 @@
 """What a pass over the images keeps on disk: which batches are done, and what they gave, in one file.
 
 A file is replaced whole, so that after a crash at any moment it holds some batches entirely and the others not at all.
+It begins with a digest of the run, of its own name and of what follows: a file that was damaged, or that comes from
+another run or process, is refused.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from zfkernels.data import Batch
+from zfkernels.output import write_whole
 
 SECONDS = 10.0  # between two checkpoints; what a crash costs
+SUFFIX = ".checkpoint"
+ANEW = "resume=False (--fresh) starts anew"
 
 
 @dataclass
@@ -40,6 +44,11 @@ class Progress:
 
     def has(self, number: int) -> bool:
         return number < len(self.done) and bool(self.done[number])
+
+    @property
+    def numbers(self) -> list[int]:
+        """The batches that are done."""
+        return self.done.nonzero()[:, 0].tolist()
 
     def finish(self, number: int) -> None:
         """Says that a batch is done.
@@ -73,38 +82,56 @@ class Progress:
                 return
             yield batch
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, run: str) -> None:
+        """Writes the file ``path`` of the run with the digest ``run``."""
         from safetensors.torch import save
 
-        meta = {"notes": json.dumps(list(self.notes.items())), "seconds": json.dumps(self.seconds)}
-        write_whole(path, save({"done": self.done, **self.tensors}, meta))
+        notes = json.dumps([list(self.notes.items()), self.seconds]).encode()
+        data = save({"done": self.done, "notes": torch.frombuffer(bytearray(notes), dtype=torch.uint8), **self.tensors})
+        write_whole(path, _digest(path, run, data) + data)
 
     @classmethod
-    def load(cls, path: Path) -> Progress:
+    def load(cls, path: Path, run: str) -> Progress:
         """The progress in a file.
 
         Raises:
-            ValueError: The file is damaged.
+            ValueError: The file is damaged, or it is not this one of this run.
         """
-        from safetensors import SafetensorError, safe_open
+        from safetensors.torch import load
 
-        try:
-            with safe_open(path, "pt") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
-                meta = file.metadata()
-            notes, seconds = json.loads(meta["notes"]), json.loads(meta["seconds"])
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        data = path.read_bytes()
+        digest, data = data[:DIGEST_BYTES], data[DIGEST_BYTES:]
+        if digest != _digest(path, run, data):
             raise ValueError(
-                f"build_gallery: expected a whole checkpoint, got {path} ({error}); resume=False (--fresh) starts anew"
-            ) from error
+                f"build_gallery: expected a whole checkpoint of this run, got {path} that was damaged or belongs to "
+                f"another; {ANEW}"
+            )
+        tensors = load(data)
+        notes, seconds = json.loads(tensors.pop("notes").numpy().tobytes())
         return cls(tensors.pop("done"), tensors, dict(map(tuple, notes)), seconds)
 
 
-class Checkpoint:
-    """Saves a progress every few seconds; ``update`` is to be called after each batch."""
+DIGEST_BYTES = hashlib.sha256().digest_size
 
-    def __init__(self, path: Path, progress: Progress, gather: Callable[[], Mapping[str, Tensor]]) -> None:
-        self.path, self.progress, self._gather = path, progress, gather
+
+def _digest(path: Path, run: str, data: bytes) -> bytes:
+    digest = hashlib.sha256(f"zfkernels checkpoint 1\n{run}\n{path.name}\n".encode())
+    digest.update(data)
+    return digest.digest()
+
+
+class Checkpoint:
+    """Saves a progress every few seconds; ``update`` is to be called after each batch.
+
+    Args:
+        path: The file.
+        run: Digest of the run that it belongs to.
+        progress: What to save.
+        gather: Gives the tensors to save, when all that they describe is on disk.
+    """
+
+    def __init__(self, path: Path, run: str, progress: Progress, gather: Callable[[], Mapping[str, Tensor]]) -> None:
+        self.path, self.run, self.progress, self._gather = path, run, progress, gather
         self._last = time.monotonic()
 
     def update(self) -> bool:
@@ -117,34 +144,5 @@ class Checkpoint:
     def save(self) -> None:
         with self.progress.timed("checkpoints"):
             self.progress.tensors = dict(self._gather())
-            self.progress.save(self.path)
+            self.progress.save(self.path, self.run)
         self._last = time.monotonic()
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Replaces a file in one step: it holds all of the old bytes or all of the new ones, on disk."""
-    temporary = path.with_name(f"{path.name}.part")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    flush_folder(path.parent)
-
-
-def flush_folder(folder: Path) -> None:
-    """Makes the names in a folder last, where the system can."""
-    if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace"))

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,14 +16,15 @@ from zfkernels.data import Batch
 from zfkernels.gallery.checkpoint import Checkpoint
 from zfkernels.gallery.events import Stage
 from zfkernels.gallery.layers import Layer
-from zfkernels.gallery.page import image_path, sprite_path
+from zfkernels.gallery.page import sprite_path
+from zfkernels.gallery.pictures import Pictures
 from zfkernels.gallery.table import Winners
 from zfkernels.gallery.tiles import Painter, Tiles
 from zfkernels.methods.deconvnet import DeconvNet
-from zfkernels.viz import as_picture, map_sprite
+from zfkernels.viz import map_sprite
 
 CHUNK = 128  # activations projected and drawn at a time
-SPRITE_QUALITY, IMAGE_QUALITY = 88, 80
+SPRITE_QUALITY = 88
 WEBP_METHOD = 2  # half the time of the default for files 3 % larger
 # How far an activation may be from what the first pass found: blocks of other shapes round otherwise.
 TOLERANCE = 2e-2
@@ -37,8 +39,9 @@ class Studio:
         painter: Draws.
         layers, winners: What there is to draw.
         tiles: Takes the tiles.
-        folder: Takes the images, at the paths that the page names.
+        pictures: Takes the images.
         keys: Names of the images.
+        top_k: Places for tiles in the picture of a map.
     """
 
     net: DeconvNet
@@ -46,8 +49,9 @@ class Studio:
     layers: Sequence[Layer]
     winners: Sequence[Winners]
     tiles: Tiles
-    folder: Path
+    pictures: Pictures
     keys: Sequence[str]
+    top_k: int
 
     def draw(self, batch: Batch) -> None:
         """Draws all winners in the images of a batch, from one forward pass.
@@ -64,9 +68,7 @@ class Studio:
         needed = [layer.name for layer, (rows, _) in zip(self.layers, chosen, strict=True) if len(rows)]
         pixels = self.painter.preprocess.to_pixels(images)
         for image_id, picture in zip(batch.ids.tolist(), pixels, strict=True):
-            path = self.folder / image_path(image_id)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            as_picture(picture).convert("RGB").save(path, "WEBP", quality=IMAGE_QUALITY)
+            self.pictures.put(image_id, picture)
         forward = self.net.forward(images, needed)
         for index, (layer, found, (rows, image)) in enumerate(zip(self.layers, self.winners, chosen, strict=True)):
             for here, n in zip(rows.split(CHUNK), image.split(CHUNK), strict=True):
@@ -76,6 +78,17 @@ class Studio:
                 painted, values = self.painter.paint(layer, forward, pixels.float(), units, found.field[here])
                 self._compare(values, found.value[here], found.image_id[here])
                 self.tiles.put(index, here, painted)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is known of the tiles and images that were drawn, when they are on disk."""
+        self.tiles.flush()
+        self.pictures.flush()
+        return {**self.tiles.tensors(), **self.pictures.tensors()}
+
+    def add(self, tensors: dict[str, Tensor]) -> None:
+        """Takes in what was saved of a process's tiles and images."""
+        self.tiles.add(tensors)
+        self.pictures.add(tensors)
 
     def _compare(self, now: Tensor, before: Tensor, image_id: Tensor) -> None:
         now = now.double()
@@ -101,20 +114,18 @@ def draw(batches: Iterable[Batch], studio: Studio, checkpoint: Checkpoint, stage
         stage.advance(len(batch.ids))
 
 
-def write_sprites(studio: Studio, advance: Callable[[int], object]) -> None:
-    """One picture for each map that fired; those that are there already stay."""
+def write_sprites(folder: Path, studio: Studio, advance: Callable[[int], object]) -> None:
+    """One picture for each map that fired."""
 
     def write(index: int, channel: int, rows: Tensor, drawn: Tensor) -> None:
-        path = studio.folder / sprite_path(index, channel)
-        if not path.exists():
-            part = path.with_suffix(".part")
-            sprite = map_sprite(studio.tiles.get(index, rows), drawn.tolist())
-            sprite.save(part, "WEBP", quality=SPRITE_QUALITY, method=WEBP_METHOD)
-            os.replace(part, path)
+        places = [(0, 0), (0, studio.top_k - len(rows)), (0, 0), (0, 0), (0, 0)]  # each picture of a layer is as large
+        tiles = np.pad(studio.tiles.get(index, rows), places)
+        sprite = map_sprite(tiles, [*drawn.tolist(), *[False] * places[1][1]])
+        sprite.save(folder / sprite_path(index, channel), "WEBP", quality=SPRITE_QUALITY, method=WEBP_METHOD)
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for index, found in enumerate(studio.winners):
-            (studio.folder / sprite_path(index, 0)).parent.mkdir(parents=True, exist_ok=True)
+            (folder / sprite_path(index, 0)).parent.mkdir(parents=True, exist_ok=True)
             pending = [pool.submit(write, index, channel, rows, found.drawn[rows]) for channel, rows in found.by_map()]
             for done in pending:
                 done.result()

@@ -87,6 +87,7 @@ def _layer(layer: Layer, found: Winners, grid: SpriteGrid) -> dict[str, Any]:
         "maps": info.channels,
         "size": info.size or (1, 1),
         "dead": found.dead,
+        "onlyNan": found.only_nan(info.channels),
         "sprite": [width, height],
         "tile": list(grid.tile),
         "side": grid.side,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,12 @@ import torch
 from torch import Tensor
 
 from zfkernels._extras import require
+from zfkernels.gallery.contents import MOST, read_contents
 from zfkernels.gallery.page import image_path, sprite_path
 from zfkernels.gallery.table import read_table
+from zfkernels.output import check_file, replacing
 from zfkernels.viz import SpriteGrid, feature_sheet, save_picture
+from zfkernels.windows import Pair
 
 if TYPE_CHECKING:
     import pyarrow
@@ -43,13 +45,10 @@ class Gallery:
 
         Raises:
             FileNotFoundError: There is no complete gallery in it.
+            ValueError: Its gallery.json is not of the form that ``build_gallery`` writes.
         """
         path = Path(path)
-        try:
-            info = json.loads((path / "gallery.json").read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"Gallery.open: expected path the folder of a gallery, got {path}") from error
-        return cls(path, info)
+        return cls(path, read_contents(path / "gallery.json"))
 
     @property
     def layers(self) -> list[str]:
@@ -58,13 +57,19 @@ class Gallery:
 
     @cached_property
     def table(self) -> pyarrow.Table:
-        """The strongest activations, one row each."""
-        return read_table(self.path / "topk.parquet")
+        """The strongest activations, one row each.
+
+        Raises:
+            FileNotFoundError: topk.parquet is missing.
+            ValueError: It is damaged.
+        """
+        return read_table(self.path / "topk.parquet", self.info["table_sha256"])
 
     def maps(self, layer: str) -> list[int]:
-        """The maps of a layer that are drawn: all that fired, and without a rectifier the others too."""
+        """The maps of a layer that are drawn: all that fired, and without a rectifier the others with a value too."""
         record = self._record(layer)
-        return sorted(set(range(record["maps"])) - set(record["dead"] if record["rectified"] else ()))
+        hidden = {*record["only_nan"], *(record["dead"] if record["rectified"] else ())}
+        return [channel for channel in range(record["maps"]) if channel not in hidden]
 
     def winners(self, layer: str, channel: int) -> list[dict[str, Any]]:
         """The rows of the table for one map that are drawn, by rank.
@@ -107,12 +112,16 @@ class Gallery:
         """A winning image as the network sees it, from WebP.
 
         Raises:
-            ValueError: The image is not among the winners.
+            TypeError: ``image_id`` is not an int.
+            ValueError: The image is not among the winners, or its file is damaged.
         """
+        if not isinstance(image_id, int):
+            raise TypeError(f"Gallery.image: expected image_id an int, got {type(image_id).__name__}")
         path = self.path / image_path(image_id)
-        if not path.is_file():
+        if not 0 <= image_id <= MOST or not path.is_file():
             raise ValueError(f"Gallery.image: expected image_id of a winning image, got {image_id}")
-        return _as_tensor(_open(path).convert("RGB"))
+        height, width = self.info["image_size"]
+        return _as_tensor(_open(path, (height, width)).convert("RGB"))
 
     def picture(self, layer: str, channel: int) -> Image:
         """Projections and patches of one map side by side, RGBA.
@@ -121,8 +130,8 @@ class Gallery:
             ValueError: No such layer, or a map that is not drawn.
         """
         blocks = [block for block in self.info["blocks"] if block in FIGURE]
-        grid = self._grid(layer, len(blocks))
-        return _open(self._sprite(layer, channel)).convert("RGBA").crop((0, 0, grid.size[1], grid.size[0]))
+        shown = self._grid(layer, len(blocks))
+        return self._open_sprite(layer, channel).convert("RGBA").crop((0, 0, shown.size[1], shown.size[0]))
 
     def figure(self, maps: Mapping[str, Sequence[int]] | int = 8, *, columns: int = 4) -> Image:
         """Some maps of some layers on one page, as in the paper's figure 2.
@@ -146,13 +155,18 @@ class Gallery:
     def export(self, layer: str, channel: int, path: str | os.PathLike[str]) -> None:
         """Writes one map as the paper's figure 2 has it, projections beside patches, as ``.png`` or ``.svg``.
 
+        The file is whole or, if the disk is full, as it was. One that this package did not write is not replaced.
+
         Raises:
-            ValueError: No such layer, a map that is not drawn, or another suffix.
+            ValueError: No such layer, a map that is not drawn, another suffix, or a file of somebody else's.
         """
         path = Path(path)
         if path.suffix.lower() not in (".png", ".svg"):
             raise ValueError(f"Gallery.export: expected path of a .png or .svg file, got {path}")
-        save_picture(self.picture(layer, channel), path, title=f"{layer}, map {channel}")
+        check_file("Gallery.export", path)
+        picture = self.picture(layer, channel)
+        with replacing(path) as temporary:
+            save_picture(picture, temporary, title=f"{layer}, map {channel}")
 
     def to_tensorboard(self, folder: str | os.PathLike[str], maps: int = 16) -> None:
         """Writes a sheet of each layer, and ``maps`` of its maps (evenly spaced), for TensorBoard's images.
@@ -178,17 +192,20 @@ class Gallery:
         if block not in self.info["blocks"]:
             raise ValueError(f"Gallery.{block}: expected a gallery with {block}, got one of {self.info['blocks']}")
         grid, index = self._grid(layer, len(self.info["blocks"])), self.info["blocks"].index(block)
-        sprite = _as_tensor(_open(self._sprite(layer, channel)).convert("RGB"))
+        sprite = _as_tensor(self._open_sprite(layer, channel).convert("RGB"))
         tiles = []
-        for rank in range(len(self.winners(layer, channel))):
+        for rank in range(min(len(self.winners(layer, channel)), self.info["top_k"])):
             top, left = grid.corner(index, rank)
             tiles.append(sprite[:, top : top + grid.tile[0], left : left + grid.tile[1]])
         return torch.stack(tiles)
 
+    def _open_sprite(self, layer: str, channel: int) -> Image:
+        return _open(self._sprite(layer, channel), self._grid(layer, len(self.info["blocks"])).size)
+
     def _sprite(self, layer: str, channel: int) -> Path:
-        index = self.info["layers"].index(self._record(layer))
-        path = self.path / sprite_path(index, channel)
-        if not path.is_file():
+        record = self._record(layer)
+        path = self.path / sprite_path(self.info["layers"].index(record), channel)
+        if not 0 <= channel < record["maps"] or not path.is_file():
             raise ValueError(f"Gallery.picture: expected channel one of the maps of {layer} that fired, got {channel}")
         return path
 
@@ -205,10 +222,21 @@ def evenly_spaced(items: Sequence[int], count: int) -> list[int]:
     return [items[n * len(items) // count] for n in range(count)]
 
 
-def _open(path: Path) -> Image:
-    with require("PIL.Image", "viz").open(path) as file:
-        file.load()
-        return file
+def _open(path: Path, size: Pair) -> Image:
+    """A picture of a gallery. No other decoder than that for WebP sees it, and none that is larger than it says."""
+    image = require("PIL.Image", "viz")
+    try:
+        with image.open(path, formats=["WEBP"]) as file:
+            if file.size != (size[1], size[0]):
+                raise ValueError(f"{file.size[1]}x{file.size[0]} pixels")
+            file.load()
+            return file
+    except image.UnidentifiedImageError as error:
+        raise ValueError(f"Gallery: expected {path} a WebP picture, got another file") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ValueError(
+            f"Gallery: expected {path} a whole picture of {size[0]}x{size[1]} pixels, got {error}"
+        ) from error
 
 
 def _as_tensor(picture: Image) -> Tensor:

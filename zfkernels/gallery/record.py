@@ -94,6 +94,7 @@ def layer_record(layer: Layer, found: Winners, ranking: Ranking, tile: Pair) -> 
         "rectified": layer.rectified,
         "tile": tile,
         "dead": found.dead,
+        "only_nan": found.only_nan(info.channels),
         "nan_activations": {str(n): int(ranking.nans[n]) for n in ranking.nans.nonzero()[:, 0].tolist()},
     }
 

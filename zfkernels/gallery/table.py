@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,10 @@ class Winners:
         """The maps that were never above zero."""
         return self.channel[(self.rank == 0) & (self.value <= 0)].tolist()
 
+    def only_nan(self, channels: int) -> list[int]:
+        """Those of so many maps without any winner: each of their activations was NaN."""
+        return sorted(set(range(channels)).difference(self.channel.tolist()))
+
     def by_map(self) -> Iterator[tuple[int, Tensor]]:
         """Each map that fired, and the rows of its winners by rank, those that are not drawn included."""
         fired = set(self.channel[self.drawn].tolist())
@@ -73,18 +78,7 @@ def write_table(
 ) -> None:
     """Writes the table; the same rows give the same bytes."""
     pa, parquet = require("pyarrow", "viz"), require("pyarrow.parquet", "viz")
-    schema = pa.schema(
-        [
-            ("layer", pa.string()),
-            ("channel", pa.int32()),
-            ("rank", pa.int32()),
-            ("value", pa.float32()),
-            ("image_id", pa.int64()),
-            ("image", pa.string()),
-            ("label", pa.string()),
-            *((name, pa.int32()) for name in ("row", "col", "top", "left", "bottom", "right")),
-        ]
-    )
+    schema = _schema()
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for layer, found in zip(layers, winners, strict=True):
             ids = found.image_id.tolist()
@@ -103,6 +97,36 @@ def write_table(
             writer.write_table(pa.table(arrays, schema=schema))
 
 
-def read_table(path: Path) -> pyarrow.Table:
-    """The table of a gallery."""
+def table_digest(path: Path) -> str:
+    """SHA-256 of the file of a table."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_table(path: Path, digest: str) -> pyarrow.Table:
+    """The table of a gallery, whose file has this SHA-256.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is damaged, or another gallery's.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"Gallery: expected the table of a gallery, got none at {path}")
+    if table_digest(path) != digest:
+        raise ValueError(f"Gallery: expected {path} the table that belongs to gallery.json, got one that was changed")
     return require("pyarrow.parquet", "viz").read_table(path)
+
+
+def _schema() -> pyarrow.Schema:
+    pa = require("pyarrow", "viz")
+    return pa.schema(
+        [
+            ("layer", pa.string()),
+            ("channel", pa.int32()),
+            ("rank", pa.int32()),
+            ("value", pa.float32()),
+            ("image_id", pa.int64()),
+            ("image", pa.string()),
+            ("label", pa.string()),
+            *((name, pa.int32()) for name in ("row", "col", "top", "left", "bottom", "right")),
+        ]
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zfkernels.gallery.checkpoint import ANEW
 from zfkernels.gallery.layers import Layer
 from zfkernels.gallery.table import Winners
 from zfkernels.methods.deconvnet import Forward
@@ -41,11 +43,13 @@ class Tiles:
     """Drawn tiles, uint8 [P, blocks, height, width, 3] for each layer, in files: they outgrow the memory.
 
     Args:
-        folder: Where the files are, or are made.
+        folder: Where the files are, or are to be.
         layers, winners: What is drawn: each winner of each layer has a row.
         blocks: Of ``BLOCKS``.
         image_size: Of the images.
-        make: Reserves the disk, so that a full one is an error now and not a crash later; else the files are there.
+
+    Attributes:
+        checks: For each layer int64 [P], the CRC-32 of each tile; -1 where none was drawn.
     """
 
     def __init__(
@@ -55,35 +59,77 @@ class Tiles:
         winners: Sequence[Winners],
         blocks: Sequence[str],
         image_size: Pair,
-        make: bool,
     ) -> None:
-        self.blocks = tuple(blocks)
+        self.blocks, self.folder = tuple(blocks), folder
         self._shapes = [(len(blocks), *tile_size(layer, image_size), 3) for layer in layers]  # of a row
-        self._files: list[BinaryIO] = []
-        folder.mkdir(exist_ok=True)
-        for index, (shape, found) in enumerate(zip(self._shapes, winners, strict=True)):
-            path, size = folder / f"{index}.bin", max(len(found.rank), 1) * math.prod(shape)
-            if make and not (path.exists() and path.stat().st_size == size):
-                _reserve(path, size)
-            self._files.append(open(path, "r+b", buffering=0))  # noqa: SIM115  # closed with this object
+        self._sizes = [
+            max(len(found.rank), 1) * math.prod(shape) for shape, found in zip(self._shapes, winners, strict=True)
+        ]
+        self.checks = [torch.full_like(found.rank, -1) for found in winners]
+        self._files: dict[int, BinaryIO] = {}
+
+    def are_there(self) -> bool:
+        """Whether all files are there in full length."""
+        return all(self._is_there(index) for index in range(len(self._sizes)))
+
+    def reserve(self) -> None:
+        """Makes the files that are missing, so that a full disk is an error now and not a crash later."""
+        self.folder.mkdir(exist_ok=True)
+        for index, size in enumerate(self._sizes):
+            if not self._is_there(index):
+                _reserve(self._path(index), size)
 
     def put(self, layer: int, rows: Tensor, painted: Mapping[str, Tensor]) -> None:
         """Keeps the tiles of some winners of one layer, uint8 [len(rows), 3, height, width] of each block."""
         tiles = torch.stack([painted[block].permute(0, 2, 3, 1) for block in self.blocks], 1).numpy()
         size = math.prod(self._shapes[layer])
         for row, tile in zip(rows.tolist(), tiles, strict=True):
-            os.pwrite(self._files[layer].fileno(), tile.data, row * size)
+            os.pwrite(self._open(layer), tile.data, row * size)
+            self.checks[layer][row] = zlib.crc32(tile.data)
 
     def get(self, layer: int, rows: Tensor) -> np.ndarray:  # uint8 [blocks, len(rows), height, width, 3]
-        """The tiles of some winners of one layer."""
+        """The tiles of some winners of one layer; zeros where none was drawn.
+
+        Raises:
+            ValueError: A tile is not what was put.
+        """
         size = math.prod(self._shapes[layer])
-        data = b"".join(os.pread(self._files[layer].fileno(), size, row * size) for row in rows.tolist())
-        return np.frombuffer(data, np.uint8).reshape(len(rows), *self._shapes[layer]).swapaxes(0, 1)
+        found = []
+        for row in rows.tolist():
+            check = int(self.checks[layer][row])
+            tile = bytes(size) if check < 0 else os.pread(self._open(layer), size, row * size)
+            if check >= 0 and zlib.crc32(tile) != check:
+                raise ValueError(
+                    f"build_gallery: expected whole tiles, got {self._path(layer)} that was damaged; {ANEW}"
+                )
+            found.append(tile)
+        return np.frombuffer(b"".join(found), np.uint8).reshape(len(rows), *self._shapes[layer]).swapaxes(0, 1)
 
     def flush(self) -> None:
         """Makes sure that what was put is on the disk."""
-        for file in self._files:
+        for file in self._files.values():
             os.fsync(file.fileno())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The checks, to be saved: int64 ``tiles.<layer>`` [P]."""
+        return {f"tiles.{index}": checks for index, checks in enumerate(self.checks)}
+
+    def add(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes in checks that were saved."""
+        if tensors:
+            self.checks = [torch.maximum(checks, tensors[f"tiles.{index}"]) for index, checks in enumerate(self.checks)]
+
+    def _path(self, layer: int) -> Path:
+        return self.folder / f"{layer}.bin"
+
+    def _is_there(self, layer: int) -> bool:
+        path = self._path(layer)
+        return path.exists() and path.stat().st_size == self._sizes[layer]
+
+    def _open(self, layer: int) -> int:
+        if layer not in self._files:
+            self._files[layer] = open(self._path(layer), "r+b", buffering=0)  # noqa: SIM115  # closed with this object
+        return self._files[layer].fileno()
 
 
 def _reserve(path: Path, size: int) -> None:

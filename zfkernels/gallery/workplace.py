@@ -1,26 +1,25 @@
-"""The folder of a run: one run at a time, the same run again after a crash, results moved out when all are there."""
+"""The state of a run: begun once, taken up by the same run after a crash, gone when the results are in place."""
 
 from __future__ import annotations
 
-import errno
+import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from zfkernels._extras import require
-from zfkernels.gallery.checkpoint import flush_folder, write_json
-from zfkernels.gallery.staging import flush, make_folder, remove_empty, unwritable
+from zfkernels.gallery.checkpoint import ANEW
+from zfkernels.output import HOME, refuse_foreign, working_in, write_json
+from zfkernels.output.folder import empty_trash, move_away, publish
+from zfkernels.output.manifest import Manifest
 
 NAME = "build_gallery"
-STATE, LOCK, RUN = ".unfinished", ".lock", "run.json"
+STATE, RUN = "state", "run.json"
+RUN_PARTS = {"model", "data", "options", "versions"}
 # gallery.json comes last: where it is, the rest is too.
 ENTRIES = ("maps", "images", "topk.parquet", "index.html", "gallery.json")
-# Seconds to wait for the lock: the workers of a run that was killed hold it until they notice.
-PATIENCE = 20.0
 
 
 class Workplace:
@@ -33,7 +32,8 @@ class Workplace:
     """
 
     def __init__(self, out: Path) -> None:
-        self.out, self.state = out, out / STATE
+        self.out, self.home = out, out / HOME
+        self.state = self.home / STATE
         self.complete = False
 
     def begin(self, run: Mapping[str, Any], resume: bool) -> None:
@@ -44,90 +44,85 @@ class Workplace:
             resume: False throws away what is there.
 
         Raises:
-            ValueError: ``out`` holds another run; the message says what differs.
+            ValueError: ``out`` holds another run; the message says what differs. Or it holds something under the name
+                of a result that this package did not write.
         """
         run = json.loads(json.dumps(run))
-        if not resume:
-            shutil.rmtree(self.state, ignore_errors=True)
-        elif (before := self._before()) is not None and (changed := differences(before, run)):
-            raise ValueError(
-                f"build_gallery: expected out without another run, got {self.out} with one of other "
-                f"{'; '.join(changed)} (resume=False, or --fresh, starts anew)"
-            )
-        elif not (self.state / RUN).exists() and (self.out / ENTRIES[-1]).exists():
-            self.complete = True
-        if self.complete:
-            shutil.rmtree(self.state, ignore_errors=True)
-        else:
-            self.state.mkdir(exist_ok=True)
-            if not (self.state / RUN).exists():
-                write_json(self.state / RUN, run)
+        begun = self._begun()
+        if resume:
+            before = begun if begun is not None else self._finished()
+            if before is not None and (changed := differences(before, run)):
+                raise ValueError(
+                    f"build_gallery: expected out without another run, got {self.out} with one of other "
+                    f"{'; '.join(changed)} (resume=False, or --fresh, starts anew)"
+                )
+            self.complete = begun is None and before is not None and Manifest.load(self.home).whole(self.out, ENTRIES)
+        if not self.complete:
+            refuse_foreign(self.out, ENTRIES, NAME)
+        if self.complete or not resume or begun is None:
+            self.forget()
+        if not self.complete and not self.state.exists():
+            self.state.mkdir()
+            write_json(self.state / RUN, run)
+
+    @property
+    def run_digest(self) -> str:
+        """SHA-256 of the run that was begun."""
+        run = json.loads((self.state / RUN).read_text(encoding="utf-8"))
+        return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
 
     def publish(self) -> None:
         """Moves the results to where they belong; what was there before goes."""
-        for name in ENTRIES:
-            flush(self.state / name)
-        (self.out / ENTRIES[-1]).unlink(missing_ok=True)
-        for name in ENTRIES:
-            if not (self.state / name).exists():  # moved before a crash
-                continue
-            if (self.out / name).is_dir():
-                shutil.rmtree(self.state / f"old-{name}", ignore_errors=True)
-                os.replace(self.out / name, self.state / f"old-{name}")
-            os.replace(self.state / name, self.out / name)
-        flush_folder(self.out)
-        shutil.rmtree(self.state, ignore_errors=True)
+        publish(self.out, STATE, ENTRIES, NAME)
 
     def forget(self) -> None:
-        """Drops a run that was begun in an empty folder and got nowhere; call it under the lock."""
-        alone = {path.name for path in self.out.glob("*")} <= {LOCK, STATE}
-        if alone and {path.name for path in self.state.glob("*")} == {RUN}:
-            shutil.rmtree(self.state)
+        """Throws the state away."""
+        move_away(self.state, self.home)
+        empty_trash(self.home)
 
-    def _before(self) -> dict[str, Any] | None:
-        """The run that ``out`` holds, unfinished or finished; None for none."""
-        for path in (self.state / RUN, self.out / ENTRIES[-1]):
-            try:
-                found = json.loads(path.read_text(encoding="utf-8"))
-            except FileNotFoundError:
-                continue
-            except ValueError as error:
-                raise ValueError(
-                    f"build_gallery: expected a whole file, got {path} ({error}); resume=False (--fresh) starts anew"
-                ) from error
-            return found if path.name == RUN else found.get("run", {})
-        return None
+    def discard(self, path: Path) -> None:
+        """Takes a part of the state away."""
+        move_away(path, self.home)
+
+    def _begun(self) -> dict[str, Any] | None:
+        """The run whose state is there; None where there is none, or none that can be told."""
+        try:
+            run = json.loads((self.state / RUN).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        return run if isinstance(run, dict) and run.keys() >= RUN_PARTS else None
+
+    def _finished(self) -> dict[str, Any] | None:
+        """The run whose results are there; None where there are none of ours."""
+        path = self.out / ENTRIES[-1]
+        if path.name not in Manifest.load(self.home).entries:
+            return None
+        try:
+            run = json.loads(path.read_text(encoding="utf-8"))["run"]
+            return {**run}
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"build_gallery: expected a whole record of a run, got {path} ({error}); {ANEW}"
+            ) from error
 
 
 @contextmanager
 def workplace(out: Path) -> Iterator[Workplace]:
-    """A place to work in, locked for the time of the block.
+    """A place to work in, for the time of the block for nobody else.
 
     Raises:
         OSError: ``out`` cannot be made or written to, another run works in it, or the disk is full.
     """
-    filelock = require("filelock", "viz")
-    made = make_folder(out, NAME)
-    place = Workplace(out)
-    lock = filelock.FileLock(out / LOCK, timeout=PATIENCE)
-    try:
-        with lock:
-            try:
-                yield place
-            finally:
-                place.forget()
-    except filelock.Timeout as error:
-        raise OSError(f"build_gallery: expected out in which no other run works, got {out}") from error
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise OSError(
-                f"build_gallery: the disk of {out} is full; what is done is kept, and the same call goes on from there"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EDQUOT):
-            raise unwritable(out, error, NAME) from error
-        raise
-    finally:
-        _tidy(place, made)
+    with working_in(out, NAME, kept="what is done is kept, and the same call goes on from there") as home:
+        place = Workplace(out)
+        try:
+            yield place
+        finally:
+            state = {path.name for path in place.state.glob("*")}
+            if state == {RUN} and {path.name for path in home.iterdir()} <= {STATE, "lock"}:  # it got nowhere
+                shutil.rmtree(place.state)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:
@@ -145,10 +140,3 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "
 def _short(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def _tidy(place: Workplace, made: Sequence[Path]) -> None:
-    """Leaves nothing behind where nothing was begun."""
-    if place.out.is_dir() and {path.name for path in place.out.iterdir()} <= {LOCK}:
-        (place.out / LOCK).unlink(missing_ok=True)
-    remove_empty(made)

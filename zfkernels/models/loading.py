@@ -6,7 +6,6 @@ import difflib
 import importlib
 import inspect
 import json
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,8 +46,12 @@ def get_model(name: str, weights: str | Path | None = "DEFAULT") -> nn.Module:
     """
     if isinstance(weights, Path) or weights not in ("DEFAULT", None):
         state, options = _read_state(Path(weights))
+        if name in _OWN:
+            with torch.device("meta"):  # a file may name options of any size: none of them takes memory in vain
+                _check_weights(_construct(name, None, options), state, Path(weights), name)
         model = _construct(name, None, options)
-        _load_weights_(model, state, Path(weights), name)
+        _check_weights(model, state, Path(weights), name)
+        model.load_state_dict(state, strict=False)  # the counters of batch normalisation may be missing
     else:
         model = _construct(name, weights)
     refuse_nan_weights(model, "get_model")
@@ -132,8 +135,9 @@ def _call(name: str) -> nn.Module:
     module, _, function = name.partition(":")
     try:
         model = getattr(importlib.import_module(module), function)()
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"get_model: expected model package.module:function, got {name!r} ({error})") from error
+    except (Exception, SystemExit) as error:  # of anybody's code
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"get_model: expected model package.module:function, got {name!r} ({reason})") from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"get_model: expected {name} to return a torch.nn.Module, got {type(model).__name__}")
     return model
@@ -149,16 +153,20 @@ def _build_own(name: str, options: dict[str, Any]) -> nn.Module:
     return _OWN[name](**options)
 
 
-def _load_weights_(model: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:
+def _check_weights(model: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:
     expected = model.state_dict()
+    for key, value in state.items():
+        if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex():
+            kind = "no values" if value.is_meta else f"{value.dtype}, {value.layout}"
+            raise ValueError(f"get_model: expected weights of plain numbers, got {path} with {kind} under {key!r}")
     missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in expected]
     reshaped = [key for key in expected if key in state and state[key].shape != expected[key].shape]
     for keys, problem in ((missing, "lacks"), (unexpected, "also holds"), (reshaped, "has another shape for")):
         if keys:
             others = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            raise ValueError(f"get_model: expected weights of {name}, got {path}, which {problem} {keys[0]}{others}")
-    model.load_state_dict(state, strict=False)  # the counters of batch normalisation may be missing
+            key = repr(keys[0])[1:-1]  # whatever is in it, in one line
+            raise ValueError(f"get_model: expected weights of {name}, got {path}, which {problem} {key}{others}")
 
 
 def _read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -174,21 +182,29 @@ def _read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         except SafetensorError as error:
             raise ValueError(f"get_model: expected weights a safetensors file, got {path} ({error})") from error
         return state, _options_in(metadata, path)
+    with open(path, "rb"):
+        pass  # what is raised from here on is about the content
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # torch's readers raise all kinds on damaged files
         raise ValueError(f"get_model: expected weights a state dict that loads safely, got {path}") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"get_model: expected weights a state dict of tensors, got {path} with something else")
+    if not isinstance(state, dict):
+        raise ValueError(f"get_model: expected weights a state dict, got {path} with a {type(state).__name__}")
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise ValueError(
+                f"get_model: expected weights a state dict of tensors by name, got {path} with a "
+                f"{type(value).__name__} under {key!r}"
+            )
     return state, {}
 
 
 def _options_in(metadata: dict[str, str], path: Path) -> dict[str, Any]:
     try:
         options = json.loads(metadata.get("options", "{}"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"get_model: expected weights with readable options, got {path} ({error})") from error
     if not isinstance(options, dict):
         raise ValueError(f"get_model: expected weights with options a mapping, got {path} with {options!r}")

@@ -18,22 +18,19 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, reduce
 from operator import or_
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from zfkernels import _installation
+
 LIBRARY = torch.library.Library("zfkernels", "DEF")
 BACKENDS = ("reference", "cpp", "triton", "cuda")
 PREFERENCE = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
 
-_HOW_TO_BUILD = {
-    "_C": "pip install zfkernels with a compiler at hand",
-    "_C_cuda": "`make cuda-build` or pip install with ZFKERNELS_BUILD_CUDA=1 builds it, pip install alone where torch "
-    "sees a GPU",
-}
+OLDEST_TORCH = (2, 10)
 _requested: ContextVar[str | None] = ContextVar(
     "zfkernels_backend", default=os.environ.get("ZFKERNELS_BACKEND") or None
 )
@@ -65,6 +62,7 @@ class Op:
 
     name: str
     variants: dict[str, Variant] = field(default_factory=dict)
+    encode: Callable[..., tuple[Any, ...]] | None = None
     preference: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(PREFERENCE))
 
     def __call__(self, *args: Any, backend: str | None = None) -> Any:
@@ -79,7 +77,10 @@ class Op:
     def native(
         self, name: str, dtypes: Sequence[torch.dtype], refuses: Callable[..., str | None] | None = None
     ) -> None:
-        """Adds the compiled variant of this op: ``cpp`` (library ``_C``) or ``cuda`` (library ``_C_cuda``)."""
+        """Adds the compiled variant of this op: ``cpp`` (library ``_C``) or ``cuda`` (library ``_C_cuda``).
+
+        Its kernel takes what ``encode``, if it is set, makes of the op's arguments: a text never reaches it.
+        """
         device, library = {"cpp": ("cpu", "_C"), "cuda": ("cuda", "_C_cuda")}[name]
 
         def missing() -> str | None:
@@ -90,7 +91,15 @@ class Op:
                 problem = "torch finds no NVIDIA GPU with a driver"
             return problem
 
-        self._add(name, lambda: _native_kernel(library, self.name), missing, _takes({device}, dtypes, refuses))
+        def load() -> Callable[..., Any]:
+            return self.encoded(_native_kernel(library, self.name))
+
+        self._add(name, load, missing, _takes({device}, dtypes, refuses))
+
+    def encoded(self, kernel: Callable[..., Any]) -> Callable[..., Any]:
+        """A compiled kernel as a function of the op's own arguments."""
+        encode = self.encode
+        return kernel if encode is None else lambda *args: kernel(*encode(*args))
 
     def triton(self, dtypes: Sequence[torch.dtype], refuses: Callable[..., str | None] | None = None) -> None:
         """Adds the Triton variant: function ``<op>`` of the module ``zfkernels.ops.<op>.triton_kernel``."""
@@ -121,12 +130,22 @@ class Op:
         if backend is None:
             for name in self.preference.get(_device_of(args[0]), ("reference",)):
                 if self.why_not(name, args) is None:
+                    if name == "reference":
+                        self._say_what_is_missing(args)
                     return self.variants[name].load()(*args)
         reason = self.why_not(backend or "reference", args)
         if reason is not None:
             usable = [name for name in self.variants if self.why_not(name, args) is None]
             raise BackendError(f"{self.name}: backend {backend!r} cannot run: {reason}; choices here: {usable}")
         return self.variants[backend or "reference"].load()(*args)
+
+    def _say_what_is_missing(self, args: Sequence[Any]) -> None:
+        """Says once that the reference runs where a kernel would, were it installed."""
+        order = self.preference.get(_device_of(args[0]), ())
+        kernels = [self.variants[name] for name in order if name in self.variants]
+        reasons = [kernel.missing() for kernel in kernels if kernel.refuses(*args) is None and kernel.missing()]
+        if reasons:
+            _installation.warn("; ".join(map(str, reasons)))
 
 
 def define(
@@ -212,11 +231,11 @@ def registered() -> dict[str, Op]:
 @cache
 def load_native(library: str) -> str | None:
     """Loads the extension library once; returns why it cannot be loaded, or None."""
-    found = sorted(Path(__file__).parent.parent.glob(f"{library}.*so")) or sorted(
-        Path(__file__).parent.parent.glob(f"{library}.*pyd")
-    )
+    found = _installation.libraries(library)
     if not found:
-        return f"the extension zfkernels.{library} is not built ({_HOW_TO_BUILD[library]})"
+        return _installation.why_not_built(library)
+    if tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH:
+        return f"the extension zfkernels.{library} needs torch 2.10 or newer, got {torch.__version__}"
     if library == "_C_cuda" and torch.version.cuda is None:
         return "this torch is built without CUDA"
     if library == "_C_cuda":  # its ops live in the namespace that _C defines
@@ -231,14 +250,18 @@ def load_native(library: str) -> str | None:
     except (ImportError, OSError) as error:
         return f"the extension zfkernels.{library} cannot be loaded: {error}"
     wanted = os.environ.get("ZFKERNELS_CPU_VARIANT")
-    if library == "_C" and wanted and f"cpu_variant_in_use={wanted}\n" not in torch.ops.zfkernels_C.build_info():
+    if library == "_C" and wanted and f"cpu_variant_in_use={wanted}\n" not in _build_info():
         return f"expected ZFKERNELS_CPU_VARIANT one that was built and that this processor runs, got {wanted!r}"
     return None
 
 
 def build_info() -> str | None:
     """What the extension ``_C`` was built with, or None where it is not built."""
-    return torch.ops.zfkernels_C.build_info() if load_native("_C") is None else None
+    return _build_info() if load_native("_C") is None else None
+
+
+def _build_info() -> str:
+    return importlib.import_module("zfkernels._C").build_info()
 
 
 def _native_kernel(library: str, name: str) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ import torch
 
 from zfkernels.data import ImageSource, open_source
 from zfkernels.models import inference_form
+from zfkernels.output import check_out, claim, local_paths
 from zfkernels.training.evaluation import evaluate
 from zfkernels.training.networks import Variant
 from zfkernels.training.recipe import SMALL, Recipe
@@ -41,6 +42,7 @@ the rows without layers compare with 35.1/40.5/18.1. The two last rows are the t
 
 Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 5.1, table 3; the last rows, table 2 and section 4.1.
 """
+TABLES = ("ablation.json", "ablation.csv")
 MEASURED = ("train_error", "val_error", "val_top5_error")
 COLUMNS = (
     "variant", "title", "parameters", "seeds",
@@ -84,7 +86,8 @@ def ablate(
         ``gap_mean`` is the validation error minus the training error.
 
     Raises:
-        ValueError: No such variant, no seeds, or ``out`` has a series with other settings.
+        ValueError: No such variant, no seeds, or ``out`` has a series with other settings, lies in or around the data,
+            or holds something under the name of a result that this package did not write.
         Diverged: As of ``train``.
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), table 3.
@@ -94,7 +97,7 @@ def ablate(
         raise ValueError(f"ablate: expected variants of {', '.join(VARIANTS)}, got {unknown[0]!r}")
     if not variants or not seeds:
         raise ValueError(f"ablate: expected at least one variant and one seed, got {list(variants)} and {list(seeds)}")
-    out, source = Path(out), open_source(data)
+    out, source = check_out("ablate", out, local_paths(data)), open_source(data)
     settings = {
         "data": source.name,
         "scale": scale,
@@ -102,7 +105,7 @@ def ablate(
         "limit_classes": limit_classes,
         "limit_per_class": limit_per_class,
     }
-    _same_settings(out / "ablation.json", settings)
+    claim(out, (*variants, *TABLES), "ablate", known=_same_settings(out / TABLES[0], settings))
     limits: dict[str, Any] = {"limit_classes": limit_classes, "limit_per_class": limit_per_class}
     for seed in seeds:
         for name in variants:
@@ -111,8 +114,8 @@ def ablate(
                 result = _one(name, source, folder, seed, scale, recipe, limits, cache, workers, devices, progress)
                 _write_json(folder / "result.json", result)
             rows = _table(out)
-            _write_json(out / "ablation.json", {"settings": settings, "rows": rows})
-            _write_csv(out / "ablation.csv", rows)
+            _write_json(out / TABLES[0], {"settings": settings, "rows": rows})
+            _write_csv(out / TABLES[1], rows)
     return _table(out)
 
 
@@ -172,8 +175,8 @@ def _table(out: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _same_settings(path: Path, settings: dict[str, Any]) -> None:
-    """Runs of other settings do not belong into one table."""
+def _same_settings(path: Path, settings: dict[str, Any]) -> bool:
+    """Whether there is a table of the same settings; runs of others do not belong into it."""
     if path.exists():
         known = json.loads(path.read_text(encoding="utf-8"))["settings"]
         current = json.loads(json.dumps(settings))
@@ -183,12 +186,13 @@ def _same_settings(path: Path, settings: dict[str, Any]) -> None:
                     f"ablate: expected out a folder of a series with the same settings, got {path.parent} with "
                     f"{key} = {known.get(key)} instead of {value}"
                 )
+    return path.exists()
 
 
 def _write_json(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".json.partial")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
     os.replace(partial, path)
 
 

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from zfkernels.data import ImageSource
+from zfkernels.output import check_out, claim, local_paths
 from zfkernels.training.callbacks import EpochWeights, LearningCurve, RenormalizeFilters
 from zfkernels.training.data import ImageClasses
 from zfkernels.training.evolution import EVOLUTION_EPOCHS
@@ -24,6 +25,10 @@ from zfkernels.training.export import save_weights
 from zfkernels.training.module import Classifier, Diverged
 from zfkernels.training.recipe import Recipe, default_recipe, input_size_of
 
+# What a run writes to from its first epoch to its last.
+WRITTEN = (
+    "checkpoints", "evolution", "tensorboard", "weights.safetensors", "learning_curve.csv", "summary.json", "run.json",
+)  # fmt: skip
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
@@ -78,10 +83,11 @@ def train(
 
     Raises:
         FileNotFoundError: ``data`` does not exist.
-        ValueError: It has no images in a split, one class only, or different classes in its splits.
+        ValueError: It has no images in a split, one class only, or different classes in its splits; or ``out`` lies in
+            or around the data, or holds something under the name of a result that this package did not write.
         Diverged: The loss became infinite or NaN; the last good checkpoint is kept.
     """
-    out = Path(out)
+    out = check_out("train", out, local_paths(data))
     recipe = recipe or default_recipe(model)
     images = ImageClasses(
         data, recipe, input_size=input_size_of(model), cache=cache, workers=workers, seed=seed,
@@ -132,6 +138,7 @@ def train(
         "val_images": len(images.val_images),
     }
     if trainer.is_global_zero:
+        claim(out, WRITTEN, "train", known=_is_record(out / "run.json"))
         _write_json(out / "run.json", record)
     last = checkpoints / "last.ckpt"
     model = model.to(memory_format=torch.channels_last)
@@ -150,10 +157,18 @@ def train(
     return summary
 
 
+def _is_record(path: Path) -> bool:
+    """Whether a file is the record of a training, which this package wrote."""
+    try:
+        return {"recipe", "train_images", "val_images"} <= json.loads(path.read_text(encoding="utf-8")).keys()
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
 def _write_json(path: Path, record: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".json.partial")
-    partial.write_text(json.dumps(record, indent=2), encoding="utf-8")
+    partial.write_text(json.dumps(record, indent=2, allow_nan=False), encoding="utf-8")
     os.replace(partial, path)
 
 

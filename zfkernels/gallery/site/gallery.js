@@ -84,7 +84,7 @@ function fromAddress() {
   state.sort = SORTS.includes(parts.get("sort")) ? parts.get("sort") : "channel";
   state.q = parts.get("q") ?? "";
   state.map = /^\d+$/.test(parts.get("map") ?? "") ? Number(parts.get("map")) : null;
-  state.rank = Number(parts.get("rank")) || 0;
+  state.rank = /^\d+$/.test(parts.get("rank") ?? "") ? Number(parts.get("rank")) : 0;
   at("sort").value = state.sort;
   at("query").value = state.q;
 }
@@ -151,10 +151,12 @@ async function show({ focus = false } = {}) {
   grid.style.setProperty("--wide", `${(100 * layer.sprite[0]) / visible(layer)}%`);
   grid.replaceChildren(...order.map((place, number) => card(layer, content, place, number)));
   at("count").textContent = state.q ? `${order.length} of ${content.maps.length} maps match “${state.q}”` : "";
-  const dead = layer.dead;
-  at("dead").textContent = dead.length
-    ? `${dead.length} dead ${dead.length === 1 ? "map" : "maps"} (never above zero on these images): `
-      + dead.slice(0, 400).join(", ") + (dead.length > 400 ? " …" : "") : "";
+  const missing = (maps, what) => (maps.length
+    ? [`${maps.length} ${maps.length === 1 ? "map" : "maps"} ${what} on these images: `
+      + maps.slice(0, 400).join(", ") + (maps.length > 400 ? " …" : "")] : []);
+  at("dead").textContent = [
+    ...missing(layer.dead, "dead, never above zero"), ...missing(layer.onlyNan, "without values, NaN everywhere"),
+  ].join("; ");
   toAddress();
   countMatches();
   if (state.map !== null) openMap(content);

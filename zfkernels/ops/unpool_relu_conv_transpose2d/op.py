@@ -231,6 +231,7 @@ op = define(
     setup_context=_setup_context,
 )
 op.reference(reference.unpool_relu_conv_transpose2d)
+op.encode = lambda *args: (*args[:-2], args[-2] == "sum", args[-1])  # of overlap and rectify
 op.native("cpp", (torch.float32, torch.float64))
 op.native("cuda", (torch.float32, torch.float16, torch.bfloat16))
 op.triton((torch.float32, torch.float16, torch.bfloat16), _too_much_for_triton)

@@ -6,6 +6,8 @@ import triton
 import triton.language as tl
 
 from zfkernels.ops.unpool_relu_conv_transpose2d.triton_unpool import (
+    among_all,
+    at,
     clamped,
     joined,
     pointing,
@@ -52,9 +54,9 @@ def added(
     values_at = ()
     switches_at = ()
     inside = ()
-    for window in tl.static_range(len(BAND_Y[2]) * len(BAND_X[2])):
-        y = ty + BAND_Y[2][window // len(BAND_X[2])]
-        x = tx + BAND_X[2][window % len(BAND_X[2])]
+    for window in tl.static_range(len(at(BAND_Y, 2)) * len(at(BAND_X, 2))):
+        y = ty + at(BAND_Y, 2, window // len(at(BAND_X, 2)))
+        x = tx + at(BAND_X, 2, window % len(at(BAND_X, 2)))
         switches_at = switches_at + (((image * HP + clamped(y, HP)) * WP + clamped(x, WP)) * C,)
         values_at = values_at + (((crop * CH + clamped(y - top, CH)) * CW + clamped(x - left, CW)) * C,)
         inside = inside + (((y - top).to(tl.uint32) < CH) & ((x - left).to(tl.uint32) < CW),)
@@ -63,7 +65,7 @@ def added(
         channel = group * CG + within
         values = ()
         switches = ()
-        for window in tl.static_range(len(BAND_Y[2]) * len(BAND_X[2])):
+        for window in tl.static_range(len(at(BAND_Y, 2)) * len(at(BAND_X, 2))):
             value_ptr = values_ptr + values_at[window][:, None] + channel[None, :]
             if WINDOWED and LAST:  # windows outside of their crop hold zeros, which win too
                 mask = inside[window][:, None] & (within < CG)[None, :]
@@ -74,32 +76,31 @@ def added(
                 value = tl.load(value_ptr, mask=(within < CG)[None, :], other=0.0)
             values = values + (value.to(tl.float32),)
             if SWITCHED:
-                at = switches_at[window] if WINDOWED else values_at[window]
-                switch_ptr = switches_ptr + at[:, None] + channel[None, :]
+                source = switches_at[window] if WINDOWED else values_at[window]
+                switch_ptr = switches_ptr + source[:, None] + channel[None, :]
                 switch = tl.load(switch_ptr) if EVEN else tl.load(switch_ptr, mask=(within < CG)[None, :], other=0)
                 switches = switches + (switch.to(tl.int32),)
         pixels = ()
-        for pixel in tl.static_range(len(BAND_Y[3]) * len(BAND_X[3])):
+        for pixel in tl.static_range(len(at(BAND_Y, 3)) * len(at(BAND_X, 3))):
             pixels = pixels + (unpooled(
-                values, switches, points_y, points_x, BAND_Y[3][pixel // len(BAND_X[3])],
-                BAND_X[3][pixel % len(BAND_X[3])],
-                len(BAND_X[2]), values_ptr.dtype.element_ty, SWITCHED, LAST, RECTIFY,
+                values, switches, points_y, points_x, at(BAND_Y, 3, pixel // len(at(BAND_X, 3))),
+                at(BAND_X, 3, pixel % len(at(BAND_X, 3))),
+                len(at(BAND_X, 2)), values_ptr.dtype.element_ty, SWITCHED, LAST, RECTIFY,
             ),)  # fmt: skip
-        for tap in tl.static_range(BAND_Y[1] * BAND_X[1]):
+        for tap in tl.static_range(at(BAND_Y, 1) * at(BAND_X, 1)):
             of_lattices = ()
             for lattice in tl.static_range(LATTICES):
                 of_lattices = of_lattices + (pixels[
-                    BAND_Y[4][tap // BAND_X[1]][lattice // POOL_X[1] % POOL_Y[1]] * len(BAND_X[3])
-                    + BAND_X[4][tap % BAND_X[1]][lattice % POOL_X[1]]
+                    at(BAND_Y, 4, tap // at(BAND_X, 1), lattice // POOL_X[1] % POOL_Y[1]) * len(at(BAND_X, 3))
+                    + at(BAND_X, 4, tap % at(BAND_X, 1), lattice % POOL_X[1])
                 ],)  # fmt: skip
             tile = joined(of_lattices)
-            at = (BAND_Y[0] + tap // BAND_X[1]) * CONV_X[6] + BAND_X[0] + tap % BAND_X[1]
-            filters_at = filters_ptr + (at * CP + k) * COLUMNS
+            filters_at = filters_ptr + (among_all(BAND_Y, BAND_X, tap, CONV_X[6]) * CP + k) * COLUMNS
             new = ()
             for block in tl.static_range(len(BLOCKS)):
                 total = sums[block]
-                if USED[(BAND_Y[0] + tap // BAND_X[1]) * CONV_X[6] + BAND_X[0] + tap % BAND_X[1]][block]:
-                    column = BLOCKS[block][0] + tl.arange(0, BLOCKS[block][1])
+                if at(USED, among_all(BAND_Y, BAND_X, tap, CONV_X[6]), block):
+                    column = at(BLOCKS, block, 0) + tl.arange(0, at(BLOCKS, block, 1))
                     filters = tl.load(filters_at + ((tl.arange(0, BLOCK_K) * COLUMNS)[:, None] + column[None, :]))
                     total = tl.dot(tile, filters, total, input_precision=PRECISION)
                 new = new + (total,)
@@ -151,12 +152,12 @@ def stage_kernel(
     )
     sums = ()
     for block in tl.static_range(len(BLOCKS)):
-        sums = sums + (tl.full((BLOCK_T * LATTICES, BLOCKS[block][1]), 0.0, tl.float32),)
+        sums = sums + (tl.full((BLOCK_T * LATTICES, at(BLOCKS, block, 1)), 0.0, tl.float32),)
     for band in tl.static_range(len(BANDS_Y) * len(BANDS_X)):
         sums = added(
             sums, values_ptr, switches_ptr, filters_base, live, image, crop, top, left, ty, tx, group,
             C, CG, CP, HP, WP, CH, CW, HU, WU, CONV_X, POOL_Y, POOL_X,
-            BANDS_Y[band // len(BANDS_X)], BANDS_X[band % len(BANDS_X)], PHASES * D, BLOCKS, USED,
+            at(BANDS_Y, band // len(BANDS_X)), at(BANDS_X, band % len(BANDS_X)), PHASES * D, BLOCKS, USED,
             SWITCHED, WINDOWED, LAST, RECTIFY, EVEN, PRECISION, LATTICES, BLOCK_K, STAGES,
         )  # fmt: skip
 
@@ -170,7 +171,7 @@ def stage_kernel(
     x = (tx * POOL_X[1] + lattice % POOL_X[1]) * CONV_X[1] - CONV_X[2] - out_left
     out = crop * stride_n + y * stride_h + x * stride_w
     for block in tl.static_range(len(BLOCKS)):
-        column = BLOCKS[block][0] + tl.arange(0, BLOCKS[block][1])
+        column = at(BLOCKS, block, 0) + tl.arange(0, at(BLOCKS, block, 1))
         down = column // D // CONV_X[5] * CONV_Y[3]
         right = column // D % CONV_X[5] * CONV_X[3]
         of_split = split * D + column % D

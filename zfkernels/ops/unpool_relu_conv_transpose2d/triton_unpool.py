@@ -5,10 +5,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import triton
 import triton.language as tl
 
 NEVER = tl.constexpr(-65536)  # no switch, nor the sum with another row or column of one
+
+
+@triton.constexpr_function
+def at(constant: Any, *path: int) -> Any:
+    """What lies in a constant tuple of tuples behind these indices, one for each level.
+
+    A subscript will not do: before Triton 3.8 it cannot give a tuple of tuples.
+    """
+    for index in path:
+        constant = constant[index]
+    return constant
+
+
+@triton.constexpr_function
+def among_all(band_y: Any, band_x: Any, tap: int, across: int) -> int:
+    """The index of a tap of two bands among all taps, ``across`` of them in a row."""
+    return (band_y[0] + tap // band_x[1]) * across + band_x[0] + tap % band_x[1]
 
 
 @triton.jit
@@ -21,15 +40,15 @@ def pointing(
     NEVER where the pixel or the window lies outside. Windows outside of their crop count where the last one wins.
     """
     found = ()
-    for pixel in tl.static_range(len(BAND[3])):
-        r = BAND[3][pixel][0]
+    for pixel in tl.static_range(len(at(BAND, 3))):
+        r = at(BAND, 3, pixel, 0)
         exists = live & ((t * STRIDE + r).to(tl.uint32) < PIXELS)
-        for turn in tl.static_range(len(BAND[3][pixel][1])):
-            index = t + BAND[3][pixel][1][turn][1]
+        for turn in tl.static_range(len(at(BAND, 3, pixel, 1))):
+            index = t + at(BAND, 3, pixel, 1, turn, 1)
             valid = exists & (index.to(tl.uint32) < LENGTH)
             if WINDOWED and not LAST:
                 valid = valid & ((index - origin).to(tl.uint32) < CROP)
-            found = found + (tl.where(valid, BAND[3][pixel][1][turn][2] * SCALE, NEVER),)
+            found = found + (tl.where(valid, at(BAND, 3, pixel, 1, turn, 2) * SCALE, NEVER),)
     return found
 
 
@@ -48,17 +67,17 @@ def unpooled(
     Windows come in row-major order, so that the last one that points at the pixel is the last one of all.
     """
     tile = tl.full(values[0].shape, 0.0, tl.float32)
-    for y in tl.static_range(len(ROW[1])):
-        for x in tl.static_range(len(COLUMN[1])):
-            point = points_y[ROW[2] + y] + points_x[COLUMN[2] + x]
+    for y in tl.static_range(len(at(ROW, 1))):
+        for x in tl.static_range(len(at(COLUMN, 1))):
+            point = points_y[at(ROW, 2) + y] + points_x[at(COLUMN, 2) + x]
             if SWITCHED:
-                hit = switches[ROW[1][y][0] * ACROSS + COLUMN[1][x][0]] == point[:, None]
+                hit = switches[at(ROW, 1, y, 0) * ACROSS + at(COLUMN, 1, x, 0)] == point[:, None]
             else:
                 hit = (point >= 0)[:, None]
             if LAST or not SWITCHED or (y == 0 and x == 0):
-                tile = tl.where(hit, values[ROW[1][y][0] * ACROSS + COLUMN[1][x][0]], tile)
+                tile = tl.where(hit, values[at(ROW, 1, y, 0) * ACROSS + at(COLUMN, 1, x, 0)], tile)
             else:
-                tile += tl.where(hit, values[ROW[1][y][0] * ACROSS + COLUMN[1][x][0]], 0.0)
+                tile += tl.where(hit, values[at(ROW, 1, y, 0) * ACROSS + at(COLUMN, 1, x, 0)], 0.0)
     if RECTIFY:
         tile = tl.maximum(tile, 0.0, propagate_nan=tl.PropagateNan.ALL)
     return tile.to(DTYPE)

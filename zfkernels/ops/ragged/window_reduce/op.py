@@ -63,3 +63,4 @@ op = define(
 )
 op.reference(reference.ragged_window_reduce)
 op.native("cpp", (torch.float32, torch.float64))
+op.encode = lambda *args: (*args[:-1], args[-1] == "max")

@@ -1,0 +1,70 @@
+"""Where Pillow opens files: by formats that are named, up to a size that is bounded."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from io import BytesIO
+from typing import BinaryIO
+
+import numpy as np
+from PIL import EpsImagePlugin, Image
+
+from zfkernels.data.source import UnreadableImageError
+
+# Only these decoders run on what may be anybody's files; Pillow has others that start external programs.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+MAX_PIXELS = (1 << 30) // 12  # of one picture: Pillow's own limit, which any program may lift
+
+
+def open_picture(
+    file: str | os.PathLike[str] | BinaryIO, formats: Sequence[str] = FORMATS, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """The first frame of a picture, decoded; the file is closed.
+
+    Args:
+        file: A path or an open binary file.
+        formats: Pillow's names of the formats that it may have. What the file is called says nothing.
+        max_pixels: Width times height that are accepted; checked before anything is decoded.
+
+    Raises:
+        UnreadableImageError: It has none of the formats, or is too large.
+        Exception: What Pillow's decoders raise on broken files, which is not a fixed list.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # remarks on odd metadata do not concern the pixels; the size is checked here
+        try:
+            with Image.open(file, formats=list(formats)) as picture:
+                width, height = picture.size
+                if width * height > max_pixels:
+                    raise UnreadableImageError(f"decompression bomb: {width}x{height} pixels, at most {max_pixels:,}")
+                picture.load()
+        except Image.UnidentifiedImageError as error:
+            raise UnreadableImageError("not an image file") from error
+        except Image.DecompressionBombError as error:
+            raise UnreadableImageError(f"decompression bomb: {error}") from error
+    return picture
+
+
+def start_no_programs() -> None:
+    """Keeps Pillow from starting Ghostscript in this process: a data set of somebody else's may open any format."""
+    EpsImagePlugin.gs_binary = False
+
+
+def decode(data: bytes) -> Image.Image:
+    """The first frame of an image file, in RGB; an alpha channel is dropped.
+
+    Raises:
+        UnreadableImageError: No image that can be shown in RGB.
+        Exception: As of ``open_picture``.
+    """
+    if not data:
+        raise UnreadableImageError("empty file")
+    picture = open_picture(BytesIO(data))
+    if picture.mode == "F":
+        raise UnreadableImageError("floating-point pixels without a known range")
+    if picture.mode.startswith("I"):
+        # 16-bit grey, which Pillow would clip to 255 instead of scaling it.
+        picture = Image.fromarray((np.asarray(picture).clip(0, 65535) >> 8).astype(np.uint8))
+    return picture.convert("RGB")
