@@ -148,7 +148,7 @@ class Kind(ABC):
         """Whether windows of the value depend on cells of the inputs outside their windows."""
         return False
 
-    def share(self, made: dict[Any, Any]) -> None:  # noqa: B027: most kinds have nothing to share
+    def share(self, made: dict[Any, Any]) -> None:  # noqa: B027
         """Takes what is made of parameters from ``made``, or adds it: several sizes of images have it once."""
 
     def joined(self, other: Kind, **changes: Any) -> Any:
