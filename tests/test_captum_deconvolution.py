@@ -169,7 +169,7 @@ def test_a_neuron_is_projected_on_windows(monkeypatch: pytest.MonkeyPatch) -> No
 
     def watched(self: DeconvNet, *args: Any) -> Any:
         placements = descend(self, *args)
-        sizes.append(placements[self.trace.input.name].size)
+        sizes.append(placements["input"].size)
         return placements
 
     monkeypatch.setattr(DeconvNet, "_place", watched)
@@ -194,6 +194,11 @@ class Relu(nn.Module):
         return self.rectify(x)
 
 
+def decide(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    """A hook that decides by values, so that autograd has to do."""
+    return output if output.isfinite().all() else -output
+
+
 def rectified(form: int) -> nn.Module:
     torch.manual_seed(0)
     return Net(nn.Sequential(conv(), Relu(form), conv(), Relu(form), nn.MaxPool2d(2))).double().eval()
@@ -205,9 +210,9 @@ def test_every_form_of_relu_follows_the_rule(form: int, autograd_runs: list[str]
     expected = captum.Deconvolution(rectified(0)).attribute(images.clone(), 4)
     same(zf.Deconvolution(rectified(form)).attribute(images, 4), expected)
     assert not autograd_runs
-    hooked = rectified(form)
-    hooked.register_forward_hook(lambda module, inputs, output: output * 1)
-    same(zf.Deconvolution(hooked).attribute(images, 4), expected)
+    deciding = rectified(form)
+    deciding.register_forward_hook(decide)
+    same(zf.Deconvolution(deciding).attribute(images, 4), expected)
     assert autograd_runs
     if form > 1:  # what the docstring says of Captum; if this fails, Captum has learned it
         theirs = captum.Deconvolution(rectified(form)).attribute(images.clone(), 4)
@@ -284,13 +289,13 @@ def test_autograd_follows_what_is_changed_in_place(autograd_runs: list[str]) -> 
         model = toy(name)
         expected = zf.Deconvolution(model).attribute(toy_images(2), 3)
         assert not autograd_runs
-        model.register_forward_hook(lambda module, inputs, output: output * 1)
+        model.register_forward_hook(decide)
         same(zf.Deconvolution(model).attribute(toy_images(2), 3), expected)
         assert autograd_runs.pop()
 
 
 class Tupled(nn.Module):
-    """What torch.fx can trace, with a layer of two outputs."""
+    """A layer of two outputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -380,11 +385,22 @@ def test_what_is_no_module_is_refused(make: Any, error: type[Exception], message
         make(toy("max_pool")).attribute(IMAGES, STEM)
 
 
+class Deciding(nn.Module):
+    """What can be scripted and decides by values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x) if bool(x.sum() > 0) else x
+
+
 def test_what_cannot_be_seen_is_refused() -> None:
     model = Branching()
     with pytest.raises(AssertionError, match="expected layer one that the model runs"):
         zf.NeuronDeconvolution(model, model.unused).attribute(torch.randn(1, 3, 9, 9).double(), 0)
-    script = torch.jit.script(nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU()).double().eval())
+    script = torch.jit.script(Deciding().double().eval())
     with pytest.raises(TypeError, match="whose rectifiers Python sees"):
         zf.Deconvolution(script).attribute(IMAGES, STEM)
     dropout = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(3 * 25 * 31, MAPS)).double()

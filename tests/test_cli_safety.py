@@ -174,7 +174,7 @@ def test_names_that_a_terminal_would_obey_or_cannot_show_are_escaped(tmp_path: P
     assert text.returncode == 0, text.stderr
     shown = text.stdout.decode("latin-1" if encoding == "latin-1" else "utf-8")  # click writes UTF-8 instead of ASCII
     (line,) = [line for line in shown.splitlines() if "such as" in line]
-    assert "such as red \\x1b[31m\\n\\u202e é " in line
+    assert "such as red \\x1b[31m\\x0a\\u202e é " in line
     assert line.endswith("\\U0001f600.png" if encoding == "latin-1" else "\U0001f600.png")
     result = in_a_process(*command, "--json", env=plain, stdout=subprocess.PIPE)
     assert result.returncode == 0, result.stderr

@@ -28,7 +28,7 @@ def test_commands_are_understood(document: str, least: int) -> None:
         app.commands[name].make_context(name, arguments)  # a click.UsageError: no such option, a value that is none
 
 
-@pytest.mark.parametrize("document", ["paper.md", "questions.md"])
+@pytest.mark.parametrize("document", ["paper.md", "questions.md", "gpu.md"])
 def test_files_that_are_linked_are_there(document: str) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", (DOCUMENTS / document).read_text(encoding="utf-8"))
     missing = [link for link in links if "://" not in link and not (DOCUMENTS / link).exists()]

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import random
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import fuzzing
 import pytest
 from fuzzing import KINDS, Report, attempt, damaged, run_round
 
+pytestmark = pytest.mark.usefixtures("no_hang")
+
 SEEDS = 120
-
-
-@pytest.fixture(autouse=True)
-def _no_hang() -> Iterator[None]:
-    faulthandler.dump_traceback_later(120, exit=True)
-    yield
-    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -52,7 +52,7 @@ def test_the_first_call_says_why_there_are_no_kernels_and_how_to_get_them(pure: 
     warning = said(POOLS, pure)
     assert warning.count("runs without its kernels") == 1
     assert "the extension zfkernels._C is not built: no C++ compiler was found" in warning
-    assert "with a C++ compiler, `ZFKERNELS_BUILD_CPU=1 pip install --force-reinstall" in warning
+    assert "; with a C++ compiler, `ZFKERNELS_BUILD_CPU=1 pip install --force-reinstall" in warning
     assert "--no-cache-dir" in warning  # or pip would take the same wheel again
 
 

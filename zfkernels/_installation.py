@@ -32,7 +32,7 @@ def why_not_built(library: str) -> str:
     reason = json.loads(reasons.read_text(encoding="utf-8")).get(library) if reasons.exists() else None
     install = f"{_SWITCH[library]}=1 pip install --force-reinstall --no-deps --no-cache-dir {_origin()}"
     because = f": {reason}" if reason else ""
-    return f"the extension zfkernels.{library} is not built{because} ({_HOW[library].format(install=install)})"
+    return f"the extension zfkernels.{library} is not built{because}; {_HOW[library].format(install=install)}"
 
 
 @cache

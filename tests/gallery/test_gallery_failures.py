@@ -73,14 +73,14 @@ def with_nan() -> nn.Module:
         (
             {"model": nn.Sequential(nn.Conv2d(1, 2, 3)).eval(), "layers": "0"},
             ValueError,
-            "images of 3 channels.*got .* with 1",
+            "images of 3 channels.*got one whose first convolution takes 1",
         ),
         ({"model": with_nan()}, ValueError, "free of NaN, got NaN in 3.weight"),
         ({"model": "vgg16"}, TypeError, "expected model an nn.Module, got str"),
         (
             {"model": nn.Sequential(nn.Conv2d(3, 2, 25)).eval(), "layers": "0"},
             ValueError,
-            r"expected a size that the network takes, got \(20, 20\)",
+            r"expected images that fit the model, got 20x20 pixels \(.*Kernel size",
         ),
     ],
 )

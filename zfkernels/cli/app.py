@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 import zfkernels
-from zfkernels.cli import options
 from zfkernels.cli.ablate import ablate
 from zfkernels.cli.bench import bench
 from zfkernels.cli.correspondence import correspondence
@@ -42,7 +41,9 @@ class _OneSentence(click.Group):
         except Exception as error:  # the last resort
             if context.params["debug"] or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise
-            sentence = options.escaped(str(error).split("\n")[0]) or type(error).__name__
+            from zfkernels.data.names import printable
+
+            sentence = printable(str(error).split("\n")[0]) or type(error).__name__
             if not isinstance(error, SENTENCES):
                 sentence = f"unforeseen: {type(error).__name__}: {sentence} ({REPORT})"
             raise click.ClickException(sentence) from error

@@ -100,7 +100,7 @@ def figure(folder: Path, layer: str, channel: int, out: Path) -> None:
     from zfkernels.gallery import Gallery
 
     Gallery.open(folder).export(layer, channel, out)
-    options.say(options.escaped(str(out)))
+    options.report({}, str(out), False)
 
 
 def summary(info: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def describe(info: dict[str, Any], out: Path) -> str:
     if skipped:
         lines.append(f"{len(skipped):,} left out:")
         reasons = Counter(entry["reason"] for entry in skipped)
-        example = {entry["reason"]: options.escaped(entry["image"]) for entry in skipped}
+        example = {entry["reason"]: entry["image"] for entry in skipped}
         lines += [f"  {count:,} × {reason}, such as {example[reason]}" for reason, count in reasons.most_common(8)]
         if len(reasons) > 8:
             lines.append(f"  and {len(reasons) - 8} other reasons, see gallery.json")

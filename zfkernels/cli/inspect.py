@@ -61,7 +61,7 @@ def inspect(
     if not cases:
         names = ", ".join(f"{case.op}/{case.name}" for case in CASES)
         raise click.UsageError(f"inspect: expected --only to name one of {names}, got {', '.join(only)}")
-    budgets = records.load(check) if check is not None else {}
+    budgets = {}
     if record is not None and record.exists():
         records.load(record)  # compiling takes minutes: a file that cannot be added to is refused before
     modules = {"triton": triton_family, "cuda": cuda_family}
@@ -70,6 +70,10 @@ def inspect(
         click.echo(f"without the CUDA kernels: {why_not}", err=True)
     families = families or tuple(name for name in modules if name != "cuda" or why_not is None)
     versions = {name: value for family in families for name, value in modules[family].versions().items()}
+    if check is not None:
+        budgets = records.load(check)
+        if "triton" in families:
+            budgets |= records.load(records.of_triton(check, versions["triton"]))
     found = []
     for family, arch in itertools.product(families, archs):
         if family == "cuda" and arch not in DEFAULT:  # the launches without matrix products are not recorded

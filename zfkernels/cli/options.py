@@ -165,10 +165,12 @@ def use_backend(backend: str | None) -> AbstractContextManager[Any]:
 
 def report(result: dict[str, Any], text: str, as_json: bool) -> None:
     """Prints the result of a command, for people or for programs."""
+    from zfkernels.data.names import printable
+
     if as_json:
         say_json(result)
     else:
-        say("\n".join(map(escaped, text.split("\n"))))
+        say("\n".join(map(printable, text.split("\n"))))
 
 
 def say_json(record: dict[str, Any]) -> None:
@@ -186,10 +188,3 @@ def say(text: str) -> None:
         if error.errno == errno.EPIPE:  # whoever read it has seen enough
             raise
         raise click.ClickException(f"the standard output cannot be written to: {error.strerror or error}") from error
-
-
-def escaped(text: str) -> str:
-    """Text without characters that a terminal would obey, or that would hide what stands there."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )

@@ -31,7 +31,8 @@ COMPRESSIONS: dict[bytes, Callable[[Any], Any]] = {
 }
 BLOCK = tarfile.BLOCKSIZE
 AFTER_END = 20 * BLOCK  # zeros with which tar fills up
-MAX_TAR_HEADER, MAX_ZIP_DIRECTORY = 1 << 24, 1 << 31  # bytes
+MAX_TAR_HEADER, MAX_ZIP_DIRECTORY = 1 << 24, 1 << 30  # bytes; a directory of some ten million members
+MAX_PADDING = 1 << 17  # zeros behind compressed data, which tapes have
 MAX_LINK = 4096
 
 # What the archive readers of the standard library raise on damaged archives, besides what is said for it.
@@ -55,6 +56,23 @@ class _Bounded:
         data: bytes = self.file.read(min(wanted, self.limit + 1))
         if len(data) > self.limit:
             raise EOFError(f"a header of more than {self.limit:,} bytes")
+        return data
+
+
+class _Padded:
+    """A compressed file; gzip reads the zeros behind the data one by one, and there may be gigabytes of them."""
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.zeros = file, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self.file.read(size)
+        self.zeros = self.zeros + 1 if data == b"\0" else 0
+        if self.zeros > MAX_PADDING:
+            raise EOFError("zeros without end follow the compressed data")
         return data
 
 
@@ -157,7 +175,7 @@ class Tar(Archive):
         file.seek(0)
         for magic, decompress in COMPRESSIONS.items():
             if start.startswith(magic):
-                return decompress(file)
+                return decompress(_Padded(file))
         return file
 
     def _list(self, tree: Tree) -> None:

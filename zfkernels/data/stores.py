@@ -79,8 +79,11 @@ class Folder(Store):
 
     def read(self, place: str, limit: int) -> bytes:
         path = self.path / place
-        if not stat.S_ISREG(path.stat().st_mode):  # it was one when the folder was listed
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # it was one when the folder was listed
             raise OSError("not a regular file")
+        if status.st_size > limit:  # rather than read so much in vain
+            raise OSError(f"larger than {limit >> 20} MiB")
         with open(path, "rb") as file:
             return file.read(limit)
 

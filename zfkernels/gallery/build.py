@@ -83,7 +83,8 @@ def build_gallery(
         strict: True ends the run at the first image that cannot be used; False leaves it out and lists it.
         progress: True shows bars on stderr; a function is called with events, dicts with ``"event"``: ``"stage"``
             (stage, total, done, unit), ``"progress"`` (stage, done, total, rate per second, seconds_left), ``"done"``
-            (stage, done, seconds), ``"skipped"`` (image, reason).
+            (stage, done, seconds), ``"skipped"`` (image, reason), ``"waiting"`` (sentence: no images for a minute;
+            called in another thread).
         preprocess: How pictures become the network's input; also undoes the normalisation where images are shown.
             None: ``zfkernels.models.preprocess_of(model)``.
         title: Heading of the page; None takes the name of the model's class.

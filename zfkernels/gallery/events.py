@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from zfkernels.data.patience import warn
+
 Event = dict[str, Any]
 EVERY = 1.0  # seconds between two events of a stage
 
@@ -36,6 +38,13 @@ class Reporter:
     def say(self, event: str, **facts: Any) -> None:
         if self.listen is not None:
             self.listen({"event": event, **facts})
+
+    def waiting(self, sentence: str) -> None:
+        """Passes on that nothing comes, from another thread: as an event, or to the log where nobody listens."""
+        if self.listen is None:
+            warn(sentence)
+        else:
+            self.say("waiting", sentence=sentence)
 
     @contextmanager
     def stage(self, name: str, total: int | None, unit: str, done: int = 0) -> Iterator[Stage]:

@@ -219,8 +219,9 @@ class Run:
 
     def _stream(self, ids: Sequence[int] | None, batch_size: int, skip: Callable[[int], bool]) -> Iterator[Batch]:
         batches: Iterable[Batch] = stream(
-            self.source, self.preprocess, ids=ids, batch_size=batch_size, workers=self.workers, skip=skip
-        )
+            self.source, self.preprocess, ids=ids, batch_size=batch_size, workers=self.workers, skip=skip,
+            say=self.reporter.waiting,
+        )  # fmt: skip
         for batch in batches:
             if batch.skipped:
                 self._refuse_if_strict(batch.skipped[0])

@@ -86,6 +86,21 @@ def versions(path: Path) -> dict[str, str]:
     return _read(path)[1]
 
 
+def of_triton(path: Path, version: str) -> Path:
+    """The file of budgets whose Triton records were made with this version: ``path``, or the one beside it.
+
+    Raises:
+        ValueError: Neither holds any; what another version compiles has other registers and instructions.
+    """
+    wanted, made = (".".join(known.split(".")[:2]) for known in (version, versions(path).get("triton", version)))
+    if wanted == made:
+        return path
+    beside = path.with_name(f"{path.stem}-triton-{wanted}{path.suffix}")
+    if not beside.is_file():
+        raise ValueError(f"inspect: expected budgets of Triton {wanted} in {beside}, which --record makes, got none")
+    return beside
+
+
 def _read(path: Path) -> tuple[dict[str, Record], dict[str, str]]:
     try:
         found = json.loads(path.read_text())
@@ -115,8 +130,8 @@ def _fields(record: Record) -> dict[str, Any]:
 def regressions(record: Record, budget: Record) -> list[str]:
     """What is worse than recorded: one sentence for each."""
     found = []
-    if record.spills:
-        found.append(f"{record.key}: spills {record.spills} bytes, expected none")
+    if record.spills > budget.spills:
+        found.append(f"{record.key}: spills {record.spills} bytes, recorded {budget.spills or 'none'}")
     if record.occupancy < budget.occupancy:
         found.append(f"{record.key}: holds {record.occupancy} warps, recorded {budget.occupancy}")
     if budget.hot_loop.get("tensor") and not record.hot_loop.get("tensor"):

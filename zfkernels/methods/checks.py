@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zfkernels.network import check, refuse_training
+from zfkernels.network import Verdict, check, refuse_training
 from zfkernels.trace import Trace, UnrecordableError, first_channels, trace_model
 
 
@@ -59,9 +59,11 @@ def trace_for(method: str, model: nn.Module, images: Any) -> Trace:
         raise
 
 
-def refuse_difference(method: str, trace: Trace, images: Tensor) -> None:
+def refuse_difference(method: str, trace: Trace, images: Tensor) -> Verdict:
     """Raises ValueError where the recording of a model is not what the model computes for the first of ``images``."""
+    verdict = Verdict()
     if len(images) and images[:1].isfinite().all():
         verdict = check(trace.recording, images[:1], images[:1].flip(3))
         if verdict.differs:
             raise ValueError(f"{method}: expected model that can be recorded, got one of which {verdict.differs}")
+    return verdict

@@ -140,11 +140,13 @@ class DeconvNet:
             TypeError, ValueError: as :meth:`project`.
         """
         trace = trace_for("project", self.model, images)
-        refuse_difference("project", trace, images)
+        mixes = refuse_difference("project", trace, images).mixes
         targets = {layer: trace.by_name[trace.resolve(layer)] for layer in layers}
         clean, values = self._forward(trace, images, list(targets.values()))
         found = {layer: (step, values[step.name]) for layer, step in targets.items()}
-        return Forward(self, trace, images, clean, found)
+        if mixes and len(images) > 1:
+            _refuse_mixed(trace, images, found)
+        return Forward(self, trace, images, clean, found, bool(mixes))
 
     def _project(
         self,
@@ -285,6 +287,7 @@ class Forward:
     images: Tensor
     clean: Clean
     values: dict[str, tuple[Step, Tensor]]
+    alone: bool = False  # each projection by itself: the model's images depend on each other
 
     def activations(self, layer: str) -> Tensor:
         """The layer's maps [N, C, h, w]; of a layer without maps [N, C, 1, 1]."""
@@ -305,9 +308,21 @@ class Forward:
         below = {other.name for other in self.trace.needed_for([step.name])}
         shapes = {name: shape for name, shape in self.clean.shapes.items() if name in below}
         clean = Clean(shapes, self.clean.switches, self.clean.values)  # as if the pass had ended at this layer
+        batch_size = 1 if self.alone else batch_size
         return self.net._project(
             self.trace, self.images, clean, step, value, layer, channels, position, units, batch_size, progress
         )
+
+
+def _refuse_mixed(trace: Trace, images: Tensor, values: dict[str, tuple[Step, Tensor]]) -> None:
+    """Raises ValueError for layers whose value for an image depends on the other images of the batch."""
+    alone = trace.run(images[:1], [step.name for step, _ in values.values()])
+    for layer, (step, value) in values.items():
+        if not torch.allclose(alone[step.name], value[:1], rtol=1e-3, atol=1e-6):
+            raise ValueError(
+                f"project: expected one image at a time for layer {layer!r}, whose value for an image depends on the "
+                f"others, got {len(images)} images"
+            )
 
 
 def _as_maps(value: Tensor, step: Step) -> Tensor:

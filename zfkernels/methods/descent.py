@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zfkernels.methods import pullback
+from zfkernels.network import Sized
 from zfkernels.ops import unpool_relu_conv_transpose2d
 from zfkernels.plan import Placement
 from zfkernels.trace import Step, Trace
@@ -240,9 +241,10 @@ class Descent:
     def _tensors_read(self, step: Step) -> Iterator[str]:
         """The tensors [N, ...] that a step reads, directly or through sizes, tuples and tensors of other forms."""
         count = self.clean.shapes[self.trace.input.name][0]
+        recorded = self.trace.recording.by_name
         for name in step.inputs:
             source = self.trace.by_name[name]
-            if self.clean.shapes.get(name, ())[:1] == (count,):
+            if recorded[name].shape[:1] == (Sized(1, 0),):
                 yield name
             elif source.kind in ("relu", "lrn", "max_pool"):
                 raise ValueError(

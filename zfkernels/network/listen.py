@@ -26,6 +26,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
     UnsupportedOperatorException,
 )
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from zfkernels.network.events import Events, UnwritableError, Value, Viewing, map_tensors
@@ -52,6 +53,13 @@ class _Quiet(logging.Filter):
 
 
 logging.getLogger("torch._subclasses.fake_tensor").addFilter(_Quiet())
+
+
+class _Plain(TorchFunctionMode):
+    """Changes nothing; while it is active, PyTorch's attention avoids its fused operation, which has no gradient."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
 
 
 class Listener(TorchDispatchMode):
@@ -82,7 +90,7 @@ class Listener(TorchDispatchMode):
         before = sys.getprofile()
         error: Exception | None = None
         try:
-            with torch.inference_mode(), _no_autocast(), self:
+            with torch.inference_mode(), _no_autocast(), _Plain(), self:
                 _here.listening = True
                 sys.setprofile(self._profile)
                 try:
@@ -149,7 +157,8 @@ class Listener(TorchDispatchMode):
         if _PAUSES:
             sys.setprofile(None)
         try:
-            return self._note(func, args, kwargs or {})
+            with torch._C.DisableTorchFunction():
+                return self._note(func, args, kwargs or {})
         except UnrecordableError as problem:
             self.problem = self.problem or problem
             raise

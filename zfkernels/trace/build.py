@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -55,8 +56,14 @@ class _Builder:
 
     def _add(self, step: Recorded, role: Role) -> None:
         layout = layout_of(step, role, self.known)
-        inputs = role.inputs or step.inputs or (() if step.name == INPUT else (INPUT,))
-        call = role.call or (role.params if callable(role.params) else Replay((step,), inputs, self._counts(inputs)))
+        inputs, call = role.inputs or step.inputs, role.call
+        if call is None and callable(role.params):
+            call = role.params
+        elif call is None:
+            counts = self._counts(inputs)
+            if step.name != INPUT and (not inputs or (counts is None and _is_sized((step.args, step.kwargs)))):
+                inputs, counts = (*inputs, INPUT), (len(inputs), 0, 1)
+            call = Replay((step,), inputs, counts)
         if role.kind == "conv" and not self.known[inputs[0]].layout:  # what a convolution reads are maps
             self.known[inputs[0]] = replace(self.known[inputs[0]], layout="NCHW")
             self.steps[inputs[0]] = replace(self.steps[inputs[0]], layout="NCHW")
@@ -64,13 +71,13 @@ class _Builder:
         label = self.labels.get(step.name, step.name)
         self.steps[step.name] = Step(step.name, label, role.kind, inputs, role.params, call, step.scope, layout)
 
-    def _counts(self, inputs: tuple[str, ...]) -> tuple[int, int]:
-        """Which input tells the number of images, and how many rows it has for each."""
+    def _counts(self, inputs: tuple[str, ...]) -> tuple[int, int, int] | None:
+        """Which axis of which input tells the number of images, and its length for each."""
         for place, name in enumerate(inputs):
-            shape = self.recording.by_name[name].shape
-            if shape and isinstance(shape[0], Sized) and shape[0].offset == 0:
-                return place, shape[0].scale
-        return 0, 0
+            for axis, side in enumerate(self.recording.by_name[name].shape):
+                if isinstance(side, Sized) and side.offset == 0:
+                    return place, axis, side.scale
+        return None
 
     def _taken_together(self) -> dict[str, tuple[Recorded, ...]]:
         """Chains of operations by the name of the last one: shuffles and choices of channels in several operations."""
@@ -114,6 +121,12 @@ class _Builder:
 
 def _is_called(step: Recorded, name: str) -> bool:
     return isinstance(step.op, torch._ops.OpOverload) and step.op._schema.name == f"aten::{name}"
+
+
+def _is_sized(tree: Any) -> bool:
+    if isinstance(tree, dict):
+        tree = tuple(tree.values())
+    return isinstance(tree, Sized) or (isinstance(tree, (tuple, list)) and any(map(_is_sized, tree)))
 
 
 def _labels(recording: Recording) -> dict[str, str]:

@@ -104,16 +104,18 @@ class Replay:
     Attributes:
         steps: the operations.
         inputs: names of what they read, in the order of the arguments.
-        counts: (argument, rows of it for each image), from which the number of images is told.
+        counts: (argument, axis, its length for each image), from which the number of images is told; None: not needed.
     """
 
     steps: tuple[Recorded, ...]
     inputs: tuple[str, ...]
-    counts: tuple[int, int]
+    counts: tuple[int, int, int] | None
 
     def __call__(self, *values: Any) -> Any:
-        place, rows = self.counts
-        batch = len(values[place]) // rows if rows else 0
+        batch = 0
+        if self.counts is not None:
+            place, axis, length = self.counts
+            batch = values[place].shape[axis] // length
         known = dict(zip(self.inputs, values, strict=True))
         for step in self.steps:
             known[step.name] = step.run(known, batch)
