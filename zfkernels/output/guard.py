@@ -57,7 +57,7 @@ def local_paths(data: Any) -> list[Path]:
     A data set of torchvision's style names its folder in ``root``; a pattern of shards stands for itself.
     """
     place = data if isinstance(data, (str, os.PathLike)) else getattr(data, "place", getattr(data, "root", None))
-    if not isinstance(place, (str, os.PathLike)) or "://" in os.fspath(place) or os.fspath(place) == "embedded":
+    if not isinstance(place, (str, os.PathLike)) or "://" in os.fspath(place) or place == "embedded":
         return []
     return [Path(place)]
 
