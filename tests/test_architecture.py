@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "data": set(),
     "output": set(),
     "models": {"ops"},
-    "network": set(),
+    "network": {"ops", "geometry", "ragged"},
+    "occlusion": {"network", "ops", "geometry", "ragged", "results"},
     "trace": {"network", "windows"},
     "plan": {"trace", "windows"},
     "results": {"windows"},
@@ -41,7 +42,7 @@ MAY_IMPORT_WHEN_CALLED = {"results": {"viz"}}
 DRAWING = {"matplotlib"}
 FILES = {"PIL", "pyarrow", "pandas", "safetensors"}
 FILE_CALLS = {"open", "torch.save", "torch.load"}
-OPENS_NO_FILE = {"windows", "ops", "network", "trace", "methods", "captum_api"}
+OPENS_NO_FILE = {"windows", "ops", "network", "trace", "methods", "occlusion", "captum_api"}
 
 
 def walk(tree: ast.AST, *, called: bool) -> Iterator[ast.AST]:
