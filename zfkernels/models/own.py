@@ -34,9 +34,10 @@ def load_object(name: str, what: str) -> Any:
     try:
         module = _file_module(Path(place)) if place.endswith(".py") else _module(place)
         return getattr(module, attribute)
-    except (ImportError, AttributeError, FileNotFoundError) as error:
+    except (Exception, SystemExit) as error:  # of anybody's code
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(
-            f"{what} package.module:function or path/to/file.py:function, got {name!r} ({error})"
+            f"{what} package.module:function or path/to/file.py:function, got {name!r} ({reason})"
         ) from error
 
 
