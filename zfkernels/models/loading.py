@@ -139,20 +139,11 @@ def _construct(name: str, weights: str | None, own: dict[str, Any] | None = None
 
 
 def _call(name: str) -> nn.Module:
-<<<<<<< HEAD
     make = load_object(name, "get_model: expected model")
     try:
         model = make()
     except (Exception, SystemExit) as error:  # of anybody's code
         raise refusal(name, "get_model: expected model", error) from error
-=======
-    function = load_object(name, "get_model: expected model")
-    try:
-        model = function()
-    except (Exception, SystemExit) as error:  # of anybody's code
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"get_model: expected model package.module:function, got {name!r} ({reason})") from error
->>>>>>> gallery
     if not isinstance(model, nn.Module):
         raise ValueError(f"get_model: expected {name} to return a torch.nn.Module, got {type(model).__name__}")
     return model
