@@ -30,12 +30,16 @@ class Places:
         self.squares = plan.place[INPUT]
         self.boxes = torch.stack([place.boxes for place in plan.places])  # [L, P, 4]
         self.cells = torch.stack([place.cells for place in plan.places])  # [L, P]
+        self.latest: tuple[Any, ChunkLayouts] | None = None
 
     def of(self, start: int, stop: int, images: int, device: torch.device) -> ChunkLayouts:
         """The layouts of entries ``start`` to ``stop`` of all positions of the first image, of the second, ….
 
         All is computed and copied before anything is launched; nothing on ``device`` is waited for.
         """
+        key = start, stop, images, device
+        if self.latest is not None and self.latest[0] == key:  # the next image of a data set
+            return self.latest[1]
         count = self.boxes.shape[1]
         entry = torch.arange(start, stop)
         position, image = entry % count, entry // count
@@ -48,7 +52,9 @@ class Places:
         for index, frame in enumerate(self.frames):
             owner = rows.repeat_interleave(cells[index], output_size=total[index])
             layouts.append(Layout(boxes[index], offsets[index], image, frame, total[index], owner, images))
-        return ChunkLayouts(tuple(layouts), image, boxes[self.squares])
+        found = ChunkLayouts(tuple(layouts), image, boxes[self.squares])
+        self.latest = key, found
+        return found
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ class ChannelAffine(Kind):
     def __init__(self, step: Step, scene: Scene, maps: Maps, affine: Affine, inputs: tuple[str, ...]) -> None:
         super().__init__(step, scene, maps, inputs)
         self.affine: Affine = affine
-        self.dtype, self.relu = step.dtype, False
+        self.relu = False
+        self.cast: dict[Any, Affine] = {}  # by device and dtype, made by the first run
 
     @classmethod
     def recognise(cls, step: Step, scene: Scene) -> Kind | None:
@@ -47,20 +48,29 @@ class ChannelAffine(Kind):
             return self.joined(other, relu=True)
         if other.affine is not None:
             scale, shift = other.affine
-            return self.joined(other, affine=(self.affine[0] * scale, self.affine[1] * scale + shift))
+            return self.joined(other, affine=(self.affine[0] * scale, self.affine[1] * scale + shift), cast={})
         return None
 
     def run(self, values: Mapping[str, Any], batch: int) -> Tensor:
         if self.name == self.step.name:
             return self.step.run(values, batch)
-        scale, shift = (part.to(self.dtype)[:, None, None] for part in self.affine)
-        value = torch.addcmul(shift, values[self.inputs[0]], scale)
+        x = values[self.inputs[0]]
+        scale, shift = self._like(x)
+        value = torch.addcmul(shift[:, None, None], x, scale[:, None, None])
         return value.relu_() if self.relu else value
 
     def run_on_windows(self, chunk: Chunk) -> Windows:
-        scale, shift = (part.to(self.dtype) for part in self.affine)
-        value = torch.addcmul(shift, chunk.windows(self.inputs[0]).values, scale)
+        cells = chunk.windows(self.inputs[0]).values
+        scale, shift = self._like(cells)
+        value = torch.addcmul(shift, cells, scale)
         return chunk.layout(self.name).windows(value.relu_() if self.relu else value)
+
+    def _like(self, x: Tensor) -> Affine:
+        """Scale and shift on the device and in the dtype of ``x``."""
+        key = x.device, x.dtype
+        if key not in self.cast:
+            self.cast[key] = self.affine[0].to(x), self.affine[1].to(x)
+        return self.cast[key]
 
 
 def _scale_and_shift(step: Step) -> tuple[str, Any, Any] | None:
@@ -104,8 +114,8 @@ def _norm(bound: dict[str, Any], mean: Tensor, variance: Tensor) -> tuple[str, A
 
 
 def _for_each_map(value: Any, channels: int) -> Tensor | None:
-    """float64 [C] of a number or of a tensor that is the same all over the frame of maps [N, C, H, W]."""
-    value = torch.as_tensor(value, dtype=torch.float64)
+    """float64 [C], on the CPU, of a number or of a tensor that is the same all over the frame of maps [N, C, H, W]."""
+    value = torch.as_tensor(value, dtype=torch.float64, device="cpu")
     if (
         value.dim() > 4
         or tuple(value.shape[-2:]) not in ((), (1,), (1, 1))

@@ -87,7 +87,7 @@ class Kind(ABC):
         kind: what people call this kind of step.
         on_windows: whether it can run on windows; False: on whole values alone.
         rectifies: whether it is max(x, 0) and nothing else.
-        affine: where it scales and shifts each map [N, C, H, W], by how much: float64 [C] each.
+        affine: where it scales and shifts each map [N, C, H, W], by how much: float64 [C] each, on the CPU.
         step: the recorded step; of several steps in one, the first of them.
         steps: the recorded steps that are this one.
         name: the step whose value this computes; of several steps in one, the last of them.

@@ -56,7 +56,7 @@ class Convolution(SlidingKind):
         if other.rectifies:
             return self.joined(other, relu=True)
         if other.affine is not None:
-            scale, shift = other.affine
+            scale, shift = (part.to(self.weight.device) for part in other.affine)
             weight = (self.weight.to(scale) * scale[:, None, None, None]).to(self.weight)
             bias = shift if self.bias is None else self.bias.to(scale) * scale + shift
             weight = weight.contiguous(memory_format=torch.channels_last)

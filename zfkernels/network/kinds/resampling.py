@@ -7,7 +7,7 @@ and column comes from is not computed by a formula: the recorded step itself say
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -34,10 +34,18 @@ class Lines:
     Attributes:
         first: int64 [L], a line of the input.
         share: float64 [L], the weight of the line behind it; the first has the rest.
+        copies: of both, by device.
     """
 
     first: Tensor
     share: Tensor
+    copies: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Both on a device, copied there once."""
+        if device not in self.copies:
+            self.copies[device] = self.first.to(device), self.share.to(device)
+        return self.copies[device]
 
     @cached_property
     def mixes(self) -> bool:
@@ -176,10 +184,11 @@ def _lines(step: Step, below: Maps, axis: int) -> Lines | None:
 
 def _taps(lines: Lines, place: Tensor) -> list[tuple[Tensor, Tensor | None]]:
     """For each line that is read: which, int64 [cells], and with which weight, float64 [cells] (None: 1)."""
-    first = lines.first.to(place.device).index_select(0, place)
+    of_lines, shares = lines.on(place.device)
+    first = of_lines.index_select(0, place)
     if not lines.mixes:
         return [(first, None)]
-    share = lines.share.to(place.device).index_select(0, place)
+    share = shares.index_select(0, place)
     return [(first, 1 - share), (first + (share > 0), share)]
 
 
