@@ -43,7 +43,7 @@ def in_memory(name: str) -> list[Batch]:
 @cache
 def sweep_race(name: str, batches: Callable[[str], Iterable[Batch]]) -> Race:
     size = get_preprocess(name).size
-    trace = trace_model(network(name))
+    trace = trace_model(network(name), (size, size))
     convolutions = [info.name for info in trace.layer_info((size, size)) if info.kind == "conv"]
     layers = select_layers(trace, convolutions, (size, size))
 

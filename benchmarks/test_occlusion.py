@@ -113,7 +113,7 @@ def race(case: Case) -> Race:
 @pytest.mark.parametrize("contender", CONTENDERS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.group)
 def test_occlusion(benchmark: Any, case: Case, contender: str) -> None:
-    trace = fold(trace_model(network(case.model)))
+    trace = fold(trace_model(network(case.model), (case.size, case.size)))
     positions = case.positions()
     plan = plan_sweep(trace, trace.shapes((case.size, case.size)), positions, (case.window, case.window))
     times = race(case)

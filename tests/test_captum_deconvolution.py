@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zfkernels as zf
-from tests.toys import MAPS, Net, conv, toy
+from tests.toys import MAPS, Deciding, Net, conv, decide, toy
 from tests.toys import images as toy_images
 from tests.zoo import SIZES, network, photos, wake
 from zfkernels.captum_api import deconvolution
@@ -192,11 +192,6 @@ class Relu(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.rectify(x)
-
-
-def decide(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-    """A hook that decides by values, so that autograd has to do."""
-    return output if output.isfinite().all() else -output
 
 
 def rectified(form: int) -> nn.Module:
@@ -383,17 +378,6 @@ def test_refused_as_captum_does(path: str, inputs: Any, arguments: tuple[Any, ..
 def test_what_is_no_module_is_refused(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make(toy("max_pool")).attribute(IMAGES, STEM)
-
-
-class Deciding(nn.Module):
-    """What can be scripted and decides by values."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x) if bool(x.sum() > 0) else x
 
 
 def test_what_cannot_be_seen_is_refused() -> None:

@@ -234,3 +234,19 @@ def toy(name: str) -> nn.Module:
 def images(count: int = 2) -> Tensor:
     """float64 [count, 3, *SIZE]"""
     return torch.randn(count, 3, *SIZE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+class Deciding(nn.Module):
+    """What can be scripted and decides by values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x) if bool(x.sum() > 0) else x
+
+
+def decide(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    """A hook that decides by values, so that autograd has to do."""
+    return output if output.isfinite().all() else -output

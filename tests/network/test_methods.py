@@ -224,6 +224,21 @@ def test_threads_serve_while_others_sweep_and_project() -> None:
     assert problems == []
 
 
+def test_autocast_around_a_call_changes_nothing() -> None:
+    model, x = make("scores").float(), images().float()
+
+    def results() -> list[Tensor]:
+        sweep = zf.occlusion_sweep(model, x, window=WINDOW, positions=POSITIONS)
+        projection = zf.DeconvNet(model).project(x, "conv", channels=1)
+        captum = zf.Occlusion(model).attribute(x, (3, 4, 4), 4, target=1)
+        return [sweep.outputs, projection.dense(), captum, zf.Deconvolution(model).attribute(x, 2)]
+
+    expected = results()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = results()
+    assert all(map(torch.equal, found, expected))
+
+
 def test_changed_weights_are_seen() -> None:
     model, x = make("scores"), images()
     net = zf.DeconvNet(model)

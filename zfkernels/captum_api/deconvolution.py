@@ -24,7 +24,7 @@ from zfkernels.captum_api.autograd import LayerValue, run_and_differentiate
 from zfkernels.methods.checks import trace_for
 from zfkernels.methods.deconvnet import DeconvNet
 from zfkernels.methods.pullback import Rules
-from zfkernels.network import Ref, refuse_training
+from zfkernels.network import Ref, refuse_training, without_autocast
 from zfkernels.network.tree import leaves
 from zfkernels.trace import Trace, UnrecordableError
 
@@ -56,6 +56,7 @@ class Deconvolution:
     def __init__(self, model: nn.Module) -> None:
         self.model = _as_model("Deconvolution", model)
 
+    @without_autocast()
     def attribute(self, inputs: Inputs, target: Any = None, additional_forward_args: Any = None) -> Any:
         """What each cell of the inputs contributes to an output.
 
@@ -107,6 +108,7 @@ class NeuronDeconvolution:
             raise RefusedType(f"NeuronDeconvolution: expected layer an nn.Module, got {type(layer).__name__}")
         self.layer = layer
 
+    @without_autocast()
     def attribute(
         self,
         inputs: Inputs,

@@ -25,7 +25,7 @@ from zfkernels.methods.incremental import Incremental
 from zfkernels.methods.occlusion import examine
 from zfkernels.methods.progress import progress_bar
 from zfkernels.methods.whole_images import Advance
-from zfkernels.network import Ref, Sized, refuse_training
+from zfkernels.network import Ref, Sized, refuse_training, without_autocast
 from zfkernels.trace import Trace, UnrecordableError, fold
 
 NAME = "Occlusion"
@@ -60,6 +60,7 @@ class Occlusion:
         self.forward_func = forward_func
 
     @torch.no_grad()
+    @without_autocast()
     def attribute(
         self,
         inputs: Inputs,

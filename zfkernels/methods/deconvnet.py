@@ -21,7 +21,7 @@ from zfkernels.methods.checks import is_int_tensor, refuse_difference, trace_for
 from zfkernels.methods.descent import Clean, Descent
 from zfkernels.methods.progress import progress_bar
 from zfkernels.methods.pullback import DECONVNET, Rules
-from zfkernels.network import refuse_training
+from zfkernels.network import refuse_training, without_autocast
 from zfkernels.ops import max_pool2d_with_switches
 from zfkernels.plan import Placement, frame_of, needed_boxes, one_placement
 from zfkernels.results import Look, Projections
@@ -125,6 +125,7 @@ class DeconvNet:
         return self.forward(images, [layer]).project(layer, channels, position, units, batch_size, progress)
 
     @torch.no_grad()
+    @without_autocast()
     def forward(
         self,
         images: Tensor,  # [N, C, H, W]
@@ -148,6 +149,7 @@ class DeconvNet:
             _refuse_mixed(trace, images, found)
         return Forward(self, trace, images, clean, found, bool(mixes))
 
+    @without_autocast()
     def _project(
         self,
         trace: Trace,
@@ -187,6 +189,7 @@ class DeconvNet:
         )  # fmt: skip
 
     @torch.no_grad()
+    @without_autocast()
     def pull_back(
         self,
         images: Tensor,  # [N, C, H, W]

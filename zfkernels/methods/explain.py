@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from zfkernels.methods.occlusion import examine, grid, to_pair
+from zfkernels.network import without_autocast
 from zfkernels.plan import SweepPlan, cell_cost, changed_boxes, frame_of, plan_sweep
 from zfkernels.plan.sweep import DENSE_FROM
 from zfkernels.results import html_table
@@ -109,6 +110,7 @@ class PlanReport:
         return "\n".join(lines)
 
 
+@without_autocast()
 def explain_plan(
     model: nn.Module, size: int | Pair, window: int | Pair, stride: int | Pair | None = None
 ) -> PlanReport:

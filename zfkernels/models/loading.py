@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zfkernels.models.alexnet import alexnet2012
-from zfkernels.models.own import load_object
+from zfkernels.models.own import load_object, refusal
 from zfkernels.models.preprocess import Preprocess
 from zfkernels.models.weights_info import Weights
 from zfkernels.models.zfnet import zfnet, zfnet_large
@@ -139,7 +139,11 @@ def _construct(name: str, weights: str | None, own: dict[str, Any] | None = None
 
 
 def _call(name: str) -> nn.Module:
-    model = load_object(name, "get_model: expected model")()
+    make = load_object(name, "get_model: expected model")
+    try:
+        model = make()
+    except (Exception, SystemExit) as error:  # of anybody's code
+        raise refusal(name, "get_model: expected model", error) from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"get_model: expected {name} to return a torch.nn.Module, got {type(model).__name__}")
     return model

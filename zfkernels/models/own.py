@@ -34,10 +34,14 @@ def load_object(name: str, what: str) -> Any:
     try:
         module = _file_module(Path(place)) if place.endswith(".py") else _module(place)
         return getattr(module, attribute)
-    except (ImportError, AttributeError, FileNotFoundError) as error:
-        raise ValueError(
-            f"{what} package.module:function or path/to/file.py:function, got {name!r} ({error})"
-        ) from error
+    except (Exception, SystemExit) as error:  # of anybody's code
+        raise refusal(name, what, error) from error
+
+
+def refusal(name: str, what: str, error: BaseException) -> ValueError:
+    """The sentence for an object of the user's own that raised ``error`` when it was imported or called."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return ValueError(f"{what} package.module:function or path/to/file.py:function, got {name!r} ({reason})")
 
 
 def _module(name: str) -> ModuleType:

@@ -6,13 +6,12 @@ Only the images are fake. What does not depend on them is computed for real, so 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import operator
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
@@ -29,6 +28,7 @@ from torch._subclasses.fake_tensor import (
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from zfkernels.network.contexts import without_autocast
 from zfkernels.network.events import Events, UnwritableError, Value, Viewing, map_tensors
 from zfkernels.network.functional import functional, is_random, is_viewing, written
 from zfkernels.network.refusals import UnrecordableError
@@ -90,7 +90,7 @@ class Listener(TorchDispatchMode):
         before = sys.getprofile()
         error: Exception | None = None
         try:
-            with torch.inference_mode(), _no_autocast(), _Plain(), self:
+            with torch.inference_mode(), without_autocast(), _Plain(), self:
                 _here.listening = True
                 sys.setprofile(self._profile)
                 try:
@@ -310,15 +310,6 @@ def _promotes(target: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     others: list[Tensor] = []
     map_tensors(others.append, (args, kwargs))
     return not target.is_floating_point() or any(other.dtype != target.dtype for other in others)
-
-
-@contextlib.contextmanager
-def _no_autocast() -> Iterator[None]:
-    kinds = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
-    with contextlib.ExitStack() as stack:
-        for kind in kinds:
-            stack.enter_context(torch.autocast(kind, enabled=False))
-        yield
 
 
 def _restore_profile(before: Any) -> None:

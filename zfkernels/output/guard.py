@@ -35,7 +35,7 @@ def check_out(function: str, out: str | os.PathLike[str], data: Iterable[Path]) 
 
 
 def check_file(function: str, path: Path) -> None:
-    """Refuses to replace a file that does not say in its first bytes that this package wrote it.
+    """Refuses to replace a file that does not say in its first or last bytes that this package wrote it.
 
     Raises:
         ValueError: There is such a file.
@@ -43,6 +43,8 @@ def check_file(function: str, path: Path) -> None:
     try:
         with open(path, "rb") as file:
             ours = MARK in file.read(HEAD_BYTES)
+            file.seek(max(0, path.stat().st_size - HEAD_BYTES))
+            ours = ours or MARK in file.read()  # a PDF says it at its end
     except FileNotFoundError:
         return
     if not ours:
