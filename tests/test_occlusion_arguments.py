@@ -182,7 +182,8 @@ def test_images_of_many_sizes_do_not_fill_the_memory() -> None:
         sweeper.sweep(images(1)[:, :, :25, :side], 0.0, None, None)
     assert list(sweeper.runs) == [(25, side) for side in range(31 - occlusion.SIZES, 31)]
     filters = [
-        [id(step.params) for step in run.run.trace.steps if step.kind == "conv"] for run in sweeper.runs.values()
+        [id(kind.weight) for kind in run.run.program.kinds.values() if hasattr(kind, "weight")]
+        for run in sweeper.runs.values()
     ]
     assert all(ids == filters[0] for ids in filters)  # they are made ready once, not for each size
 

@@ -17,14 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from zfkernels.methods.checks import check_images, is_int_tensor, trace_for
-from zfkernels.methods.incremental import Incremental, Swept, check_targets
+from zfkernels.methods.incremental import Swept, check_targets
 from zfkernels.methods.progress import progress_bar
 from zfkernels.methods.whole_images import Advance, dense_sweep
-from zfkernels.network import Verdict, batch_matters, check, refuse_training, tensors_of, without_autocast
-from zfkernels.network.tree import map_leaves
+from zfkernels.network import Ref, Verdict, batch_matters, check, refuse_training, tensors_of, without_autocast
+from zfkernels.network.tree import leaves, map_leaves
+from zfkernels.occlusion import WindowSweep
 from zfkernels.ops.occluded_conv2d.reference import occluded_crop
 from zfkernels.results import Look, OcclusionMap
-from zfkernels.trace import Trace, UnrecordableError, fold
+from zfkernels.trace import Trace, UnrecordableError
 from zfkernels.windows import Pair
 
 NAME = "occlusion_sweep"
@@ -230,8 +231,8 @@ class Sweeper:
                 raise ValueError(f"{NAME}: expected layer=None for a model of which {verdict.mixes or verdict.differs}")
             self._warn(verdict.mixes or verdict.differs)
             return _Whole(self.model, positions, self.window, bool(verdict.mixes) or _mixes(self.model, images))
-        folded = fold(trace, {watched} if watched else (), self.made)
-        return _Windowed(Incremental(folded, size, positions, self.window, watched, self.backend))
+        boxes = torch.cat([positions, torch.tensor(self.window).expand(len(positions), 2)], 1)
+        return _Windowed(WindowSweep(trace.recording, boxes, watched, self.backend, made=self.made))
 
     def _warn(self, reason: str) -> None:
         if not self.warned:
@@ -243,18 +244,24 @@ class Sweeper:
 class _Windowed:
     """Sweeps on windows, and the form of the model's output."""
 
-    def __init__(self, run: Incremental) -> None:
+    def __init__(self, run: WindowSweep) -> None:
         self.run = run
 
     def __call__(
         self, images: Tensor, fill: Tensor, targets: Tensor | None, batch_size: int | None, advance: Advance
     ) -> tuple[Callable[[Any], Any], Swept]:
-        recording = self.run.trace.recording
+        recording = self.run.program.recording
+        swept = self.run(images, fill, targets=targets, batch_size=batch_size, advance=advance)
 
         def form(parts: Any) -> Any:
             return recording.rebuild(dict(zip(recording.output_names, parts, strict=True)))
 
-        return form, self.run(images, fill, targets, batch_size, advance)
+        def parts(value: Any) -> tuple[Tensor, ...]:
+            refs = zip(leaves(recording.outputs), leaves(value), strict=True)
+            named = {ref.name: leaf for ref, leaf in refs if isinstance(ref, Ref)}
+            return tuple(named[name] for name in recording.output_names)
+
+        return form, Swept(parts(swept.clean), parts(swept.outputs), swept.channel, swept.activity)
 
 
 class _Whole:
