@@ -17,15 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from zfkernels.methods.checks import check_images, is_int_tensor, trace_for
-from zfkernels.methods.incremental import Swept, check_targets
+from zfkernels.methods.incremental import Incremental, Swept, check_targets
 from zfkernels.methods.progress import progress_bar
 from zfkernels.methods.whole_images import Advance, dense_sweep
 from zfkernels.network import Ref, Verdict, batch_matters, check, refuse_training, tensors_of, without_autocast
 from zfkernels.network.tree import leaves, map_leaves
 from zfkernels.occlusion import WindowSweep
+from zfkernels.ops import requested_backend
 from zfkernels.ops.occluded_conv2d.reference import occluded_crop
 from zfkernels.results import Look, OcclusionMap
-from zfkernels.trace import Trace, UnrecordableError
+from zfkernels.trace import Trace, UnrecordableError, fold
 from zfkernels.windows import Pair
 
 NAME = "occlusion_sweep"
@@ -175,7 +176,7 @@ class Sweeper:
             raise ValueError(f"{NAME}: expected layer=None for a model that is not an nn.Module, got {layer!r}")
         self.layer, self.warned = layer, False
         self.made: dict[Any, Any] = {}  # filters that all sizes of images share
-        self.runs: dict[Pair, _Windowed | _Whole] = {}  # by size of image, the latest last
+        self.runs: dict[Pair, _Windowed | _Grouped | _Whole] = {}  # by size of image, the latest last
 
     @without_autocast()
     def sweep(
@@ -205,7 +206,7 @@ class Sweeper:
         outputs = form([part.unflatten(1, shape) for part in swept.outputs])
         return OcclusionMap(places, self.window, outputs, form(swept.clean), wanted, swept.channel, watched, self.look)
 
-    def _run(self, images: Tensor, size: Pair, positions: Tensor, fill: Tensor) -> _Windowed | _Whole:
+    def _run(self, images: Tensor, size: Pair, positions: Tensor, fill: Tensor) -> _Windowed | _Grouped | _Whole:
         """The sweep of images of one size; those of the latest few sizes are kept, so that a data set of images of many
         sizes takes no more memory."""
         run = self.runs.pop(size, None) or self._new_run(images, size, positions, fill)
@@ -214,7 +215,7 @@ class Sweeper:
             del self.runs[next(iter(self.runs))]
         return run
 
-    def _new_run(self, images: Tensor, size: Pair, positions: Tensor, fill: Tensor) -> _Windowed | _Whole:
+    def _new_run(self, images: Tensor, size: Pair, positions: Tensor, fill: Tensor) -> _Windowed | _Grouped | _Whole:
         if not isinstance(self.model, nn.Module):
             return _Whole(self.model, positions, self.window, False)
         try:
@@ -231,6 +232,10 @@ class Sweeper:
                 raise ValueError(f"{NAME}: expected layer=None for a model of which {verdict.mixes or verdict.differs}")
             self._warn(verdict.mixes or verdict.differs)
             return _Whole(self.model, positions, self.window, bool(verdict.mixes) or _mixes(self.model, images))
+        if images.device.type != "cpu" or requested_backend(self.backend) in ("triton", "cuda"):
+            # These have kernels for windows of one size only: positions are grouped.
+            folded = fold(trace, {watched} if watched else (), self.made)
+            return _Grouped(Incremental(folded, size, positions, self.window, watched, self.backend))
         boxes = torch.cat([positions, torch.tensor(self.window).expand(len(positions), 2)], 1)
         return _Windowed(WindowSweep(trace.recording, boxes, watched, self.backend, made=self.made))
 
@@ -241,8 +246,25 @@ class Sweeper:
         self.warned = True
 
 
+class _Grouped:
+    """Sweeps on windows of one size at a time, and the form of the model's output."""
+
+    def __init__(self, run: Incremental) -> None:
+        self.run = run
+
+    def __call__(
+        self, images: Tensor, fill: Tensor, targets: Tensor | None, batch_size: int | None, advance: Advance
+    ) -> tuple[Callable[[Any], Any], Swept]:
+        recording = self.run.trace.recording
+
+        def form(parts: Any) -> Any:
+            return recording.rebuild(dict(zip(recording.output_names, parts, strict=True)))
+
+        return form, self.run(images, fill, targets, batch_size, advance)
+
+
 class _Windowed:
-    """Sweeps on windows, and the form of the model's output."""
+    """Sweeps on windows that each have their own size, and the form of the model's output."""
 
     def __init__(self, run: WindowSweep) -> None:
         self.run = run

@@ -11,6 +11,7 @@ from zfkernels.ops._library import (
     build_info,
     fixed_weights,
     registered,
+    requested_backend,
     use_backend,
 )
 from zfkernels.ops.max_pool2d_with_switches.op import (
@@ -36,6 +37,7 @@ __all__ = [
     "occluded_conv2d",
     "ragged",
     "registered",
+    "requested_backend",
     "switches_to_indices",
     "unpool_relu_conv_transpose2d",
     "use_backend",

@@ -202,6 +202,11 @@ def use_backend(name: str) -> Iterator[None]:
         _requested.reset(token)
 
 
+def requested_backend(backend: str | None = None) -> str | None:
+    """The variant that is asked for by name: ``backend``, else the setting in force; None: each op chooses by device."""
+    return backend or _requested.get()
+
+
 @contextlib.contextmanager
 def fixed_weights() -> Iterator[None]:
     """Inside, the weights that this thread hands to ``window_conv2d`` must not change: ``cpp`` packs each only once.
