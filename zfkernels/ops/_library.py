@@ -203,7 +203,7 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 def requested_backend(backend: str | None = None) -> str | None:
-    """The variant that is asked for by name: ``backend``, else the setting in force; None: each op chooses by device."""
+    """The variant asked for by name: ``backend``, else the setting in force; None: each op chooses by device."""
     return backend or _requested.get()
 
 
