@@ -182,9 +182,11 @@ if names:
         def build_extensions(self):
             try:
                 super().build_extensions()
-            except BUILD_FAILURES as error:  # torch found, before building anything, that nvcc does not suit it
-                self.go_on_without(CUDA, error)
-                super().build_extensions()
+            except BUILD_FAILURES as error:  # before building anything, torch asked nvcc or the compiler its version
+                name = CUDA if any(ext.name == CUDA for ext in self.extensions) else CPU
+                self.go_on_without(name, f"torch cannot use the compiler ({error})")
+                if self.extensions:
+                    self.build_extensions()
 
         def go_on_without(self, name, reason):
             give_up(name, reason)

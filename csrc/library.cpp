@@ -78,6 +78,11 @@ STABLE_TORCH_LIBRARY(zfkernels_C, m) {
       "ragged_window_gather(Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells, Tensor image,"
       " Tensor[] values, Tensor[] boxes, Tensor[] offsets, Tensor?[] rows, Tensor? frames, int[2] frame) -> Tensor");
   m.def(
+      "ragged_unpool_relu_conv_transpose2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames,"
+      " int[2] frame, Tensor? switches, Tensor weight, Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells,"
+      " int[2] pool_kernel_size, int[2] pool_stride, int[2] pool_padding, int[2] pool_dilation, int[2] unpooled_size,"
+      " int[2] stride, int[2] padding, int[2] dilation, int groups, bool sum, bool rectify) -> Tensor");
+  m.def(
       "ragged_window_reduce(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames, int[2] frame,"
       " bool maximum) -> Tensor");
   m.def(

@@ -164,3 +164,26 @@ def test_commands(pictures: Path, tmp_path: Path) -> None:
     networks = [get_model("zfnet64", weights)] * 2  # the weights after the one epoch, twice
     expected = training.evaluate(networks, tmp_path / "two", crops="ten", progress=False)
     assert json.loads(measured.stdout) == expected
+    limited = CliRunner().invoke(
+        app, ["evaluate", "--weights", str(weights), "--data", str(tmp_path / "two"), "--limit", "1", "--json"]
+    )
+    assert limited.exit_code == 0, limited.output
+    assert json.loads(limited.stdout)["images"] == 1
+
+
+def test_fewer_images_than_the_recipes_batch(pictures: Path, tmp_path: Path) -> None:
+    base = ["train", "--data", str(pictures), "--epochs", "1", "--workers", "0", "--scale", "0.1", "--classes", "2",
+            "--per-class", "3", "--devices", "1", "--out", str(tmp_path / "run")]  # fmt: skip
+    refused = CliRunner().invoke(app, [*base, "--batch-size", "7"])
+    assert refused.exit_code == 1
+    assert refused.stderr.splitlines()[-1] == (
+        "Error: train: expected batch_size of at most the 6 training images, got 7"
+    )
+    result = CliRunner().invoke(app, base)
+    assert result.exit_code == 0, result.output
+    assert "6 training images: batches of 6 instead of 128" in result.stderr
+    (line,) = result.stdout.splitlines()  # the bar is on stderr
+    assert line.startswith("epoch 1: top-1 ")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["precision"] in ("32-true", "bf16-mixed")
+    assert record["recipe"]["learning_rate"] == pytest.approx(training.SMALL.learning_rate * 6 / 128)

@@ -215,6 +215,16 @@ class TestWithACompiler:
                 in result.stdout
             )
 
+    def test_a_compiler_that_cannot_even_tell_its_version(self, minimal: Path, tmp_path: Path) -> None:
+        write(tmp_path / "c++", "#!/bin/sh\nexit 1\n")
+        result = build(minimal, ZFKERNELS_BUILD_CPU="auto", CXX=str(tmp_path / "c++"))
+        assert result.returncode == 0, result.stderr
+        assert "(zfkernels._C): torch cannot use the compiler (" in result.stdout
+        assert libraries(minimal) == []
+        result = build(minimal, ZFKERNELS_BUILD_CPU="1", CXX=str(tmp_path / "c++"))
+        assert result.returncode != 0
+        assert "ZFKERNELS_BUILD_CPU=1, but zfkernels._C cannot be built: torch cannot use the compiler" in result.stderr
+
     def test_without_the_headers_of_python(self, minimal: Path, tmp_path: Path) -> None:
         write(
             tmp_path / "bare" / "sitecustomize.py",

@@ -137,7 +137,10 @@ def code(path: Path) -> Path:
         (lambda p: ["--layers", "convolution1"], "got 'convolution1'; near matches: ["),
         (lambda p: ["--model", f"{__name__}:grey"], "expected model that takes images of 3 channels"),
         (lambda p: ["--model", f"{__name__}:no_module"], "to return a torch.nn.Module, got str"),
-        (lambda p: ["--model", f"{__name__}:missing"], "expected model package.module:function, got"),
+        (
+            lambda p: ["--model", f"{__name__}:missing"],
+            "expected model package.module:function or path/to/",
+        ),
         (lambda p: ["--model", "vgg61"], "got 'vgg61' (near: "),
         (lambda p: ["--weights", nan_weights(p)], "expected model with weights free of NaN, got NaN in 2.weight"),
         (lambda p: ["--weights", other_weights(p)], "which lacks 0.weight and 3 more"),

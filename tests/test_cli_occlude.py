@@ -71,12 +71,11 @@ def test_picture_and_numbers(photos: list[Path], tmp_path: Path) -> None:
         assert figure.format == "PNG"
         assert figure.width > 2000
     record = json.loads((out / "occlusion.json").read_text())
-    assert (record["layer"], record["window"], record["stride"], record["fill"]) == ("4", 56, 40, 0.5)
+    assert (record["layer"], record["window"], record["stride"], record["fill"]) == ("4", 56, 40, "neutral")
     model, arrays = tiny(), np.load(out / "occlusion.npz", allow_pickle=False)
-    grey = (0.5 - torch.tensor(Preprocess().mean)) / torch.tensor(Preprocess().std)
     for n, (path, found) in enumerate(zip(photos, record["images"], strict=False)):
         image = tensor(path)
-        expected = zf.occlusion_sweep(model, image, window=56, stride=40, fill=grey, layer="4")
+        expected = zf.occlusion_sweep(model, image, window=56, stride=40, layer="4")
         target = int(expected.clean.argmax())
         assert (found["image"], found["class"], found["name"]) == (path.name, target, f"class {target}")
         assert found["probability"] == pytest.approx(float(expected.clean.softmax(1)[0, target]), rel=1e-5)
@@ -112,8 +111,8 @@ def test_others_are_those_that_excite_the_map_most(photos: list[Path], tmp_path:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ((), (32, 8, 0.5)),
-        (("--window", "40", "--stride", "0.1"), (40, 22, 0.5)),
+        ((), (32, 8, "neutral")),
+        (("--window", "40", "--stride", "0.1", "--fill", "0.5"), (40, 22, 0.5)),
         (("--window", "1", "--stride", "1/3", "--fill", "1"), (1, 75, 1.0)),
         (("--fill", "mean", "--window", "50"), (50, 8, "mean")),
     ],
@@ -134,6 +133,8 @@ def test_square(
     assert (asked["window"], asked["stride"]) == (window, stride)
     if fill == "mean":
         torch.testing.assert_close(asked["fill"], asked["images"].mean((0, 2, 3)))
+    elif fill == "neutral":
+        assert asked["fill"].tolist() == [0, 0, 0]
     else:
         preprocess = get_preprocess(MODEL[1])
         back = asked["fill"] * torch.tensor(preprocess.std) + torch.tensor(preprocess.mean)
@@ -157,11 +158,15 @@ def test_targets(photos: list[Path], tmp_path: Path) -> None:
         (("--window", "1.5"), 2, "got '1.5'"),
         (("--stride", "1/0"), 2, "got '1/0'"),
         (("--stride", "few"), 2, "got 'few'"),
-        (("--fill", "2"), 2, "expected a grey from 0 (black) to 1 (white), or mean, got '2'"),
-        (("--fill", "red"), 2, "or mean, got 'red'"),
+        (("--fill", "2"), 2, "expected a grey from 0 (black) to 1 (white), neutral or mean, got '2'"),
+        (("--fill", "red"), 2, "neutral or mean, got 'red'"),
         (("--target", "1", "--target", "2"), 2, "expected one, or one for each of 1 images, got 2"),
-        (("--target", "tench"), 1, "expected target a class of the model, got 'tench'"),
-        (("--target", "9"), 1, "expected target a class from 0 to 8, got 9"),
+        (
+            ("--target", "tench"),
+            1,
+            "the number of a class, as the model names none (class_names), got 'tench'",
+        ),
+        (("--target", "9"), 1, "occlude: expected a class from 0 to 8, got 9"),
         (("--window", "225"), 1, "expected window no larger than the images (224, 224), got (225, 225)"),
         (("--layer", "convolution"), 1, "got 'convolution'; near matches"),
         (("--layer", "7"), 1, "expected layer one with feature maps, got '7'"),

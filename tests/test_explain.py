@@ -52,7 +52,8 @@ def test_reasons() -> None:
     report = zf.explain_plan(toy("squeeze"), SIZE, 4)
     assert row(report, "body.gate.0")[3:] == ("dense", "spreads over the frame")
     assert row(report, "body")[3:] == ("dense", "the square changes 100% of the frame")
-    assert row(zf.explain_plan(toy("upsampling"), SIZE, 4), "body.0")[3:] == ("dense", "spreads over the frame")
+    unsupported = ("dense", "no rule for windows: runs on whole frames")
+    assert row(zf.explain_plan(toy("upsampling"), SIZE, 4), "body.0")[3:] == unsupported
     assert row(zf.explain_plan(toy("residual"), SIZE, SIZE), "body.a")[3:] == (
         "dense",
         "the square changes 100% of the frame",
@@ -92,3 +93,12 @@ def test_what_runs_on_whole_images_says_why() -> None:
         report = zf.explain_plan(Net(Body(forward)).eval(), SIZE, 4)
         assert report.plan is None
         assert str(report) == f"square 4x4: the sweep runs on whole images: {reason}"
+
+
+def test_a_report_is_short_where_it_is_shown_by_itself() -> None:
+    report = zf.explain_plan(toy("residual"), SIZE, 4)
+    assert repr(report) == f"<PlanReport: {report.summary()}>"
+    assert report.summary().startswith(f"{len(report.plan.positions)} positions of a square of 4x4: ")
+    page = report._repr_html_()
+    assert page.count("<tr>") == len(report.rows) + 1
+    assert len(page) < 400 * len(report.rows)

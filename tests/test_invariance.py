@@ -75,9 +75,9 @@ def test_distances_and_probabilities_against_loops(transform: str) -> None:
                 assert float(result.distance[t, n, i]) == pytest.approx(float(distance), rel=1e-9, abs=1e-12)
                 probability = model(changed).softmax(1)[0, targets[i]]
                 assert float(result.probability[t, i]) == pytest.approx(float(probability), rel=1e-5)
-    torch.testing.assert_close(result.summary, 1 - (result.distance / result.reference[:, None]).mean(0))
+    torch.testing.assert_close(result.stability, 1 - (result.distance / result.reference[:, None]).mean(0))
     assert set(result.by_class()) == {0, 1, 3, 5}
-    torch.testing.assert_close(result.by_class()[3], result.summary[:, 1:3].mean(1))
+    torch.testing.assert_close(result.by_class()[3], result.stability[:, 1:3].mean(1))
 
 
 def test_a_mean_over_the_image_does_not_notice_a_moved_spot() -> None:

@@ -55,7 +55,9 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"fill": "grey"}, ValueError, "fill a number, a tensor or 'mean', got 'grey'"),
     ({"fill": torch.zeros(2)}, ValueError, "fill of shape [3], (3, 25, 31) or (2, 3, 25, 31), got (2,)"),
     ({"targets": [7]}, ValueError, "targets from 0 to 6, got [7]"),
-    ({"targets": 3}, TypeError, "targets a list of classes, got 3"),
+    ({"targets": 3.5}, TypeError, "targets a class or a list of classes, got 3.5"),
+    ({"targets": [True]}, TypeError, "targets a class or a list of classes, got [True]"),
+    ({"fill": (0.5, 0.5)}, ValueError, "fill of shape [3], (3, 25, 31) or (2, 3, 25, 31), got (2,)"),
     ({"batch_size": 0}, ValueError, "batch_size a positive int or None, got 0"),
     ({"model": "vgg16"}, TypeError, "model an nn.Module or a function, got str"),
     ({"model": lambda x: x.mean()}, ValueError, "a model whose output is made of tensors [2, ...], got ()"),
@@ -208,3 +210,11 @@ def peak_bytes(function: Callable[[], object]) -> int:
         function()
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     return max(itertools.accumulate(e.nbytes() for e in sorted(events, key=lambda event: event.start_ns())))
+
+
+def test_numbers_for_each_channel_and_one_target() -> None:
+    model, x = toy("residual"), images(1)
+    found = zf.occlusion_sweep(model, x, window=8, fill=(0.5, 0, 1), targets=3)
+    expected = zf.occlusion_sweep(model, x, window=8, fill=torch.tensor([0.5, 0, 1]), targets=[3])
+    assert found == expected
+    assert found.outputs.shape[-1] == 1

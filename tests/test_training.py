@@ -350,3 +350,19 @@ def test_the_missing_extra_is_named() -> None:
     program = "import sys; sys.modules['lightning'] = None\nimport zfkernels.training"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "pip install 'zfkernels[train]'" in result.stderr.splitlines()[-1]
+
+
+def test_an_interruption_is_one(pictures: Path, tmp_path: Path) -> None:
+    """Lightning makes an exit of it, which a command line would not tell from a failure."""
+
+    class Impatient(pl.Callback):
+        def on_train_batch_start(self, *_: object) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(TinyNet(), pictures, tmp_path, callbacks=[Impatient()])
+
+
+def test_a_batch_larger_than_the_data(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"train: expected batch_size of at most the \d+ training images, got 1000"):
+        run(TinyNet(), pictures, tmp_path, recipe=dataclasses.replace(TINY, batch_size=1000))

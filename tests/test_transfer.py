@@ -201,6 +201,7 @@ def test_commands(pictures: Path, tmp_path: Path) -> None:
     with open(tmp_path / "out" / "transfer.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 2
+    assert {(row["network"], row["layer"]) for row in rows} == {(f"{__name__}:tiny", "3")}
     mean = np.mean([float(row["accuracy"]) for row in rows if row["train_per_class"] == "4"])
     assert record["results"][0]["mean"][1] == pytest.approx(mean, abs=1e-5)
     result = CliRunner().invoke(app, ["probe", *base, "--train-per-class", "4", "--classifiers", "softmax,svm"])

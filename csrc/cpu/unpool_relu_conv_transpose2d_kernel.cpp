@@ -8,9 +8,11 @@
 #include <optional>
 
 #include "parallel.h"
+#include "places.h"
 #include "python_call.h"
 #include "tensor_view.h"
 #include "unpool_relu_conv_transpose2d_stage.h"
+#include "window_inputs.h"
 
 #define ZFK_LOOPS "unpool_relu_conv_transpose2d_loops.h"
 #include "for_each_isa.h"
@@ -103,32 +105,36 @@ void pack_blocks(const Stage& stage, const Filters<T>& layout, const View<const 
   });
 }
 
+// Where a window lies in the pooled maps, and its output.
 template <class T>
-std::vector<Unit<T>> units_of(const Stage& stage, const View<const T>& values, const std::optional<Tensor>& switches,
-                              const std::optional<Tensor>& origins, const std::optional<Tensor>& image,
-                              const std::optional<Tensor>& out_origins, const Pair& unpooled, int64_t groups,
-                              const View<T>& out) {
+struct Place {
+  const T* values;
+  T* out;
+  int64_t image;
+  Pair first, size, origin;
+};
+
+// The groups of channels of some windows, a group's one after the other.
+template <class T>
+std::vector<Unit<T>> units_of(const Stage& stage, const std::vector<Place<T>>& places,
+                              const std::optional<Tensor>& switches, const Pair& unpooled, int64_t groups) {
   static constexpr uint8_t kFirst = 0;
   std::vector<Unit<T>> units;
-  units.reserve(groups * values.size[0]);
+  units.reserve(groups * places.size());
   const auto codes = switches ? read<uint8_t>(*switches) : View<const uint8_t>{};
-  const auto at = [](const Tensor& t, int64_t p, int64_t axis) -> int64_t {
-    return t.const_data_ptr<int32_t>()[p * t.stride(0) + axis * t.stride(1)];
-  };
   for (int64_t g = 0; g < groups; ++g)
-    for (int64_t n = 0; n < values.size[0]; ++n) {
+    for (const Place<T>& place : places) {
       Unit<T> unit{};
-      const int64_t i = image ? image->const_data_ptr<int64_t>()[n * image->stride(0)] : n;
-      STD_TORCH_CHECK(!switches || (i >= 0 && i < codes.size[0]), "unpool_relu_conv_transpose2d: expected image below ",
-                      codes.size[0], ", got ", i);
-      unit.values = values.at(n, g * stage.channels, 0, 0);
-      unit.switches = switches ? codes.at(i, g * stage.channels, 0, 0) : &kFirst;
-      unit.out = out.at(n, g * stage.outputs, 0, 0);
+      STD_TORCH_CHECK(!switches || (place.image >= 0 && place.image < codes.size[0]),
+                      "unpool_relu_conv_transpose2d: expected image below ", codes.size[0], ", got ", place.image);
+      unit.values = place.values + g * stage.channels * stage.value_stride[0];
+      unit.switches = switches ? codes.at(place.image, g * stage.channels, 0, 0) : &kFirst;
+      unit.out = place.out + g * stage.outputs * stage.out_stride[0];
       for (int axis : {0, 1}) {
-        const int64_t first = origins ? at(*origins, n, axis) : 0;
-        unit.crop[axis] = unit.pooled[axis] = {first, first + values.size[2 + axis]};
+        const int64_t first = place.first[axis];
+        unit.crop[axis] = unit.pooled[axis] = {first, first + place.size[axis]};
         unit.unpooled[axis] = switches ? Range{0, unpooled[axis]} : unit.crop[axis];
-        unit.origin[axis] = out_origins ? at(*out_origins, n, axis) : 0;
+        unit.origin[axis] = place.origin[axis];
         if (!switches) continue;
         const int64_t margin = stage.sum ? 0 : (stage.pool.extent(axis) - 1) / stage.pool.stride[axis];
         unit.pooled[axis] = Range{first - margin, unit.crop[axis].hi + margin} & Range{0, codes.size[2 + axis]};
@@ -206,12 +212,46 @@ std::vector<Tile> tiles_of(const Stage& stage, const Filters<T>& filters, int64_
   return tiles;
 }
 
+// The filters of all groups, packed once for all windows.
 template <class T>
-Tensor run(Stage stage, const Tensor& values, const std::optional<Tensor>& switches, const Tensor& weight,
-           const std::optional<Tensor>& origins, const std::optional<Tensor>& image,
-           const std::optional<Tensor>& out_origins, const Pair& unpooled, int64_t groups) {
+struct PackedFilters {
+  PackedFilters(const Stage& stage, const Tensor& weight, int64_t groups)
+      : layout(filter_layout<T>(stage)), group_size(packed_size(stage, layout)), data(groups * group_size) {
+    STD_TORCH_CHECK(group_size < INT32_MAX, "unpool_relu_conv_transpose2d: expected fewer filters, got ", group_size);
+    (layout.flat ? pack_flat<T> : pack_blocks<T>)(stage, layout, read<T>(weight), groups, data.get());
+  }
+
+  const Filters<T> layout;
+  const int64_t group_size;
+  const Buffer<T> data;
+};
+
+// Windows whose outputs are of one size.
+template <class T>
+void run(const Stage& stage, const PackedFilters<T>& packed, const std::vector<Unit<T>>& units, int64_t groups) {
+  const int64_t count = int64_t(units.size()) / groups;
+  const auto tiles = tiles_of(stage, packed.layout, groups, count);
+  Pair pooled{};
+  for (int axis : {0, 1})
+    for (const auto& unit : units) pooled[axis] = std::max(pooled[axis], unit.pooled[axis].size());
+  share_out(int64_t(tiles.size()), [&](Tasks& tasks) {
+    const Scratch<T> scratch = scratch_for(stage, packed.layout, pooled, tiles[0].units.size(), tiles[0].rows.size());
+    for (int64_t t; tasks.next(t);) {
+      Filters<T> filters = packed.layout;
+      filters.data = packed.data.get() + tiles[t].units.lo / count * packed.group_size;
+      if (filters.flat)
+        ZFK_BEST(run_flat_tile<T>)(stage, filters, units.data(), tiles[t], scratch);
+      else
+        ZFK_BEST(run_blocked_tile<T>)(stage, filters, units.data(), tiles[t], scratch);
+    }
+  });
+}
+
+template <class T>
+Tensor run_equal(Stage stage, const Tensor& values, const std::optional<Tensor>& switches, const Tensor& weight,
+                 const std::optional<Tensor>& origins, const std::optional<Tensor>& image,
+                 const std::optional<Tensor>& out_origins, const Pair& unpooled, int64_t groups) {
   const auto in = read<T>(values);
-  const auto filters_in = read<T>(weight);
   const std::array<int64_t, 4> size{in.size[0], stage.outputs * groups, stage.out_size[0], stage.out_size[1]};
   const Tensor result = origins ? empty_channels_last(values, size) : empty_like_format(values, size);
   const auto out = write<T>(result);
@@ -221,30 +261,99 @@ Tensor run(Stage stage, const Tensor& values, const std::optional<Tensor>& switc
     stage.out_stride[i] = out.stride[i + 1];
   }
   if (in.size[0] == 0) return result;
-
-  const Filters<T> layout = filter_layout<T>(stage);
-  const int64_t group_size = packed_size(stage, layout);
-  STD_TORCH_CHECK(group_size < INT32_MAX, "unpool_relu_conv_transpose2d: expected fewer filters, got ", group_size);
-  const Buffer<T> packed(groups * group_size);
-  (layout.flat ? pack_flat<T> : pack_blocks<T>)(stage, layout, filters_in, groups, packed.get());
-
-  const auto units = units_of(stage, in, switches, origins, image, out_origins, unpooled, groups, out);
-  const auto tiles = tiles_of(stage, layout, groups, in.size[0]);
-  Pair pooled{};
-  for (int axis : {0, 1})
-    for (const auto& unit : units) pooled[axis] = std::max(pooled[axis], unit.pooled[axis].size());
-  share_out(int64_t(tiles.size()), [&](Tasks& tasks) {
-    const Scratch<T> scratch = scratch_for(stage, layout, pooled, tiles[0].units.size(), tiles[0].rows.size());
-    for (int64_t t; tasks.next(t);) {
-      Filters<T> filters = layout;
-      filters.data = packed.get() + tiles[t].units.lo / in.size[0] * group_size;
-      if (layout.flat)
-        ZFK_BEST(run_flat_tile<T>)(stage, filters, units.data(), tiles[t], scratch);
-      else
-        ZFK_BEST(run_blocked_tile<T>)(stage, filters, units.data(), tiles[t], scratch);
+  const auto at = [](const Tensor& t, int64_t p, int64_t axis) -> int64_t {
+    return t.const_data_ptr<int32_t>()[p * t.stride(0) + axis * t.stride(1)];
+  };
+  std::vector<Place<T>> places;
+  for (int64_t n = 0; n < in.size[0]; ++n) {
+    Place<T> place{in.at(n, 0, 0, 0), out.at(n, 0, 0, 0), n, {}, {in.size[2], in.size[3]}, {}};
+    if (image) place.image = image->const_data_ptr<int64_t>()[n * image->stride(0)];
+    for (int axis : {0, 1}) {
+      if (origins) place.first[axis] = at(*origins, n, axis);
+      if (out_origins) place.origin[axis] = at(*out_origins, n, axis);
     }
-  });
+    places.push_back(place);
+  }
+  run(stage, PackedFilters<T>(stage, weight, groups), units_of(stage, places, switches, unpooled, groups), groups);
   return result;
+}
+
+// values [cells, C] of the windows `at`, image int64 [P], switches or none; out [out cells, C_in].
+template <class T>
+void run_ragged(Stage stage, const Tensor& values, const Places& at, const Tensor& image,
+                const std::optional<Tensor>& switches, const Tensor& weight, const Places& to, const Pair& unpooled,
+                int64_t groups, const Tensor& out) {
+  const Tensor cells = with_contiguous_cells(values), index = torch::stable::contiguous(image);
+  const int64_t step = cells.stride(0), out_step = out.size(1);
+  const T* const from = cells.const_data_ptr<T>();
+  T* const result = out.mutable_data_ptr<T>();
+  STD_TORCH_CHECK(at.count == to.count && index.numel() == at.count, "expected as many windows in as out");
+  // Those of one size together; the outputs of a window without cells are zero.
+  std::vector<int64_t> order;
+  for (int64_t p = 0; p < at.count; ++p) {
+    if (at.boxes[p].cells() == 0)
+      std::fill(result + to.offsets[p] * out_step, result + to.offsets[p + 1] * out_step, T(0));
+    else if (to.boxes[p].cells() > 0)
+      order.push_back(p);
+  }
+  const auto size_of = [&](int64_t p) {
+    const Box &box = at.boxes[p], &made = to.boxes[p];
+    return std::array{box.height, box.width, made.height, made.width};
+  };
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return size_of(a) < size_of(b); });
+  const PackedFilters<T> packed(stage, weight, groups);
+  for (size_t first = 0, last = 0; first < order.size(); first = last) {
+    const auto size = size_of(order[first]);
+    stage.out_size = {size[2], size[3]};
+    stage.value_stride = {1, size[1] * step, step};
+    stage.out_stride = {1, size[3] * out_step, out_step};
+    for (int i = 0; i < 3; ++i) stage.switch_stride[i] = switches ? switches->stride(i + 1) : 0;
+    std::vector<Place<T>> places;
+    for (; last < order.size() && size_of(order[last]) == size; ++last) {
+      const int64_t p = order[last];
+      const Box &box = at.boxes[p], &made = to.boxes[p];
+      places.push_back({from + at.offsets[p] * step,
+                        result + to.offsets[p] * out_step,
+                        index.const_data_ptr<int64_t>()[p],
+                        {box.top, box.left},
+                        {box.height, box.width},
+                        {made.top, made.left}});
+    }
+    run(stage, packed, units_of(stage, places, switches, unpooled, groups), groups);
+  }
+}
+
+Stage stage_of(const Tensor& weight, int64_t channels, int64_t groups, const Ints& pool_kernel_size,
+               const Ints& pool_stride, const Ints& pool_padding, const Ints& pool_dilation, const Ints& stride,
+               const Ints& padding, const Ints& dilation, bool sum, bool rectify) {
+  Stage stage{};
+  stage.pool = sliding(pair(pool_kernel_size), pool_stride, pool_padding, pool_dilation);
+  stage.conv = sliding({weight.size(2), weight.size(3)}, stride, padding, dilation);
+  STD_TORCH_CHECK(groups > 0 && weight.size(0) == channels && channels % groups == 0,
+                  "expected weight [C, C_in / groups, kh, kw], got other channels");
+  stage.channels = channels / groups;
+  stage.outputs = weight.size(1);
+  stage.sum = sum;
+  stage.rectify = rectify;
+  return stage;
+}
+
+}  // namespace
+
+Tensor ragged_unpool_relu_conv_transpose2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image,
+                                           std::optional<Tensor> frames, Ints /*frame*/, std::optional<Tensor> switches,
+                                           Tensor weight, Tensor out_boxes, Tensor out_offsets, Tensor /*owner*/,
+                                           int64_t cells, Ints pool_kernel_size, Ints pool_stride, Ints pool_padding,
+                                           Ints pool_dilation, Ints unpooled_size, Ints stride, Ints padding,
+                                           Ints dilation, int64_t groups, bool sum, bool rectify) {
+  STD_TORCH_CHECK(!frames, "expected no frames around the windows");
+  const HeldPlaces at(boxes, offsets, values.size(0)), to(out_boxes, out_offsets, cells);
+  const Stage stage = stage_of(weight, values.size(1), groups, pool_kernel_size, pool_stride, pool_padding,
+                               pool_dilation, stride, padding, dilation, sum, rectify);
+  const Tensor out = empty_cells(values, cells, stage.outputs * groups);
+  const auto run_as = is_double(values) ? run_ragged<double> : run_ragged<float>;
+  run_as(stage, values, at.get(), image, switches, weight, to.get(), pair(unpooled_size), groups, out);
+  return out;
 }
 
 Tensor unpool_relu_conv_transpose2d(const Tensor& values, const std::optional<Tensor>& switches, const Tensor& weight,
@@ -254,19 +363,14 @@ Tensor unpool_relu_conv_transpose2d(const Tensor& values, const std::optional<Te
                                     const Ints& unpooled_size, const Ints& stride, const Ints& padding,
                                     const Ints& dilation, int64_t groups, const Ints& output_size, bool sum,
                                     bool rectify) {
-  Stage stage{};
-  stage.pool = sliding(pair(pool_kernel_size), pool_stride, pool_padding, pool_dilation);
-  stage.conv = sliding({weight.size(2), weight.size(3)}, stride, padding, dilation);
-  stage.channels = values.size(1) / groups;
-  stage.outputs = weight.size(1);
-  stage.sum = sum;
-  stage.rectify = rectify;
+  Stage stage = stage_of(weight, values.size(1), groups, pool_kernel_size, pool_stride, pool_padding, pool_dilation,
+                         stride, padding, dilation, sum, rectify);
   stage.out_size = pair(output_size);
-  const auto run_as = values.scalar_type() == torch::headeronly::ScalarType::Double ? run<double> : run<float>;
+  const auto run_as = is_double(values) ? run_equal<double> : run_equal<float>;
   return run_as(stage, values, switches, weight, origins, image, out_origins, pair(unpooled_size), groups);
 }
 
-}  // namespace
 }  // namespace zfkernels::cpu
 
 ZFK_CPU_KERNEL(unpool_relu_conv_transpose2d);
+ZFK_CPU_KERNEL(ragged_unpool_relu_conv_transpose2d);

@@ -16,8 +16,8 @@ ZFK_INLINE int64_t nonzero_channels(const T* cell, int64_t line_stride, int64_t 
 
 // The unpooled cells of a unit that reach the tile's outputs.
 template <class T>
-Box reaching(const Stage& stage, const Unit<T>& unit, const Range& rows) {
-  Box box;
+Ranges reaching(const Stage& stage, const Unit<T>& unit, const Range& rows) {
+  Ranges box;
   for (int axis : {0, 1}) {
     const Range out = axis == 0 ? rows : Range{0, stage.out_size[1]};
     const int64_t shift = unit.origin[axis] + stage.conv.padding[axis], stride = stage.conv.stride[axis];

@@ -18,7 +18,7 @@ struct Range {
   bool holds(int64_t i) const { return i >= lo && i < hi; }
   Range operator&(Range other) const { return {lo > other.lo ? lo : other.lo, hi < other.hi ? hi : other.hi}; }
 };
-using Box = std::array<Range, 2>;  // (rows, columns)
+using Ranges = std::array<Range, 2>;  // (rows, columns)
 
 struct Stage {
   Sliding pool, conv;
@@ -52,11 +52,11 @@ struct Stage {
 // One group of channels of one image or window. Cells are counted in their whole map.
 template <class T>
 struct Unit {
-  const T* values;          // of pooled cell (0, 0), which may lie outside a window
+  const T* values;          // of the first cell of the crop
   const uint8_t* switches;  // of pooled cell (0, 0)
-  Box crop;                 // pooled cells that have values; those around it are zero
-  Box pooled;               // pooled cells that count: with overlap "last" a zero counts too
-  Box unpooled;             // unpooled cells that exist
+  Ranges crop;              // pooled cells that have values; those around it are zero
+  Ranges pooled;            // pooled cells that count: with overlap "last" a zero counts too
+  Ranges unpooled;          // unpooled cells that exist
   Pair origin;              // of the output, in its map
   T* out;
 };

@@ -27,8 +27,8 @@ void scatter(const std::array<int64_t, 3>& size, const T* values, const std::arr
 
 // Scatters one line of channels of the pooled cells `box`; cells outside the crop are zeros.
 template <class T>
-void scatter_line(const Stage& stage, const Unit<T>& unit, const Box& box, int64_t channel, int64_t count, T* corners,
-                  int64_t pitch, const int32_t* place) {
+void scatter_line(const Stage& stage, const Unit<T>& unit, const Ranges& box, int64_t channel, int64_t count,
+                  T* corners, int64_t pitch, const int32_t* place) {
   const auto& vs = stage.value_stride;
   const auto& ss = stage.switch_stride;
   const int64_t down = stage.pool.stride[0] * pitch, right = stage.pool.stride[1] * Stage::kLine;
@@ -45,7 +45,7 @@ void scatter_line(const Stage& stage, const Unit<T>& unit, const Box& box, int64
               to, {down, 1, right}, place);
   };
   static constexpr T kZero = 0;
-  const Box inside{box[0] & unit.crop[0], box[1] & unit.crop[1]};
+  const Ranges inside{box[0] & unit.crop[0], box[1] & unit.crop[1]};
   if (inside[0].size() == 0 || inside[1].size() == 0) return put(box[0], box[1], &kZero, 0, 0, 0);
   // The order of pooling windows decides which one wins: with zeros beside the crop, one row after the other.
   const bool all_rows = inside[1].size() == box[1].size();
@@ -87,7 +87,7 @@ Cover<T>* append_covers(const Cover<T>& corner, const Covering& row, const Cover
 // The rows of `wanted` cells, `count` channels from `channel` on, gathered from the windows that cover them; hands
 // each, with the channels that are to be filtered, to row_done(Row).
 template <class T, class RowDone>
-void gather(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t channel, int64_t count,
+void gather(const Stage& stage, const Unit<T>& unit, const Ranges& wanted, int64_t channel, int64_t count,
             const Scratch<T>& scratch, const RowDone& row_done) {
   const int64_t whole = round_up(count, Stage::kLine);
   const Sliding& pool = stage.pool;
@@ -142,12 +142,12 @@ void gather(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t 
 // rows of pooled cells at a time are scattered into the slab, for each line of channels two halves: the first
 // [row][column][kLine], all zero before and after; the second for switches that point outside their window, never read.
 template <class T, class RowDone>
-void unpool(const Stage& stage, const Unit<T>& unit, const Box& wanted, int64_t channel, int64_t count,
+void unpool(const Stage& stage, const Unit<T>& unit, const Ranges& wanted, int64_t channel, int64_t count,
             const Scratch<T>& scratch, const RowDone& row_done) {
   if (stage.gathers()) return gather(stage, unit, wanted, channel, count, scratch, row_done);
   constexpr int64_t kLine = Stage::kLine;
   const Sliding& pool = stage.pool;
-  Box pooled;  // the pooling windows that reach a wanted cell
+  Ranges pooled;  // the pooling windows that reach a wanted cell
   for (int axis : {0, 1}) {
     const Range padded{wanted[axis].lo + pool.padding[axis], wanted[axis].hi + pool.padding[axis]};
     pooled[axis] = unit.pooled[axis] & Range{ceil_div(padded.lo - pool.extent(axis) + 1, pool.stride[axis]),

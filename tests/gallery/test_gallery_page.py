@@ -27,7 +27,9 @@ def test_figure_holds_the_pictures_of_its_maps(gallery: Gallery) -> None:
     wanted, there = np.asarray(picture.convert("RGB")), np.asarray(page)
     tile = wanted.shape[0]
     assert any(
-        np.array_equal(there[y : y + tile, x : x + tile], wanted[:, :tile]) for y in range(60) for x in range(40)
+        np.array_equal(there[y : y + tile, x : x + tile], wanted[:, :tile])
+        for y in range(there.shape[0] - tile)
+        for x in range(40)
     )
     assert gallery.figure(2).height > page.height  # every layer
 
@@ -121,12 +123,12 @@ def test_tiles_as_tensors(gallery: Gallery) -> None:
         gallery.image(999)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".svg"])
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
 def test_export_of_one_map(gallery: Gallery, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"map{suffix}"
     gallery.export("4", gallery.maps("4")[0], path)
-    assert path.read_bytes().startswith(b"\x89PNG" if suffix == ".png" else b"<?xml")
-    with pytest.raises(ValueError, match=r"expected path of a \.png or \.svg file"):
+    assert path.read_bytes().startswith({".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}[suffix])
+    with pytest.raises(ValueError, match=r"expected path of a \.png, \.pdf or \.svg file"):
         gallery.export("4", gallery.maps("4")[0], tmp_path / "map.gif")
 
 

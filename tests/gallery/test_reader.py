@@ -177,7 +177,7 @@ def test_an_export_to_a_full_disk_leaves_what_was_there(
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("map.png", whole)]
 
 
-@pytest.mark.parametrize("name", ["map.png", "map.svg"])
+@pytest.mark.parametrize("name", ["map.png", "map.pdf", "map.svg"])
 def test_an_export_replaces_an_export_and_nothing_else(gallery: Gallery, tmp_path: Path, name: str) -> None:
     path, channel = tmp_path / name, gallery.maps("4")[0]
     gallery.export("4", channel, path)

@@ -121,7 +121,7 @@ BASE = {
         ({"values": torch.ones(4, 4)}, ValueError, "values of shape [N, C, Hp, Wp], got (4, 4)"),
         ({"switches": None}, TypeError, "switches a tensor [N, C, Hp, Wp], got NoneType"),
         ({"switches": torch.zeros(2, 3, 4, 4, dtype=torch.int64)}, TypeError,
-         "switches of dtype uint8, got torch.int64"),
+         "switches of dtype uint8, got torch.int64; indices of F.max_pool2d become switches with indices_to_switches"),
         ({"switches": torch.zeros(2, 1, 4, 4, dtype=torch.uint8)}, ValueError,
          "switches' shape (2, 3, 4, 4), got (2, 1, 4, 4)"),
         ({"switches": torch.zeros(2, 3, 4, 4, dtype=torch.uint8, device="meta")}, ValueError,

@@ -168,9 +168,12 @@ def test_occlusion(backend: str, case: Case, fill: str, masked: bool) -> None:
     assert_shows(asked, truth)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @EXAMPLES
 @given(cases(), st.booleans(), st.sampled_from(["sum", "last"]), st.booleans())
-def test_transposed_convolution(case: Case, unpooled: bool, overlap: str, rectify: bool) -> None:
+def test_transposed_convolution(backend: str, case: Case, unpooled: bool, overlap: str, rectify: bool) -> None:
+    if backend == "cpp":
+        case.framed = False  # it takes zeros around the windows only
     assume(min(case.size) >= 1)
     assume(min(case.pool.output_size(case.size)) >= 1)
     switches, pooled, options = None, case.size, {}
@@ -184,19 +187,18 @@ def test_transposed_convolution(case: Case, unpooled: bool, overlap: str, rectif
     layer = case.convolution()
     del layer["bias"]
     options |= {**layer, "output_size": case.frame, "overlap": overlap, "rectify": rectify}
+    ours = {**options, "backend": backend}
     windows, frames = case.windows(pooled, case.channels[1]), case.frames(case.channels[1], pooled)
     whole = windows.paste(frames)
     codes = None if switches is None else switches[case.image]
     truth = ops.unpool_relu_conv_transpose2d(whole, codes, **options, backend="reference")
-    found = ragged.unpool_relu_conv_transpose2d(windows, switches, frames=frames, **options)
+    found = ragged.unpool_relu_conv_transpose2d(windows, switches, frames=frames, **ours)
     assert_shows(found, truth)
     base = torch.zeros(case.images, case.channels[1], *pooled, dtype=torch.float64) if frames is None else frames
     clean = ops.unpool_relu_conv_transpose2d(base, switches, **options, backend="reference")
     assert_all_changes(found, clean, truth)
     asked = case.boxes(case.frame)
-    assert_shows(
-        ragged.unpool_relu_conv_transpose2d(windows, switches, frames=frames, **options, out_boxes=asked), truth
-    )
+    assert_shows(ragged.unpool_relu_conv_transpose2d(windows, switches, frames=frames, **ours, out_boxes=asked), truth)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -234,3 +236,24 @@ def test_what_is_outside_a_maximum_is_not_forgotten() -> None:
             parameter.values[0]) is None):  # fmt: skip
         assert ragged.window_reduce(windows, frames, "max", backend=backend).tolist() == [[0.0], [math.inf], [math.inf]]
         assert ragged.window_reduce(windows, frames, "sum", backend=backend)[0].tolist() == [-5.0]
+
+
+@pytest.mark.skipif(len(BACKENDS) < 2 or ops.registered()["ragged_window_gather"].why_not("cpp") is not None,
+                    reason="no C++ kernels: the references copy all cells")  # fmt: skip
+def test_more_cells_than_fit_into_32_bits() -> None:
+    """2.4 x 10^9 cells, most of them in memory that nobody touches: the last ones are read where they lie."""
+    frame = (60_000, 40_000)
+    try:
+        values = torch.empty(frame[0] * frame[1], 1)
+    except RuntimeError as error:
+        pytest.skip(f"no room for them: {error}")
+    values[-1], values[-2] = 7, 5
+    boxes = torch.tensor([[0, 0, *frame]], dtype=torch.int32)
+    windows = Windows(values, boxes, torch.tensor([0, len(values)]), torch.tensor([0]), frame)
+    corner = torch.tensor([[frame[0] - 1, frame[1] - 2, 1, 2]], dtype=torch.int32)
+    assert ragged.window_gather([windows], None, corner, backend="cpp").values.tolist() == [[5], [7]]
+    doubled = ragged.window_conv2d(windows, None, torch.full((1, 1, 1, 1), 2.0), out_boxes=corner, backend="cpp")
+    assert doubled.values.tolist() == [[10], [14]]
+    for pool, expected in ((ragged.window_max_pool2d, [[7]]), (ragged.window_avg_pool2d, [[6]])):
+        last = torch.tensor([[frame[0] - 1, frame[1] // 2 - 1, 1, 1]], dtype=torch.int32)
+        assert pool(windows, None, (1, 2), out_boxes=last, backend="cpp").values.tolist() == expected

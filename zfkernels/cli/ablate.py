@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from zfkernels.cli import options
-from zfkernels.cli.train import batch_option, cache_option, labelled_option
+from zfkernels.cli.train import batch_option, cache_option, fitting, labelled_option
 
 FIGURE = "ablation.png"
 
@@ -16,6 +16,7 @@ FIGURE = "ablation.png"
 @click.command()
 @labelled_option
 @options.out_option
+@options.format_option
 @click.option("--variants", help="Rows of the table, separated by commas; all if not given (see --list).")
 @click.option("--list", "as_list", is_flag=True, is_eager=True, expose_value=False, callback=lambda *a: _list(*a),
               help="List the variants and end.")  # fmt: skip
@@ -54,18 +55,20 @@ def ablate(
     from zfkernels.training.ablation import VARIANTS, ablate
     from zfkernels.viz import ablation_figure
 
-    options.check_out("ablate", out, (FIGURE,), data)
+    (figure,) = options.in_format((FIGURE,))
+    options.check_out("ablate", out, (figure,), data)
+    recipe = fitting(SMALL.with_budget(epochs, batch_size), batch_size, data, classes, per_class)
     rows = ablate(
         data, out, variants=variants.split(",") if variants else tuple(VARIANTS), seeds=seeds, scale=scale,
-        recipe=SMALL.with_budget(epochs, batch_size), limit_classes=classes, limit_per_class=per_class,
+        recipe=recipe, limit_classes=classes, limit_per_class=per_class,
         cache=cache, workers=workers,
         devices=int(devices) if devices.isdecimal() else devices, progress=not as_json,
     )  # fmt: skip
-    with staged(out, (FIGURE,), "ablate") as folder:
-        ablation_figure(rows).savefig(folder / FIGURE, dpi=130)
+    with staged(out, (figure,), "ablate") as folder:
+        ablation_figure(rows).savefig(folder / figure, dpi=130)
     text = [f"{'error in %':32} {'train':>12} {'val':>12} {'val top-5':>12}  paper"]
     text += [_line(row) for row in rows]
-    options.report({"out": str(out), "rows": rows}, "\n".join([*text, f"look at {out / FIGURE}"]), as_json)
+    options.report({"out": str(out), "rows": rows}, "\n".join([*text, f"look at {out / figure}"]), as_json)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -34,6 +34,7 @@ BOX = ("head_ymin", "head_xmin", "head_ymax", "head_xmax")
 @click.option("--random", "random_draws", type=click.IntRange(min=2), default=20, help="Sets of random places.")
 @click.option("--seed", type=int, default=0, help="Of the random places.")
 @options.out_option
+@options.format_option
 @options.batch_size_option
 @options.json_option
 def correspondence(
@@ -63,7 +64,8 @@ def correspondence(
     from zfkernels.trace import trace_model
     from zfkernels.viz import correspondence_figure
 
-    options.check_out("correspondence", out, FILES, data)
+    files = options.in_format(FILES)
+    options.check_out("correspondence", out, files, data)
     network, preprocess = options.load_model(model, weights, device)
     images, keys, parts, regions = read_landmarks(landmarks, options.open_data(data, None), preprocess)
     side = max(1, round(window * preprocess.size if window <= 1 else window))
@@ -82,16 +84,16 @@ def correspondence(
         "model": model, "images": keys, "window": side, "random_draws": random_draws, "seed": seed,
         "rows": [dict(zip(COLUMNS, row, strict=True)) for row in rows],
     }  # fmt: skip
-    with staged(out, FILES, "correspondence") as folder:
-        correspondence_figure({model: result}).savefig(folder / FILES[0], dpi=130)
-        write_csv(folder / FILES[1], COLUMNS, rows)
-        write_json(folder / FILES[2], record)
+    with staged(out, files, "correspondence") as folder:
+        correspondence_figure({model: result}).savefig(folder / files[0], dpi=130)
+        write_csv(folder / files[1], COLUMNS, rows)
+        write_json(folder / files[2], record)
     text = [f"{len(keys)} images, mask of {side} pixels; lower: the network relates the part more"]
     text += [
         f"{layer:16} " + "   ".join(f"{row[2]} {row[3]:.3f} ± {row[4]:.3f}" for row in rows if row[1] == layer)
         for layer in names
     ]
-    options.report({"out": str(out), **record}, "\n".join([*text, f"look at {out / FILES[0]}"]), as_json)
+    options.report({"out": str(out), **record}, "\n".join([*text, f"look at {out / files[0]}"]), as_json)
 
 
 def read_landmarks(

@@ -60,17 +60,10 @@ def _occlusion_map(model: Any, preprocess: Any, path: Path) -> dict[str, Any]:
     """Draws how the probability of the network's answer falls where a square hides the photo."""
     import zfkernels
     from zfkernels.data import embedded_photos
-    from zfkernels.models import get_categories
-    from zfkernels.viz import occlusion_figure
 
     source = embedded_photos()
     image = preprocess(source.load(source.keys.index(PHOTO))[0])[None]
-    sweep = zfkernels.occlusion_sweep(model, image, window=WINDOW, stride=STRIDE, fill="mean")
+    sweep = zfkernels.occlusion_sweep(model, image, window=WINDOW, stride=STRIDE)
     answer = int(sweep.clean.argmax())
-    probability = sweep.probability(answer)[0]
-    name = get_categories(MODEL)[answer]
-    figure = occlusion_figure(
-        preprocess.to_pixels(image)[0], probability, sweep.positions, window=WINDOW, title=f"probability of “{name}”"
-    )
-    figure.savefig(path, dpi=150)
-    return {"class": name, "probability": float(sweep.clean.softmax(1)[0, answer])}
+    sweep.plot(image, names=[PHOTO]).savefig(path, dpi=150)
+    return {"class": sweep.look.name(answer), "probability": float(sweep.clean_probability())}

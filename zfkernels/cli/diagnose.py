@@ -28,6 +28,7 @@ COLUMNS = (
 @click.option("--limit", type=click.IntRange(min=1), default=500, help="Use so many of the images, evenly spaced.")
 @click.option("--names", help="What to call the networks, separated by a comma.")
 @options.out_option
+@options.format_option
 @options.batch_size_option
 @options.json_option
 def diagnose(
@@ -51,12 +52,13 @@ def diagnose(
     diagnosis.json.
     """
     from zfkernels.cli.images import load_images
-    from zfkernels.cli.tables import write_csv, write_json
+    from zfkernels.cli.tables import left_out, write_csv, write_json
     from zfkernels.methods.diagnosis import diagnose as measure
     from zfkernels.output import staged
     from zfkernels.viz import diagnosis_figure
 
-    options.check_out("diagnose", out, FILES, data)
+    files = options.in_format(FILES)
+    options.check_out("diagnose", out, files, data)
     networks = [(model, weights)]
     if against is not None or against_weights is not None:
         networks.append((against or model, against_weights or "DEFAULT"))
@@ -73,14 +75,18 @@ def diagnose(
     record = {
         "data": loaded.source,
         "images": len(loaded.keys),
+        "skipped": loaded.skipped,
         "networks": {title: {**numbers(results[title]), "verdict": verdicts[title]} for title in titles},
     }
-    with staged(out, FILES, "diagnose") as folder:
-        diagnosis_figure(results).savefig(folder / FILES[0], dpi=110)
-        write_csv(folder / FILES[1], COLUMNS, (row for title in titles for row in _rows(title, results[title])))
-        write_json(folder / FILES[2], record)
-    text = [f"{title}: {' '.join(verdicts[title])}" for title in titles]
-    options.report({"out": str(out), **record}, "\n".join([*text, f"look at {out / FILES[0]}"]), as_json)
+    with staged(out, files, "diagnose") as folder:
+        diagnosis_figure(results).savefig(folder / files[0], dpi=110)
+        write_csv(folder / files[1], COLUMNS, (row for title in titles for row in _rows(title, results[title])))
+        write_json(folder / files[2], record)
+    text = [f"{len(loaded.keys)} images of {loaded.source}; dead: never active in any of them"]
+    text += [f"{title}: {' '.join(verdicts[title])}" for title in titles]
+    options.report(
+        {"out": str(out), **record}, "\n".join([*text, *left_out(loaded.skipped), f"look at {out / files[0]}"]), as_json
+    )
 
 
 def _titles(networks: list[tuple[str, str]]) -> list[str]:

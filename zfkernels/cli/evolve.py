@@ -25,6 +25,7 @@ COLUMNS = ("layer", "map", "epoch", "image", "value", "row", "column", "jump", "
 @click.option("--seed", type=int, default=0, help="Of the choice of maps.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder for a decoded copy of the images.")
 @options.out_option
+@options.format_option
 @options.batch_size_option
 @options.json_option
 def evolve(
@@ -56,9 +57,10 @@ def evolve(
     from zfkernels.viz import convergence_figure, evolution_sheet
     from zfkernels.viz.evolution import some_maps
 
-    options.check_out("evolve", out, FILES, data)
-    files = snapshots(run, epochs)
-    networks = [(epoch, get_model(model, path)) for epoch, path in files]
+    files = options.in_format(FILES)
+    options.check_out("evolve", out, files, data)
+    kept = snapshots(run, epochs)
+    networks = [(epoch, get_model(model, path)) for epoch, path in kept]
     images = TrainingImages.of_run(run, data, networks[0][1], cache=cache, progress=not as_json)
     net = DeconvNet(networks[-1][1])
     names = layers.split(",") if layers else default_layers(net.trace_at(images.size), images.size)
@@ -77,13 +79,13 @@ def evolve(
             for layer in result.layers
         },
     }  # fmt: skip
-    with staged(out, FILES, "evolve") as folder:
-        evolution_sheet(some_maps(result, maps)).save(folder / FILES[0], optimize=True)
-        convergence_figure(result).savefig(folder / FILES[1], dpi=130)
-        write_csv(folder / FILES[2], COLUMNS, _rows(result))
-        write_json(folder / FILES[3], record)
+    with staged(out, files, "evolve") as folder:
+        evolution_sheet(some_maps(result, maps)).save(folder / files[0], optimize=True)
+        convergence_figure(result).savefig(folder / files[1], dpi=130)
+        write_csv(folder / files[2], COLUMNS, _rows(result))
+        write_json(folder / files[3], record)
     text = [f"{len(images)} images, epochs {', '.join(str(epoch) for epoch in result.epochs.tolist())}"]
-    options.report({"out": str(out), **record}, "\n".join([*text, f"look at {out / FILES[0]}"]), as_json)
+    options.report({"out": str(out), **record}, "\n".join([*text, f"look at {out / files[0]}"]), as_json)
 
 
 def snapshots(run: Path, epochs: tuple[int, ...] | None) -> list[tuple[int, Path]]:

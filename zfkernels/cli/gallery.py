@@ -94,7 +94,7 @@ def gallery(
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--layer", required=True, help="Name of the layer.")
 @click.option("--channel", required=True, type=click.IntRange(min=0), help="Number of the map.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write: .png or .svg.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write: .png, .pdf or .svg.")
 def figure(folder: Path, layer: str, channel: int, out: Path) -> None:
     """One map of the gallery in FOLDER as the paper's figure 2 has it."""
     from zfkernels.gallery import Gallery

@@ -46,17 +46,16 @@ def load_images(command: str, data: str, limit: int | None, preprocess: Preproce
     return Loaded(source.name, torch.cat(images).to(device), keys, labels, skipped)
 
 
-def known_classes(command: str, model: str, labels: Sequence[str | None]) -> Tensor:  # int64 [N]
-    """The model's class for each label, by its name, its WordNet identifier or its number.
+def known_classes(command: str, model: str, names: Sequence[str], labels: Sequence[str | None]) -> Tensor:  # int64 [N]
+    """The model's class for each label, by its name among ``names``, its WordNet identifier or its number.
 
     Raises:
         ValueError: A label that stands for no class of the model.
     """
     import torch
 
-    from zfkernels.models import Weights, get_categories
+    from zfkernels.models import Weights
 
-    names = get_categories(model)
     index = {name.lower(): n for n, name in reversed(list(enumerate(names)))}
     index |= {str(n): n for n in range(len(names))}
     if model == "zfnet64":

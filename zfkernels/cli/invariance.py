@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ COLUMNS = ("transform", "amount", "image", "class", "layer", "distance", "relati
 
 
 @click.command()
-@options.model_options(default="zfnet64")
+@options.model_options(default="zfnet64", classes=False)
 @options.data_option
 @options.limit_option
 @click.option(
@@ -32,6 +33,7 @@ COLUMNS = ("transform", "amount", "image", "class", "layer", "distance", "relati
 @click.option("--classes", type=click.Choice(["model", "labels"]), default="model",
               help="The class whose probability counts: what the model says of the image, or its label.")  # fmt: skip
 @options.out_option
+@options.format_option
 @options.batch_size_option
 @options.json_option
 def invariance(
@@ -56,13 +58,14 @@ def invariance(
     import torch
 
     from zfkernels.cli.images import known_classes, load_images
-    from zfkernels.cli.tables import write_csv, write_json
+    from zfkernels.cli.tables import left_out, write_csv, write_json
     from zfkernels.methods.invariance import invariance as measure
     from zfkernels.output import staged
     from zfkernels.trace import trace_model
     from zfkernels.viz import invariance_figure
 
-    options.check_out("invariance", out, FILES, data)
+    files = options.in_format(FILES)
+    options.check_out("invariance", out, files, data)
     network, preprocess = options.load_model(model, weights, device)
     loaded = load_images("invariance", data, limit, preprocess, device)
     if len(loaded.keys) < 2:
@@ -70,7 +73,9 @@ def invariance(
     names = (
         layers.split(",") if layers else ends(trace_model(network, (preprocess.size, preprocess.size)), preprocess.size)
     )
-    targets = None if classes == "model" else known_classes("invariance", model, loaded.labels)
+    targets = (
+        None if classes == "model" else known_classes("invariance", model, options.class_names(network), loaded.labels)
+    )
     mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
     black, white = -mean / std, (1 - mean) / std
     with options.use_backend(backend):
@@ -87,19 +92,22 @@ def invariance(
                     f"got a distance of {distance:g} between them"
                 )
     strips = {result.transform: _strip(result, loaded, preprocess, black, white) for result in results}
-    record = _record(model, loaded, results)
-    with staged(out, FILES, "invariance") as folder:
+    record = _record(model, options.class_names(network), loaded, results)
+    with staged(out, files, "invariance") as folder:
         captions = [Path(key).stem for key in loaded.keys]
-        invariance_figure(results, strips, captions).savefig(folder / FILES[0], dpi=110)
-        write_csv(folder / FILES[1], COLUMNS, _rows(results, loaded.keys))
-        write_json(folder / FILES[2], record)
+        figure = invariance_figure(results, strips, captions, class_names=options.class_names(network))
+        figure.savefig(folder / files[0], dpi=130)
+        write_csv(folder / files[1], COLUMNS, _rows(results, loaded.keys))
+        write_json(folder / files[2], record)
     text = [f"{len(loaded.keys)} images; 1: does not notice, 0: as far as another image"]
     text += [
         f"{entry['transform']}: " + ", ".join(f"{layer} {value:.2f}" for layer, value in entry["invariance"].items())
         + f"; {entry['probability_kept']:.0%} of the probability kept"
         for entry in record["results"]
     ]  # fmt: skip
-    options.report({"out": str(out), **record}, "\n".join([*text, f"look at {out / FILES[0]}"]), as_json)
+    options.report(
+        {"out": str(out), **record}, "\n".join([*text, *left_out(loaded.skipped), f"look at {out / files[0]}"]), as_json
+    )
 
 
 def ends(trace: Any, side: int) -> list[str]:
@@ -137,10 +145,7 @@ def _rows(results: list[Invariance], keys: list[str]) -> Any:
                     )  # fmt: skip
 
 
-def _record(model: str, loaded: Loaded, results: list[Invariance]) -> dict[str, Any]:
-    from zfkernels.models import get_categories
-
-    names = get_categories(model)
+def _record(model: str, names: Sequence[str], loaded: Loaded, results: list[Invariance]) -> dict[str, Any]:
     entries = []
     for result in results:
         layers = result.layers
@@ -151,7 +156,7 @@ def _record(model: str, loaded: Loaded, results: list[Invariance]) -> dict[str, 
         entries.append({
             "transform": result.transform,
             "amounts": result.amounts.tolist(),
-            "invariance": dict(zip(layers, result.summary.mean(1).tolist(), strict=True)),
+            "invariance": dict(zip(layers, result.stability.mean(1).tolist(), strict=True)),
             "distance_between_images": dict(zip(layers, result.reference.tolist(), strict=True)),
             "mean_relative": {layer: result.relative[:, n].mean(1).tolist() for n, layer in enumerate(layers)},
             "mean_probability": result.probability.mean(1).tolist(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 FILES = ("occlusion.png", "occlusion.npz", "occlusion.json")
 ROWS = 32  # images that one picture holds
 OTHERS = 3
+FILLS = {"neutral": "the data's mean colour", "mean": "the photo's mean colour"}
 EDGE = 0.01  # of a projection's strength that may lie beyond each side of its tile
 
 
@@ -46,25 +46,25 @@ class Length(click.ParamType):
 
 
 class Fill(click.ParamType):
-    """A grey from 0 (black) to 1 (white), or mean."""
+    """A grey from 0 (black) to 1 (white), neutral or mean."""
 
     name = "grey"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
-        if value == "mean":
-            return "mean"
+        if value in FILLS:
+            return str(value)
         try:
             grey = float(value)
         except ValueError:
             grey = math.nan
         if not 0 <= grey <= 1:
-            self.fail(f"expected a grey from 0 (black) to 1 (white), or mean, got {value!r}", param, ctx)
+            self.fail(f"expected a grey from 0 (black) to 1 (white), neutral or mean, got {value!r}", param, ctx)
         return grey
 
 
 @dataclass(frozen=True)
 class Square:
-    """The occluder: its side and step in pixels, and a grey or "mean"."""
+    """The occluder: its side and step in pixels, and a grey, "neutral" or "mean"."""
 
     window: int
     stride: int
@@ -77,10 +77,13 @@ class Square:
 @click.option("--layer", help="Layer whose strongest map is shown; the last rectifier of maps if not given.")
 @click.option("--window", type=Length(), default="1/7", help="Side of the square: pixels, or a share of the image's.")
 @click.option("--stride", type=Length(), default="1/28", help="Step of the square: pixels, or a share likewise.")
-@click.option("--fill", type=Fill(), default="0.5", help="What the square shows: a grey from 0 to 1, or mean.")
+@click.option("--fill", type=Fill(), default="neutral",
+              help="What the square shows: neutral, which the network takes as 0 (the mean colour that its "
+              "preprocessing subtracts); a grey from 0 (black) to 1 (white); or mean (each image's own).")  # fmt: skip
 @click.option("--target", "targets", multiple=True, help="Class, by number or name; once, or once for each image.")
 @click.option("--others", default="embedded", help="Where else to look for the map: folder, archive or embedded.")
 @options.out_option
+@options.format_option
 @options.json_option
 def occlude(
     images: tuple[str, ...],
@@ -110,11 +113,12 @@ def occlude(
     from zfkernels.output import staged
     from zfkernels.viz import occlusion_sheet
 
-    options.check_out("occlude", out, FILES, *images, others)
+    files = options.in_format(FILES)
+    options.check_out("occlude", out, files, *images, others)
     network, preprocess = options.load_model(model, weights, device)
     photos = _read(images, preprocess)
     square = Square(in_pixels(window, preprocess.size), in_pixels(stride, preprocess.size), fill)
-    with staged(out, FILES, "occlude") as folder, options.use_backend(backend):
+    with staged(out, files, "occlude") as folder, options.use_backend(backend):
         study = Study(network, preprocess, model, layer, others)
         chosen = _one_each([study.class_number(text) for text in targets], len(photos))
         results = [
@@ -130,10 +134,10 @@ def occlude(
             "fill": fill,
             "images": [result.numbers for result in results],
         }
-        occlusion_sheet([result.row for result in results]).savefig(folder / FILES[0], dpi=150)
-        np.savez_compressed(folder / FILES[1], allow_pickle=False, **arrays)
-        write_json(folder / FILES[2], record)
-    text = [*(_sentence(result.numbers) for result in results), f"look at {out / FILES[0]}"]
+        occlusion_sheet([result.row for result in results]).savefig(folder / files[0], dpi=150)
+        np.savez_compressed(folder / files[1], allow_pickle=False, **arrays)
+        write_json(folder / files[2], record)
+    text = [*(_sentence(result.numbers) for result in results), f"look at {out / files[0]}"]
     options.report({"out": str(out), **record}, "\n".join(text), as_json)
 
 
@@ -151,10 +155,9 @@ class Study:
 
     def __init__(self, network: nn.Module, preprocess: Preprocess, model: str, layer: str | None, others: str) -> None:
         from zfkernels.methods.deconvnet import DeconvNet
-        from zfkernels.models import get_categories
 
         self.network, self.preprocess = network, preprocess
-        self.names = get_categories(model)
+        self.names = tuple(options.class_names(network))
         self.net = DeconvNet(network)
         self.layer = layer or last_maps(self.net.trace_at((preprocess.size, preprocess.size)), preprocess.size)
         self.source = options.open_data(others, None)
@@ -188,18 +191,14 @@ class Study:
 
     def class_number(self, text: str) -> int:
         """The class that a number or a name stands for."""
-        if text.isdigit():
-            side = self.preprocess.size
-            trace = self.net.trace_at((side, side))
-            classes = trace.shapes(trace.size)[trace.output][-1]
-            if int(text) >= classes:
-                raise ValueError(f"occlude: expected target a class from 0 to {classes - 1}, got {text}")
-            return int(text)
-        known = {name.lower(): n for n, name in reversed(list(enumerate(self.names)))}
-        if text.lower() not in known:
-            near = difflib.get_close_matches(text.lower(), known, n=3, cutoff=0.4)
-            raise ValueError(f"occlude: expected target a class of the model, got {text!r}; near matches: {near}")
-        return known[text.lower()]
+        import torch
+
+        from zfkernels.results import class_numbers
+
+        side = self.preprocess.size
+        trace = self.net.trace_at((side, side))
+        clean = torch.zeros(1, trace.shapes(trace.size)[trace.output][-1])
+        return int(class_numbers("occlude", int(text) if text.isdigit() else text, clean, self.names))
 
     def class_name(self, number: int) -> str:
         """What people call a class."""
@@ -217,8 +216,9 @@ class Study:
         )  # fmt: skip
         assert sweep.channel is not None
         assert sweep.activity is not None
-        clean, channel = sweep.clean[0].softmax(0), int(sweep.channel[0])
-        target = int(clean.argmax()) if target is None else target
+        channel = int(sweep.channel[0])
+        target = int(sweep.clean[0].argmax()) if target is None else target
+        clean = float(sweep.clean_probability(target))
         probability, best, activity = (
             values[0].cpu() for values in (sweep.probability(target), sweep.best_class(), sweep.activity)
         )
@@ -227,16 +227,17 @@ class Study:
         share = {n: count / best.numel() for n, count in zip(classes.tolist(), counts.tolist(), strict=True)}
         row = OcclusionRow(
             name, self.preprocess.to_pixels(image)[0].cpu(), sweep.positions, sweep.window,
-            self.preprocess.to_pixels(shown[:, None, None])[:, 0, 0].cpu(), f"{self.layer}, map {channel}", activity,
+            self.preprocess.to_pixels(shown[:, None, None])[:, 0, 0].cpu(), in_words(square),
+            f"{self.layer}, map {channel}", activity,
             self._tiles(shown_in, channel),
-            self.class_name(target), float(clean[target]), probability, best, {n: self.class_name(n) for n in share},
+            self.class_name(target), clean, probability, best, {n: self.class_name(n) for n in share},
         )  # fmt: skip
         arrays = {"positions": sweep.positions, "probability": probability, "best_class": best, "activity": activity}
         numbers = {
             "image": name,
             "class": target,
             "name": self.class_name(target),
-            "probability": float(clean[target]),
+            "probability": clean,
             "lowest": _lowest(probability, sweep.positions),
             "map": channel,
             "activity": float(self._maps(image)[0, channel].sum()),
@@ -253,6 +254,8 @@ class Study:
         """The colour of the square, [3], as the network takes it."""
         if fill == "mean":
             return image.mean((0, 2, 3))
+        if fill == "neutral":
+            return image.new_zeros(3)
         mean, std = image.new_tensor(self.preprocess.mean), image.new_tensor(self.preprocess.std)
         return (float(fill) - mean) / std
 
@@ -323,6 +326,12 @@ def _one_each(targets: list[int], count: int) -> list[int] | list[None]:
 def in_pixels(length: Fraction, side: int) -> int:
     """A length of ``--window`` or ``--stride`` in an image of ``side`` pixels."""
     return max(1, round(length * side)) if length < 1 else int(length)
+
+
+def in_words(square: Square) -> str:
+    """What the square shows and how large it is."""
+    fill = FILLS[square.fill] if isinstance(square.fill, str) else f"grey {square.fill:g}"
+    return f"{fill}, {square.window} pixels"
 
 
 def last_maps(trace: Trace, side: int) -> str:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import errno
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from zfkernels.cli.network import class_names, load_model, model_options
+
 if TYPE_CHECKING:
-    from torch import nn
-
     from zfkernels.data import ImageSource
-    from zfkernels.models import Preprocess
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+FORMAT = "zfkernels.format"  # where a command's context keeps what --format says
+__all__ = ["class_names", "load_model", "model_options"]
 
 
 class Numbers(click.ParamType):
@@ -46,33 +45,6 @@ class Folder(click.Path):
         return super().convert(value, param, ctx)
 
 
-def model_options(default: str | None) -> Callable[[Command], Command]:
-    """--model, --weights, --device and --backend."""
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(
-            (
-                click.option(
-                    "--model",
-                    default=default,
-                    required=default is None,
-                    help="zfnet64, zfnet, zfnet_large, alexnet2012, any torchvision name, or package.module:function.",
-                ),
-                click.option(
-                    "--weights",
-                    default="DEFAULT",
-                    help="DEFAULT, none (freshly drawn), or a file: safetensors, or a state dict without code.",
-                ),
-                click.option("--device", default="cpu", help="cpu, cuda, cuda:1, …"),
-                click.option("--backend", help="Variant of the kernels; chosen by device if not given."),
-            )
-        ):
-            command = option(command)
-        return command
-
-    return decorate
-
-
 data_option = click.option(
     "--data",
     default="embedded",
@@ -85,6 +57,10 @@ batch_size_option = click.option("--batch-size", type=click.IntRange(min=1), def
 workers_option = click.option(
     "--workers", type=click.IntRange(min=0), help="Processes that decode images; one for each core if not given."
 )
+format_option = click.option(
+    "--format", type=click.Choice(["png", "pdf", "svg"]), default="png", expose_value=False, is_eager=True,
+    callback=lambda context, parameter, value: context.meta.__setitem__(FORMAT, value), help="Of the figures.",
+)  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
@@ -109,20 +85,11 @@ def check_out(command: str, out: Path, names: Sequence[str], *data: str) -> None
             output.refuse_foreign(out, names, command)
 
 
-def load_model(name: str, weights: str, device: str) -> tuple[nn.Module, Preprocess]:
-    """The network of --model, --weights and --device, and what it takes."""
-    import torch
-
-    from zfkernels.models import get_model, get_preprocess
-
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"expected --device a device of torch's, got {device!r}") from error
-    if place.type == "cuda" and place.index is None and "LOCAL_RANK" in os.environ:  # torchrun: a GPU for each process
-        place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    model = get_model(name, None if weights == "none" else weights)
-    return model.to(place), get_preprocess(name)
+def in_format(names: Sequence[str]) -> tuple[str, ...]:
+    """The names of a command's files, its figures (.png) with the suffix of --format."""
+    context = click.get_current_context(silent=True)
+    suffix = "png" if context is None else context.meta.get(FORMAT, "png")
+    return tuple(f"{name[:-4]}.{suffix}" if name.endswith(".png") else name for name in names)
 
 
 def open_data(text: str, limit: int | None) -> ImageSource:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from zfkernels.cli import options
+
+if TYPE_CHECKING:
+    from zfkernels.data import ImageSource
+    from zfkernels.training import Recipe
 
 labelled_option = click.option(
     "--data", required=True, help="Folder or .zip archive laid out as <split>/<class>/<image>, splits train and val."
@@ -26,6 +31,7 @@ CURVE = Path("learning_curve.png")
 @click.option("--model", type=click.Choice(["zfnet64", "zfnet", "zfnet_large", "alexnet2012"]), default="zfnet64")
 @labelled_option
 @options.out_option
+@options.format_option
 @click.option("--epochs", type=click.IntRange(min=1), help="The recipe's if not given.")
 @batch_option
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="End after this time, well annealed.")
@@ -77,25 +83,44 @@ def train(
     outputs = len(LabelledImages(source, "train", 1, classes=classes).classes)
     torch.manual_seed(seed)
     network = training.new_network(model, outputs, scale=scale)
+    recipe = default_recipe(network).with_budget(epochs, batch_size)
+    recipe = fitting(recipe, batch_size, source, classes, per_class)
     result = training.train(
-        network, source, out, recipe=default_recipe(network).with_budget(epochs, batch_size), cache=cache,
-        workers=workers, seed=seed, devices=int(devices) if devices.isdecimal() else devices, nodes=nodes,
+        network, source, out, recipe=recipe, cache=cache, workers=workers, seed=seed,
+        devices=int(devices) if devices.isdecimal() else devices, nodes=nodes,
         max_minutes=max_minutes, keep_epochs=keep_epochs, limit_classes=classes, limit_per_class=per_class,
         resume=not fresh, progress=not as_json,
     )  # fmt: skip
     with open(out / CURVE.with_suffix(".csv"), encoding="utf-8") as file:
         curve = [{column: float(value) for column, value in row.items()} for row in csv.DictReader(file)]
-    with staged(out, (CURVE.name,), "train") as folder:
-        learning_curve_figure(curve, title=model).savefig(folder / CURVE.name, dpi=130)
+    (figure,) = options.in_format((CURVE.name,))
+    with staged(out, (figure,), "train") as folder:
+        learning_curve_figure(curve, title=model).savefig(folder / figure, dpi=130)
     text = f"epoch {result['epoch']:.0f}: top-1 {result['val_top1']:.1%}, top-5 {result['val_top5']:.1%}; look at {out}"
     options.report(result, text, as_json)
 
 
+def fitting(
+    recipe: Recipe, asked: int | None, data: str | ImageSource, classes: int | None, per_class: int | None
+) -> Recipe:
+    """The recipe with batches that the training images can fill, unless --batch-size ``asked`` for others."""
+    from zfkernels.training.images import LabelledImages
+
+    if asked is not None:
+        return recipe
+    images = len(LabelledImages(data, "train", 1, classes=classes, per_class=per_class))
+    if images < recipe.batch_size:
+        click.echo(f"{images} training images: batches of {images} instead of {recipe.batch_size}", err=True)
+        return recipe.with_budget(None, images)
+    return recipe
+
+
 @click.command()
-@options.model_options(default="zfnet64")
+@options.model_options(default="zfnet64", classes=False)
 @labelled_option
 @click.option("--split", default="val", help="Folder of the data set to measure on.")
 @click.option("--with", "others", multiple=True, help="Weights of a further network of an ensemble; may be repeated.")
+@click.option("--limit", type=click.IntRange(min=1), help="Use so many of the split's images, evenly spaced.")
 @click.option("--crops", type=click.Choice(["center", "ten"]), default="center", help="Views that are averaged.")
 @cache_option
 @options.batch_size_option
@@ -109,6 +134,7 @@ def evaluate(
     data: str,
     split: str,
     others: tuple[str, ...],
+    limit: int | None,
     crops: str,
     cache: Path | None,
     batch_size: int,
@@ -122,7 +148,7 @@ def evaluate(
     with options.use_backend(backend):
         result = training.evaluate(
             networks, data, split=split, crops=crops, batch_size=batch_size, cache=cache, workers=workers,
-            device=device, progress=not as_json,
+            device=device, limit=limit, progress=not as_json,
         )  # fmt: skip
     text = f"top-1 {result['top1']:.1%}, top-5 {result['top5']:.1%} of {result['images']:.0f} images"
     options.report(result, text, as_json)

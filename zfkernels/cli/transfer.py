@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -36,13 +35,13 @@ def _shared(command: Command) -> Command:
         click.option("--data", required=True, help="Folder or archive whose images lie in a folder for each class."),
         click.option("--exclude", default="BACKGROUND_Google", help="Classes to leave out, separated by commas."),
         click.option("--per-class", type=click.IntRange(min=2), help="Use so many images of each class, the first."),
-        click.option("--size", type=click.IntRange(min=1), help="Side of the network's input; its own if not given."),
         click.option("--test-per-class", type=click.IntRange(min=1), default=50, help="At most so many to test."),
         click.option("--folds", type=click.IntRange(min=1), default=5, help="Random splits."),
         click.option("--grid", type=click.IntRange(min=1), default=2, help="Cells a side that maps are averaged over."),
         click.option("--seed", type=int, default=0, help="Of the splits."),
         click.option("--cache", type=click.Path(path_type=Path), help="Folder for the features, computed once."),
         options.out_option,
+        options.format_option,
         options.batch_size_option,
         options.workers_option,
         options.json_option,
@@ -62,7 +61,7 @@ def _shared(command: Command) -> Command:
 @click.option("--scratch-folds", type=click.IntRange(min=1), default=1, help="In so many of the folds.")
 def transfer(
     model: str, weights: str, device: str, backend: str | None, data: str, exclude: str, per_class: int | None,
-    size: int | None, test_per_class: int, folds: int, grid: int, seed: int, cache: Path | None, out: Path,
+    test_per_class: int, folds: int, grid: int, seed: int, cache: Path | None, out: Path,
     batch_size: int, workers: int | None, as_json: bool, layer: str | None, classifier: str,
     train_per_class: tuple[int, ...], scratch_epochs: int | None, scratch_folds: int,
 ) -> None:  # fmt: skip
@@ -75,9 +74,9 @@ def transfer(
     from zfkernels.output import staged
     from zfkernels.viz import transfer_figure
 
-    options.check_out("transfer", out, TRANSFER_FILES, data)
+    files = options.in_format(TRANSFER_FILES)
+    options.check_out("transfer", out, files, data)
     network, preprocess = options.load_model(model, weights, device)
-    preprocess = resized(preprocess, size)
     name = layer or last_rectifier(network, preprocess)
     chosen = choose("transfer", data, exclude, per_class, preprocess)
     features = _features(network, preprocess, (name,), chosen, grid, cache, batch_size, workers, not as_json)
@@ -93,13 +92,15 @@ def transfer(
         )
         results[f"{model} from scratch, {scratch_epochs} epochs"] = None, fresh
     record = _record(model, chosen[0], features, grid, seed, test_per_class, results)
-    with staged(out, TRANSFER_FILES, "transfer") as folder:
+    with staged(out, files, "transfer") as folder:
         published = {n: PUBLISHED[n] for n in train_per_class if n in PUBLISHED}
-        figure = transfer_figure({title: result for title, (_, result) in results.items()}, published=published)
-        figure.savefig(folder / TRANSFER_FILES[0], dpi=130)
-        write_csv(folder / TRANSFER_FILES[1], COLUMNS, _rows(results))
-        write_json(folder / TRANSFER_FILES[2], record)
-    options.report({"out": str(out), **record}, _text(record, out / TRANSFER_FILES[0]), as_json)
+        figure = transfer_figure(
+            {title: result for title, (_, result) in results.items()}, published=published, data=chosen[0].name
+        )
+        figure.savefig(folder / files[0], dpi=130)
+        write_csv(folder / files[1], COLUMNS, _rows(model, results))
+        write_json(folder / files[2], record)
+    options.report({"out": str(out), **record}, _text(record, out / files[0]), as_json)
 
 
 @click.command()
@@ -109,7 +110,7 @@ def transfer(
 @click.option("--train-per-class", type=click.IntRange(min=1), default=30, help="Images of each class to train.")
 def probe(
     model: str, weights: str, device: str, backend: str | None, data: str, exclude: str, per_class: int | None,
-    size: int | None, test_per_class: int, folds: int, grid: int, seed: int, cache: Path | None, out: Path,
+    test_per_class: int, folds: int, grid: int, seed: int, cache: Path | None, out: Path,
     batch_size: int, workers: int | None, as_json: bool, layers: str | None, classifiers: str, train_per_class: int,
 ) -> None:  # fmt: skip
     """Table 7: how well classes can be told from the features of each layer.
@@ -121,9 +122,9 @@ def probe(
     from zfkernels.output import staged
     from zfkernels.viz import probe_figure
 
-    options.check_out("probe", out, PROBE_FILES, data)
+    files = options.in_format(PROBE_FILES)
+    options.check_out("probe", out, files, data)
     network, preprocess = options.load_model(model, weights, device)
-    preprocess = resized(preprocess, size)
     names = tuple(layers.split(",")) if layers else rectifiers(network, preprocess)
     chosen = choose("probe", data, exclude, per_class, preprocess)
     features = _features(network, preprocess, names, chosen, grid, cache, batch_size, workers, not as_json)
@@ -140,12 +141,12 @@ def probe(
         for layer, found in zip(result.layers, result.transfers, strict=True)
     }
     record = _record(model, chosen[0], features, grid, seed, test_per_class, flat)
-    with staged(out, PROBE_FILES, "probe") as folder:
+    with staged(out, files, "probe") as folder:
         titled = {f"{model}, {classifier}": result for classifier, result in results.items()}
-        probe_figure(titled).savefig(folder / PROBE_FILES[0], dpi=130)
-        write_csv(folder / PROBE_FILES[1], COLUMNS, _rows(flat))
-        write_json(folder / PROBE_FILES[2], record)
-    options.report({"out": str(out), **record}, _text(record, out / PROBE_FILES[0]), as_json)
+        probe_figure(titled, data=chosen[0].name).savefig(folder / files[0], dpi=130)
+        write_csv(folder / files[1], COLUMNS, _rows(model, flat))
+        write_json(folder / files[2], record)
+    options.report({"out": str(out), **record}, _text(record, out / files[0]), as_json)
 
 
 def rectifiers(network: nn.Module, preprocess: Preprocess) -> tuple[str, ...]:
@@ -161,11 +162,6 @@ def rectifiers(network: nn.Module, preprocess: Preprocess) -> tuple[str, ...]:
 
 def last_rectifier(network: nn.Module, preprocess: Preprocess) -> str:
     return rectifiers(network, preprocess)[-1]
-
-
-def resized(preprocess: Preprocess, size: int | None) -> Preprocess:
-    """For another size of the network's input, whole pictures on their shorter side."""
-    return preprocess if size is None else dataclasses.replace(preprocess, size=size, resize=size)
 
 
 def choose(
@@ -251,11 +247,11 @@ def _pixels(source: ImageSource, ids: Tensor, side: int) -> Tensor:  # uint8 [N,
     return torch.stack([F.pil_to_tensor(F.center_crop(F.resize(p, [side]), [side])) for p in pictures])
 
 
-def _rows(results: dict[str, tuple[str | None, Transfer]]) -> Any:
-    for title, (layer, result) in results.items():
+def _rows(model: str, results: dict[str, tuple[str | None, Transfer]]) -> Any:
+    for layer, result in results.values():
         for s, count in enumerate(result.train_per_class.tolist()):
             for fold, value in enumerate(result.accuracy[s].tolist()):
-                yield title, layer, result.classifier, count, fold, value
+                yield model, layer, result.classifier, count, fold, value
 
 
 def _record(
@@ -267,7 +263,7 @@ def _record(
         "grid": grid, "seed": seed, "test_per_class": test_per_class, "skipped": list(features.skipped),
         "results": [
             {
-                "network": title, "layer": layer, "classifier": result.classifier,
+                "network": model, "title": title, "layer": layer, "classifier": result.classifier,
                 "train_per_class": result.train_per_class.tolist(), "folds": result.accuracy.shape[1],
                 "mean": result.mean.tolist(), "std": result.std.tolist(),
             }
@@ -277,9 +273,11 @@ def _record(
 
 
 def _text(record: dict[str, Any], figure: Path) -> str:
+    from zfkernels.cli.tables import left_out
+
     lines = [f"{record['images']} images of {record['classes']} classes; mean accuracy of the classes in %"]
     for entry in record["results"]:
         numbers = zip(entry["train_per_class"], entry["mean"], entry["std"], strict=True)
         shown = "   ".join(f"{n} a class: {100 * mean:.1f} ± {100 * std:.1f}" for n, mean, std in numbers)
-        lines.append(f"{entry['network']:40} {shown}")
-    return "\n".join([*lines, f"look at {figure}"])
+        lines.append(f"{entry['title']:40} {shown}")
+    return "\n".join([*lines, *left_out(record["skipped"]), f"look at {figure}"])

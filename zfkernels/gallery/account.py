@@ -50,16 +50,17 @@ def check_sweep(swept: Swept, skipped: int, batches: int, batch_size: int, sourc
     got = f"{swept.images} and {skipped} left out"
     if len(counts) > 1:
         raise _unaccounted("as many images in each layer", " and ".join(map(str, sorted(counts))), state)
+    seen = swept.images + skipped
+    if seen == 0:
+        raise _unaccounted("images", "none", state)
     if source.random_access:
-        if swept.images + len({image_id for image_id, _ in swept.skipped}) != len(source.order):
+        if seen != len(source.order):
             raise _unaccounted(f"each of {len(source.order)} images once", got, state)
-    elif not (batches - 1) * batch_size < swept.images + skipped <= batches * batch_size and batches:
-        raise _unaccounted(f"{batches} batches of {batch_size} images, the last one of fewer", got, state)
-    if source.random_access:
-        known = set(source.order)
         used = {image_id for ranking in swept.rankings for image_id in ranking.image_ids[ranking.taken].tolist()}
-        if not known >= used | {image_id for image_id, _ in swept.skipped}:
+        if not used.union(image_id for image_id, _ in swept.skipped) <= set(source.order):
             raise _unaccounted("images of the data alone", "others", state)
+    elif not (batches - 1) * batch_size < seen <= batches * batch_size:
+        raise _unaccounted(f"{batches} batches of {batch_size} images, the last one of fewer", got, state)
 
 
 def check_drawn(wanted: set[int], progresses: Sequence[Progress], studio: Studio, state: Path) -> None:

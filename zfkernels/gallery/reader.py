@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FIGURE = ("projections", "patches")
+WORDS = {
+    "projections": "projected down to pixels (grey: zero)",
+    "patches": "the patches of the images that they lie in",
+}
 
 
 @dataclass(frozen=True)
@@ -150,10 +154,12 @@ class Gallery:
             (layer, [(str(channel), self.picture(layer, channel)) for channel in channels])
             for layer, channels in maps.items()
         ]
-        return feature_sheet(rows, columns=columns)
+        blocks = [block for block in self.info["blocks"] if block in FIGURE]
+        note = "each map by its number: its strongest activations, " + " beside ".join(WORDS[block] for block in blocks)
+        return feature_sheet(rows, columns=columns, title=self._name, note=note)
 
     def export(self, layer: str, channel: int, path: str | os.PathLike[str]) -> None:
-        """Writes one map as the paper's figure 2 has it, projections beside patches, as ``.png`` or ``.svg``.
+        """Writes one map as the paper's figure 2 has it, projections beside patches, as ``.png``, ``.pdf`` or ``.svg``.
 
         The file is whole or, if the disk is full, as it was. One that this package did not write is not replaced.
 
@@ -161,12 +167,14 @@ class Gallery:
             ValueError: No such layer, a map that is not drawn, another suffix, or a file of somebody else's.
         """
         path = Path(path)
-        if path.suffix.lower() not in (".png", ".svg"):
-            raise ValueError(f"Gallery.export: expected path of a .png or .svg file, got {path}")
+        if path.suffix.lower() not in (".png", ".pdf", ".svg"):
+            raise ValueError(f"Gallery.export: expected path of a .png, .pdf or .svg file, got {path}")
         check_file("Gallery.export", path)
         picture = self.picture(layer, channel)
+        values = [row["value"] for row in self.winners(layer, channel)]
+        title = f"{layer}, map {channel}: activations from {max(values):.3g} to {min(values):.3g}\n{self._name}"
         with replacing(path) as temporary:
-            save_picture(picture, temporary, title=f"{layer}, map {channel}")
+            save_picture(picture, temporary, title)
 
     def to_tensorboard(self, folder: str | os.PathLike[str], maps: int = 16) -> None:
         """Writes a sheet of each layer, and ``maps`` of its maps (evenly spaced), for TensorBoard's images.
@@ -183,6 +191,10 @@ class Gallery:
                 for channel in chosen:
                     on_white = feature_sheet([(layer, [(str(channel), self.picture(layer, channel))])], columns=1)
                     writer.add_image(f"{layer}/{channel}", _as_tensor(on_white))
+
+    @property
+    def _name(self) -> str:
+        return f"{self.info['title']}, {self.info['data']['name']}"
 
     def _grid(self, layer: str, blocks: int) -> SpriteGrid:
         record = self._record(layer)

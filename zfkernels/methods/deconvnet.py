@@ -24,7 +24,7 @@ from zfkernels.methods.pullback import DECONVNET, Rules
 from zfkernels.network import refuse_training, without_autocast
 from zfkernels.ops import max_pool2d_with_switches
 from zfkernels.plan import Placement, frame_of, needed_boxes, one_placement
-from zfkernels.results import Projections
+from zfkernels.results import Look, Projections
 from zfkernels.trace import LayerInfo, Step, Trace, trace_model
 from zfkernels.windows import Boxes, Windows
 
@@ -185,6 +185,7 @@ class DeconvNet:
         return Projections(
             layer, Windows(values, ground.origins, chosen[:, 0], ground.frame), chosen[:, 0], chosen[:, 1],
             chosen[:, 2:], value, torch.cat([field.lo, field.hi], 1).expand(len(chosen), 4),
+            Look.of(self.model),
         )  # fmt: skip
 
     @torch.no_grad()

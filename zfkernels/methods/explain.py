@@ -12,6 +12,7 @@ from zfkernels.methods.occlusion import examine, grid, to_pair
 from zfkernels.network import without_autocast
 from zfkernels.plan import SweepPlan, cell_cost, changed_boxes, frame_of, plan_sweep
 from zfkernels.plan.sweep import DENSE_FROM
+from zfkernels.results import html_table
 from zfkernels.trace import Step, Trace, UnrecordableError, fold, trace_model
 from zfkernels.trace.steps import FRAME_KINDS
 from zfkernels.windows import Boxes, Pair, boxes
@@ -42,9 +43,9 @@ class PlanRow:
     dense_multiply_adds: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PlanReport:
-    """The plan of a sweep; ``str()`` is the table.
+    """The plan of a sweep; ``str()`` is the table, and a notebook shows it as one.
 
     Attributes:
         plan: which positions travel together; None for a sweep on whole images.
@@ -58,9 +59,32 @@ class PlanReport:
     window: Pair
     whole: str = ""
 
+    def summary(self) -> str:
+        """The plan in one line: how much less work it is than running the network on each occluded image."""
+        plan = self.plan
+        if plan is None:
+            return f"square {_size(self.window)}: the sweep runs on whole images: {self.whole}"
+        dense = sum(row.mode == "dense" for row in self.rows)
+        return (
+            f"{len(plan.positions)} positions of a square of {_size(self.window)}: {plan.dense / plan.planned:.2f}x "
+            f"fewer multiply-adds than dense; {dense} of {len(self.rows)} layers on whole frames"
+        )
+
+    def __repr__(self) -> str:
+        return f"<PlanReport: {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.summary(), [
+            {
+                "layer": row.layer, "kind": row.kind, "frame": _size(row.frame), "window": _size(row.window),
+                "mode": row.mode, "M multiply-adds": row.multiply_adds / 1e6, "why": row.why,
+            }
+            for row in self.rows
+        ], limit=None)  # fmt: skip
+
     def __str__(self) -> str:
         if self.plan is None:
-            return f"square {_size(self.window)}: the sweep runs on whole images: {self.whole}"
+            return self.summary()
         plan, count = self.plan, len(self.plan.positions)
         width = max(len(row.layer) for row in self.rows)
         lines = [
@@ -148,7 +172,9 @@ def _row(
         )  # fmt: skip
     share = int(reached[step.name].size[group.members].amax(0).prod()) / cells
     dense = [name for name in step.inputs if name not in group.windows and name not in group.unchanged]
-    if step.kind in FRAME_KINDS:
+    if step.kind == "other":
+        why = "no rule for windows: runs on whole frames"
+    elif step.kind in FRAME_KINDS:
         why = "spreads over the frame"
     elif share >= DENSE_FROM:
         why = f"the square changes {share:.0%} of the frame"

@@ -14,7 +14,7 @@ from torchvision.transforms.v2.functional import affine
 
 from zfkernels.methods.checks import trace_for
 from zfkernels.methods.progress import progress_bar
-from zfkernels.results import Invariance
+from zfkernels.results import Invariance, probabilities
 
 TRANSFORMS = ("vertical", "horizontal", "scale", "rotation", "brightness")
 AMOUNTS = {
@@ -184,7 +184,7 @@ def _probability(outputs: Tensor, classes: Tensor) -> Tensor:
             f"invariance: expected targets classes of the model, whose output is {list(outputs.shape)}, "
             f"got {int(classes.max())}"
         )
-    return outputs.softmax(1).cpu().gather(1, classes[:, None])[:, 0].float()
+    return probabilities(outputs).cpu().gather(1, classes[:, None])[:, 0].float()
 
 
 def _checked(targets: Tensor, count: int) -> Tensor:

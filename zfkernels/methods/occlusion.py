@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import numbers
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from zfkernels.methods.whole_images import Advance, dense_sweep
 from zfkernels.network import Verdict, batch_matters, check, refuse_training, tensors_of, without_autocast
 from zfkernels.network.tree import map_leaves
 from zfkernels.ops.occluded_conv2d.reference import occluded_crop
-from zfkernels.results import OcclusionMap
+from zfkernels.results import Look, OcclusionMap
 from zfkernels.trace import Trace, UnrecordableError, fold
 from zfkernels.windows import Pair
 
@@ -45,9 +46,9 @@ def occlusion_sweep(
     window: int | Pair,
     stride: int | Pair | None = None,
     positions: Tensor | None = None,  # int [P, 2]
-    fill: float | str | Tensor = 0.0,
+    fill: float | str | Sequence[float] | Tensor = 0.0,
     layer: str | None = None,
-    targets: Sequence[int] | None = None,
+    targets: int | Sequence[int] | None = None,
     batch_size: int | None = None,
     precision: torch.dtype | str | None = None,
     progress: bool = False,
@@ -67,10 +68,11 @@ def occlusion_sweep(
         window: (height, width) of the square, in pixels, no larger than the image.
         stride: of the grid, in pixels; the window's size by default.
         positions: int [P, 2] (row, column), places of the square instead of a grid; none outside the image.
-        fill: what the square shows, in the model's input units: a number, [C], an image [C, H, W], one for each image
-            [N, C, H, W], or "mean", the mean of each channel of each image.
+        fill: what the square shows, in the model's input units: a number, [C] (a tensor or numbers), an image
+            [C, H, W], one for each image [N, C, H, W], or "mean", the mean of each channel of each image. The default,
+            0, is the mean colour that a normalising preprocessing subtracts: for ImageNet's a grey.
         layer: also record the activity of this layer's strongest map.
-        targets: keep these classes' outputs only.
+        targets: keep the outputs of these classes, or of this one, only.
         batch_size: windows that travel together; None chooses by the free memory.
         precision: torch.bfloat16 runs the sweep in that type, faster only on processors that multiply it (AVX512-BF16,
             AMX); None: the images' own.
@@ -97,9 +99,9 @@ def occlusion_sweeps(
     window: int | Pair,
     stride: int | Pair | None = None,
     positions: Tensor | None = None,
-    fill: float | str | Tensor = 0.0,
+    fill: float | str | Sequence[float] | Tensor = 0.0,
     layer: str | None = None,
-    targets: Sequence[int] | None = None,
+    targets: int | Sequence[int] | None = None,
     batch_size: int | None = None,
     precision: torch.dtype | str | None = None,
     start: int = 0,
@@ -158,7 +160,7 @@ class Sweeper:
         self.precision = None if precision is None else _dtype(precision)
         if self.precision is not None and isinstance(model, nn.Module):
             model = copy.deepcopy(model).to(self.precision)
-        self.model, self.backend = model, backend
+        self.model, self.backend, self.look = model, backend, Look.of(model)
         self.window = to_pair(NAME, "window", window)
         self.stride = self.window if stride is None else to_pair(NAME, "stride", stride)
         if positions is not None and stride is not None:
@@ -176,7 +178,7 @@ class Sweeper:
 
     @without_autocast()
     def sweep(
-        self, images: Tensor, fill: Any, targets: Sequence[int] | None, batch_size: int | None, progress: bool = False
+        self, images: Tensor, fill: Any, targets: Any, batch_size: int | None, progress: bool = False
     ) -> OcclusionMap:
         """The map of a batch of images; arguments as :func:`occlusion_sweep`'s."""
         if self.precision is not None and isinstance(images, Tensor) and images.is_floating_point():
@@ -199,8 +201,8 @@ class Sweeper:
             form, swept = run(images, shown, wanted, batch_size, advance)
         shape = places.shape[:-1]
         watched = None if swept.activity is None else swept.activity.unflatten(1, shape)
-        outputs = [part.unflatten(1, shape) for part in swept.outputs]
-        return OcclusionMap(places, self.window, form(outputs), form(swept.clean), wanted, swept.channel, watched)
+        outputs = form([part.unflatten(1, shape) for part in swept.outputs])
+        return OcclusionMap(places, self.window, outputs, form(swept.clean), wanted, swept.channel, watched, self.look)
 
     def _run(self, images: Tensor, size: Pair, positions: Tensor, fill: Tensor) -> _Windowed | _Whole:
         """The sweep of images of one size; those of the latest few sizes are kept, so that a data set of images of many
@@ -323,6 +325,8 @@ def _fill(fill: Any, images: Tensor) -> Tensor:
         return images.mean((2, 3), keepdim=True).expand_as(images)
     if isinstance(fill, (int, float)) and not isinstance(fill, bool):
         return images.new_full((images.shape[1],), fill)
+    if isinstance(fill, (tuple, list)) and all(isinstance(value, numbers.Real) for value in fill):
+        fill = torch.tensor(fill)
     if not isinstance(fill, Tensor):
         raise TypeError(f"{NAME}: expected fill a number, a tensor or 'mean', got {type(fill).__name__}")
     if fill.shape not in (images.shape[1:2], images.shape[1:], (1, *images.shape[1:]), images.shape):
@@ -336,8 +340,9 @@ def _fill(fill: Any, images: Tensor) -> Tensor:
 
 def _targets(targets: Any, device: torch.device) -> Tensor:
     classes = targets.tolist() if isinstance(targets, Tensor) else targets
-    if not isinstance(classes, (list, tuple, range)) or not all(isinstance(target, int) for target in classes):
-        raise TypeError(f"{NAME}: expected targets a list of classes, got {targets!r}")
+    classes = classes if isinstance(classes, (list, tuple, range)) else [classes]
+    if not all(isinstance(target, int) and not isinstance(target, bool) for target in classes):
+        raise TypeError(f"{NAME}: expected targets a class or a list of classes, got {targets!r}")
     return torch.tensor(classes, dtype=torch.int64, device=device)
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import sys
 from collections.abc import Callable, Iterator
 
 from zfkernels._extras import require
+
+LOGGED = 10.0  # seconds between the lines of a bar that goes into a file
 
 
 @contextlib.contextmanager
@@ -15,5 +19,8 @@ def progress_bar(total: int | None, unit: str, show: bool) -> Iterator[Callable[
     if not show:
         yield lambda count: None
         return
-    with require("tqdm", "viz").tqdm(total=total, unit=unit) as bar:
+    require("tqdm", "viz")
+    bars = importlib.import_module("tqdm.auto")  # a bar of its own in a notebook
+    rarely = {} if sys.stderr.isatty() or "ipykernel" in sys.modules else {"mininterval": LOGGED}
+    with bars.tqdm(total=total, unit=unit, **rarely) as bar:
         yield bar.update

@@ -3,6 +3,7 @@
 from zfkernels.models.alexnet import alexnet2012
 from zfkernels.models.loading import get_categories, get_model, get_preprocess, preprocess_of, refuse_nan_weights
 from zfkernels.models.network import ConvNet, inference_form, renormalize_filters_
+from zfkernels.models.own import OwnPreprocess, load_object, own_preprocess
 from zfkernels.models.preprocess import Preprocess
 from zfkernels.models.weights_info import Weights
 from zfkernels.models.zfnet import zfnet, zfnet_large
@@ -10,6 +11,7 @@ from zfkernels.models.zfnet64 import zfnet64
 
 __all__ = [
     "ConvNet",
+    "OwnPreprocess",
     "Preprocess",
     "Weights",
     "alexnet2012",
@@ -17,6 +19,8 @@ __all__ = [
     "get_model",
     "get_preprocess",
     "inference_form",
+    "load_object",
+    "own_preprocess",
     "preprocess_of",
     "refuse_nan_weights",
     "renormalize_filters_",

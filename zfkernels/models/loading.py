@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 import json
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zfkernels.models.alexnet import alexnet2012
+from zfkernels.models.own import load_object, refusal
 from zfkernels.models.preprocess import Preprocess
 from zfkernels.models.weights_info import Weights
 from zfkernels.models.zfnet import zfnet, zfnet_large
@@ -31,9 +31,12 @@ _SHIPPED = ("zfnet64",)
 def get_model(name: str, weights: str | Path | None = "DEFAULT") -> nn.Module:
     """A network in eval mode; its attribute ``preprocess`` is what it takes (``get_preprocess``).
 
+    With weights for as many classes it also has ``class_names`` (``get_categories``), where somebody knows them.
+
     Args:
         name: One of this package's networks (``zfnet64``, ``zfnet``, ``zfnet_large``, ``alexnet2012``), any name of
-            torchvision's, or ``package.module:function``, which is called without arguments.
+            torchvision's, or ``package.module:function`` or ``path/to/file.py:function``, which is called without
+            arguments.
         weights: ``"DEFAULT"`` for the weights that come with the network (torchvision downloads them; what a
             ``package.module:function`` returns is taken as it is); the path of a safetensors file or of a state dict;
             or None for freshly drawn weights. A file that ``zfkernels.training`` wrote says how many classes and
@@ -44,6 +47,7 @@ def get_model(name: str, weights: str | Path | None = "DEFAULT") -> nn.Module:
             network, or weights with NaN in them.
         OSError: The file cannot be read, or the default weights cannot be fetched.
     """
+    options: dict[str, Any] = {}
     if isinstance(weights, Path) or weights not in ("DEFAULT", None):
         state, options = _read_state(Path(weights))
         if name in _OWN:
@@ -56,7 +60,10 @@ def get_model(name: str, weights: str | Path | None = "DEFAULT") -> nn.Module:
         model = _construct(name, weights)
     refuse_nan_weights(model, "get_model")
     if not isinstance(getattr(model, "preprocess", None), Preprocess):
-        model.preprocess = get_preprocess(name)  # type: ignore[assignment]
+        model.preprocess = preprocess_of(model) if ":" in name else get_preprocess(name)  # type: ignore[assignment]
+    names = () if weights is None else get_categories(name)
+    if names and options.get("num_classes", len(names)) == len(names):
+        model.class_names = tuple(names)  # type: ignore[assignment]
     return model.eval()
 
 
@@ -132,12 +139,11 @@ def _construct(name: str, weights: str | None, own: dict[str, Any] | None = None
 
 
 def _call(name: str) -> nn.Module:
-    module, _, function = name.partition(":")
+    make = load_object(name, "get_model: expected model")
     try:
-        model = getattr(importlib.import_module(module), function)()
+        model = make()
     except (Exception, SystemExit) as error:  # of anybody's code
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"get_model: expected model package.module:function, got {name!r} ({reason})") from error
+        raise refusal(name, "get_model: expected model", error) from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"get_model: expected {name} to return a torch.nn.Module, got {type(model).__name__}")
     return model

@@ -70,6 +70,16 @@ def tensor(op: str, argument: str, value: Any, shape: str, dtypes: Sequence[torc
     return value
 
 
+def switches(op: str, value: Any) -> Tensor:
+    """The uint8 switches [N, C, Hp, Wp] of a pooling; the indices that torch's pooling returns get a remedy."""
+    if isinstance(value, Tensor) and value.dtype == torch.int64:
+        raise TypeError(
+            f"{op}: expected switches of dtype uint8, got torch.int64; indices of F.max_pool2d become switches with "
+            f"indices_to_switches"
+        )
+    return tensor(op, "switches", value, "[N, C, Hp, Wp]", (torch.uint8,))
+
+
 def dense(op: str, argument: str, value: Tensor) -> None:
     """A tensor with a place in memory for each element."""
     if value.layout is not torch.strided:

@@ -35,7 +35,7 @@ def check_out(function: str, out: str | os.PathLike[str], data: Iterable[Path]) 
 
 
 def check_file(function: str, path: Path) -> None:
-    """Refuses to replace a file that does not say in its first bytes that this package wrote it.
+    """Refuses to replace a file that does not say in its first or last bytes that this package wrote it.
 
     Raises:
         ValueError: There is such a file.
@@ -43,6 +43,8 @@ def check_file(function: str, path: Path) -> None:
     try:
         with open(path, "rb") as file:
             ours = MARK in file.read(HEAD_BYTES)
+            file.seek(max(0, path.stat().st_size - HEAD_BYTES))
+            ours = ours or MARK in file.read()  # a PDF says it at its end
     except FileNotFoundError:
         return
     if not ours:
@@ -57,7 +59,7 @@ def local_paths(data: Any) -> list[Path]:
     A data set of torchvision's style names its folder in ``root``; a pattern of shards stands for itself.
     """
     place = data if isinstance(data, (str, os.PathLike)) else getattr(data, "place", getattr(data, "root", None))
-    if not isinstance(place, (str, os.PathLike)) or "://" in os.fspath(place) or os.fspath(place) == "embedded":
+    if not isinstance(place, (str, os.PathLike)) or "://" in os.fspath(place) or place == "embedded":
         return []
     return [Path(place)]
 

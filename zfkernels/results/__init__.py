@@ -1,11 +1,17 @@
-"""Results of the methods: frozen, made of tensors; they know neither files of images nor figures."""
+"""Results of the methods: frozen, made of tensors; they show, save and compare themselves.
+
+A figure is drawn by ``zfkernels.viz``, which is imported when ``plot()`` is called.
+"""
 
 from zfkernels.results.correspondence import Correspondence
 from zfkernels.results.diagnosis import Diagnosis, FilterDiagnosis
 from zfkernels.results.evolution import Evolution, LayerEvolution
 from zfkernels.results.invariance import Invariance
+from zfkernels.results.look import Look, class_numbers
 from zfkernels.results.occlusion import OcclusionMap
+from zfkernels.results.probability import activation_of, probabilities
 from zfkernels.results.projections import Projections
+from zfkernels.results.result import Result, html_table, table_of
 from zfkernels.results.transfer import LayerProbe, Transfer
 
 __all__ = [
@@ -16,7 +22,14 @@ __all__ = [
     "Invariance",
     "LayerEvolution",
     "LayerProbe",
+    "Look",
     "OcclusionMap",
     "Projections",
+    "Result",
     "Transfer",
+    "activation_of",
+    "class_numbers",
+    "html_table",
+    "probabilities",
+    "table_of",
 ]

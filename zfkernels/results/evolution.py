@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from zfkernels.results.result import Result, Variables, plural
 
-@dataclass(frozen=True)
-class LayerEvolution:
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerEvolution(Result):
     """The strongest activation of M maps of one layer over a training set, at E epochs.
 
     Attributes:
@@ -45,9 +52,54 @@ class LayerEvolution:
         flat = self.tiles.flatten(2)
         return cosine(flat, flat[-1:])
 
+    @property
+    def settled(self) -> Tensor:
+        """[E, M]: ``fixed`` where the last epoch was known, else ``similarity``; NaN where a projection is zero."""
+        return self.similarity if self.fixed is None else self.fixed
 
-@dataclass(frozen=True)
-class Evolution:
+    def headline(self) -> str:
+        """The result in one line."""
+        epochs, maps = self.image.shape
+        return f"{plural(maps, 'map')} of {self.layer} at {plural(epochs, 'epoch')}"
+
+    def overview(self) -> list[dict[str, Any]]:
+        """A row for each map: the image that excites it most at the end, and how often another one became it."""
+        return [
+            {"map": number, "image at the end": int(self.image[-1, m]), "value at the end": float(self.value[-1, m]),
+             "jumps": int(self.jumps[:, m].sum())}
+            for m, number in enumerate(self.maps.tolist())
+        ]  # fmt: skip
+
+    def variables(self) -> Variables:
+        """The tensors by name, with the names of their dimensions."""
+        found: dict[str, tuple[tuple[str, ...], Tensor]] = {
+            "maps": (("map",), self.maps),
+            "image": (("epoch", "map"), self.image),
+            "value": (("epoch", "map"), self.value),
+            "position": (("epoch", "map", "place"), self.position),
+            "tiles": (("epoch", "map", "color", "row", "column"), self.tiles),
+            "similarity": (("epoch", "map"), self.similarity),
+        }
+        return found if self.fixed is None else {**found, "fixed": (("epoch", "map"), self.fixed)}
+
+    def columns(self) -> Mapping[str, Sequence[Any]]:
+        """A line for each epoch (by its place) and map."""
+        epochs, maps = self.image.shape
+        found = {
+            "map": self.maps.repeat(epochs),
+            "step": torch.arange(epochs).repeat_interleave(maps),
+            "image": self.image.flatten(),
+            "value": self.value.flatten(),
+            "row": self.position[..., 0].flatten(),
+            "column": self.position[..., 1].flatten(),
+            "jump": self.jumps.flatten(),
+            "similarity": self.similarity.flatten(),
+        }
+        return {name: values.tolist() for name, values in found.items()}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Evolution(Result):
     """The evolution of several layers.
 
     Attributes:
@@ -57,6 +109,51 @@ class Evolution:
 
     epochs: Tensor
     layers: tuple[LayerEvolution, ...]
+
+    def plot(self) -> Figure:
+        """How soon the projections settle, and how often another image becomes the strongest, by layer."""
+        from zfkernels.viz import convergence_figure
+
+        return convergence_figure(self)
+
+    def headline(self) -> str:
+        """The result in one line."""
+        epochs = ", ".join(str(epoch) for epoch in self.epochs.tolist())
+        return f"{plural(len(self.layers), 'layer')} at epochs {epochs}"
+
+    def overview(self) -> list[dict[str, Any]]:
+        """A row for each layer."""
+        return [
+            {
+                "layer": layer.layer, "maps": len(layer.maps), "dead at the end": int((layer.image[-1] < 0).sum()),
+                "jumps of a map": float(layer.jumps.double().sum(0).mean()),
+                "cosine at the first epoch": float(layer.settled[0].nan_to_num(0).mean()),
+            }
+            for layer in self.layers
+        ]  # fmt: skip
+
+    def variables(self) -> Variables:
+        """The tensors by name, a layer's with its name; each layer has dimensions of its own beside the epochs."""
+        found: dict[str, tuple[tuple[str, ...], Tensor]] = {}
+        for layer in self.layers:
+            for name, (dims, values) in layer.variables().items():
+                own = tuple(dim if dim == "epoch" else f"{dim} of {layer.layer}" for dim in dims)
+                found[f"{name} of {layer.layer}"] = own, values
+        return found
+
+    def coordinates(self) -> Mapping[str, Sequence[Any]]:
+        """The epochs."""
+        return {"epoch": self.epochs.tolist()}
+
+    def columns(self) -> Mapping[str, Sequence[Any]]:
+        """A line for each layer, epoch and map."""
+        tables = [layer.columns() for layer in self.layers]
+        epochs = self.epochs.tolist()
+        found: dict[str, Sequence[Any]] = {
+            "layer": [layer.layer for layer, table in zip(self.layers, tables, strict=True) for _ in table["map"]],
+            "epoch": [epochs[step] for table in tables for step in table["step"]],
+        }
+        return found | {name: [v for table in tables for v in table[name]] for name in tables[0] if name != "step"}
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:

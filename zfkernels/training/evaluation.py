@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from zfkernels.data import ImageSource
+from zfkernels.results import probabilities
 from zfkernels.training.crops import center_crop, ten_crop
 from zfkernels.training.data import collate_of, mean_image, normalize, per_channel
 from zfkernels.training.images import DecodedImages, LabelledImages
@@ -30,6 +32,7 @@ def evaluate(
     workers: int = 0,
     limit_classes: int | None = None,
     limit_per_class: int | None = None,
+    limit: int | None = None,
     device: str | torch.device = "cpu",
     progress: bool = True,
 ) -> dict[str, float]:
@@ -46,6 +49,7 @@ def evaluate(
         cache: Folder for a decoded copy of the images; None: decoded on access.
         workers: Processes that load batches.
         limit_classes, limit_per_class: The part of the data set that a network was trained on, as of ``train``.
+        limit: Use so many of the images, evenly spaced; None: all.
         device: Where to compute.
         progress: Whether to show a progress bar.
 
@@ -61,6 +65,8 @@ def evaluate(
     networks = [models] if isinstance(models, nn.Module) else list(models)
     if not networks:
         raise ValueError("evaluate: expected models at least one network, got none")
+    if limit is not None and limit < 1:
+        raise ValueError(f"evaluate: expected limit at least 1, got {limit}")
     if crops not in ("center", "ten"):
         raise ValueError(f"evaluate: expected crops one of center, ten, got {crops!r}")
     recipe, size = recipe or default_recipe(networks[0]), input_size_of(networks[0])
@@ -73,7 +79,11 @@ def evaluate(
     else:
         mean = per_channel(recipe.mean)
     networks = [network.eval().to(device).to(memory_format=torch.channels_last) for network in networks]
-    batches = DataLoader(images, batch_size=batch_size, num_workers=workers, collate_fn=collate_of(images))
+    shown: Dataset[Any] = images
+    if limit is not None and limit < len(images):
+        shown = Subset(images, [n * len(images) // limit for n in range(limit)])
+    count = len(images) if limit is None else min(limit, len(images))
+    batches = DataLoader(shown, batch_size=batch_size, num_workers=workers, collate_fn=collate_of(images))
     hits = torch.zeros(2, dtype=torch.int64)
     for pixels, labels in tqdm(batches, desc=f"evaluating {split}", disable=not progress):
         inputs = normalize(pixels.to(device), mean, per_channel(recipe.std))
@@ -85,7 +95,7 @@ def evaluate(
             )
         found = probabilities.topk(min(5, probabilities.shape[1])).indices == labels[:, None]
         hits += torch.stack([found[:, 0].sum(), found.any(1).sum()])
-    return {"top1": int(hits[0]) / len(images), "top5": int(hits[1]) / len(images), "images": float(len(images))}
+    return {"top1": int(hits[0]) / count, "top5": int(hits[1]) / count, "images": float(count)}
 
 
 def _ten_views(images: Tensor, size: int, padding: int) -> Tensor:  # [N, 10, 3, size, size]
@@ -97,4 +107,4 @@ def _mean_probabilities(
     views: Tensor,  # [N, views, 3, H, W]
 ) -> Tensor:  # [N, classes]
     outputs = network(views.flatten(0, 1).contiguous(memory_format=torch.channels_last))
-    return outputs.softmax(1).unflatten(0, views.shape[:2]).mean(1)
+    return probabilities(outputs).unflatten(0, views.shape[:2]).mean(1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +16,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from zfkernels.data import ImageSource
@@ -30,6 +33,7 @@ WRITTEN = (
     "checkpoints", "evolution", "tensorboard", "weights.safetensors", "learning_curve.csv", "summary.json", "run.json",
 )  # fmt: skip
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+PRECISIONS = {"bf16-mixed": "computes in bfloat16", "32-true": "has no instructions for bfloat16"}
 
 
 def train(
@@ -83,8 +87,9 @@ def train(
 
     Raises:
         FileNotFoundError: ``data`` does not exist.
-        ValueError: It has no images in a split, one class only, or different classes in its splits; or ``out`` lies in
-            or around the data, or holds something under the name of a result that this package did not write.
+        ValueError: It has no images in a split, one class only, or different classes in its splits; fewer training
+            images than a batch; or ``out`` lies in or around the data, or holds something under the name of a result
+            that this package did not write.
         Diverged: The loss became infinite or NaN; the last good checkpoint is kept.
     """
     out = check_out("train", out, local_paths(data))
@@ -93,6 +98,11 @@ def train(
         data, recipe, input_size=input_size_of(model), cache=cache, workers=workers, seed=seed,
         limit_classes=limit_classes, limit_per_class=limit_per_class, progress=progress,
     )  # fmt: skip
+    if recipe.batch_size > len(images.train_images):
+        raise ValueError(
+            f"train: expected batch_size of at most the {len(images.train_images)} training images, got "
+            f"{recipe.batch_size}"
+        )
     checkpoints = out / "checkpoints"
     curve = LearningCurve(out / "learning_curve.csv")
     used: list[pl.Callback] = [
@@ -116,9 +126,12 @@ def train(
         timer = Timer(timedelta(minutes=max_minutes))
         used.append(timer)
         clock = lambda: timer.time_elapsed() / (60 * max_minutes)  # noqa: E731
+    if precision is None:
+        precision = "bf16-mixed" if computes_in_bfloat16() else "32-true"
+        rank_zero_info(f"train: precision {precision}, as the device {PRECISIONS[precision]}")
     trainer = pl.Trainer(
         max_epochs=recipe.epochs,
-        precision=precision or ("bf16-mixed" if computes_in_bfloat16() else "32-true"),
+        precision=precision,
         devices=devices,
         num_nodes=nodes,
         callbacks=used,
@@ -130,6 +143,7 @@ def train(
     )
     record = {
         "seed": seed,
+        "precision": precision,
         "recipe": dataclasses.asdict(recipe),
         "classes": images.classes,
         "limit_classes": limit_classes,
@@ -144,9 +158,14 @@ def train(
     model = model.to(memory_format=torch.channels_last)
     classifier = Classifier(model, recipe, classes=len(images.classes), clock=clock, seed=seed)
     try:
-        trainer.fit(
-            classifier, datamodule=images, ckpt_path=last if resume and last.exists() else None, weights_only=True
-        )
+        with contextlib.redirect_stdout(sys.stderr):  # Lightning's bar; stdout is for results
+            trainer.fit(
+                classifier, datamodule=images, ckpt_path=last if resume and last.exists() else None, weights_only=True
+            )
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        raise KeyboardInterrupt from None  # what Lightning made an exit of
     except Diverged as error:
         kept = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
         raise Diverged(f"{error}; {kept}") from None

@@ -5,7 +5,7 @@ from zfkernels.viz.correspondence import correspondence_figure
 from zfkernels.viz.diagnosis import diagnosis_figure
 from zfkernels.viz.evolution import convergence_figure, evolution_sheet
 from zfkernels.viz.invariance import invariance_figure
-from zfkernels.viz.occlusion import OcclusionRow, occlusion_figure, occlusion_sheet
+from zfkernels.viz.occlusion import OcclusionRow, occlusion_sheet
 from zfkernels.viz.tiles import (
     SpriteGrid,
     as_picture,
@@ -33,7 +33,6 @@ __all__ = [
     "invariance_figure",
     "learning_curve_figure",
     "map_sprite",
-    "occlusion_figure",
     "occlusion_sheet",
     "probe_figure",
     "resize_tiles",

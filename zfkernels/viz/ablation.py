@@ -32,5 +32,5 @@ def ablation_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     plain(axes, x="top-1 error in %")
     axes.set_yticks(range(len(rows)), [f"{row['title']}  ({row['parameters'] / 1000:.0f} k)" for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    figure.legend(fontsize=7.5, frameon=False, loc="outside upper right", ncols=2, labelcolor=GREY)
+    figure.legend(fontsize=8, frameon=False, loc="outside upper right", ncols=2, labelcolor=GREY)
     return figure

@@ -20,7 +20,7 @@ def correspondence_figure(results: dict[str, Correspondence]) -> Figure:
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), table 1.
     """
     layers = sum(len(result.layers) for result in results.values())
-    figure = new_figure(1.6 + 1.15 * layers, 3.1)
+    figure = new_figure(2.2 + 1.15 * max(layers, 3), 3.4)
     panels = figure.subplots(
         1, len(results), squeeze=False, sharey=True, width_ratios=[len(result.layers) for result in results.values()]
     )[0]
@@ -35,8 +35,16 @@ def correspondence_figure(results: dict[str, Correspondence]) -> Figure:
                 places, result.mean(part), yerr=result.std(part), fmt=marker, markersize=4.5,
                 mfc=face, color=color, capsize=2, linewidth=1, label=part,
             )  # fmt: skip
-        plain(axes, title=name, x="layer", y="sign distance" if axes is panels[0] else "")
+        plain(axes, title=f"{name}\n{_spread(result)}" if name else _spread(result), x="layer",
+              y="sign distance; lower: more related" if axes is panels[0] else "")  # fmt: skip
         axes.set_xticks(range(len(result.layers)), result.layers, rotation=20, ha="right")
         axes.set_ylim(bottom=0)
-    panels[-1].legend(fontsize=7.5, frameon=False, loc="upper left", bbox_to_anchor=(1, 1), title="masked")
+    panels[-1].legend(
+        fontsize=8, title_fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1), title="masked"
+    )
     return figure
+
+
+def _spread(result: Correspondence) -> str:
+    pairs = next(iter(result.pairs.values())).shape[2]
+    return f"bars: ± one standard deviation over {pairs} pairs"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from zfkernels.results import Diagnosis
-from zfkernels.viz.style import COLORS, new_figure, plain
+from zfkernels.viz.style import ALARM, COLORS, line_style, new_figure, plain, shorten
 from zfkernels.viz.tiles import stretch_projections
 
 if TYPE_CHECKING:
@@ -18,20 +18,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BANDS = ("low", "middle", "high")
+# Where a legend lies: under the panel and what is written there.
+BELOW: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, -0.28), "borderaxespad": 0}
 
 
 def diagnosis_figure(results: Mapping[str, Diagnosis]) -> Figure:
     """A row for each network: its first-layer filters, their frequencies, what aliases, activity of all layers.
 
-    Filters are stretched one by one and sorted by their root mean square; dead ones have a red frame.
+    Filters are stretched one by one and sorted by their root mean square; dead ones have an orange frame.
 
     Args:
         results: Of each network, by its name.
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 6.
     """
-    figure = new_figure(13.2, 3.2 * len(results))
-    grid = figure.subplots(len(results), 4, squeeze=False, width_ratios=[1.15, 1, 1, 1.15])
+    figure = new_figure(13, 3.5 * len(results))
+    grid = figure.subplots(len(results), 4, squeeze=False, width_ratios=[1.05, 1, 1, 1])
     for line, (name, result) in zip(grid, results.items(), strict=True):
         _filter_panel(line[0], result, name)
         _band_panel(line[1], result)
@@ -57,10 +59,12 @@ def _filter_panel(axes: Axes, result: Diagnosis, name: str) -> None:
         top, left = n // columns * (height + 1), n % columns * (width + 1)
         xs, ys = (left - 0.8, left + width - 0.2), (top - 0.8, top + height - 0.2)
         across, down = (xs[0], xs[1], xs[1], xs[0], xs[0]), (ys[0], ys[0], ys[1], ys[1], ys[0])
-        axes.plot(across, down, color=COLORS[3], linewidth=1.2)
+        axes.plot(across, down, color=ALARM, linewidth=1.2)
     axes.set_axis_off()
     size = "x".join(str(n) for n in filters.shape[2:])
-    axes.set_title(f"{name}: {count} filters, {size}/{result.stride[0]}", fontsize=9, loc="left", parse_math=False)
+    dead = f"; {int(first.dead.sum())} dead (framed)" if first.dead.any() else ""
+    title = f"{shorten(name, 30)}\n{count} filters, {size}/{result.stride[0]}{dead}"
+    axes.set_title(title.strip(), fontsize=9, loc="left", parse_math=False)
 
 
 def _grey(filters: Tensor) -> Tensor:
@@ -74,20 +78,20 @@ def _band_panel(axes: Axes, result: Diagnosis) -> None:
     for n, band in enumerate(BANDS):
         share = 100 * result.bands[order, n]
         label = f"{band}: {100 * float(result.power_by_band[n]):.0f} % (noise {100 * float(result.flat[n]):.0f})"
-        axes.bar(range(len(order)), share, bottom=bottom, width=1, color=COLORS[(0, 2, 1)[n]], label=label)
+        axes.bar(range(len(order)), share, bottom=bottom, width=1, color=COLORS[n], label=label)
         bottom += share
-    plain(axes, title="power by frequency in %, one bar per filter", x="filter, by its middle share")
+    plain(axes, title="power by frequency in %,\none bar per filter", x="filters, by their middle share")
     axes.set(ylim=(0, 100), xlim=(-0.5, len(order) - 0.5))
-    axes.legend(fontsize=7, loc="lower left", framealpha=0.85)
+    axes.legend(fontsize=8, frameon=False, **BELOW)
 
 
 def _aliasing_panel(axes: Axes, result: Diagnosis) -> None:
     axes.hist(100 * result.aliased.numpy(), bins=[5.0 * n for n in range(21)], color=COLORS[0])
-    axes.axvline(100 * float(result.aliased.mean()), color=COLORS[3], linewidth=1.4)
+    axes.axvline(100 * float(result.aliased.mean()), color=ALARM, linewidth=1.4)
     plain(
         axes,
-        title=f"power beyond the stride: mean {100 * float(result.aliased.mean()):.0f} %",
-        x="share of a first-layer map's power that aliases, in %",
+        title=f"power beyond the stride:\nmean {100 * float(result.aliased.mean()):.0f} % (line)",
+        x="of a first-layer map's power, in %",
         y="maps",
     )
 
@@ -96,9 +100,9 @@ def _activity_panel(axes: Axes, result: Diagnosis) -> None:
     for n, layer in enumerate(result.layers):
         share = layer.active.sort(descending=True).values
         places = torch.linspace(0, 100, len(share))
-        label = f"{layer.layer}: {int(layer.dead.sum())} dead of {len(share)}"
-        axes.plot(places, 100 * share, color=COLORS[n % len(COLORS)], linewidth=1.4, label=label)
-    plain(axes, title="images in which a map is active, in %", x="maps, strongest first, in %")
+        label = f"{shorten(layer.layer, 16)}: {int(layer.dead.sum())}/{len(share)} dead"
+        axes.plot(places, 100 * share, **line_style(n), linewidth=1.4, label=label)
+    plain(axes, title="images in which a map\nis active, in %", x="maps, most active first, in %")
     axes.set_ylim(-2, 103)
-    if len(result.layers) <= 8:
-        axes.legend(fontsize=7, frameon=False, loc="lower left")
+    columns = -(-len(result.layers) // 18)
+    axes.legend(fontsize=8, frameon=False, ncols=columns, loc="upper left", bbox_to_anchor=(1, 1), borderaxespad=0)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from zfkernels._extras import require
 from zfkernels.results import Evolution, LayerEvolution
-from zfkernels.viz.style import COLORS, new_figure, plain
-from zfkernels.viz.tiles import INK, MUTED, PAPER, resize_tiles, stretch_projections
+from zfkernels.viz.style import line_style, new_figure, plain
+from zfkernels.viz.tiles import INK, MUTED, PAPER, resize_tiles, stretch_projections, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
 JUMP = (217, 131, 36)
-TILE, GAP, MARGIN, HEAD = 56, 3, 14, 40
+TILE, GAP, MARGIN, HEAD, SIDE = 56, 3, 14, 58, 64
+KEY = (
+    "epoch: passes over the training images; map: number of the feature map; orange bar: another image is the strongest"
+)
 
 
 def evolution_sheet(result: Evolution, *, columns: int = 2) -> Image:
@@ -36,9 +39,14 @@ def evolution_sheet(result: Evolution, *, columns: int = 2) -> Image:
     blocks = [_block(layer, result.epochs) for layer in result.layers]
     rows = [blocks[start : start + columns] for start in range(0, len(blocks), columns)]
     width = max(sum(block.width + MARGIN for block in row) for row in rows) + MARGIN
-    height = sum(max(block.height for block in row) + MARGIN for row in rows) + MARGIN
+    draw_on, font = require("PIL.ImageDraw", "viz"), require("PIL.ImageFont", "viz").load_default(13)
+    key = wrapped(KEY, font, width - 2 * MARGIN)
+    height = sum(max(block.height for block in row) + MARGIN for row in rows) + 2 * MARGIN + 18 * len(key)
     page = image.new("RGB", (width, height), PAPER)
-    y = MARGIN
+    draw = draw_on.Draw(page)
+    for n, line in enumerate(key):
+        draw.text((MARGIN, MARGIN + 18 * n), line, INK, font=font)
+    y = 2 * MARGIN + 18 * len(key)
     for row in rows:
         x = MARGIN
         for block in row:
@@ -73,14 +81,15 @@ def _block(layer: LayerEvolution, epochs: Tensor) -> Image:
     load_font = require("PIL.ImageFont", "viz").load_default
     count, maps = layer.image.shape
     step = TILE + GAP + 2
-    block = image.new("RGB", (MARGIN * 2 + 12 + count * step, HEAD + maps * (TILE + GAP)), PAPER)
+    block = image.new("RGB", (max(SIDE + count * step, 160), HEAD + maps * (TILE + GAP)), PAPER)
     draw = draw_on.Draw(block)
     draw.text((0, 0), layer.layer, INK, font=load_font(15))
     tiles = _drawn(layer.tiles)
+    draw.text((SIDE, 20), "epoch", MUTED, font=load_font(13))
     for e, epoch in enumerate(epochs.tolist()):
-        draw.text((40 + e * step, 22), str(epoch), MUTED, font=load_font(12))
+        draw.text((SIDE + e * step, 37), str(epoch), MUTED, font=load_font(13))
         for m in range(maps):
-            x, y = 40 + e * step, HEAD + m * (TILE + GAP)
+            x, y = SIDE + e * step, HEAD + m * (TILE + GAP)
             if layer.image[e, m] < 0:
                 draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), outline=(228, 228, 231))
                 continue
@@ -88,7 +97,7 @@ def _block(layer: LayerEvolution, epochs: Tensor) -> Image:
             if layer.jumps[e, m]:
                 draw.rectangle((x - 4, y, x - 2, y + TILE - 1), fill=JUMP)
     for m, number in enumerate(layer.maps.tolist()):
-        draw.text((0, HEAD + m * (TILE + GAP) + TILE // 2 - 7), str(number), MUTED, font=load_font(12))
+        draw.text((0, HEAD + m * (TILE + GAP) + TILE // 2 - 8), f"map {number}", MUTED, font=load_font(13))
     return block
 
 
@@ -111,20 +120,21 @@ def convergence_figure(result: Evolution) -> Figure:
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 4 and section 4.2.
     """
-    figure = new_figure(8.4, 3.2)
+    figure = new_figure(7.2, 3.3)
     left, right = figure.subplots(1, 2)
     for n, layer in enumerate(result.layers):
-        followed = layer.fixed if layer.fixed is not None else layer.similarity
-        color = COLORS[n % len(COLORS)]
-        cosines = followed.nan_to_num(0).mean(1)
-        left.plot(result.epochs, cosines, marker="o", markersize=3.5, color=color, label=layer.layer)
+        style: dict[str, Any] = {**line_style(n), "marker": "o", "markersize": 3.5}
+        cosines = layer.settled.nan_to_num(0).mean(1)
+        left.plot(result.epochs, cosines, **style, label=layer.layer)
         right.plot(
-            result.epochs[1:], 100 * layer.jumps[1:].double().mean(1), marker="o", markersize=3.5, color=color,
-            label=layer.layer,
+            result.epochs[1:], 100 * layer.jumps[1:].double().mean(1), **style,
         )  # fmt: skip
-    plain(left, title="cosine with the projection at the end", x="epoch")
-    plain(right, title="maps whose strongest image has changed, in %", x="epoch")
+    maps = len(result.layers[0].maps)
+    plain(left, title=f"cosine with the projection at the end,\nmean of {maps} maps", x="epoch")
+    plain(right, title="maps whose strongest image is another one\nthan at the epoch shown before, in %", x="epoch")
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
     left.set_ylim(top=1.03)
     right.set_ylim(0, 103)
-    left.legend(fontsize=7.5, frameon=False, loc="lower right")
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=4)
     return figure

@@ -7,21 +7,19 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from zfkernels._extras import require
 from zfkernels.results import Invariance
-from zfkernels.viz.occlusion import shorten
-from zfkernels.viz.style import COLORS, plain
+from zfkernels.viz.style import COLORS, INK, new_figure, plain, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 AXES = {
-    "vertical": "pixels down",
-    "horizontal": "pixels to the right",
-    "scale": "scale",
-    "rotation": "degrees clockwise",
-    "brightness": "brightness",
+    "vertical": "moved down, in pixels",
+    "horizontal": "moved to the right, in pixels",
+    "scale": "enlarged, by a factor",
+    "rotation": "turned clockwise, in degrees",
+    "brightness": "brightness, times that of the photo",
 }
 SHOWN = 5  # images with a line and a strip of their own, as in the paper
 STRIP = 4  # transformed pictures of each
@@ -31,48 +29,65 @@ def invariance_figure(
     results: Sequence[Invariance],
     strips: Mapping[str, Tensor],
     names: Sequence[str],
+    *,
+    class_names: Sequence[str] = (),
 ) -> Figure:
     """A row for each transformation: pictures, the distance at each layer, and the probability of the class.
 
-    Thin coloured lines are the first ``SHOWN`` images, the black one is the mean of all.
+    Thin coloured lines are the first ``SHOWN`` images, the black one is the mean of all. Distances are in units of that
+    between two images, on one scale for all panels; of a single image as they are.
 
     Args:
         results: One for each transformation, all of the same images and layers.
-        strips: Of each transformation uint8 [SHOWN or fewer, STRIP, 3, H, W], the pictures to show.
+        strips: Of each transformation uint8 [SHOWN or fewer, STRIP, 3, H, W], the pictures to show; empty: none.
         names: Of the images.
+        class_names: Of the classes; the legend then says which class of each image is meant.
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 5.
     """
     layers = results[0].layers
-    columns = len(layers) + 1
-    figure = require("matplotlib.figure", "viz").Figure(
-        figsize=(2.4 + 2.6 * columns, 2.5 * len(results)), layout="constrained"
-    )
-    grid = figure.subplots(len(results), columns + 1, squeeze=False, width_ratios=[0.85] + [1] * columns)
-    for line, result in zip(grid, results, strict=True):
-        _strip_panel(line[0], strips[result.transform], f"{result.transform}: {_range(result)}")
+    panels = len(layers) + 1
+    shown = bool(strips)
+    figure = new_figure(0.4 + 1.9 * shown + 2.1 * panels, 0.9 + 2.2 * len(results))
+    grid = figure.subplots(len(results), panels + shown, squeeze=False, width_ratios=[0.85] * shown + [1] * panels)
+    compared = all(bool(result.reference.isfinite().all()) for result in results)
+    distances = [result.relative if compared else result.distance for result in results]
+    highest = 1.05 * max(float(values.max()) for values in distances) or 1.0
+    for line, result, values in zip(grid, results, distances, strict=True):
+        if shown:
+            _strip_panel(line[0], strips[result.transform], f"{result.transform}: {_range(result)}")
+        curves = line[shown:]
+        labels = [_label(n, result, names, class_names) for n in range(min(SHOWN, values.shape[2]))]
         for n, layer in enumerate(layers):
-            _curves(line[1 + n], result, result.relative[:, n], names)
-            plain(line[1 + n], title=f"distance, {layer}", x=AXES[result.transform])
-            line[1 + n].set_ylim(bottom=0)
-        _curves(line[-1], result, result.probability.double(), names)
-        plain(line[-1], title="probability of the class", x=AXES[result.transform])
-        line[-1].set_ylim(0, 1.02)
-    handles, labels = grid[0][1].get_legend_handles_labels()
-    legend = figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=7.5, frameon=False)
+            _curves(curves[n], result, values[:, n], labels)
+            plain(curves[n], title=f"distance, {shorten(layer)}", x=AXES[result.transform])
+            curves[n].set_ylim(0, highest)
+        curves[0].set_ylabel("1: as another image" if compared else "Euclidean distance", fontsize=8.5)
+        _curves(curves[-1], result, result.probability.double(), labels)
+        plain(curves[-1], title="probability of the class", x=AXES[result.transform])
+        curves[-1].set_ylim(0, 1.02)
+    handles, labels = grid[0][-1].get_legend_handles_labels()
+    columns = max(1, int(figure.get_figwidth() / 3.1))
+    legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure
+
+
+def _label(n: int, result: Invariance, names: Sequence[str], class_names: Sequence[str]) -> str:
+    number = int(result.targets[n])
+    meant = shorten(class_names[number], 18) if number < len(class_names) else f"class {number}"
+    return f"{shorten(names[n])} ({meant})"
 
 
 def _range(result: Invariance) -> str:
     return f"{float(result.amounts[0]):g} to {float(result.amounts[-1]):g}"
 
 
-def _curves(axes: Axes, result: Invariance, values: Tensor, names: Sequence[str]) -> None:
-    for n in range(min(SHOWN, values.shape[1])):
-        axes.plot(result.amounts, values[:, n], color=COLORS[n], linewidth=1, label=shorten(names[n]))
-    axes.plot(result.amounts, values.mean(1), color="#18181b", linewidth=2, label=f"mean of {values.shape[1]} images")
+def _curves(axes: Axes, result: Invariance, values: Tensor, labels: Sequence[str]) -> None:
+    for n, label in enumerate(labels):
+        axes.plot(result.amounts, values[:, n], color=COLORS[n], linewidth=1, label=label)
+    axes.plot(result.amounts, values.mean(1), color=INK, linewidth=2, label=f"mean of {values.shape[1]} images")
 
 
 def _strip_panel(axes: Axes, pictures: Tensor, title: str) -> None:

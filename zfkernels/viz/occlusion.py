@@ -4,45 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from zfkernels._extras import require
+from zfkernels.viz.panels import caption, classes_panel, effect_panel, frame, heat_panel, show_picture
+from zfkernels.viz.style import INK, new_figure, shorten
 from zfkernels.viz.tiles import SpriteGrid, map_sprite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
-
-
-def occlusion_figure(
-    pixels: Tensor,  # uint8 [3, H, W]
-    values: Tensor,  # [rows, cols], one for each place of the square
-    positions: Tensor,  # int [rows, cols, 2], row and column of the square's first pixel
-    *,
-    window: int,
-    title: str,
-) -> Figure:
-    """The image beside a map of what the network says while a square hides each place.
-
-    Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 7.
-    """
-    figure_type = require("matplotlib.figure", "viz").Figure
-    figure = figure_type(figsize=(7.2, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for axes in (left, right):
-        _show(axes, pixels)
-    heat = _lay_over(
-        right, pixels, values.cpu().numpy(), positions, (window, window), alpha=0.75, interpolation="bicubic"
-    )
-    right.set(title=title)
-    left.set(title=f"image; the square is {window} pixels wide")
-    figure.colorbar(heat, ax=right, shrink=0.85)
-    return figure
 
 
 @dataclass(frozen=True)
@@ -55,6 +29,7 @@ class OcclusionRow:
         positions: int [rows, cols, 2], row and column of the square's first pixel.
         window: Height and width of the square.
         square: uint8 [3], its colour.
+        fill: What the square shows, in words.
         map_name: Of the feature map.
         activity: [rows, cols], its spatial sum.
         tiles: uint8 [2, k, h, w, 3]: projections of the map and the patches that they lie in, this photo's first.
@@ -70,6 +45,7 @@ class OcclusionRow:
     positions: Tensor
     window: tuple[int, int]
     square: Tensor
+    fill: str
     map_name: str
     activity: Tensor
     tiles: np.ndarray
@@ -80,11 +56,13 @@ class OcclusionRow:
     names: Mapping[int, str]
 
 
-# Of the classes in the order of their share of the places, and of the rest together.
-CLASS_COLORS = ("#4468b1", "#f0a63c", "#c44e4e", "#56a06b", "#8f6bb0", "#7cc4d8", "#a98467")
-OTHER_COLOR = "#cfcfd4"
-# In inches: side of a panel, left edges of the five, width of the page, height of a row and of the headings.
-SIDE, LEFTS, PAGE, ROW, HEAD = 2.2, (0.1, 2.5, 5.4, 10.2, 13.1), 17.45, 2.5, 0.35
+HEADINGS = (
+    "photo", "strongest map", "its projections and patches", "probability of the class",
+    "most probable class",
+)  # fmt: skip
+# In inches: side of a panel, room for a bar or a legend beside it, between panels, for headings, around a row's panels.
+SIDE, BAR, LEGEND, GAP, HEAD, ABOVE, BELOW = 1.5, 0.75, 2.2, 0.2, 0.3, 0.25, 0.5
+TILE = 48  # pixels of a side of a tile, at least: gaps between smaller ones would be wider than they
 
 
 def occlusion_sheet(rows: Sequence[OcclusionRow]) -> Figure:
@@ -92,132 +70,76 @@ def occlusion_sheet(rows: Sequence[OcclusionRow]) -> Figure:
 
     (a) the photo with the square in its corner, and a frame where it hurts most; (b) the spatial sum of the map that
     answers most to the photo, by the place of the square's middle; (c) projections of that map beside the patches
-    that they lie in; (d) the probability of the photo's class; (e) the most probable class.
+    that they lie in; (d) the probability of the photo's class, in colours centred on that with nothing hidden;
+    (e) the most probable class.
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 7.
     """
-    height = HEAD + ROW * len(rows)
-    figure = require("matplotlib.figure", "viz").Figure(figsize=(PAGE, height))
-    headings = ("photo and square", "strongest map: activity", "strongest map: projections and what they lie on",
-                "probability of the class", "most probable class")  # fmt: skip
-    for letter, left, heading in zip("abcde", LEFTS, headings, strict=True):
-        figure.text(left / PAGE, 1 - 0.1 / height, f"({letter})  {heading}", va="top", fontsize=11, weight="bold")
+    tiles = max(_aspect(row) for row in rows) * SIDE
+    room = (SIDE, SIDE + BAR, tiles, SIDE + BAR, SIDE + LEGEND)
+    lefts = [GAP / 2 + sum(room[:n]) + GAP * n for n in range(len(room))]
+    width, height = sum(room) + GAP * len(room), HEAD + (ABOVE + SIDE + BELOW) * len(rows)
+    figure = new_figure(width, height)
+    figure.set_layout_engine("none")  # panels of one size, in their places
+    for letter, left, heading in zip("abcde", lefts, HEADINGS, strict=True):
+        figure.text(left / width, 1 - 0.08 / height, f"({letter}) {heading}", va="top", fontsize=9.5, weight="bold",
+                    color=INK)  # fmt: skip
     for n, row in enumerate(rows):
-        bottom = (height - HEAD - ROW * (n + 1) + 0.1) / height
-        tiles = SpriteGrid(row.tiles.shape[1], row.tiles.shape[2:4], row.tiles.shape[0]).size
-        widths = (SIDE, SIDE, SIDE * tiles[1] / tiles[0], SIDE, SIDE)
+        bottom = height - HEAD - (ABOVE + SIDE + BELOW) * (n + 1) + BELOW
+        sides = (SIDE, SIDE, _aspect(row) * SIDE, SIDE, SIDE)
         a, b, c, d, e = (
-            figure.add_axes((left / PAGE, bottom, width / PAGE, SIDE / height))
-            for left, width in zip(LEFTS, widths, strict=True)
+            figure.add_axes((left / width, bottom / height, side / width, SIDE / height))
+            for left, side in zip(lefts, sides, strict=True)
         )
         _photo_panel(a, row)
-        _heat_panel(b, row, row.activity, row.map_name, cmap="magma")
+        heat_panel(b, row.pixels, row.activity, row.positions, row.window, "sum of the map")
+        caption(b, shorten(row.map_name, 28))
         _tiles_panel(c, row)
-        caption = f"{shorten(row.class_name)}: {row.clean:.2f} with nothing hidden"
-        _heat_panel(d, row, row.probability, caption, cmap="viridis", vmin=0)
-        _classes_panel(e, row)
+        effect_panel(d, row.pixels, row.probability, row.clean, row.positions, row.window, "probability")
+        caption(d, f"{shorten(row.class_name)}: {row.clean:.2f}")
+        _below(d, "black line: nothing hidden\nred: hiding this place lowers it")
+        classes_panel(e, row.pixels, row.best, row.positions, row.window, row.names.__getitem__)
+        caption(e, "and its share of the places")
     return figure
 
 
+def _below(axes: Axes, text: str) -> None:
+    axes.annotate(text, (0, 0), (0, -4), xycoords="axes fraction", textcoords="offset points", va="top", fontsize=8,
+                  color=INK, parse_math=False)  # fmt: skip
+
+
+def _tiles(row: OcclusionRow) -> np.ndarray:
+    """The tiles of a row, enlarged cell by cell to at least ``TILE`` pixels."""
+    times = -(-TILE // min(row.tiles.shape[2:4]))
+    return row.tiles.repeat(times, 2).repeat(times, 3)
+
+
+def _aspect(row: OcclusionRow) -> float:
+    tiles = _tiles(row)
+    height, width = SpriteGrid(tiles.shape[1], tiles.shape[2:4], tiles.shape[0]).size
+    return width / height
+
+
 def _photo_panel(axes: Axes, row: OcclusionRow) -> None:
-    patches = require("matplotlib.patches", "viz")
     height, width = row.window
     pixels = row.pixels.clone()
     pixels[:, :height, :width] = row.square[:, None, None]
-    _show(axes, pixels)
+    show_picture(axes, pixels)
     top, left = row.positions.flatten(0, 1)[row.probability.argmin()].tolist()
-    for color, line in (("black", 2.4), ("white", 1.2)):
-        axes.add_patch(patches.Rectangle((left, top), width, height, fill=False, color=color, linewidth=line))
-    _caption(axes, row.name)
-
-
-def _heat_panel(axes: Axes, row: OcclusionRow, values: Tensor, caption: str, **options: Any) -> None:
-    heat = _lay_over(axes, row.pixels, values.cpu().numpy(), row.positions, row.window, **options)
-    _outline(axes, row.pixels)
-    bar = axes.inset_axes((1.03, 0, 0.035, 1))
-    axes.figure.colorbar(heat, cax=bar)
-    bar.tick_params(labelsize=7, length=2)
-    _caption(axes, caption)
+    frame(axes, top, left, height, width)
+    caption(axes, shorten(row.name))
+    _below(axes, f"upper left: the square,\n{row.fill};\nframe: lowest probability")
 
 
 def _tiles_panel(axes: Axes, row: OcclusionRow) -> None:
     """Two squares of tiles, this photo's projection framed."""
     patches = require("matplotlib.patches", "viz")
-    blocks, count, height, width, _ = row.tiles.shape
+    tiles = _tiles(row)
+    blocks, count, height, width, _ = tiles.shape
     grid = SpriteGrid(count, (height, width), blocks)
-    axes.imshow(map_sprite(row.tiles, [True] * count), extent=(0, grid.size[1], grid.size[0], 0))
+    axes.imshow(map_sprite(tiles, [True] * count), extent=(0, grid.size[1], grid.size[0], 0), interpolation="nearest")
     for block in range(blocks):
         top, left = grid.corner(block, 0)
         axes.add_patch(patches.Rectangle((left, top), width, height, fill=False, color="black", linewidth=2))
     axes.set_axis_off()
-    _caption(axes, f"{row.map_name}; framed: this photo")
-
-
-def _classes_panel(axes: Axes, row: OcclusionRow) -> None:
-    """A colour for each class, and a legend with its share of the places."""
-    colors, patches = require("matplotlib.colors", "viz"), require("matplotlib.patches", "viz")
-    classes, counts = row.best.flatten().unique(return_counts=True)
-    order = counts.argsort(descending=True, stable=True)
-    shown = order[: len(CLASS_COLORS)]
-    palette = (*CLASS_COLORS[: len(shown)], OTHER_COLOR)
-    color_of = torch.full((int(classes.max()) + 1,), len(shown))
-    color_of[classes[shown]] = torch.arange(len(shown))
-    _lay_over(
-        axes, row.pixels, color_of[row.best].numpy(), row.positions, row.window,
-        cmap=colors.ListedColormap(palette), vmin=-0.5, vmax=len(palette) - 0.5,
-    )  # fmt: skip
-    _outline(axes, row.pixels)
-    labels = [f"{shorten(row.names[int(classes[n])])}, {counts[n] / row.best.numel():.0%}" for n in shown]
-    if len(order) > len(shown):
-        labels.append(f"{len(order) - len(shown)} others, {counts[order[len(shown) :]].sum() / row.best.numel():.0%}")
-    handles = [patches.Patch(color=color, label=label) for color, label in zip(palette, labels, strict=False)]
-    legend = axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.02), fontsize=8, frameon=False)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
-
-
-def shorten(name: str, length: int = 22) -> str:
-    """The name of a class, cut off where it would leave its place."""
-    return name if len(name) <= length else name[: length - 1].rstrip() + "…"
-
-
-def _caption(axes: Axes, text: str) -> None:
-    axes.set_title(text, fontsize=8, loc="left", pad=3, color="#52525b", parse_math=False)  # names may hold a $
-
-
-def _show(axes: Axes, pixels: Tensor) -> None:
-    """A picture, uint8 [3, H, W], in its own pixels as coordinates."""
-    height, width = pixels.shape[1:]
-    axes.imshow(pixels.permute(1, 2, 0).cpu().numpy(), interpolation="bicubic", extent=(0, width, height, 0))
-    axes.set_axis_off()
-
-
-def _outline(axes: Axes, pixels: Tensor) -> None:
-    """The edges of a picture, uint8 [3, H, W], in transparent black over whatever is there."""
-    height, width = pixels.shape[1:]
-    down, across = np.gradient(pixels.float().mean(0).cpu().numpy())
-    edges = np.hypot(down, across)
-    alpha = 0.5 * np.clip(edges / max(float(np.quantile(edges, 0.98)), 1e-6), 0, 1)
-    black = np.zeros((height, width, 3), np.float32)
-    axes.imshow(np.dstack([black, alpha]), interpolation="bicubic", extent=(0, width, height, 0))
-    axes.set_axis_off()
-
-
-def _lay_over(
-    axes: Axes,
-    pixels: Tensor,
-    values: np.ndarray,  # [rows, cols]
-    positions: Tensor,  # int [rows, cols, 2]
-    window: tuple[int, int],
-    **options: Any,
-) -> AxesImage:
-    """Values over a picture, each at the middle of its square."""
-    edges = []
-    for axis, length in ((0, len(positions)), (1, len(positions[0]))):
-        first, last = positions[0, 0, axis].item(), positions[-1, -1, axis].item()
-        half_step = (last - first) / max(1, length - 1) / 2 or window[axis] / 2
-        edges.append((first + window[axis] / 2 - half_step, last + window[axis] / 2 + half_step))
-    (top, bottom), (left, right) = edges
-    image = axes.imshow(values, **options, extent=(left, right, bottom, top))
-    axes.set(xlim=(0, pixels.shape[2]), ylim=(pixels.shape[1], 0))
-    return image
+    caption(axes, "framed: this photo")

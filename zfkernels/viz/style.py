@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zfkernels._extras import require
 
@@ -10,23 +10,38 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLORS = ("#3a5fa8", "#d98324", "#3c8d5a", "#b8433f", "#7d5ba6", "#4aa3b5", "#8a6a4f", "#6b7280")
-GREY = "#71717a"
+# Told apart by people who see few colours; after Okabe and Ito (2008), the yellow last.
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#6b7280", "#f0e442")
+LINES = ("-", "--", ":", "-.")  # after the colours have been used up
+GREY, INK = "#6b7280", "#18181b"
+ALARM = "#d55e00"
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches, whose parts keep out of each other's way."""
-    figure: Figure = require("matplotlib.figure", "viz").Figure(figsize=(width, height), layout="constrained")
-    return figure
+    """An empty figure of so many inches, whose parts keep out of each other's way; it shows itself in a notebook."""
+    require("matplotlib.figure", "viz")
+    from zfkernels.viz.shown import ShownFigure
+
+    return ShownFigure(figsize=(width, height), layout="constrained")
 
 
 def plain(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
     """Titles and labels, no frame above and to the right, a faint grid. Names in titles are no formulas."""
     axes.set_title(title, fontsize=9, loc="left", parse_math=False)
-    axes.set_xlabel(x, fontsize=8)
-    axes.set_ylabel(y, fontsize=8)
-    axes.tick_params(labelsize=7.5, length=2)
+    axes.set_xlabel(x, fontsize=8.5)
+    axes.set_ylabel(y, fontsize=8.5)
+    axes.tick_params(labelsize=8, length=2)
     axes.grid(color="#e4e4e7", linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def line_style(n: int) -> dict[str, Any]:
+    """The colour and dashes of the n-th line: no two of the first 32 are alike."""
+    return {"color": COLORS[n % len(COLORS)], "linestyle": LINES[n // len(COLORS) % len(LINES)]}
+
+
+def shorten(name: str, length: int = 22) -> str:
+    """A name, cut off where it would leave its place."""
+    return name if len(name) <= length else name[: length - 1].rstrip() + "…"

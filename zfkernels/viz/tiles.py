@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -129,6 +129,8 @@ def feature_sheet(
     *,
     columns: int,
     margin: int = 18,
+    title: str = "",
+    note: str = "",
 ) -> Image:
     """Maps of several layers on one page, as in the paper's figure 2.
 
@@ -136,19 +138,23 @@ def feature_sheet(
         rows: For each layer its title, and (caption, sprite) of each map.
         columns: Maps beside each other.
         margin: Pixels around the page and between maps.
+        title: Of the page.
+        note: What a reader sees in each map.
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 2.
     """
     image, draw_on = require("PIL.Image", "viz"), require("PIL.ImageDraw", "viz")
     load_font = require("PIL.ImageFont", "viz").load_default
-    title_font, caption_font = load_font(22), load_font(13)
+    title_font, note_font, caption_font = load_font(22), load_font(15), load_font(13)
     width = max(
         sum(sprite.width + margin for _, sprite in maps[start : start + columns])
         for _, maps in rows
         for start in range(0, max(len(maps), 1), columns)
     )
-    width = max(width, *(round(title_font.getlength(title)) + margin for title, _ in rows))
-    height = margin
+    width = max(width, *(round(title_font.getlength(name)) + margin for name, _ in rows))
+    words = [(part, font, step) for text, font, step in ((title, title_font, 30), (note, note_font, 20)) if text
+             for part in wrapped(text, font, width)]  # fmt: skip
+    height = margin + sum(step for _, _, step in words) + (10 if words else 0)
     for _, maps in rows:
         height += 34 + sum(
             max(sprite.height for _, sprite in maps[start : start + columns]) + 18 + margin
@@ -157,8 +163,12 @@ def feature_sheet(
     page = image.new("RGB", (width + margin, height), PAPER)
     draw = draw_on.Draw(page)
     y = margin
-    for title, maps in rows:
-        draw.text((margin, y), title, INK, font=title_font)
+    for part, font, step in words:
+        draw.text((margin, y), part, INK, font=font)
+        y += step
+    y += 10 if words else 0
+    for name, maps in rows:
+        draw.text((margin, y), name, INK, font=title_font)
         y += 34
         for start in range(0, len(maps), columns):
             x, line = margin, maps[start : start + columns]
@@ -170,18 +180,32 @@ def feature_sheet(
     return page
 
 
+def wrapped(text: str, font: Any, width: int) -> list[str]:
+    """The text in lines of at most ``width`` pixels, as far as its words allow."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) > width and lines[-1]:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
 def save_picture(picture: Image, path: Path, title: str) -> None:
-    """Writes an RGBA picture under its title, one pixel for one, in the format of the suffix (.png, .svg)."""
-    dpi, head = 100, 22
-    width, height = picture.width, picture.height + head
+    """Writes an RGBA picture under its title, one pixel for one, in the format of the suffix (.png, .pdf, .svg)."""
+    dpi, line, letter = 100, 15, 8  # a line of the title, and the width of a wide letter, in pixels
+    lines = title.splitlines()
+    head = 7 + line * len(lines)
+    width, height = max(picture.width, letter * max(map(len, lines), default=0)), picture.height + head
     figure = require("matplotlib.figure", "viz").Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
-    axes = figure.add_axes((0, 0, 1, picture.height / height))
+    axes = figure.add_axes((0, 0, picture.width / width, picture.height / height))
     axes.imshow(np.asarray(picture), interpolation="none")
     axes.set_axis_off()
     figure.text(0, 1, title, va="top", fontsize=9, parse_math=False)
-    vector = path.suffix.lower() == ".svg"
-    metadata = {"Creator" if vector else "Software": "zfkernels"}  # tells it from anybody else's file
-    figure.savefig(path, dpi=dpi * (1 if vector else 2), metadata=metadata)
+    bitmap = path.suffix.lower() == ".png"
+    metadata = {"Software" if bitmap else "Creator": "zfkernels"}  # tells it from anybody else's file
+    figure.savefig(path, dpi=dpi * (2 if bitmap else 1), metadata=metadata)
 
 
 def as_picture(

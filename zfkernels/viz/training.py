@@ -20,7 +20,7 @@ def learning_curve_figure(rows: Sequence[Mapping[str, float]], *, title: str = "
         rows: One for each epoch, with the columns of a run's ``learning_curve.csv``.
         title: Of the run.
     """
-    figure = new_figure(9, 2.7)
+    figure = new_figure(8, 2.7)
     epochs = [row["epoch"] for row in rows]
     panels: tuple[tuple[str, dict[str, list[float]]], ...] = (
         ("loss", {"training": [row["train_loss"] for row in rows], "validation": [row["val_loss"] for row in rows]}),
@@ -37,6 +37,6 @@ def learning_curve_figure(rows: Sequence[Mapping[str, float]], *, title: str = "
         axes.set_ylim(bottom=0)
         axes.xaxis.get_major_locator().set_params(integer=True)
         if len(lines) > 1:
-            axes.legend(fontsize=7.5, frameon=False)
+            axes.legend(fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=9, parse_math=False)
     return figure

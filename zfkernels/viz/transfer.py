@@ -6,18 +6,21 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from zfkernels.results import LayerProbe, Transfer
-from zfkernels.viz.style import COLORS, new_figure, plain
+from zfkernels.viz.style import INK, line_style, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def transfer_figure(results: Mapping[str, Transfer], *, published: Mapping[int, float] | None = None) -> Figure:
-    """Accuracy against training images per class, a line for each network.
+def transfer_figure(
+    results: Mapping[str, Transfer], *, published: Mapping[int, float] | None = None, data: str = ""
+) -> Figure:
+    """Accuracy against training images per class, a line for each network; bars are the spread over folds.
 
     Args:
         results: Of each network or classifier, by its name.
         published: Accuracy in percent by images per class, to be drawn beside.
+        data: Name of the data set.
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 9.
     """
@@ -26,21 +29,30 @@ def transfer_figure(results: Mapping[str, Transfer], *, published: Mapping[int, 
     for n, (name, result) in enumerate(results.items()):
         axes.errorbar(
             result.train_per_class, 100 * result.mean, yerr=100 * result.std, marker="o", markersize=4, capsize=2,
-            linewidth=1.4, color=COLORS[n % len(COLORS)], label=name,
+            linewidth=1.4, **line_style(n), label=name,
         )  # fmt: skip
     if published:
-        axes.plot(list(published), list(published.values()), "x", color="#18181b", label="the paper's network")
-    plain(axes, x="training images of each class", y="mean accuracy of the classes in %")
+        axes.plot(list(published), list(published.values()), "x", color=INK, label="the paper's network")
+    plain(axes, title=_title(data, next(iter(results.values()))), x="training images of each class",
+          y="mean accuracy of the classes in %")  # fmt: skip
+    axes.set_xticks(sorted({int(count) for result in results.values() for count in result.train_per_class}))
     axes.set_ylim(0, 100)
-    axes.legend(fontsize=7.5, frameon=False, loc="lower right")
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", labelcolor=INK)
     return figure
 
 
-def probe_figure(results: Mapping[str, LayerProbe]) -> Figure:
+def _title(data: str, result: Transfer) -> str:
+    folds = result.accuracy.shape[1]
+    spread = f"bars: ± one standard deviation over {folds} folds" if folds > 1 else "one fold"
+    return f"{data}\n{spread}" if data else spread
+
+
+def probe_figure(results: Mapping[str, LayerProbe], *, data: str = "") -> Figure:
     """Accuracy against depth, a line for each network and classifier, for the largest number of training images.
 
     Args:
         results: By name; all of the same layers, or each in a panel of its own.
+        data: Name of the data set.
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), table 7.
     """
@@ -55,11 +67,11 @@ def probe_figure(results: Mapping[str, LayerProbe]) -> Figure:
         for n, (name, result) in enumerate(lines.items()):
             mean = [100 * float(transfer.mean[-1]) for transfer in result.transfers]
             std = [100 * float(transfer.std[-1]) for transfer in result.transfers]
-            color = COLORS[n % len(COLORS)]
             axes.errorbar(range(len(layers)), mean, yerr=std, marker="o", markersize=4, capsize=2, linewidth=1.4,
-                          color=color, label=name)  # fmt: skip
-        plain(axes, x="layer", y="mean accuracy of the classes in %")
+                          **line_style(n), label=name)  # fmt: skip
+        first = next(iter(lines.values())).transfers[0]
+        plain(axes, title=_title(data, first), x="layer", y="mean accuracy of the classes in %")
         axes.set_xticks(range(len(layers)), layers, rotation=35, ha="right")
-        axes.set_ylim(bottom=0)
-        axes.legend(fontsize=7.5, frameon=False, loc="best")
+        axes.set_ylim(0, 100)
+        axes.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.13), borderaxespad=0)
     return figure

@@ -59,7 +59,7 @@ def max_unpool2d_with_switches(
         BackendError: ``backend`` cannot run here.
     """
     check.tensor(NAME, "values", values, "[N, C, Hp, Wp]")
-    check.tensor(NAME, "switches", switches, "[N, C, Hp, Wp]", (torch.uint8,))
+    check.switches(NAME, switches)
     check.same(NAME, "switches", switches, "values", values, dtype=False)
     layer, size = _layer(values.shape, switches.shape, kernel_size, stride, padding, dilation, output_size, overlap)
     return op(

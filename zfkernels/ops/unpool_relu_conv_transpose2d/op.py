@@ -130,7 +130,7 @@ def unpool_relu_conv_transpose2d(
 
 def check_switches(op: str, switches: Any, values: Tensor, shape: tuple[int, ...]) -> None:
     """Full maps of switches, of this shape."""
-    check.tensor(op, "switches", switches, "[N, C, Hp, Wp]", (torch.uint8,))
+    check.switches(op, switches)
     check.same(op, "switches", switches, "values", values, dtype=False)
     check.equal(op, "switches' shape", tuple(switches.shape), shape)
 

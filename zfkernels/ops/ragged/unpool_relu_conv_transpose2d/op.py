@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from zfkernels.geometry import Boxes, Pair, inputs_read
@@ -124,3 +125,12 @@ op = define(
     backward=no_gradient(NAME),
 )
 op.reference(reference.ragged_unpool_relu_conv_transpose2d)
+
+
+def _frames_for_cpp(*args: Any) -> str | None:
+    """The C++ kernel knows zeros around windows only."""
+    return None if args[4] is None else "it takes windows with zeros around them, got frames"
+
+
+op.encode = lambda *args: (*args[:-2], args[-2] == "sum", args[-1])  # of overlap and rectify
+op.native("cpp", (torch.float32, torch.float64), _frames_for_cpp)

@@ -1,0 +1,152 @@
+"""Every figure can be read: nothing lies over anything else or is cut off, and letters have a size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+pytest.importorskip("matplotlib")
+
+from figures import problems, smallest_letters
+from matplotlib.figure import Figure
+from some_results import (
+    correspondence,
+    diagnosis,
+    evolution,
+    invariance,
+    layer_probe,
+    occlusion,
+    projections,
+    transfer,
+    values,
+    watched,
+)
+
+from zfkernels import viz
+from zfkernels.results import Look
+from zfkernels.viz.occlusion import OcclusionRow
+
+LONG = "a photo with a name that is longer than its picture.jpeg"
+
+
+def row(tile: int = 7) -> OcclusionRow:
+    """Tiles as small as those of an early layer."""
+    sweep = watched()
+    probability = sweep.probability()[0]
+    best = sweep.best_class()[0]
+    return OcclusionRow(
+        LONG, torch.full((3, 24, 24), 90, dtype=torch.uint8), sweep.positions, (6, 6),
+        torch.tensor([120, 110, 100], dtype=torch.uint8), "the data's mean colour, 6 pixels", "features.1, map 63",
+        sweep.activity[0],  # type: ignore[index]
+        torch.zeros(2, 4, tile, tile, 3, dtype=torch.uint8).numpy(), sweep.look.name(3),
+        float(sweep.clean_probability()), probability, best, dict(enumerate(sweep.look.classes)),
+    )  # fmt: skip
+
+
+def curve() -> list[dict[str, float]]:
+    names = ("train_loss", "val_loss", "val_top1", "val_top5", "learning_rate")
+    return [{"epoch": n + 1, **dict.fromkeys(names, 0.5 / (n + 1))} for n in range(4)]
+
+
+def ablation() -> list[dict[str, object]]:
+    errors = {f"{split}_error_{what}": 0.2 for split in ("train", "val") for what in ("mean", "std")}
+    titles = ("zfnet64", "512-1024-512, twice the units", "first filters 11x11/4, second stride 1")
+    return [{**errors, "title": title, "parameters": 1_500_000} for title in titles]
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "map": lambda: watched(2).plot(values(2, 3, 24, 24), names=[LONG, LONG]),
+    "map without photos": lambda: watched(1).plot(),
+    "map of one class": lambda: occlusion(outputs=values(2, 2, 3, 1), clean=values(2, 1)).plot(),
+    "map without effect": lambda: occlusion(outputs=torch.ones(2, 2, 3, 3), clean=torch.ones(2, 3)).plot(),
+    "projections": lambda: projections(2, 4).plot(values(2, 3, 24, 24), names=[LONG, LONG]),
+    "projections without photos": lambda: projections(3, 9).plot(),
+    "sheet": lambda: viz.occlusion_sheet([row(), row(40)]),
+    "invariance": lambda: invariance().plot([LONG] * 7),
+    "correspondence": lambda: correspondence().plot("zfnet64"),
+    "diagnosis": lambda: diagnosis().plot("zfnet64"),
+    "diagnosis of many layers": lambda: diagnosis(11).plot("vgg"),
+    "evolution": lambda: evolution(5).plot(),
+    "transfer": lambda: transfer().plot("zfnet64, features.8, softmax"),
+    "probe": lambda: layer_probe(5).plot("zfnet64, softmax"),
+    "learning curve": lambda: viz.learning_curve_figure(curve(), title="zfnet64"),
+    "ablation": lambda: viz.ablation_figure(ablation()),
+}
+
+
+@pytest.mark.parametrize("name", list(FIGURES))
+def test_nothing_overlaps_and_nothing_is_cut(name: str) -> None:
+    figure = FIGURES[name]()
+    assert problems(figure) == []
+    assert smallest_letters(figure) >= 4  # points at 7 inches
+
+
+def test_a_figure_shows_itself_in_a_notebook() -> None:
+    picture = FIGURES["transfer"]()._repr_png_()  # type: ignore[attr-defined]
+    assert picture.startswith(b"\x89PNG")
+
+
+def test_the_check_sees_what_is_wrong() -> None:
+    figure = Figure(figsize=(3, 2))
+    figure.text(0.1, 0.5, "the first words")
+    assert problems(figure) == []
+    figure.text(0.15, 0.5, "the second")
+    figure.text(0.9, 0.9, "beyond the border")
+    assert problems(figure) == ["'beyond the border' is cut off", "'the first words' lies over 'the second'"]
+    figure.add_axes((0, 0.3, 0.5, 0.4))
+    assert "'the second' lies over panel 0" in problems(figure)
+
+
+def test_shares() -> None:
+    from zfkernels.viz.panels import share
+
+    assert [share(n, 1000) for n in (0, 1, 250, 999, 1000)] == ["0%", "<1%", "25%", ">99%", "100%"]
+
+
+def test_a_sheet_has_a_title_and_says_what_it_shows() -> None:
+    from PIL import Image
+
+    sprite = Image.new("RGBA", (120, 60))
+    plain = viz.feature_sheet([("features.1", [("3", sprite)])], columns=1)
+    told = viz.feature_sheet([("features.1", [("3", sprite)])], columns=1, title="a network", note="many words " * 9)
+    assert told.width == plain.width
+    assert told.height >= plain.height + 30 + 5 * 20  # the words are wrapped at the width of the page
+
+
+def test_true_colors() -> None:
+    images = torch.rand(1, 3, 4, 5)
+    mean, std = torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1), torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1)
+    pixels = (images * 255).round().to(torch.uint8)
+    look = Look((0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+    from zfkernels.viz.pixels import STRETCHED, true_colors
+
+    assert torch.equal(true_colors((images - mean) / std, look)[0], pixels)
+    assert true_colors((images - mean) / std, Look(), look)[1] == ""
+    assert torch.equal(true_colors((images - mean) / std, Look(), look)[0], pixels)
+    assert torch.equal(true_colors((images - mean) / std, Look(), lambda x: x * std + mean)[0], pixels)
+    assert torch.equal(true_colors(images, Look())[0], pixels)  # values in [0, 1] are pixels
+    stretched, note = true_colors((images - mean) / std, Look())
+    assert note == STRETCHED
+    assert (stretched.min(), stretched.max()) == (0, 255)
+    assert true_colors(torch.rand(1, 1, 4, 5), Look())[0].shape == (1, 3, 4, 5)
+    with pytest.raises(TypeError, match="an object with mean and std or a function back to pixels, got int"):
+        true_colors(images, Look(), 3)
+    with pytest.raises(ValueError, match=r"expected images of shape \[N, C, H, W\], got \(3, 4, 5\)"):
+        true_colors(images[0], Look())
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: watched(2).plot(values(1, 3, 24, 24)), "plot: expected images of the sweep's 2 images, got 1"),
+        (lambda: watched(2).plot(names=["a"]), "plot: expected names of the sweep's 2 images, got 1"),
+        (lambda: watched(2).plot(target="cat"), "near matches"),
+        (lambda: projections(2).plot(values(1, 3, 24, 24)), "plot: expected images of at least 2 images, got 1"),
+        (lambda: projections(2).plot(count=0), "plot: expected at least one projection to show, got 6 and count 0"),
+    ],
+)
+def test_what_cannot_be_drawn(draw: Callable[[], Figure], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        draw()

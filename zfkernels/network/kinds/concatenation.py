@@ -1,0 +1,53 @@
+"""Concatenation of maps along their channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zfkernels.network.kinds.base import Chunk, Kind, Scene, aligned, arguments, op_name
+from zfkernels.network.kinds.cell_rules import RULES
+from zfkernels.network.kinds.cellwise import Cellwise
+from zfkernels.network.maps import Maps
+from zfkernels.network.recording import Step
+from zfkernels.ragged import Windows
+
+
+class Concatenation(Cellwise):
+    """``torch.cat`` along the only axis of channels.
+
+    A concatenation that starts with the same maps as an earlier one, as in a dense block, starts with its result.
+    """
+
+    kind = "concatenation"
+
+    def __init__(self, step: Step, scene: Scene, maps: Maps, parts: tuple[str, ...]) -> None:
+        self.parts = self.all_parts = parts
+        for name, earlier in scene.kinds.items():
+            if isinstance(earlier, Concatenation) and len(earlier.all_parts) > 1:
+                count = len(earlier.all_parts)
+                if earlier.all_parts == parts[:count] and count <= len(parts):
+                    self.parts = (name, *parts[count:])
+        super().__init__(step, scene, maps, tuple(dict.fromkeys(self.parts)))
+
+    @classmethod
+    def recognise(cls, step: Step, scene: Scene) -> Kind | None:
+        if op_name(step) not in ("cat", "concat", "concatenate"):
+            return None
+        known = all(scene.maps(name) is not None for name in step.inputs)
+        found = RULES["cat"](step, scene) if step.inputs and known else None
+        if found is None or len(found.maps.channel_axes) != 1:
+            return None
+        return cls(step, scene, found.maps, tuple(part.name for part in arguments(step)["tensors"]))
+
+    def run(self, values: Mapping[str, Any], batch: int) -> Tensor:
+        assert self.maps is not None
+        return torch.cat([values[name] for name in self.parts], self.maps.channel_axes[0])
+
+    def run_on_windows(self, chunk: Chunk) -> Windows:
+        layout = chunk.layout(self.name)
+        parts = {name: aligned(chunk, name, layout).values for name in self.inputs}
+        return layout.windows(torch.cat([parts[name] for name in self.parts], 1))

@@ -1,0 +1,104 @@
+"""Convolutions with fixed filters; a scale of each map and a ReLU behind one are folded in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zfkernels.geometry import Sliding
+from zfkernels.network.kinds.base import Chunk, Kind, Scene, arguments, op_name, pair, signature
+from zfkernels.network.kinds.sliding import SlidingKind, planar_step
+from zfkernels.network.maps import Maps
+from zfkernels.network.recording import Step
+from zfkernels.ops.ragged import occluded_conv2d, window_conv2d
+from zfkernels.ragged import Windows
+
+
+class Convolution(SlidingKind):
+    """``F.conv2d`` with a weight and a bias that do not depend on the images."""
+
+    kind = "convolution"
+
+    def __init__(
+        self, step: Step, scene: Scene, maps: Maps, weight: Tensor, bias: Tensor | None, sliding: Sliding, groups: int
+    ) -> None:
+        super().__init__(step, scene, maps)
+        self.weight = weight.detach().contiguous(memory_format=torch.channels_last)
+        self.bias = None if bias is None else bias.detach()
+        self.sliding, self.groups, self.relu = sliding, groups, False
+
+    @classmethod
+    def recognise(cls, step: Step, scene: Scene) -> Kind | None:
+        if op_name(step) not in ("conv2d", "convolution"):
+            return None
+        bound = arguments(step)
+        weight, bias, maps = bound["weight"], bound["bias"], planar_step(step, scene, bound["input"])
+        fixed = isinstance(weight, Tensor) and (bias is None or isinstance(bias, Tensor))
+        if maps is None or not fixed or weight.dim() != 4 or bound.get("transposed"):
+            return None
+        kernel, dilation = (weight.shape[2], weight.shape[3]), pair(bound["dilation"])
+        padding = bound["padding"]
+        if isinstance(padding, str):
+            total = [(kernel[axis] - 1) * dilation[axis] if padding == "same" else 0 for axis in (0, 1)]
+            if any(cells % 2 for cells in total):  # one more cell of padding behind than before
+                return None
+            padding = [cells // 2 for cells in total]
+        sliding = Sliding(kernel, pair(bound["stride"]), pair(padding), dilation)
+        return cls(step, scene, maps[1], weight, bias, sliding, bound["groups"])
+
+    def followed_by(self, other: Kind) -> Kind | None:
+        if self.relu:
+            return None
+        if other.rectifies:
+            return self.joined(other, relu=True)
+        if other.affine is not None:
+            scale, shift = (part.to(self.weight.device) for part in other.affine)
+            weight = (self.weight.to(scale) * scale[:, None, None, None]).to(self.weight)
+            bias = shift if self.bias is None else self.bias.to(scale) * scale + shift
+            weight = weight.contiguous(memory_format=torch.channels_last)
+            return self.joined(other, weight=weight, bias=bias.to(self.weight))
+        return None
+
+    def share(self, made: dict[Any, Any]) -> None:
+        key = tuple(map(signature, self.steps))
+        # The steps are kept too: as long as they are, no other constant has the identity of one of theirs.
+        self.weight, self.bias, _ = made.setdefault(key, (self.weight, self.bias, self.steps))
+
+    def run(self, values: Mapping[str, Any], batch: int) -> Tensor:
+        s = self.sliding
+        out = F.conv2d(values[self.inputs[0]], self.weight, self.bias, s.stride, s.padding, s.dilation, self.groups)
+        return out.relu_() if self.relu else out
+
+    def run_on_windows(self, chunk: Chunk) -> Windows:
+        (name,), layout, s = self.inputs, chunk.layout(self.name), self.sliding
+        if self._is_product:
+            values = F.linear(chunk.windows(name).values, self.weight.flatten(1), self.bias)
+            return layout.windows(values.relu_() if self.relu else values)
+        hidden = chunk.occluder(name)
+        if hidden is not None:
+            return occluded_conv2d(
+                hidden.images, self.weight, self.bias, hidden.boxes, fill=hidden.fill, image=chunk.image,
+                out_boxes=layout, stride=s.stride, padding=s.padding, dilation=s.dilation, groups=self.groups,
+                relu=self.relu, backend=chunk.backend,
+            )  # fmt: skip
+        return window_conv2d(
+            chunk.windows(name), chunk.frames(name), self.weight, self.bias, out_boxes=layout, stride=s.stride,
+            padding=s.padding, dilation=s.dilation, groups=self.groups, relu=self.relu, backend=chunk.backend,
+        )  # fmt: skip
+
+    @property
+    def multiply_adds(self) -> int:
+        return self.weight.numel()
+
+    @property
+    def needs_frames(self) -> bool:
+        return not self._is_product
+
+    @property
+    def _is_product(self) -> bool:
+        """Whether it is a matrix product of each cell's channels, for which libraries are best."""
+        return self.groups == 1 and self.sliding == Sliding((1, 1))
