@@ -1,4 +1,4 @@
-"""Deconvolution by autograd, for what cannot be traced: any module, several inputs, further arguments.
+"""Deconvolution by autograd, for what cannot be recorded: any module, several inputs, further arguments.
 
 Every rectifier max(x, 0) that Python sees, as module, function or method, sends max(gradient, 0) down; all else its
 gradient. The model is not changed.

@@ -1,4 +1,4 @@
-"""Occlusion with Captum's arguments and numbers, incremental wherever the model is a network that can be traced."""
+"""Occlusion with Captum's arguments and numbers, incremental wherever the model is a network that can be recorded."""
 
 from __future__ import annotations
 

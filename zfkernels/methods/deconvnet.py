@@ -105,7 +105,7 @@ class DeconvNet:
         Args:
             images: [N, C, H, W], in the model's input units, of its dtype.
             layer: a module's path (a container: its output; used several times: its last call, or ``"path:k"``), or
-                the name of a traced step.
+                the name of a recorded step.
             channels: maps: None (all), one, or several.
             position: ``"max"``, the strongest place of each map in each image (ties: the first in row-major order), or
                 (row, column).

@@ -5,6 +5,7 @@ Other threads may run the model meanwhile, and afterwards it is as it was.
 
 from __future__ import annotations
 
+import sys
 import types
 from typing import Any
 
@@ -22,16 +23,11 @@ def unwrapped(model: nn.Module) -> tuple[nn.Module, str]:
         attribute = ""
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             attribute = "module"
-        elif isinstance(model, torch._dynamo.OptimizedModule if _has_compiled() else ()):
-            attribute = "_orig_mod"
+        elif "torch._dynamo" in sys.modules and isinstance(model, torch._dynamo.OptimizedModule):
+            attribute = "_orig_mod"  # importing the compiler takes seconds: without it nothing is compiled
         if not attribute:
             return model, prefix
         model, prefix = getattr(model, attribute), f"{prefix}{attribute}."
-
-
-def _has_compiled() -> bool:
-    """Whether anybody imported the compiler; importing it takes seconds."""
-    return "torch._dynamo" in __import__("sys").modules
 
 
 def stand_in(model: nn.Module) -> tuple[nn.Module, dict[int, str]]:

@@ -25,7 +25,8 @@ def build(recording: Recording) -> tuple[tuple[Step, ...], str]:
 
 class _Builder:
     def __init__(self, recording: Recording) -> None:
-        self.recording, self.steps = recording, {}  # type: tuple[Recording, dict[str, Step]]
+        self.recording = recording
+        self.steps: dict[str, Step] = {}
         self.labels = _labels(recording)
         named = (leaf.name for value in (recording.outputs, recording.layers) for leaf in leaves(value)
                  if isinstance(leaf, Ref))  # fmt: skip
