@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "trace": {"network", "windows"},
     "plan": {"trace", "windows"},
     "results": {"windows"},
-    "methods": {"plan", "trace", "network", "occlusion", "ops", "windows", "results"},
+    "methods": {"plan", "trace", "network", "occlusion", "ops", "windows", "geometry", "results"},
     "captum_api": {"methods", "plan", "trace", "network", "occlusion", "ops", "windows", "results"},
     "viz": {"results", "windows"},
     "features": {"data", "models", "trace"},

@@ -30,13 +30,15 @@ def test_multiply_adds_that_are_executed(name: str) -> None:
     x = torch.randn(1, 3, *size)
     with torch.no_grad():
         clean = executed(lambda: model(x))
-    plan = zf.explain_plan(model, size, window, stride).plan
-    count = len(plan.positions)
+    report = zf.explain_plan(model, size, window, stride)
+    plan, count = report.plan, len(report.positions)
     assert clean == pytest.approx(plan.dense / count, rel=1e-6)  # the profiler sees the network's convolutions
     sweep = executed(lambda: zf.occlusion_sweep(model, x, window=window, stride=stride, backend="reference")) - clean
-    assert 0.99 * plan.exact <= sweep <= 1.3 * plan.exact
+    assert plan.exact <= plan.planned <= 1.06 * plan.exact
     assert sweep == pytest.approx(plan.planned, rel=0.01)
     assert plan.exact < plan.dense / 2
+    assert sum(found.dense_multiply_adds for found in report.rows) == pytest.approx(plan.dense / count, rel=1e-6)
+    assert sum(found.multiply_adds for found in report.rows) == pytest.approx(plan.planned / count, rel=1e-6)
 
 
 def row(report: PlanReport, layer: str) -> tuple[object, ...]:
@@ -46,18 +48,20 @@ def row(report: PlanReport, layer: str) -> tuple[object, ...]:
 
 def test_reasons() -> None:
     report = zf.explain_plan(toy("residual"), SIZE, 4)
-    assert row(report, "body.a") == ("conv", (13, 16), (5, 5), "windows", "12% of the frame")
-    assert row(report, "mean") == ("global_pool", None, None, "windows", "clean mean, and what the window changes")
-    assert row(report, "classes") == ("linear", None, None, "dense", "no maps")
+    assert row(report, "body.a") == ("convolution", (13, 16), (5, 5), "windows", "10% of the frame")
+    assert row(report, "mean")[1:4] == (None, None, "windows")
+    assert row(report, "classes") == ("whole", None, None, "dense", "no maps")
     report = zf.explain_plan(toy("squeeze"), SIZE, 4)
-    assert row(report, "body.gate.0")[3:] == ("dense", "spreads over the frame")
-    assert row(report, "body")[3:] == ("dense", "the square changes 100% of the frame")
-    unsupported = ("dense", "no rule for windows: runs on whole frames")
-    assert row(zf.explain_plan(toy("upsampling"), SIZE, 4), "body.0")[3:] == unsupported
-    assert row(zf.explain_plan(toy("residual"), SIZE, SIZE), "body.a")[3:] == (
-        "dense",
-        "the square changes 100% of the frame",
-    )
+    assert row(report, "body")[3:] == ("dense", "no rule for windows: runs on whole frames")
+    assert row(report, "top.0")[3:] == ("dense", "body runs on whole frames")
+    assert row(zf.explain_plan(toy("upsampling"), SIZE, 4), "body.0")[3:] == ("windows", "4% of the frame")
+
+
+def test_what_is_cheaper_on_whole_frames() -> None:
+    report = zf.explain_plan(zoo.unloaded("resnet18").to_empty(device="cpu"), 224, 16, 104)
+    dense = [found for found in report.rows if found.mode == "dense" and found.frame]
+    assert dense[0].why.endswith("% of the frame can change")
+    assert all(f"; whole frames from {dense[0].layer} on" in found.why for found in dense[1:])
 
 
 def test_the_table_holds_every_step_and_the_sums() -> None:
@@ -70,8 +74,8 @@ def test_the_table_holds_every_step_and_the_sums() -> None:
         assert found.mode in line
         assert line.endswith(found.why)
     plan = report.plan
-    assert torch.equal(plan.positions, grid(SIZE, (4, 3), (5, 6)).reshape(-1, 2))
-    assert f"square 4x3, {len(plan.positions)} positions in {len(plan.groups)} groups" in lines[-2]
+    assert torch.equal(report.positions, grid(SIZE, (4, 3), (5, 6)).reshape(-1, 2))
+    assert lines[-2] == f"square 4x3, {len(report.positions)} positions; largest window of each layer"
     assert f"({plan.dense / plan.exact:.2f}x fewer)" in lines[-1]
 
 
@@ -98,7 +102,7 @@ def test_what_runs_on_whole_images_says_why() -> None:
 def test_a_report_is_short_where_it_is_shown_by_itself() -> None:
     report = zf.explain_plan(toy("residual"), SIZE, 4)
     assert repr(report) == f"<PlanReport: {report.summary()}>"
-    assert report.summary().startswith(f"{len(report.plan.positions)} positions of a square of 4x4: ")
+    assert report.summary().startswith(f"{len(report.positions)} positions of a square of 4x4: ")
     page = report._repr_html_()
     assert page.count("<tr>") == len(report.rows) + 1
     assert len(page) < 400 * len(report.rows)

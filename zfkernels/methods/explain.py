@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from zfkernels.geometry import Boxes
 from zfkernels.methods.occlusion import examine, grid, to_pair
 from zfkernels.network import without_autocast
-from zfkernels.plan import SweepPlan, cell_cost, changed_boxes, frame_of, plan_sweep
-from zfkernels.plan.sweep import DENSE_FROM
+from zfkernels.network.recording import INPUT
+from zfkernels.occlusion import SweepPlan, WindowSweep, changed_boxes
 from zfkernels.results import html_table
-from zfkernels.trace import Step, Trace, UnrecordableError, fold, trace_model
-from zfkernels.trace.steps import FRAME_KINDS
-from zfkernels.windows import Boxes, Pair, boxes
+from zfkernels.trace import UnrecordableError, trace_model
+from zfkernels.windows import Pair
 
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One layer of the plan, for the largest group of positions.
+    """One layer of the plan.
 
     Attributes:
         layer: its name.
         kind: its kind of step.
         frame: (rows, columns) of the whole layer, None without maps.
-        window: (rows, columns) that are computed for each position, None for a mean over the frame or without maps.
+        window: (rows, columns) of the largest box that is computed, None for a mean over the frame or without maps.
         mode: "windows", "dense" or "unchanged".
         why: what decided the mode.
-        multiply_adds: for one position of the group.
+        multiply_adds: for one position, on average.
         dense_multiply_adds: for the whole layer.
     """
 
@@ -48,25 +48,27 @@ class PlanReport:
     """The plan of a sweep; ``str()`` is the table, and a notebook shows it as one.
 
     Attributes:
-        plan: which positions travel together; None for a sweep on whole images.
+        plan: boxes of all positions in all layers, and what runs on them; None for a sweep on whole images.
         rows: one for each layer.
         window: (height, width) of the square.
         whole: why the sweep runs on whole images, "" if it does not.
+        positions: int64 [P, 2], row and column of each square; None for a sweep on whole images.
     """
 
     plan: SweepPlan | None
     rows: tuple[PlanRow, ...]
     window: Pair
     whole: str = ""
+    positions: Tensor | None = None
 
     def summary(self) -> str:
         """The plan in one line: how much less work it is than running the network on each occluded image."""
-        plan = self.plan
-        if plan is None:
+        plan, positions = self.plan, self.positions
+        if plan is None or positions is None:
             return f"square {_size(self.window)}: the sweep runs on whole images: {self.whole}"
         dense = sum(row.mode == "dense" for row in self.rows)
         return (
-            f"{len(plan.positions)} positions of a square of {_size(self.window)}: {plan.dense / plan.planned:.2f}x "
+            f"{len(positions)} positions of a square of {_size(self.window)}: {plan.dense / plan.planned:.2f}x "
             f"fewer multiply-adds than dense; {dense} of {len(self.rows)} layers on whole frames"
         )
 
@@ -83,24 +85,20 @@ class PlanReport:
         ], limit=None)  # fmt: skip
 
     def __str__(self) -> str:
-        if self.plan is None:
+        if self.plan is None or self.positions is None:
             return self.summary()
-        plan, count = self.plan, len(self.plan.positions)
-        width = max(len(row.layer) for row in self.rows)
-        lines = [
-            f"{'layer':{width}} {'kind':12} {'frame':>9} {'window':>9} {'mode':10} {'M-adds':>9} {'of dense':>9}  why"
-        ]
+        plan, count = self.plan, len(self.positions)
+        width, kinds = max(len(row.layer) for row in self.rows), max(len(row.kind) for row in self.rows)
+        sizes = f"{'frame':>9} {'window':>9}"
+        lines = [f"{'layer':{width}} {'kind':{kinds}} {sizes} {'mode':10} {'M-adds':>9} {'of dense':>9}  why"]
         for row in self.rows:
             share = f"{row.multiply_adds / row.dense_multiply_adds:.1%}" if row.dense_multiply_adds else ""
             adds = f"{row.multiply_adds / 1e6:.2f}M" if row.multiply_adds else ""
             lines.append(
-                f"{row.layer:{width}} {row.kind:12} {_size(row.frame):>9} {_size(row.window):>9} {row.mode:10} "
+                f"{row.layer:{width}} {row.kind:{kinds}} {_size(row.frame):>9} {_size(row.window):>9} {row.mode:10} "
                 f"{adds:>9} {share:>9}  {row.why}"
             )
-        lines.append(
-            f"square {_size(self.window)}, {count} positions in {len(plan.groups)} groups; the table shows the "
-            f"largest, {max(len(group.members) for group in plan.groups)} positions"
-        )
+        lines.append(f"square {_size(self.window)}, {count} positions; largest window of each layer")
         each = [adds / count / 1e6 for adds in (plan.dense, plan.exact, plan.planned)]
         lines.append(
             f"multiply-adds per position: dense {each[0]:.1f}M, "
@@ -132,62 +130,57 @@ def explain_plan(
     step = square if stride is None else to_pair("explain_plan", "stride", stride)
     positions = grid(image, square, step).reshape(-1, 2)
     try:
-        whole_trace = trace_model(model, image)
+        trace = trace_model(model, image)
     except UnrecordableError as error:
         return PlanReport(None, (), square, error.reason)
-    recording = whole_trace.recording
+    recording = trace.recording
     parameter = next(model.parameters(), torch.empty(0))
     noise = torch.randn((1, recording.channels, *image), generator=torch.Generator().manual_seed(0)).to(parameter)
-    verdict = examine(whole_trace, noise, positions, square, noise.new_zeros(recording.channels))
+    verdict = examine(trace, noise, positions, square, noise.new_zeros(recording.channels))
     if verdict.mixes or verdict.differs:
         return PlanReport(None, (), square, verdict.mixes or verdict.differs)
-    trace = fold(whole_trace)
-    shapes = trace.shapes(image)
-    plan = plan_sweep(trace, shapes, positions, square)
-    reached = changed_boxes(trace, shapes, boxes(positions, square, image))
-    rows = tuple(
-        _row(trace, shapes, plan, reached, step) for step in trace.steps if step.name in shapes and step.kind != "input"
-    )
-    return PlanReport(plan, rows, square)
+    places = torch.cat([positions, torch.tensor(square).expand(len(positions), 2)], 1)
+    plan = WindowSweep(recording, places).plan(parameter.device, parameter.dtype)
+    labels = {name: step.label for name, step in trace.by_name.items()}
+    return PlanReport(plan, tuple(_rows(plan, places, labels)), square, positions=positions)
 
 
-def _row(
-    trace: Trace, shapes: Mapping[str, tuple[int, ...]], plan: SweepPlan, reached: Mapping[str, Boxes], step: Step
-) -> PlanRow:
-    """``reached``: the box that each position's square can change in each step with maps."""
-    group = max(plan.groups, key=lambda group: len(group.members))
-    frame, cost = frame_of(step, shapes[step.name]), cell_cost(step)
-    if step.kind == "global_pool" and step.inputs[0] in group.windows and not _follows(trace, step, plan.tail):
-        return PlanRow(step.label, step.kind, frame, None, "windows", "clean mean, and what the window changes", 0, 0)
-    if frame is None:
-        return PlanRow(step.label, step.kind, None, None, "dense", "no maps", cost, cost)
-    cells = frame[0] * frame[1]
-    if step.name in group.unchanged:
-        return PlanRow(step.label, step.kind, frame, (0, 0), "unchanged", "out of reach", 0, cost * cells)
-    if step.name in group.windows:
-        window = group.windows[step.name].size
-        return PlanRow(
-            step.label, step.kind, frame, window, "windows", f"{window[0] * window[1] / cells:.0%} of the frame",
-            cost * window[0] * window[1], cost * cells,
-        )  # fmt: skip
-    share = int(reached[step.name].size[group.members].amax(0).prod()) / cells
-    dense = [name for name in step.inputs if name not in group.windows and name not in group.unchanged]
-    if step.kind == "other":
-        why = "no rule for windows: runs on whole frames"
-    elif step.kind in FRAME_KINDS:
-        why = "spreads over the frame"
-    elif share >= DENSE_FROM:
-        why = f"the square changes {share:.0%} of the frame"
-    elif _follows(trace, step, plan.tail):
-        why = f"whole frames of all groups together from {trace.by_name[plan.tail].label} on"
-    else:
-        why = f"{trace.by_name[dense[0]].label} is dense"
-    return PlanRow(step.label, step.kind, frame, frame, "dense", why, cost * cells, cost * cells)
-
-
-def _follows(trace: Trace, step: Step, tail: str) -> bool:
-    names = [other.name for other in trace.steps]
-    return names.index(step.name) > names.index(tail)
+def _rows(plan: SweepPlan, places: Tensor, labels: Mapping[str, str]) -> Iterator[PlanRow]:
+    """``places``: the square of each position; ``labels``: what people call the steps."""
+    program, count = plan.program, len(places)
+    reached = changed_boxes(program, Boxes.of(places, program.recording.size))
+    head = {kind.name for kind in plan.head}
+    shown = {name: labels.get(kind.step.name, kind.step.name) for name, kind in program.kinds.items()}
+    first = next((kind for kind in plan.tail if kind.name in reached), None)
+    for name, kind in program.kinds.items():
+        if name == INPUT:
+            continue
+        frame = None if kind.maps is None else kind.maps.frame
+        cells = 1 if frame is None else frame[0] * frame[1]
+        dense = kind.multiply_adds * cells
+        mode, window, adds = "dense", frame, dense
+        if frame is None:
+            why = "no maps"
+            if name in head:
+                mode, why = "windows", "the clean frame, with what the window changes in its place"
+        elif name in reached:
+            sizes = reached[name].size
+            share = float(sizes.prod(1).sum()) / (count * cells)
+            why = f"{share:.0%} of the frame"
+            if name in head:
+                mode = "windows" if share else "unchanged"
+                window = (int(sizes[:, 0].max()), int(sizes[:, 1].max()))
+                adds, why = round(dense * share), why if share else "out of reach"
+            elif kind is not first and first is not None:
+                why = f"{why} can change; whole frames from {shown[first.name]} on"
+            else:
+                why = f"{why} can change"
+        elif not kind.on_windows:
+            why = "no rule for windows: runs on whole frames"
+        else:
+            whole = next(source for source in kind.inputs if source not in reached)
+            why = f"{shown[whole]} runs on whole frames"
+        yield PlanRow(shown[name], kind.kind, frame, window, mode, why, adds, dense)
 
 
 def _size(pair: Pair | None) -> str:

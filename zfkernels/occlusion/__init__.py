@@ -2,6 +2,6 @@
 
 from zfkernels.occlusion.collect import SweepValues
 from zfkernels.occlusion.engine import WindowSweep
-from zfkernels.occlusion.plan import SweepPlan
+from zfkernels.occlusion.plan import SweepPlan, changed_boxes
 
-__all__ = ["SweepPlan", "SweepValues", "WindowSweep"]
+__all__ = ["SweepPlan", "SweepValues", "WindowSweep", "changed_boxes"]
