@@ -62,6 +62,20 @@ def test_whatever_is_damaged_no_other_table_comes_out(
     shutil.rmtree(out.parent)
 
 
+@pytest.mark.parametrize("name", ["topk.parquet", "images", "gallery.json"])
+def test_results_damaged_on_their_way_are_made_again(
+    photos: Path, states: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(states["publishing"], out)
+    place = next(place / name for place in (out / STATE, out) if (place / name).exists())
+    path = place if place.is_file() else next(place.rglob("*.webp"))
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+    build(photos, out)
+    for path in (path for path in states["whole"].rglob("*.*") if path.suffix in (".parquet", ".webp")):
+        assert (out / path.relative_to(states["whole"])).read_bytes() == path.read_bytes()
+
+
 @pytest.mark.parametrize("text", ["null", "[]", "{}", '{"model": 1}', "{", "", None])
 def test_a_state_without_a_run_is_thrown_away(
     photos: Path, states: dict[str, Path], tmp_path: Path, text: str | None
@@ -144,8 +158,9 @@ def test_an_item_that_ends_the_iteration_does_not_end_the_data_set(photos: Path,
     except RuntimeError as error:
         assert "expected each of 3 batches once" in str(error)  # noqa: PT017
     else:
-        assert gallery.info["data"]["images"] == 11
-        assert [entry["image"] for entry in gallery.info["data"]["skipped"]] == ["6"]
+        assert gallery.info["data"]["images"] == 10
+        reasons = [(entry["image"], entry["reason"]) for entry in gallery.info["data"]["skipped"]]
+        assert reasons == [("5", "not an image file"), ("6", "StopIteration")]  # the first is damaged itself
 
 
 def test_strict_ends_at_the_first_image_that_cannot_be_used(photos: Path, tmp_path: Path) -> None:

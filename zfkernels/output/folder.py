@@ -24,7 +24,7 @@ from pathlib import Path
 
 from zfkernels._extras import require
 from zfkernels.output.files import flush_folder, flush_tree
-from zfkernels.output.manifest import Manifest, Publishing, record_of
+from zfkernels.output.manifest import Manifest, Publishing, checksums_of, record_of
 
 HOME = ".zfkernels"
 LOCK, TRASH, NEW = "lock", "trash", "new-"
@@ -110,7 +110,10 @@ def refuse_foreign(out: Path, names: Iterable[str], function: str) -> None:
     Raises:
         ValueError: The message names the first such file or folder.
     """
-    found = Manifest.load(out / HOME).foreign(out, names)
+    _refuse(Manifest.load(out / HOME).foreign(out, names), out, function)
+
+
+def _refuse(found: str | None, out: Path, function: str) -> None:
     if found is not None:
         raise ValueError(
             f"{function}: expected out without a file or folder of a result's name that zfkernels did not write, or "
@@ -156,16 +159,36 @@ def publish(out: Path, source: str, names: Sequence[str], function: str) -> None
     flush_folder(home / source)
     refuse_foreign(out, names, function)  # again: it was long ago that anybody looked
     entries = {name: record_of(home / source / name) for name in names}
-    Manifest(Manifest.load(home).entries, Publishing(source, entries)).save(home)
-    finish(out, function)
+    moving = Publishing(source, entries, checksums_of(home / source, names))
+    Manifest(Manifest.load(home).entries, moving).save(home)
+    _move(out, function)
 
 
 def finish(out: Path, function: str) -> None:
-    """Does what is left of a publishing that has begun, if one has."""
+    """Does what is left of a publishing that was cut off, if one was; results damaged meanwhile are thrown away."""
     home = out / HOME
     manifest = Manifest.load(home)
-    if manifest.publishing is None:
+    moving = manifest.publishing
+    if moving is None:
         return
+    if not moving.is_damaged(out, home):
+        _move(out, function)
+        return
+    source = home / moving.source
+    moved = [name for name in moving.entries if not os.path.lexists(source / name)]
+    _refuse(Manifest(moving.entries).foreign(out, moved), out, function)
+    for name in moved:
+        move_away(out / name, home)
+    move_away(source, home)
+    Manifest({name: record for name, record in manifest.entries.items() if name not in moved}).save(home)
+    empty_trash(home)
+
+
+def _move(out: Path, function: str) -> None:
+    """The moves of a publishing that are still to be made."""
+    home = out / HOME
+    manifest = Manifest.load(home)
+    assert manifest.publishing is not None
     source, entries = home / manifest.publishing.source, manifest.publishing.entries
     *first, last = entries
     waiting = [name for name in (*first, last) if os.path.lexists(source / name)]

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import stat
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,10 +30,22 @@ class Publishing:
     Attributes:
         source: Name of that folder.
         entries: What is moved, in order. The last one is there only while all are.
+        checksums: CRC-32 of each file, by its path from the folder.
     """
 
     source: str
     entries: Mapping[str, Record]
+    checksums: Mapping[str, int]
+
+    def is_damaged(self, out: Path, home: Path) -> bool:
+        """Whether a file is not as it was written, on either side of the move; the folder itself may be gone."""
+        source = home / self.source
+        for name in self.entries:
+            place = source if os.path.lexists(source / name) else out
+            found = checksums_of(place, [name])
+            if found != {path: crc for path, crc in self.checksums.items() if path.split("/")[0] == name}:
+                return True
+        return False
 
 
 @dataclass(frozen=True)
@@ -77,7 +90,9 @@ class Manifest:
         moving = self.publishing
         content: dict[str, Any] = {
             "entries": dict(self.entries),
-            "publishing": None if moving is None else {"source": moving.source, "entries": dict(moving.entries)},
+            "publishing": None
+            if moving is None
+            else {"source": moving.source, "entries": dict(moving.entries), "checksums": dict(moving.checksums)},
         }
         write_json(home / MANIFEST, {**content, "sha256": _digest(content)})
 
@@ -102,6 +117,21 @@ def record_of(path: Path) -> Record:
         return path.stat().st_size
     files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
     return {file.relative_to(path).as_posix(): file.stat().st_size for file in sorted(files)}
+
+
+def checksums_of(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    """CRC-32 of each file of the entries of a folder, by its path from there."""
+    found = {}
+    for name in names:
+        tree = [folder / name] if not (folder / name).is_dir() else sorted((folder / name).rglob("*"))
+        for file in tree:
+            if file.is_file() and not file.is_symlink():
+                with file.open("rb") as stream:
+                    crc = 0
+                    while part := stream.read(1 << 22):
+                        crc = zlib.crc32(part, crc)
+                found[file.relative_to(folder).as_posix()] = crc
+    return found
 
 
 def _not_recorded(path: Path, record: Record) -> Iterator[Path]:
