@@ -13,6 +13,8 @@ from zfkernels.network import Verdict, check, refuse_training
 from zfkernels.results.look import UNKNOWN, Look
 from zfkernels.trace import Trace, UnrecordableError, first_channels, trace_model
 
+INSIDE = ("zfkernels", "torch", "contextlib")  # between a user's call and a warning: the package, and decorators
+
 
 def is_int_tensor(value: Any) -> bool:
     """A tensor of whole numbers."""
@@ -103,8 +105,8 @@ def _warn_of_bytes(method: str, images: Tensor, model: nn.Module | None) -> None
 
 
 def _callers_level() -> int:
-    """The ``stacklevel`` of the first function that is neither this package's nor torch's (its decorators)."""
+    """The ``stacklevel`` of the first function that is neither this package's nor a decorator's."""
     level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("zfkernels", "torch"):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in INSIDE:
         level, frame = level + 1, frame.f_back
     return level
