@@ -77,4 +77,6 @@ def _values(params: Any) -> list[Any]:
 
 
 def _mark(value: Any) -> Any:
-    return (value.data_ptr(), value._version, value.shape) if isinstance(value, Tensor) else value
+    if not isinstance(value, Tensor):
+        return value
+    return value.data_ptr(), -1 if value.is_inference() else value._version, value.shape
