@@ -214,7 +214,7 @@ class _Store:
             "labels": [self.names[n] for n in self.ids], "skipped": self.skipped,
         }  # fmt: skip
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({**content, "sha256": _digest(content)}), encoding="utf-8")
+        partial.write_text(json.dumps({**content, "sha256": _digest(content)}, allow_nan=False), encoding="utf-8")
         os.replace(partial, path)
 
 

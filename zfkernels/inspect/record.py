@@ -118,7 +118,7 @@ def save(path: Path, records: list[Record], made_with: dict[str, str]) -> None:
         "records": {key: _fields(merged[key]) for key in sorted(merged)},
     }
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     os.replace(partial, path)
 
 
