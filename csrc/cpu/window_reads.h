@@ -167,9 +167,9 @@ struct WindowCells {
   void put(int64_t p, int64_t y, int64_t left, int64_t columns, const T** cells) const {
     const Box& box = at.boxes[p];
     if (y < box.top || y >= box.bottom()) return;
-    const T* line = values + (at.offsets[p] + (y - box.top) * box.width - box.left) * stride;
+    const T* line = values + (at.offsets[p] + (y - box.top) * box.width) * stride;
     const int64_t last = std::min(box.right(), left + columns);
-    for (int64_t x = std::max<int64_t>(box.left, left); x < last; ++x) cells[x - left] = line + x * stride;
+    for (int64_t x = std::max<int64_t>(box.left, left); x < last; ++x) cells[x - left] = line + (x - box.left) * stride;
   }
 };
 
