@@ -134,10 +134,6 @@ class Kind(ABC):
         """Windows of the value (a tensor [K, ...] where :attr:`maps` is None), from those of its inputs."""
         raise NotImplementedError(f"{self.kind}: it runs on whole values")
 
-    def send_down(self, signal: Windows, chunk: Chunk) -> tuple[Windows, ...]:
-        """The signal of a DeconvNet for each input, from that of the value."""
-        raise NotImplementedError(f"{self.kind}: no signal is sent down through it")
-
     @property
     def multiply_adds(self) -> int:
         """For one cell of the value; for one image where :attr:`maps` is None."""
