@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zfkernels.network.kinds import Kind, Scene, recognise
-from zfkernels.network.recording import INPUT, Recording, Sized
+from zfkernels.network.recording import INPUT, Recording, Sized, readers_of
 
 
 class Program:
@@ -54,7 +54,7 @@ class Program:
         readers, done = self.readers, dict[str, Kind]()
         for kind in self.kinds.values():
             below = done.get(kind.inputs[0]) if len(kind.inputs) == 1 else None
-            if below is not None and readers[below.name] == [kind.name] and below.name not in self.kept:
+            if below is not None and readers[below.name] == (kind.name,) and below.name not in self.kept:
                 both = below.followed_by(kind)
                 if both is not None:
                     del done[below.name]
@@ -63,13 +63,9 @@ class Program:
         self.kinds = done
 
     @property
-    def readers(self) -> dict[str, list[str]]:
+    def readers(self) -> dict[str, tuple[str, ...]]:
         """Names of the steps that read each step."""
-        readers: dict[str, list[str]] = {name: [] for name in self.kinds}
-        for kind in self.kinds.values():
-            for name in kind.inputs:
-                readers[name].append(kind.name)
-        return readers
+        return readers_of(tuple(self.kinds.values()))
 
     @cached_property
     def mixing(self) -> str | None:

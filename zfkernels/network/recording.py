@@ -7,7 +7,7 @@ happened, for images of one size. Making one: :func:`zfkernels.network.record`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -136,11 +136,7 @@ class Recording:
     @cached_property
     def users(self) -> dict[str, tuple[str, ...]]:
         """Names of the steps that read each step."""
-        users: dict[str, list[str]] = {step.name: [] for step in self.steps}
-        for step in self.steps:
-            for name in step.inputs:
-                users[name].append(step.name)
-        return {name: tuple(readers) for name, readers in users.items()}
+        return readers_of(self.steps)
 
     @cached_property
     def output_names(self) -> tuple[str, ...]:
@@ -239,3 +235,12 @@ def _filled(value: Any, values: Mapping[str, Any], batch: int) -> Any:
     if isinstance(value, (list, tuple)):
         return [_filled(part, values, batch) for part in value]
     return value
+
+
+def readers_of(steps: Sequence[Any]) -> dict[str, tuple[str, ...]]:
+    """For each of ``steps``, which have a ``name`` and ``inputs``, the names of those that read it."""
+    readers: dict[str, list[str]] = {step.name: [] for step in steps}
+    for step in steps:
+        for name in step.inputs:
+            readers[name].append(step.name)
+    return {name: tuple(found) for name, found in readers.items()}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zfkernels.network import Recording, Sized, record
+from zfkernels.network.recording import readers_of
 from zfkernels.trace.build import build
 from zfkernels.trace.steps import FRAME_KINDS, SLIDING_KINDS, Step
 from zfkernels.windows import Pair
@@ -75,11 +76,7 @@ class Trace:
     @cached_property
     def users(self) -> dict[str, tuple[str, ...]]:
         """Names of the steps that read each step."""
-        users: dict[str, list[str]] = {step.name: [] for step in self.steps}
-        for step in self.steps:
-            for name in step.inputs:
-                users[name].append(step.name)
-        return {name: tuple(readers) for name, readers in users.items()}
+        return readers_of(self.steps)
 
     @property
     def input(self) -> Step:

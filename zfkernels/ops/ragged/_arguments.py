@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zfkernels.geometry import Boxes, Pair, Sliding
+from zfkernels.geometry import Boxes, Pair, Sliding, outputs_touched
 from zfkernels.ops import _checks as check
 from zfkernels.ops._library import only_a_kernel_runs
 from zfkernels.ragged import Layout, Windows, layout_of, owners
@@ -85,6 +85,14 @@ def enough_images(op: str, argument: str, needed: int | None, of: str, images: T
     """Image numbers below the number of ``images``, where they are known."""
     if needed is not None and needed > images.shape[0]:
         raise ValueError(f"{op}: expected {argument} below {images.shape[0]}, the number of {of}, got {needed - 1}")
+
+
+def outputs_of(op: str, out_boxes: Any, source: Windows, layer: Sliding, frame: Pair) -> Layout:
+    """Where the outputs of a sliding ``layer``, of size ``frame``, lie; by default all that each window can change."""
+    return outputs(
+        op, out_boxes, lambda: outputs_touched(Boxes.of(source.boxes), layer, frame), source.values, source.image,
+        source.images, frame,
+    )  # fmt: skip
 
 
 def outputs(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zfkernels.geometry import Boxes, Pair, outputs_touched
+from zfkernels.geometry import Pair
 from zfkernels.ops import _checks as check
 from zfkernels.ops._library import define, no_gradient
 from zfkernels.ops.ragged import _arguments as arguments
@@ -64,10 +64,7 @@ def window_avg_pool2d(
     if divisor_override is not None:
         arguments.whole_number(NAME, "divisor_override", divisor_override, minimum=1)
     out_frame = check.layer_output(NAME, "windows.frame", layer, windows.frame, ceil_mode)
-    at = arguments.outputs(
-        NAME, out_boxes, lambda: outputs_touched(Boxes.of(windows.boxes), layer, out_frame),
-        windows.values, windows.image, windows.images, out_frame,
-    )  # fmt: skip
+    at = arguments.outputs_of(NAME, out_boxes, windows, layer, out_frame)
     out = op(
         windows.values, windows.boxes, windows.offsets, windows.image, frames, windows.frame,
         at.boxes, at.offsets, at.owner, at.cells, layer.kernel, layer.stride, layer.padding,

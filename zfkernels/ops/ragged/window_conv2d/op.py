@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zfkernels.geometry import Boxes, Pair, outputs_touched
+from zfkernels.geometry import Pair
 from zfkernels.ops import _checks as check
 from zfkernels.ops._library import define, no_gradient
 from zfkernels.ops.ragged import _arguments as arguments
@@ -65,10 +65,7 @@ def window_conv2d(
     layer = check.convolution(NAME, weight, stride, padding, dilation)
     check.flag(NAME, "relu", relu)
     out_frame = check.layer_output(NAME, "windows.frame", layer, windows.frame)
-    at = arguments.outputs(
-        NAME, out_boxes, lambda: outputs_touched(Boxes.of(windows.boxes), layer, out_frame),
-        windows.values, windows.image, windows.images, out_frame,
-    )  # fmt: skip
+    at = arguments.outputs_of(NAME, out_boxes, windows, layer, out_frame)
     out = op(
         windows.values, windows.boxes, windows.offsets, windows.image, frames, windows.frame, weight, bias,
         at.boxes, at.offsets, at.owner, at.cells, layer.stride, layer.padding, layer.dilation, groups, relu,
