@@ -123,3 +123,4 @@ op = define(
 )
 op.reference(reference.ragged_window_gather)
 op.native("cpp", (torch.float32, torch.float64))
+op.triton((torch.float32, torch.float16, torch.bfloat16))
