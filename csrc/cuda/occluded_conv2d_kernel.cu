@@ -11,9 +11,7 @@ ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 #endif
 
 #if !defined(__CUDA_ARCH__)
-#include <optional>
-
-#include "window_tensors.h"
+#include "equal_tensors.h"
 
 namespace zfkernels::cuda {
 namespace {
