@@ -21,7 +21,12 @@ from zfkernels import ops
 WAY = os.environ.get("SIMT_WAY", "plain")
 OPS = [name for name, entry in ops.registered().items() if "cuda" in entry.variants]
 # The ops that have a kernel for tensor cores.
-PRODUCTS = ["unpool_relu_conv_transpose2d", "window_conv2d", "ragged_window_conv2d"]
+PRODUCTS = [
+    "unpool_relu_conv_transpose2d",
+    "window_conv2d",
+    "ragged_window_conv2d",
+    "ragged_unpool_relu_conv_transpose2d",
+]
 
 
 def smaller_half(parameters: list[Any]) -> list[Any]:
@@ -31,11 +36,14 @@ def smaller_half(parameters: list[Any]) -> list[Any]:
 
 def assert_equals_reference(simt: ctypes.CDLL, op: str, arguments: dict[str, Any]) -> None:
     actual: list[torch.Tensor] = []
-    if WAY == "recorded":
-        faults = record(simt, lambda: actual.extend(call(op, arguments, "cuda")))["faults"]
-        assert faults == {}
-    else:
-        actual = call(op, arguments, "cuda")
+    try:
+        if WAY == "recorded":
+            faults = record(simt, lambda: actual.extend(call(op, arguments, "cuda")))["faults"]
+            assert faults == {}
+        else:
+            actual = call(op, arguments, "cuda")
+    except ops.BackendError as refusal:
+        pytest.skip(str(refusal))
     if selects(op, arguments):
         assert_bits_equal(actual, call(op, arguments, "reference"))
     else:

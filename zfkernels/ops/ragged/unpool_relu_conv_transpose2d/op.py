@@ -127,13 +127,14 @@ op = define(
 op.reference(reference.ragged_unpool_relu_conv_transpose2d)
 
 
-def _frames_for_cpp(*args: Any) -> str | None:
-    """The C++ kernel knows zeros around windows only."""
+def _refuses_frames(*args: Any) -> str | None:
+    """The compiled kernels know zeros around windows only."""
     return None if args[4] is None else "it takes windows with zeros around them, got frames"
 
 
 op.encode = lambda *args: (*args[:-2], args[-2] == "sum", args[-1])  # of overlap and rectify
-op.native("cpp", (torch.float32, torch.float64), _frames_for_cpp)
+op.native("cpp", (torch.float32, torch.float64), _refuses_frames)
+op.native("cuda", (torch.float32, torch.float16, torch.bfloat16), _refuses_frames)
 
 
 def _too_much_for_triton(*args: Any) -> str | None:
