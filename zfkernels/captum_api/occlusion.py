@@ -17,29 +17,33 @@ from zfkernels.captum_api.arguments import (
     RefusedValue,
     as_arguments,
     as_inputs,
+    as_int,
     as_tensors,
     select,
 )
+from zfkernels.captum_api.attribution import Attribution, attributing
+from zfkernels.captum_api.bound import as_module
 from zfkernels.methods.checks import trace_for
 from zfkernels.methods.incremental import Incremental
 from zfkernels.methods.occlusion import examine
 from zfkernels.methods.progress import progress_bar
 from zfkernels.methods.whole_images import Advance
-from zfkernels.network import Ref, Sized, refuse_training, without_autocast
+from zfkernels.network import Ref, Sized, refuse_training, users_context
 from zfkernels.trace import Trace, UnrecordableError, fold
 
 NAME = "Occlusion"
 Shape = tuple[int, ...]
 
 
-class Occlusion:
+class Occlusion(Attribution):
     """How much the output falls where a window hides the input: a drop-in for ``captum.attr.Occlusion``.
 
     Each place of the window is replaced by the baseline in turn; a cell's attribution is the mean of clean minus
     occluded output over the windows that cover it. Arguments, places, clipping and numbers are Captum 0.9's. If
-    ``forward_func`` is an nn.Module that can be recorded, ``inputs`` one batch of images [N, C, H, W] and the output
-    [N, classes], only what the window can change is computed (:func:`zfkernels.occlusion_sweep`); the numbers are the
-    same up to floating-point order. Everything else is run whole, as Captum does it.
+    ``forward_func`` is an nn.Module that can be recorded, or a method of one (``model.forward``), ``inputs`` one batch
+    of images [N, C, H, W] and the output [N, classes], only what the window can change is computed
+    (:func:`zfkernels.occlusion_sweep`); the numbers are the same up to floating-point order. Everything else is run
+    whole, as Captum does it.
 
     A NaN in an input makes all attributions NaN, as the clean output is. Differs from Captum: a module with dropout or
     batch normalisation in training mode is refused.
@@ -54,13 +58,20 @@ class Occlusion:
         TypeError: ``forward_func`` cannot be called.
     """
 
+    twin = "Occlusion"
+
     def __init__(self, forward_func: Forward) -> None:
         if not callable(forward_func):
             raise TypeError(f"{NAME}: expected forward_func a function, got {type(forward_func).__name__}")
-        self.forward_func = forward_func
+        super().__init__(forward_func)
+        self._run = as_module(forward_func)
 
-    @torch.no_grad()
-    @without_autocast()
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """True, as in Captum: what is removed is the input itself."""
+        return True
+
+    @attributing
     def attribute(
         self,
         inputs: Inputs,
@@ -104,14 +115,15 @@ class Occlusion:
         grids = _grids(tensors, sliding_window_shapes, strides)
         shown = _baselines(tensors, baselines)
         arguments = as_arguments(additional_forward_args)
-        at_once = perturbations_per_eval
+        at_once = as_int(perturbations_per_eval)
         if not isinstance(at_once, int) or at_once < 1:
             raise RefusedValue(f"{NAME}: expected perturbations_per_eval an int of at least 1, got {at_once!r}")
-        trace = _trace(self.forward_func, tensors, arguments, grids)
-        clean = _as_tensor(self.forward_func(*tensors, *arguments))
+        trace = _trace(self._run, tensors, arguments, grids)
+        with users_context():
+            clean = _as_tensor(self.forward_func(*tensors, *arguments))
         wanted = select(NAME, torch.arange(clean.numel(), device=clean.device).view(clean.shape), target).flatten()
         count = len(tensors[0]) * sum(math.prod(grid.counts) for grid in grids)
-        with progress_bar(count, "positions", show_progress) as advance:
+        with progress_bar(count, "positions", show_progress, f"{self.get_name()} attribution") as advance:
             if trace is not None:
                 image, classes = wanted // clean.shape[1], wanted % clean.shape[1]
                 effects = [_sweep(trace, tensors[0], grids[0], shown[0], (image, classes), at_once, advance)]
@@ -154,6 +166,7 @@ class _Grid:
 
 
 def _grids(tensors: Sequence[Tensor], windows: Any, strides: Any) -> list[_Grid]:
+    windows, strides = as_int(windows), as_int(strides)
     if isinstance(windows, tuple) and all(isinstance(side, int) for side in windows):
         windows = (windows,)
     if not isinstance(windows, tuple) or len(windows) != len(tensors):
@@ -312,7 +325,9 @@ class _Whole:
             inputs = [_repeated(tensor, len(places)) for tensor in self.tensors]
             occluded = torch.where(grid.mask(places)[:, None], shown, self.tensors[index])  # [P, N, ...]
             inputs[index] = occluded.flatten(0, 1)
-            out = _as_tensor(self.forward(*inputs, *(_repeated(argument, len(places)) for argument in self.arguments)))
+            further = [_repeated(argument, len(places)) for argument in self.arguments]
+            with users_context():
+                out = _as_tensor(self.forward(*inputs, *further))
             self._check(out, len(places))
             effects.append(self.clean.flatten()[self.wanted] - out.reshape(len(places), -1)[:, self.wanted])
             self.advance(len(places) * len(self.tensors[index]))

@@ -21,7 +21,7 @@ from zfkernels.methods.checks import is_int_tensor, refuse_difference, trace_for
 from zfkernels.methods.descent import Clean, Descent
 from zfkernels.methods.progress import progress_bar
 from zfkernels.methods.pullback import DECONVNET, Rules
-from zfkernels.network import refuse_training, without_autocast
+from zfkernels.network import refuse_training, undisturbed
 from zfkernels.ops import max_pool2d_with_switches
 from zfkernels.plan import Placement, frame_of, needed_boxes, one_placement
 from zfkernels.results import Look, Projections
@@ -125,7 +125,7 @@ class DeconvNet:
         return self.forward(images, [layer]).project(layer, channels, position, units, batch_size, progress)
 
     @torch.no_grad()
-    @without_autocast()
+    @undisturbed()
     def forward(
         self,
         images: Tensor,  # [N, C, H, W]
@@ -149,7 +149,7 @@ class DeconvNet:
             _refuse_mixed(trace, images, found)
         return Forward(self, trace, images, clean, found, bool(mixes))
 
-    @without_autocast()
+    @undisturbed()
     def _project(
         self,
         trace: Trace,
@@ -189,7 +189,7 @@ class DeconvNet:
         )  # fmt: skip
 
     @torch.no_grad()
-    @without_autocast()
+    @undisturbed()
     def pull_back(
         self,
         images: Tensor,  # [N, C, H, W]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from zfkernels.geometry import Boxes
 from zfkernels.methods.occlusion import examine, grid, to_pair
-from zfkernels.network import without_autocast
+from zfkernels.network import undisturbed
 from zfkernels.network.recording import INPUT
 from zfkernels.occlusion import SweepPlan, WindowSweep, changed_boxes
 from zfkernels.results import html_table
@@ -108,7 +108,7 @@ class PlanReport:
         return "\n".join(lines)
 
 
-@without_autocast()
+@undisturbed()
 def explain_plan(
     model: nn.Module, size: int | Pair, window: int | Pair, stride: int | Pair | None = None
 ) -> PlanReport:

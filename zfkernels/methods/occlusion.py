@@ -20,7 +20,7 @@ from zfkernels.methods.checks import check_images, is_int_tensor, trace_for
 from zfkernels.methods.incremental import Incremental, Swept, check_targets
 from zfkernels.methods.progress import progress_bar
 from zfkernels.methods.whole_images import Advance, dense_sweep
-from zfkernels.network import Ref, Verdict, batch_matters, check, refuse_training, tensors_of, without_autocast
+from zfkernels.network import Ref, Verdict, batch_matters, check, refuse_training, tensors_of, undisturbed
 from zfkernels.network.tree import leaves, map_leaves
 from zfkernels.occlusion import WindowSweep
 from zfkernels.ops import requested_backend
@@ -178,7 +178,7 @@ class Sweeper:
         self.made: dict[Any, Any] = {}  # filters that all sizes of images share
         self.runs: dict[Pair, _Windowed | _Grouped | _Whole] = {}  # by size of image, the latest last
 
-    @without_autocast()
+    @undisturbed()
     def sweep(
         self, images: Tensor, fill: Any, targets: Any, batch_size: int | None, progress: bool = False
     ) -> OcclusionMap:
