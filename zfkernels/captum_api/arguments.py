@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from zfkernels.checks import as_int
 
 Inputs = Tensor | tuple[Tensor, ...]
 Forward = Callable[..., Any]
@@ -48,13 +49,6 @@ def _laid_out(result: Tensor, like: Tensor) -> Tensor:
     last = formats.get(like.dim(), torch.contiguous_format)
     fits = not like.is_contiguous() and like.is_contiguous(memory_format=last) and result.dim() == like.dim()
     return result.contiguous(memory_format=last if fits else torch.contiguous_format)
-
-
-def as_int(value: Any) -> Any:
-    """A whole number of another library, such as NumPy's, as an int; in tuples and lists too; all else as it is."""
-    if type(value) in (tuple, list):
-        return type(value)(map(as_int, value))
-    return int(value) if isinstance(value, numbers.Integral) and not isinstance(value, (bool, int)) else value
 
 
 def without_wrapper(model: Any) -> Any:

@@ -15,7 +15,6 @@ from zfkernels.captum_api.arguments import (
     RefusedValue,
     as_arguments,
     as_inputs,
-    as_int,
     as_tensors,
     columns,
     select,
@@ -23,6 +22,7 @@ from zfkernels.captum_api.arguments import (
 )
 from zfkernels.captum_api.attribution import Attribution, attributing
 from zfkernels.captum_api.autograd import LayerValue, run_and_differentiate
+from zfkernels.checks import as_int
 from zfkernels.methods.checks import trace_for
 from zfkernels.methods.deconvnet import DeconvNet
 from zfkernels.methods.pullback import Rules
