@@ -117,8 +117,7 @@ class Occlusion(Attribution):
         if not isinstance(at_once, int) or at_once < 1:
             raise RefusedValue(f"{NAME}: expected perturbations_per_eval an int of at least 1, got {at_once!r}")
         recording = _recording(self._run, tensors, arguments, grids)
-        with users_context():
-            clean = _as_tensor(self.forward_func(*tensors, *arguments))
+        clean = _called(self.forward_func, [*tensors, *arguments])
         wanted = select(NAME, torch.arange(clean.numel(), device=clean.device).view(clean.shape), target).flatten()
         count = len(tensors[0]) * sum(math.prod(grid.counts) for grid in grids)
         with progress_bar(count, "positions", show_progress, f"{self.get_name()} attribution") as advance:
@@ -224,7 +223,10 @@ def _baselines(tensors: Sequence[Tensor], baselines: Any) -> list[Tensor]:
     return shown
 
 
-def _as_tensor(output: Any) -> Tensor:
+def _called(forward: Callable[..., Any], arguments: Sequence[Any]) -> Tensor:
+    """The output of ``forward`` as a tensor."""
+    with users_context():
+        output = forward(*arguments)
     if isinstance(output, (Tensor, int, float)):
         return torch.as_tensor(output, dtype=torch.float64 if isinstance(output, float) else None)
     raise RefusedType(f"{NAME}: expected forward_func to return a tensor or a number, got {type(output).__name__}")
@@ -325,8 +327,7 @@ class _Whole:
             occluded = torch.where(grid.mask(places)[:, None], shown, self.tensors[index])  # [P, N, ...]
             inputs[index] = occluded.flatten(0, 1)
             further = [_repeated(argument, len(places)) for argument in self.arguments]
-            with users_context():
-                out = _as_tensor(self.forward(*inputs, *further))
+            out = _called(self.forward, [*inputs, *further])
             self._check(out, len(places))
             effects.append(self.clean.flatten()[self.wanted] - out.reshape(len(places), -1)[:, self.wanted])
             self.advance(len(places) * len(self.tensors[index]))

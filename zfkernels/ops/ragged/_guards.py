@@ -30,7 +30,7 @@ def frames(op: str, value: Tensor | None, values: Tensor, frame: Pair) -> None:
         check.equal(op, "frames' channels and size", tuple(value.shape[1:]), (values.shape[1], *frame))
 
 
-def outputs(op: str, boxes: Any, offsets: Any, owner: Any, cells: int, image: Tensor) -> None:
+def outputs(op: str, image: Tensor, boxes: Any, offsets: Any, owner: Any, cells: int) -> None:
     """Where results lie: out_boxes [P, 4], out_offsets [P + 1], owner [cells]."""
     arguments.places(op, "out", boxes, offsets, image, image)
     check.tensor(op, "owner", owner, "[cells]", (torch.int32,))

@@ -168,7 +168,7 @@ def _guard(images: Any, weight: Any, bias: Any, boxes: Any, image: Any, *args: A
         guards.places(NAME, fill, fill_boxes, fill_offsets, image)
     if mask is not None:
         guards.places(NAME, mask, mask_boxes, mask_offsets, image, (torch.bool,))
-    guards.outputs(NAME, *out, image=image)
+    guards.outputs(NAME, image, *out)
 
 
 def _flops(*args: Any) -> int:

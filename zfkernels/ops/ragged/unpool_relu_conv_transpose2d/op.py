@@ -129,7 +129,7 @@ def _guard(values: Any, boxes: Any, offsets: Any, image: Any, frames: Any, frame
     if switches is not None:
         check.switches(NAME, switches)
         check.equal(NAME, "switches' channels and size", tuple(switches.shape[1:]), (values.shape[1], *frame))
-    guards.outputs(NAME, *out, image=image)
+    guards.outputs(NAME, image, *out)
 
 
 def _flops(*args: Any) -> int:

@@ -81,7 +81,7 @@ def _fake(values: Tensor, *args: Any) -> Tensor:
 def _guard(values: Any, boxes: Any, offsets: Any, image: Any, frames: Any, frame: Any, *args: Any) -> None:
     guards.places(NAME, values, boxes, offsets, image)
     guards.frames(NAME, frames, values, frame)
-    guards.outputs(NAME, *args[:4], image=image)
+    guards.outputs(NAME, image, *args[:4])
 
 
 op = define(

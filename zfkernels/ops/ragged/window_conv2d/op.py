@@ -86,7 +86,7 @@ def _guard(values: Any, boxes: Any, offsets: Any, image: Any, frames: Any, frame
     guards.places(NAME, values, boxes, offsets, image)
     guards.frames(NAME, frames, values, frame)
     check.filters(NAME, weight, bias, "values", values, groups)
-    guards.outputs(NAME, out_boxes, out_offsets, owner, cells, image)
+    guards.outputs(NAME, image, out_boxes, out_offsets, owner, cells)
 
 
 def _flops(*args: Any) -> int:

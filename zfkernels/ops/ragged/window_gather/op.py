@@ -129,7 +129,7 @@ def _guard(out_boxes: Any, out_offsets: Any, owner: Any, cells: int, image: Any,
         windows = len(boxes[i]) if row is None else len(check.tensor(NAME, "rows", row, "[P]", (torch.int64,)))
         check.equal(NAME, "a window or a row for each of the boxes,", windows, len(out_boxes))
     guards.frames(NAME, frames, like, frame)
-    guards.outputs(NAME, out_boxes, out_offsets, owner, cells, image)
+    guards.outputs(NAME, image, out_boxes, out_offsets, owner, cells)
 
 
 op = define(
