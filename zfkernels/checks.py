@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import sys
 import warnings
 from typing import Any
@@ -13,6 +14,13 @@ from zfkernels.network import Recording, UnrecordableError, first_channels, reco
 from zfkernels.results.look import UNKNOWN, Look
 
 INSIDE = ("zfkernels", "torch", "contextlib")  # between a user's call and a warning: the package, and decorators
+
+
+def as_int(value: Any) -> Any:
+    """A whole number of another library, such as NumPy's, as an int; in tuples and lists too; all else as it is."""
+    if type(value) in (tuple, list):
+        return type(value)(map(as_int, value))
+    return int(value) if isinstance(value, numbers.Integral) and not isinstance(value, (bool, int)) else value
 
 
 def is_int_tensor(value: Any) -> bool:

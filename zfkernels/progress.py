@@ -13,14 +13,16 @@ LOGGED = 10.0  # seconds between the lines of a bar that goes into a file
 
 
 @contextlib.contextmanager
-def progress_bar(total: int | None, unit: str, show: bool) -> Iterator[Callable[[int], object]]:
+def progress_bar(
+    total: int | None, unit: str, show: bool, title: str | None = None
+) -> Iterator[Callable[[int], object]]:
     """Yields a function that advances the bar (``total`` None: nobody knows how far); without ``show`` it does nothing
-    and needs no library."""
+    and needs no library. ``title`` stands before the bar."""
     if not show:
         yield lambda count: None
         return
     require("tqdm", "viz")
     bars = importlib.import_module("tqdm.auto")  # a bar of its own in a notebook
     rarely = {} if sys.stderr.isatty() or "ipykernel" in sys.modules else {"mininterval": LOGGED}
-    with bars.tqdm(total=total, unit=unit, **rarely) as bar:
+    with bars.tqdm(total=total, unit=unit, desc=title, **rarely) as bar:
         yield bar.update

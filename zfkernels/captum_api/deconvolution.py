@@ -20,11 +20,13 @@ from zfkernels.captum_api.arguments import (
     select,
     without_wrapper,
 )
+from zfkernels.captum_api.attribution import Attribution, attributing
 from zfkernels.captum_api.autograd import LayerValue, run_and_differentiate
+from zfkernels.checks import as_int
 from zfkernels.methods.checks import trace_for
 from zfkernels.methods.deconvnet import DeconvNet
 from zfkernels.methods.pullback import Rules
-from zfkernels.network import Ref, refuse_training, without_autocast
+from zfkernels.network import Ref, Sized, refuse_training
 from zfkernels.network.tree import leaves
 from zfkernels.trace import Trace, UnrecordableError
 
@@ -32,7 +34,7 @@ CAPTUM = Rules(soft_rectifiers=False, contrast_normalization=False)
 Pick = Callable[[Any], Tensor]
 
 
-class Deconvolution:
+class Deconvolution(Attribution):
     """The gradient of an output, with max(gradient, 0) at every ReLU: a drop-in for ``captum.attr.Deconvolution``.
 
     Unlike :meth:`zfkernels.DeconvNet.project` it injects 1 instead of the activation's value, and ReLU6, LeakyReLU and
@@ -42,7 +44,9 @@ class Deconvolution:
 
     Differs from Captum: functional ReLUs (``F.relu``, ``x.relu()``) follow the rule too, where Captum silently passes
     their plain gradient; what a ReLU reads may be read by other layers too, whose share of the gradient Captum
-    silently drops; no warnings; a module with dropout or batch normalisation in training mode is refused.
+    silently drops; of several ReLU modules in a row each follows the rule, where Captum passes the plain gradient of
+    all but the last, masked by the forward pass; no warnings; a module with dropout or batch normalisation in training
+    mode is refused.
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 2.1.
 
@@ -53,10 +57,13 @@ class Deconvolution:
         AssertionError: ``model`` is no nn.Module (also a TypeError).
     """
 
+    twin = "Deconvolution"
+
     def __init__(self, model: nn.Module) -> None:
         self.model = _as_model("Deconvolution", model)
+        super().__init__(model)
 
-    @without_autocast()
+    @attributing
     def attribute(self, inputs: Inputs, target: Any = None, additional_forward_args: Any = None) -> Any:
         """What each cell of the inputs contributes to an output.
 
@@ -78,13 +85,13 @@ class Deconvolution:
         tensors, arguments = as_tensors(name, inputs), as_arguments(additional_forward_args)
         pick = _one_each(name, lambda output: select(name, output, target))
         trace = _trace(name, self.model, tensors, arguments)
-        if trace is None or not isinstance(trace.recording.outputs, Ref):
+        if trace is None or not _is_one_for_each(trace, trace.recording.outputs):
             return as_inputs(inputs, run_and_differentiate(name, self.model, tensors, arguments, pick))
         net = DeconvNet(self.model, rules=CAPTUM)
         return as_inputs(inputs, (net.pull_back(tensors[0], trace.output, _gradient_of(pick)),))
 
 
-class NeuronDeconvolution:
+class NeuronDeconvolution(Attribution):
     """The same for a neuron inside the model: a drop-in for ``captum.attr.NeuronDeconvolution``.
 
     Only what the chosen neurons depend on is computed: the layers up to theirs, and windows around them. Rules,
@@ -102,13 +109,16 @@ class NeuronDeconvolution:
         AssertionError: ``model`` is no nn.Module (also a TypeError).
     """
 
+    twin = "NeuronDeconvolution"
+
     def __init__(self, model: nn.Module, layer: nn.Module, device_ids: list[int] | None = None) -> None:
         self.model = _as_model("NeuronDeconvolution", model)
+        super().__init__(model)
         if not isinstance(layer, nn.Module):
             raise RefusedType(f"NeuronDeconvolution: expected layer an nn.Module, got {type(layer).__name__}")
         self.layer = layer
 
-    @without_autocast()
+    @attributing
     def attribute(
         self,
         inputs: Inputs,
@@ -167,6 +177,11 @@ def _trace(name: str, model: nn.Module, tensors: tuple[Tensor, ...], arguments: 
         return None
 
 
+def _is_one_for_each(trace: Trace, value: Any) -> bool:
+    """Whether a recorded value is one tensor with a row for each image: what the DeconvNet starts from."""
+    return isinstance(value, Ref) and trace.recording.by_name[value.name].shape[:1] == (Sized(1, 0),)
+
+
 def _one_each(name: str, pick: Pick) -> Pick:
     """``pick``, refused unless it returns one element for each example, or one in all."""
 
@@ -201,6 +216,7 @@ def _neurons(name: str, value: Any, selector: Any) -> Tensor:
         return selector(value)
     if not isinstance(value, Tensor):
         raise RefusedValue(f"{name}: expected neuron_selector a function for a layer of {len(value)} tensors")
+    selector = as_int(selector)
     if not isinstance(selector, (int, tuple)):
         raise RefusedType(f"{name}: expected neuron_selector an int, tuple or function, got {type(selector).__name__}")
     chosen = columns(name, "neuron_selector", value, selector)
@@ -222,7 +238,7 @@ def _step_of(trace: Trace, path: str, at_input: bool) -> str | None:
         ends = ends if path else [trace.input.name]
     if len(set(ends)) != 1 or ends[0] not in trace.by_name or trace.by_name[ends[0]].kind == "other":
         return None
-    return ends[0]
+    return ends[0] if _is_one_for_each(trace, Ref(ends[0])) else None
 
 
 def _tensors(value: Any) -> list[Any]:

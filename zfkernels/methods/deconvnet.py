@@ -22,7 +22,7 @@ from zfkernels.methods.checks import refuse_difference, trace_for
 from zfkernels.methods.descent import Clean, Descent
 from zfkernels.methods.pullback import DECONVNET, Rules
 from zfkernels.methods.reach import Placement, frame_of, needed_boxes, one_placement
-from zfkernels.network import refuse_training, without_autocast
+from zfkernels.network import refuse_training, undisturbed
 from zfkernels.ops import max_pool2d_with_switches
 from zfkernels.progress import progress_bar
 from zfkernels.results import Look, Projections
@@ -126,7 +126,7 @@ class DeconvNet:
         return self.forward(images, [layer]).project(layer, channels, position, units, batch_size, progress)
 
     @torch.no_grad()
-    @without_autocast()
+    @undisturbed()
     def forward(
         self,
         images: Tensor,  # [N, C, H, W]
@@ -150,7 +150,7 @@ class DeconvNet:
             _refuse_mixed(trace, images, found)
         return Forward(self, trace, images, clean, found, bool(mixes))
 
-    @without_autocast()
+    @undisturbed()
     def _project(
         self,
         trace: Trace,
@@ -190,7 +190,7 @@ class DeconvNet:
         )  # fmt: skip
 
     @torch.no_grad()
-    @without_autocast()
+    @undisturbed()
     def pull_back(
         self,
         images: Tensor,  # [N, C, H, W]

@@ -146,6 +146,7 @@ def through_autograd(call: Callable[..., Tensor], signal: Tensor, inputs: Sequen
         leaves = [x.detach().requires_grad_() if x.is_floating_point() else x for x in inputs]
         out = call(*leaves)
         moving = [leaf for leaf in leaves if leaf.requires_grad and out.requires_grad]
+        signal = signal.contiguous()  # torch's gradient of an instance norm of one image is wrong for any other
         grads = iter(torch.autograd.grad(out, moving, signal, allow_unused=True) if moving else ())
     return [next(grads) if leaf.requires_grad and out.requires_grad else None for leaf in leaves]
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from zfkernels.geometry import Pair
+from zfkernels.network import snapshot
 from zfkernels.occlusion.sweeper import Sweeper
 from zfkernels.progress import progress_bar
 from zfkernels.results import OcclusionMap
@@ -94,6 +95,8 @@ def occlusion_sweeps(
     The network is recorded, and a sweep planned, once for each size of image. To resume, pass as ``start`` how many
     maps are already there: a data set with ``__getitem__`` and ``__len__`` is entered there, another one is skipped to.
 
+    All maps are of the model as it is when the first one is asked for: a copy of its weights is kept until the last.
+
     Args:
         dataset: yields images [C, H, W], or tuples that start with one.
         start: number of images to leave out at the beginning.
@@ -106,6 +109,8 @@ def occlusion_sweeps(
     """
     if not isinstance(start, int) or start < 0:
         raise ValueError(f"occlusion_sweeps: expected start a number of images, got {start!r}")
+    if isinstance(model, nn.Module):
+        model = snapshot(model)
     sweeper = Sweeper(model, window, stride, positions, layer, precision, backend)
     indexed = isinstance(dataset, Sequence) or (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"))
     if indexed:

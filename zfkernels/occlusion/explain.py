@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zfkernels.geometry import Boxes, Pair
-from zfkernels.network import UnrecordableError, first_channels, record, without_autocast
+from zfkernels.network import UnrecordableError, first_channels, record, undisturbed
 from zfkernels.network.recording import INPUT
 from zfkernels.occlusion.arguments import grid, to_pair
 from zfkernels.occlusion.engine import WindowSweep
@@ -108,7 +108,7 @@ class PlanReport:
         return "\n".join(lines)
 
 
-@without_autocast()
+@undisturbed()
 def explain_plan(
     model: nn.Module, size: int | Pair, window: int | Pair, stride: int | Pair | None = None
 ) -> PlanReport:

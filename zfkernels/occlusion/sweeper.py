@@ -19,7 +19,7 @@ from zfkernels.network import (
     batch_matters,
     check,
     refuse_training,
-    without_autocast,
+    undisturbed,
 )
 from zfkernels.occlusion.arguments import NAME, dtype_of, fill_of, grid, positions_of, targets_of, to_pair
 from zfkernels.occlusion.engine import WindowSweep
@@ -62,7 +62,7 @@ class Sweeper:
         self.made: dict[Any, Any] = {}  # filters that all sizes of images share
         self.runs: dict[Pair, WindowSweep | WholeSweep] = {}  # by size of image, the latest last
 
-    @without_autocast()
+    @undisturbed()
     def sweep(
         self, images: Tensor, fill: Any, targets: Any, batch_size: int | None, progress: bool = False
     ) -> OcclusionMap:
