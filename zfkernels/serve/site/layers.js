@@ -1,4 +1,4 @@
-// The list of layers: name, kind, number of maps and their size.
+// The list of layers: name, number of maps and their size; of those of one block the first has its whole name.
 
 const times = (size) => (size ? size.join("×") : "");
 
@@ -11,9 +11,12 @@ export function facts([, kind, channels, size, stride, field]) {
 
 export function listLayers(nav, network, choose) {
   const shown = new Set(network.gallery ?? []);
+  const paths = network.layers.map(([name]) => name.slice(0, name.lastIndexOf(".") + 1));
   nav.replaceChildren(...network.layers.map(([name, kind, channels, size], n) => {
-    const link = element("a", { href: `#${new URLSearchParams({ layer: name })}`, title: kind }, [
-      element("span", { className: shown.has(name) ? "name starred" : "name" }, parted(name)),
+    const inner = n > 0 && paths[n] === paths[n - 1] && paths[n].split(".").length > 2;
+    const link = element("a", { href: `#${new URLSearchParams({ layer: name })}`, title: `${name}: ${kind}`, ariaLabel: name }, [
+      element("span", { className: `name${shown.has(name) ? " starred" : ""}${inner ? " inner" : ""}` },
+        [inner ? name.slice(paths[n].length) : name]),
       element("span", { className: "size", textContent: size ? `${channels} · ${times(size)}` : channels }),
     ]);
     link.addEventListener("click", (event) => {
@@ -22,13 +25,6 @@ export function listLayers(nav, network, choose) {
     });
     return link;
   }));
-}
-
-// The last part of a name stays readable where there is no room for all of it.
-function parted(name) {
-  const cut = name.lastIndexOf(".") + 1;
-  return [element("span", { className: "path", textContent: name.slice(0, cut) }),
-    element("span", { textContent: name.slice(cut) })];
 }
 
 export function markLayer(nav, chosen) {

@@ -192,7 +192,7 @@ export class Pane {
     if (!this.unit) return;
     const { layer, map, row, column, activation, field: [top, left, bottom, right] } = this.unit;
     const facts = [["map", `${layer} · ${map}`], ["value", short(activation)], ["place", `row ${row}, column ${column}`],
-      ["sees", `${bottom - top}×${right - left} px from ${top}, ${left}`]];
+      ["sees", `${bottom - top}×${right - left} px at ${top}, ${left}`]];
     if (this.probed) facts.push(["hidden", `at its strongest place ${short(this.probed.before)} → ${short(this.probed.there)}`]);
     this.facts.replaceChildren(...facts.flatMap(([term, text]) => [
       element("dt", { textContent: term }), element("dd", { textContent: text })]));
@@ -200,8 +200,8 @@ export class Pane {
     const place = this.record.at ? { row, column } : {};
     const file = (what, name, text) => element("a", { href: address(photoAt(photo, what), { layer, map, ...place }), download: name, textContent: text });
     const stem = `${layer}-${map}-${row}-${column}`;
-    this.files.replaceChildren(file("unit.png", `${stem}.png`, "projection"), file("unit.npy", `${stem}.npy`, "its numbers"),
-      file("map.png", `${layer}-${map}.png`, "map"), file("map.npy", `${layer}-${map}.npy`, "its numbers"));
+    this.files.replaceChildren("projection", file("unit.png", `${stem}.png`, "picture"), file("unit.npy", `${stem}.npy`, "numbers"),
+      element("br"), "map", file("map.png", `${layer}-${map}.png`, "picture"), file("map.npy", `${layer}-${map}.npy`, "numbers"));
   }
 
   pressMap(event) {
