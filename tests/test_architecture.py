@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "features": {"data", "models", "trace"},
     "training": {"data", "models", "methods", "results", "output"},
     "inspect": {"ops", "windows"},
+    "serve": {"data", "gallery", "models", "output", "results", "viz"},
     "gallery": {"data", "models", "trace", "methods", "ops", "windows", "results", "viz", "output"},
 }
 EVERYWHERE = {"_extras", "_installation"}
