@@ -31,10 +31,10 @@ MAY_IMPORT = {
     "methods": {"checks", "progress", "trace", "network", "ops", "windows", "results"},
     "captum_api": {"checks", "progress", "methods", "trace", "network", "occlusion", "ops", "windows", "results"},
     "viz": {"results", "windows"},
-    "features": {"data", "models", "trace"},
-    "training": {"data", "models", "methods", "results", "output"},
+    "features": {"progress", "data", "models", "trace"},
+    "training": {"progress", "data", "models", "methods", "results", "output"},
     "inspect": {"ops", "windows"},
-    "gallery": {"data", "models", "trace", "methods", "ops", "windows", "results", "viz", "output"},
+    "gallery": {"progress", "data", "models", "trace", "methods", "ops", "windows", "results", "viz", "output"},
 }
 EVERYWHERE = {"_extras", "_installation"}
 # A result may show itself: its plot() hands it to viz, which is imported when that is called.
