@@ -38,7 +38,9 @@ def classifier() -> nn.Sequential:
 
 def blocks(seed: int, side: int = 40) -> Image.Image:
     generator = np.random.default_rng(seed)
-    return Image.fromarray(generator.integers(0, 256, (side // 5, side // 5, 3), dtype=np.uint8).repeat(5, 0).repeat(5, 1))
+    return Image.fromarray(
+        generator.integers(0, 256, (side // 5, side // 5, 3), dtype=np.uint8).repeat(5, 0).repeat(5, 1)
+    )
 
 
 def as_file(picture: Image.Image, kind: str = "PNG") -> bytes:

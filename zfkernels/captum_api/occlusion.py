@@ -120,7 +120,7 @@ class Occlusion(Attribution):
         clean = _called(self.forward_func, [*tensors, *arguments])
         wanted = select(NAME, torch.arange(clean.numel(), device=clean.device).view(clean.shape), target).flatten()
         count = len(tensors[0]) * sum(math.prod(grid.counts) for grid in grids)
-        with progress_bar(count, "positions", show_progress, f"{self.get_name()} attribution") as advance:
+        with progress_bar(count, "positions", show_progress, name=f"{self.get_name()} attribution") as advance:
             if recording is not None:
                 shape = clean.shape if clean.dim() == 2 else (*clean.shape, 1)
                 place = wanted // shape[1], wanted % shape[1]

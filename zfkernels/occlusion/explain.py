@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from zfkernels.occlusion.engine import WindowSweep
 from zfkernels.occlusion.plan import SweepPlan, changed_boxes
 from zfkernels.occlusion.sweeper import examine
 from zfkernels.results import html_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,23 @@ class PlanReport:
             f"{len(positions)} positions of a square of {_size(self.window)}: {plan.dense / plan.planned:.2f}x "
             f"fewer multiply-adds than dense; {dense} of {len(self.rows)} layers on whole frames"
         )
+
+    def plot(self) -> Figure:
+        """A bar for each layer that multiplies: the whole layer, and what one position needs of it on average.
+
+        Raises:
+            ValueError: a sweep on whole images, or a network that multiplies nothing.
+        """
+        from zfkernels.viz import plan_figure
+
+        layers = [
+            (row.layer, row.mode == "windows", float(row.dense_multiply_adds), float(row.multiply_adds))
+            for row in self.rows
+            if row.dense_multiply_adds
+        ]
+        if not layers:
+            raise ValueError(f"plot: expected a plan with layers that multiply, got {self.summary()}")
+        return plan_figure(layers, title=self.summary())
 
     def __repr__(self) -> str:
         return f"<PlanReport: {self.summary()}>"
