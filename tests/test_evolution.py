@@ -35,7 +35,7 @@ def test_strongest_activations_against_a_loop() -> None:
     found = strongest_projections(model, IMAGES, MAPS, batch_size=3)
     net = DeconvNet(model)
     for layer, maps in MAPS.items():
-        values = net.trace.activations(IMAGES, [layer])[layer]
+        values = net.network.activations(IMAGES, [layer])[layer]
         for m, channel in enumerate(maps.tolist()):
             peak = values[:, channel].flatten(1).amax(1)
             image = int(peak.argmax())

@@ -15,8 +15,8 @@ __version__ = "0.2.0"
 _HOME = {
     "BackendError": "zfkernels.ops",
     "use_backend": "zfkernels.ops",
-    "Windows": "zfkernels.windows",
-    "DeconvNet": "zfkernels.methods.deconvnet",
+    "Windows": "zfkernels.ragged",
+    "DeconvNet": "zfkernels.deconvnet",
     "Deconvolution": "zfkernels.captum_api",
     "Gallery": "zfkernels.gallery",
     "NeuronDeconvolution": "zfkernels.captum_api",
@@ -26,7 +26,7 @@ _HOME = {
     "occlusion_sweep": "zfkernels.methods.occlusion",
     "occlusion_sweeps": "zfkernels.methods.occlusion",
     "renormalize_filters_": "zfkernels.models",
-    "trace_model": "zfkernels.trace",
+    "trace_model": "zfkernels.network.network",
 }
 _MODULES = ("ops", "methods", "models", "gallery", "viz", "data")
 

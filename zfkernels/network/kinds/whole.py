@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -9,7 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from zfkernels.network.kinds.base import Kind, Scene, op_name, sizes_of
+from zfkernels.geometry import Boxes
+from zfkernels.network.kinds.base import Kind, Scene, arguments, op_name, sizes_of, whole
+from zfkernels.network.kinds.linear import is_affine
+from zfkernels.network.kinds.signals import Descent, Rule, Rules, Signal
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Ref, Sized, Step
 from zfkernels.network.tree import map_leaves
@@ -37,6 +41,25 @@ class Whole(Kind):
     @classmethod
     def recognise(cls, step: Step, scene: Scene) -> Kind | None:
         return cls(step, scene)
+
+    @property
+    def is_affine(self) -> bool:
+        return is_affine(self.step)
+
+    def rule(self, rules: Rules) -> Rule | None:
+        passes = rules.contrast_normalization and op_name(self.step) == "local_response_norm"
+        return (lambda signal: signal) if passes else None
+
+    def send_down(self, signal: Signal, descent: Descent) -> Iterator[tuple[str, Signal]]:
+        bound = arguments(self.step) if op_name(self.step) == "linear" else {}
+        weight = bound.get("weight")
+        if isinstance(weight, Tensor) and isinstance(signal, Tensor):
+            yield self.inputs[0], signal @ weight.detach()
+        else:
+            yield from super().send_down(signal, descent)
+
+    def read(self, outputs: Boxes) -> tuple[Boxes, ...]:
+        return tuple(whole(outputs, (1, 1) if below is None else below.frame) for below in self.below)
 
     @cached_property
     def multiply_adds_of_an_image(self) -> int:
