@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 import zfkernels as zf
+from zfkernels.analysis.evolution import evolution, pick_maps, strongest_projections
 from zfkernels.cli.app import app
-from zfkernels.methods.deconvnet import DeconvNet
-from zfkernels.methods.evolution import evolution, pick_maps, strongest_projections
+from zfkernels.deconvnet import DeconvNet
 
 
 def network(seed: int) -> nn.Module:

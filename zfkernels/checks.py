@@ -1,4 +1,4 @@
-"""Checks of arguments that the methods share."""
+"""Checks of arguments that the functions of the package share."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zfkernels.network import Recording, UnrecordableError, Verdict, check, record, refuse_training
-from zfkernels.network.network import Network, first_channels
+from zfkernels.network import Recording, UnrecordableError, Verdict, check, first_channels, record, refuse_training
+from zfkernels.network.network import Network
 from zfkernels.results.look import UNKNOWN, Look
 
 INSIDE = ("zfkernels", "torch", "contextlib")  # between a user's call and a warning: the package, and decorators

@@ -73,7 +73,7 @@ def graph_of(recording: Recording, targets: tuple[str, ...], rules: Rules) -> Gr
 
 def _made(recording: Recording, targets: tuple[str, ...], rules: Rules) -> Graph:
     for name in targets:
-        if not _is_of_images(recording.by_name[name]):
+        if not is_of_images(recording.by_name[name]):
             raise ValueError(
                 f"DeconvNet: expected a layer that is one tensor [N, ...] for N images, got step {name!r} of shape "
                 f"{recording.by_name[name].shape}"
@@ -84,7 +84,7 @@ def _made(recording: Recording, targets: tuple[str, ...], rules: Rules) -> Graph
     kinds: dict[str, Kind] = {}
     inner: dict[str, Kind] = {}
     for kind in program.kinds.values():
-        if not _is_of_images(recording.by_name[kind.name]):
+        if not is_of_images(recording.by_name[kind.name]):
             inner[kind.name] = kind
         elif inner.keys() & set(kind.inputs):
             kinds[kind.name] = _chained(kind, inner, program, rules)
@@ -105,7 +105,7 @@ def _chained(last: Kind, inner: Mapping[str, Kind], program: Program, rules: Rul
     return Chain(chain, tuple(inputs), program.scene, rules)
 
 
-def _is_of_images(step: Step) -> bool:
+def is_of_images(step: Step) -> bool:
     """Whether a step's value is one tensor [N, ...]."""
     return step.name == INPUT or (step.dtype is not None and step.shape[:1] == (Sized(1, 0),))
 

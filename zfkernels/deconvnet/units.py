@@ -18,7 +18,7 @@ def as_maps(value: Tensor, kind: Kind) -> Tensor:
     """A layer's value as maps [N, C, h, w]; a layer without maps has one cell for each unit."""
     if value.dim() != 4:
         return value.flatten(1)[:, :, None, None]
-    return value if kind.maps is None else kind.maps.frames(value)
+    return value if kind.maps is None or kind.maps.is_planar else kind.maps.frames(value)
 
 
 def unit_boxes(kind: Kind, rank: int, positions: Tensor) -> Boxes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from zfkernels.geometry import Pair
 from zfkernels.network.kinds import Kind
 from zfkernels.network.program import Program
-from zfkernels.network.record import record
-from zfkernels.network.recording import INPUT, Recording, Ref, Sized, Step
+from zfkernels.network.record import first_channels, record
+from zfkernels.network.recording import INPUT, Recording, Ref, Sized, Step, readers_of
 from zfkernels.network.tree import leaves
 
-DEFAULT_SIZE, DEFAULT_CHANNELS = 224, 3
+DEFAULT_SIZE = 224
 Field = tuple[tuple[int, int, int], tuple[int, int, int]]  # of each axis: stride, first pixel, last pixel + 1
 
 
@@ -81,10 +81,20 @@ class Network:
         return memo["kinds"]
 
     @cached_property
+    def readers(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of the steps that read each step."""
+        return readers_of(tuple(self.kinds.values()))
+
+    @property
+    def output(self) -> str | None:
+        """The name of the step that is the network's output; None for one that is not one tensor."""
+        outputs = self.recording.outputs
+        return outputs.name if isinstance(outputs, Ref) else None
+
+    @cached_property
     def labels(self) -> Mapping[str, str]:
         """What a person calls a step: the path of the innermost module that returned it, else the step's name."""
-        returned = dict(reversed(list(_returned(self.recording))))
-        return {step.name: returned.get(step.name, step.name) for step in self.recording.steps}
+        return {step.name: self.recording.labels.get(step.name, step.name) for step in self.recording.steps}
 
     def at(self, size: Pair, channels: int | None = None) -> Network:
         """The same network for images of another size."""
@@ -191,17 +201,3 @@ def trace_model(model: nn.Module, images: Tensor | tuple[int, ...] | None = None
 def _default_size(model: Any) -> Pair:
     known: Any = getattr(model, "input_size", DEFAULT_SIZE)
     return (known, known) if isinstance(known, int) else (known[-2], known[-1])
-
-
-def first_channels(model: Any) -> int:
-    """How many channels the first convolution of a model takes."""
-    modules = model.modules() if isinstance(model, nn.Module) else ()
-    first = next((module for module in modules if isinstance(module, nn.Conv2d)), None)
-    return DEFAULT_CHANNELS if first is None else first.in_channels
-
-
-def _returned(recording: Recording) -> Iterator[tuple[str, str]]:
-    for path, value in recording.layers.items():
-        several = f"{path}:0" in recording.layers
-        if path and not several and isinstance(value, Ref):
-            yield value.name, path

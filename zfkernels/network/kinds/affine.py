@@ -21,6 +21,7 @@ class ChannelAffine(Kind):
     """scale[c] * x + shift[c] on maps [N, C, H, W]."""
 
     kind = "scale and shift"
+    makes_new = True
 
     def __init__(self, step: Step, scene: Scene, maps: Maps, affine: Affine, inputs: tuple[str, ...]) -> None:
         super().__init__(step, scene, maps, inputs)

@@ -22,6 +22,7 @@ class AvgPool(SlidingKind):
     """``F.avg_pool2d``, and ``F.adaptive_avg_pool2d`` to a size that divides the frame's."""
 
     kind = "average pooling"
+    keeps_sign = True
 
     def __init__(
         self,

@@ -91,6 +91,10 @@ class Kind(ABC):
         is_rectifier: whether it is that or another rectifier (ReLU6, LeakyReLU).
         unpools: whether :meth:`send_down` takes a signal that is still to be unpooled.
         filters: the weight [C_out, C_in / groups, kh, kw] of a convolution.
+        joins: of a concatenation of maps, the steps whose maps stand one after the other.
+        is_identity: whether it hands on the numbers that it reads, in their order.
+        keeps_sign: whether nothing becomes negative where no input is.
+        makes_new: whether its value is memory of its own.
         affine: where it scales and shifts each map [N, C, H, W], by how much: float64 [C] each, on the CPU.
         step: the recorded step; of several steps in one, the first of them.
         steps: the recorded steps that are this one.
@@ -108,6 +112,10 @@ class Kind(ABC):
     is_rectifier: bool = False
     unpools: bool = False
     filters: Tensor | None = None
+    joins: tuple[str, ...] = ()
+    is_identity: bool = False
+    keeps_sign: bool = False
+    makes_new: bool = False
     affine: tuple[Tensor, Tensor] | None = None
 
     def __init__(self, step: Step, scene: Scene, maps: Maps | None, inputs: tuple[str, ...] | None = None) -> None:

@@ -25,13 +25,14 @@ class Concatenation(Cellwise):
     """
 
     kind = "concatenation"
+    keeps_sign = makes_new = True
 
     def __init__(self, step: Step, scene: Scene, maps: Maps, parts: tuple[str, ...]) -> None:
-        self.parts = self.all_parts = parts
+        self.parts = self.joins = parts
         for name, earlier in scene.kinds.items():
-            if isinstance(earlier, Concatenation) and len(earlier.all_parts) > 1:
-                count = len(earlier.all_parts)
-                if earlier.all_parts == parts[:count] and count <= len(parts):
+            if isinstance(earlier, Concatenation) and len(earlier.joins) > 1:
+                count = len(earlier.joins)
+                if earlier.joins == parts[:count] and count <= len(parts):
                     self.parts = (name, *parts[count:])
         super().__init__(step, scene, maps, tuple(dict.fromkeys(self.parts)))
 

@@ -12,6 +12,7 @@ class ContrastNormalization(Cellwise):
     """``F.local_response_norm``: each cell is divided by a sum over its neighbouring channels."""
 
     kind = "contrast normalisation"
+    keeps_sign = True
 
     @classmethod
     def recognise(cls, step: Step, scene: Scene) -> Kind | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ class Convolution(SlidingKind):
     """``F.conv2d`` with a weight and a bias that do not depend on the images."""
 
     kind = "convolution"
-    unpools = True
+    unpools = makes_new = True
 
     def __init__(
         self, step: Step, scene: Scene, maps: Maps, weight: Tensor, bias: Tensor | None, sliding: Sliding, groups: int
@@ -108,7 +109,7 @@ class Convolution(SlidingKind):
         )
         assert isinstance(windows, Windows)
         yield name, unpool_relu_conv_transpose2d(
-            windows, switches, self.weight, stride=s.stride, padding=s.padding, dilation=s.dilation,
+            windows, switches, self._taps, stride=s.stride, padding=s.padding, dilation=s.dilation,
             groups=self.groups, output_size=below.frame, out_boxes=descent.layout(name), overlap=descent.overlap,
             rectify=self.relu, backend=descent.backend, **pooling,
         )  # fmt: skip
@@ -124,6 +125,11 @@ class Convolution(SlidingKind):
     @property
     def needs_frames(self) -> bool:
         return not self._is_product
+
+    @cached_property
+    def _taps(self) -> Tensor:
+        """The weight as the way down reads it."""
+        return self.weight.contiguous()
 
     @property
     def _is_product(self) -> bool:

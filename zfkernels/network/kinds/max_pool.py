@@ -22,6 +22,7 @@ class MaxPool(SlidingKind):
     """``F.max_pool2d``."""
 
     kind = "max-pooling"
+    keeps_sign = True
 
     def __init__(self, step: Step, scene: Scene, maps: Maps, sliding: Sliding, ceil_mode: bool) -> None:
         super().__init__(step, scene, maps)

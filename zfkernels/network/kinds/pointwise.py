@@ -29,6 +29,7 @@ class Pointwise(Cellwise):
     def __init__(self, step: Step, scene: Scene, maps: Maps, inputs: tuple[str, ...] | None = None) -> None:
         super().__init__(step, scene, maps, inputs)
         self.relu = False
+        self.keeps_sign = op_name(step) == "add" and not step.kwargs
         self.on_windows = None not in self.below
         self.places: dict[str, tuple[Maps, Tensor]] = {}  # constants that differ from place to place: [1, C, H, W]
         args, kwargs = (map_leaves(self._placed, part) for part in (step.args, step.kwargs))
@@ -62,7 +63,7 @@ class Pointwise(Cellwise):
     def send_down(self, signal: Signal, descent: Descent) -> Iterator[tuple[str, Signal]]:
         if self.relu:
             signal = changed(signal, torch.relu)
-        if self.is_flat and op_name(self.step) == "add" and len(self.inputs) == 2 and not self.step.kwargs:
+        if self.is_flat and self.keeps_sign and len(self.inputs) == 2:
             yield from ((name, signal) for name in self.inputs)
         else:
             yield from super().send_down(signal, descent)

@@ -19,6 +19,7 @@ class FrameReduction(Kind):
     """A mean, sum or maximum over all cells of the frame, however it is written."""
 
     kind = "over the frame"
+    keeps_sign = True
 
     def __init__(self, step: Step, scene: Scene, how: str, divisor: int, name: str) -> None:
         super().__init__(step, scene, None, (name,))

@@ -26,6 +26,7 @@ class Reshaping(Kind):
     """The cells of the windows stay as they are."""
 
     kind = "other axes"
+    keeps_sign = True
 
     @classmethod
     def recognise(cls, step: Step, scene: Scene) -> Kind | None:
@@ -35,7 +36,11 @@ class Reshaping(Kind):
             return None
         if name in SAME:
             before = scene.step(step.inputs[0])
-            return cls(step, scene, below) if (below.sizes, before.dtype) == (sizes, step.dtype) else None
+            if (below.sizes, before.dtype) != (sizes, step.dtype):
+                return None
+            same = cls(step, scene, below)
+            same.is_identity = True
+            return same
         if name in RESHAPES:
             made = cls(step, scene, reshaped(below, sizes))
             made.on_windows = (
@@ -67,6 +72,7 @@ class Reordering(Cellwise):
     """Axes in another order."""
 
     kind = "axes in another order"
+    keeps_sign = True
 
     @classmethod
     def recognise(cls, step: Step, scene: Scene) -> Kind | None:

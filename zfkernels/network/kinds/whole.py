@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from zfkernels.geometry import Boxes
 from zfkernels.network.kinds.base import Kind, Scene, arguments, op_name, sizes_of, whole
 from zfkernels.network.kinds.linear import is_affine
+from zfkernels.network.kinds.reshaping import ORDERS, RESHAPES, SAME
 from zfkernels.network.kinds.signals import Descent, Rule, Rules, Signal
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Ref, Sized, Step
@@ -22,6 +23,8 @@ COUNTED = (
     "linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "bilinear", "scaled_dot_product_attention",
     "conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
 )  # fmt: skip
+
+PASSING = SAME | RESHAPES | ORDERS  # which only move numbers
 
 
 class Whole(Kind):
@@ -37,6 +40,7 @@ class Whole(Kind):
         # Windows do not pass it; that its value is maps matters for what can be folded behind it.
         super().__init__(step, scene, Maps.planar(sizes[0], (sizes[1], sizes[2])) if planar and sizes else None)
         self.scene = scene
+        self.makes_new, self.keeps_sign = op_name(step) in COUNTED, op_name(step) in PASSING
 
     @classmethod
     def recognise(cls, step: Step, scene: Scene) -> Kind | None:
