@@ -106,6 +106,12 @@ __device__ __forceinline__ void multiply_add(float& sum, float a, float b) {
   sum = fmaf(a, b, sum);
 }
 
+// The same number; what is computed from it stays where it is written, and holds no register outside of a loop.
+__device__ __forceinline__ int in_place(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 // kBytes (4 or 16) from global to shared memory, which arrive at wait_copies; zeros unless `valid`.
 template <int kBytes>
 __device__ __forceinline__ void copy_async(void* to, const void* from, bool valid) {
@@ -228,6 +234,10 @@ __forceinline__ void multiply_add(float& sum, float a, float b) {
   if (simt::monitor()) simt::monitor()->multiply_adds(1);
 #endif
   sum += a * b;
+}
+
+__forceinline__ int in_place(int value) {
+  return value;
 }
 
 template <int kBytes>
