@@ -131,3 +131,4 @@ def _many_sources(*args: Any) -> str | None:
 
 
 op.native("cuda", (torch.float32, torch.float16, torch.bfloat16), _many_sources)
+op.triton((torch.float32, torch.float16, torch.bfloat16))
