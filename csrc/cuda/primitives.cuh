@@ -280,7 +280,7 @@ void launch(const char*, void (*kernel)(Parameters...), dim3 grid, int threads, 
 
 inline Device current_device() {
   const simt::EmulatedDevice& device = simt::emulated_device();
-  return {device.major, int(simt::kMostSharedBytes), device.least_matrix_outputs};
+  return {device.major, int(device.most_shared_bytes), device.least_matrix_outputs};
 }
 
 #endif
