@@ -56,8 +56,11 @@ __global__ void __launch_bounds__(128, 4)
   const PhaseTaps rows = phase_taps(op.conv.rows, phase_row), columns = phase_taps(op.conv.columns, phase_column);
 
   const Pair most{tiling.tile.rows * op.conv.rows.stride, tiling.tile.columns * op.conv.columns.stride};
-  if (thread < tiling.together)
+  // Between tiles, in shared memory: the sums of the product hold most registers.
+  if (thread < tiling.together) {
     corners[thread].walk = op.walk(int64_t(blockIdx.x / phases) * tiling.together + thread, most);
+    corners[thread].phase = {phase_row, phase_column};
+  }
 #pragma unroll 1
   while (true) {
     bool exists = false;
@@ -65,11 +68,13 @@ __global__ void __launch_bounds__(128, 4)
       TileWalk walk = corners[thread].walk;
       const WindowTile place = op.next(walk, most);
       Corner<T> corner = Corner<T>::of(op, place);
+      const Pair phase = corners[thread].phase;
+      corner.phase = phase;
       corner.walk = walk;
       exists = corner.exists;
       const int y = place.row + op.conv.rows.padding, x = place.column + op.conv.columns.padding;
-      corner.out_row = floor_mod(phase_row - y, op.conv.rows.stride);
-      corner.out_column = floor_mod(phase_column - x, op.conv.columns.stride);
+      corner.out_row = floor_mod(phase.rows - y, op.conv.rows.stride);
+      corner.out_column = floor_mod(phase.columns - x, op.conv.columns.stride);
       corner.unpooled_row =
           floor_div(corner.out_row + y, op.conv.rows.stride) + rows.offset - (rows.count - 1) * rows.reach;
       corner.unpooled_column = floor_div(corner.out_column + x, op.conv.columns.stride) + columns.offset -
@@ -100,7 +105,7 @@ __global__ void __launch_bounds__(128, 4)
     };
 
     Tile product;
-    const int of_item = tiling.tile.area();
+    const int of_item = in_place(tiling.tile.area());
     int cells[2];  // of this thread's rows, for the last tap
 #pragma unroll
     for (int i = 0; i < 2; ++i) {

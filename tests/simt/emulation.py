@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from zfkernels import ops
+from zfkernels.inspect.gpus import MULTIPROCESSORS
 from zfkernels.ops._library import Variant, load_native
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -64,6 +65,12 @@ def emulated(op: str) -> Variant:
 def _variant(op: str) -> Variant:
     """The variant "cuda" of an op as it is for GPUs."""
     return ops.registered()[op].variants["cuda"]
+
+
+def become(simt: ctypes.CDLL, arch: str = "sm_90", least_matrix_outputs: int = 16) -> None:
+    """Emulates a device of ``arch``; ops with fewer outputs leave the tensor cores to others."""
+    shared = ctypes.c_size_t(MULTIPROCESSORS[arch].shared_of_block)
+    simt.simt_device(int(arch.removeprefix("sm_")) // 10, least_matrix_outputs, shared)
 
 
 def record(simt: ctypes.CDLL, run: Any, blocks: int = 0) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from comparing import assert_bits_equal, assert_within_budget, call, selects
-from emulation import DTYPES, record
+from emulation import DTYPES, become, record
 from samples import Sample
 from variants import samples
 
@@ -60,7 +60,7 @@ def test_the_kernel_equals_the_reference(simt: ctypes.CDLL, op: str, sample: Sam
 @pytest.mark.parametrize(("op", "sample"), smaller_half(samples(PRODUCTS, large=False)))
 def test_the_tensor_cores_equal_the_reference(simt: ctypes.CDLL, op: str, sample: Sample, dtype: torch.dtype) -> None:
     """The samples have few outputs, which the kernels without tensor cores would take."""
-    simt.simt_device(9, 1)
+    become(simt, least_matrix_outputs=1)
     assert_equals_reference(simt, op, sample.arguments(dtype))
 
 
@@ -68,7 +68,7 @@ def test_the_tensor_cores_equal_the_reference(simt: ctypes.CDLL, op: str, sample
     ("op", "sample"), smaller_half(samples(PRODUCTS, names={"groups", "odd size", "windows, last"}))
 )
 def test_an_old_device_does_without_tensor_cores(simt: ctypes.CDLL, op: str, sample: Sample) -> None:
-    simt.simt_device(7, 1)
+    become(simt, "sm_75", least_matrix_outputs=1)
     assert_equals_reference(simt, op, sample.arguments(torch.float32))
 
 
