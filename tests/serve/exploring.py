@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,9 @@ def classifier() -> nn.Sequential:
 
 def blocks(seed: int, side: int = 40) -> Image.Image:
     generator = np.random.default_rng(seed)
-    return Image.fromarray(generator.integers(0, 256, (side // 5, side // 5, 3), dtype=np.uint8).repeat(5, 0).repeat(5, 1))
+    return Image.fromarray(
+        generator.integers(0, 256, (side // 5, side // 5, 3), dtype=np.uint8).repeat(5, 0).repeat(5, 1)
+    )
 
 
 def as_file(picture: Image.Image, kind: str = "PNG") -> bytes:
@@ -64,7 +67,7 @@ def photos_of(folder: Path) -> Photos:
 
 
 @contextlib.contextmanager
-def running(explorer: Explorer, photos: Photos, **options: object) -> Iterator[str]:
+def running(explorer: Explorer, photos: Photos, **options: Any) -> Iterator[str]:
     """A real server in a thread; its address."""
     import uvicorn
 
