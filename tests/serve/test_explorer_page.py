@@ -1,4 +1,4 @@
-"""The page in a browser: a photo is dropped, a map chosen, a place projected, a part hidden, a sweep run and stopped."""
+"""The page in a browser: a photo is dropped, a map chosen, a place projected, a part hidden, a sweep stopped."""
 
 from __future__ import annotations
 
@@ -282,7 +282,8 @@ def test_everything_that_can_be_pressed_has_a_name(page: Any, home: str) -> None
     visit(page, home)
     nameless = page.evaluate(
         """[...document.querySelectorAll("button, a, input:not([hidden]), select, [tabindex]")].filter((node) =>
-           !(node.getAttribute("aria-label") || node.textContent.trim() || node.labels?.length)).map((node) => node.outerHTML)"""
+           !(node.getAttribute("aria-label") || node.textContent.trim() || node.labels?.length))
+           .map((node) => node.outerHTML)"""
     )
     assert nameless == []
 

@@ -99,7 +99,7 @@ def test_a_gallery_of_another_network_is_refused(gallery: Gallery) -> None:
     other = classifier()
     with torch.no_grad():
         other[0].bias[0] += 1
-    with pytest.raises(ValueError, match="expected gallery one of other, got .* of other weights"):
+    with pytest.raises(ValueError, match=r"expected gallery one of other, got .* of other weights"):
         Winners(gallery, Network(other, SMALL, "other"))
 
 
