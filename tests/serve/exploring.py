@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ def photos_of(folder: Path) -> Photos:
 
 
 @contextlib.contextmanager
-def running(explorer: Explorer, photos: Photos, **options: object) -> Iterator[str]:
+def running(explorer: Explorer, photos: Photos, **options: Any) -> Iterator[str]:
     """A real server in a thread; its address."""
     import uvicorn
 

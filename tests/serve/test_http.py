@@ -14,7 +14,7 @@ from exploring import EVIL, LAYER, NAMES, SIZE, SMALL, as_file, blocks
 from PIL import Image
 
 pytest.importorskip("starlette", reason="the extra serve is not installed")
-pytest.importorskip("httpx", reason="httpx, which Starlette's test client needs, is not installed")
+pytest.importorskip("httpx2", reason="httpx2, which Starlette's test client needs, is not installed")
 from starlette.testclient import TestClient
 
 from zfkernels.serve import Explorer, create_app

@@ -115,8 +115,11 @@ class Api:
         return await drawn(lambda: pictures.png(self.photos.preprocess.to_pixels(photo.image[0])))
 
     async def preview(self, request: Request) -> Response:
-        """The same, small."""
-        photo = await self._photo(request)
+        """The same, small; nothing of a photo that cannot be read: whoever opens it is told why."""
+        try:
+            photo = await self._photo(request)
+        except RefusedError:
+            return Response(status_code=204)
         return await drawn(lambda: pictures.preview(self.photos.preprocess.to_pixels(photo.image[0]), PREVIEW))
 
     async def maps(self, request: Request) -> Response:

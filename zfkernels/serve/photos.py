@@ -105,7 +105,7 @@ class Photos:
             return self._of_source(self.source, photo, number)
         if origin == "gallery" and self.winners is not None and number.isascii() and number.isdigit():
             pixels, name = self.winners.picture(int(number[:12]))
-            note = "the gallery's own copy of the photo, compressed: values differ a little"
+            note = "the gallery's own copy of the photo, compressed: values differ"
             return Photo(photo, name, None, self._normalised(pixels)[None], note)
         raise UnknownPhotoError("there is no such photo")
 

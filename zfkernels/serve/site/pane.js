@@ -89,7 +89,7 @@ export class Pane {
     this.go = element("button", { type: "button", className: "go", textContent: "Sweep" });
     this.progress = element("progress", { max: 1, value: 0, hidden: true, ariaLabel: "Sweep" });
     this.progressText = element("p", { className: "note", role: "status" });
-    this.sweepFiles = element("p", { className: "files" });
+    this.sweepFiles = element("p", { className: "files bare" });
     this.go.addEventListener("click", () => this.toggleSweep());
     this.side.addEventListener("input", () => this.square.resize(Number(this.side.value)));
     const row = (text, nodes) => element("label", {}, [element("span", { textContent: text }), ...nodes]);
