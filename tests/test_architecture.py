@@ -49,7 +49,7 @@ MAY_IMPORT = {
         "output",
     },
 }
-EVERYWHERE = {"_extras", "_installation"}
+EVERYWHERE = {"_extras", "_installation", "signed"}
 # A result may show itself: its plot() hands it to viz, which is imported when that is called.
 MAY_IMPORT_WHEN_CALLED = {part: {"viz"} for part in ("results", "methods", "occlusion")}
 RETURNS_FIGURES = {*MAY_IMPORT_WHEN_CALLED, "gallery"}

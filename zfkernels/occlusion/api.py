@@ -18,9 +18,11 @@ from zfkernels.network import snapshot
 from zfkernels.occlusion.sweeper import Sweeper
 from zfkernels.progress import progress_bar
 from zfkernels.results import OcclusionMap
+from zfkernels.signed import signed
 
 
 @torch.no_grad()
+@signed("occlusion_sweep")
 def occlusion_sweep(
     model: nn.Module | Callable[[Tensor], Tensor],
     images: Tensor,  # [N, C, H, W]
@@ -111,7 +113,8 @@ def occlusion_sweeps(
         raise ValueError(f"occlusion_sweeps: expected start a number of images, got {start!r}")
     if isinstance(model, nn.Module):
         model = snapshot(model)
-    sweeper = Sweeper(model, window, stride, positions, layer, precision, backend)
+    with signed("occlusion_sweeps"):
+        sweeper = Sweeper(model, window, stride, positions, layer, precision, backend)
     indexed = isinstance(dataset, Sequence) or (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"))
     if indexed:
         items: Iterator[Any] = (dataset[i] for i in range(start, len(dataset)))  # type: ignore[index,arg-type]
@@ -126,5 +129,7 @@ def occlusion_sweeps(
                     f"occlusion_sweeps: expected dataset of images [C, H, W] or tuples that start with one, got "
                     f"{type(image).__name__}"
                 )
-            yield sweeper.sweep(image[None], fill, targets, batch_size)
+            with signed("occlusion_sweeps"):
+                found = sweeper.sweep(image[None], fill, targets, batch_size)
+            yield found
             advance(1)

@@ -17,6 +17,7 @@ from zfkernels.occlusion.engine import WindowSweep
 from zfkernels.occlusion.plan import SweepPlan, changed_boxes
 from zfkernels.occlusion.sweeper import examine
 from zfkernels.results import html_table
+from zfkernels.signed import signed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -130,6 +131,7 @@ class PlanReport:
 
 
 @undisturbed()
+@signed("explain_plan")
 def explain_plan(
     model: nn.Module, size: int | Pair, window: int | Pair, stride: int | Pair | None = None
 ) -> PlanReport:
