@@ -23,6 +23,7 @@ from zfkernels.methods.whole_images import Advance, dense_sweep
 from zfkernels.network import Ref, Verdict, batch_matters, check, refuse_training, tensors_of, without_autocast
 from zfkernels.network.tree import leaves, map_leaves
 from zfkernels.occlusion import WindowSweep
+from zfkernels.occlusion.precision import say_if_no_faster
 from zfkernels.ops import requested_backend
 from zfkernels.ops.occluded_conv2d.reference import occluded_crop
 from zfkernels.results import Look, OcclusionMap
@@ -185,6 +186,7 @@ class Sweeper:
         """The map of a batch of images; arguments as :func:`occlusion_sweep`'s."""
         if self.precision is not None and isinstance(images, Tensor) and images.is_floating_point():
             images = images.to(self.precision)
+            say_if_no_faster(NAME, self.precision, images.device)
         check_images(NAME, images, self.model if isinstance(self.model, nn.Module) else None)
         images = images.detach()
         if not images.isfinite().all():

@@ -85,4 +85,4 @@ op = define(
     backward=no_gradient(NAME),
 )
 op.reference(reference.ragged_window_avg_pool2d)
-op.native("cpp", (torch.float32, torch.float64))
+op.native("cpp", (torch.float32, torch.float64, torch.bfloat16))

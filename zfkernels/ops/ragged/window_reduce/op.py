@@ -62,5 +62,5 @@ op = define(
     backward=no_gradient(NAME),
 )
 op.reference(reference.ragged_window_reduce)
-op.native("cpp", (torch.float32, torch.float64))
+op.native("cpp", (torch.float32, torch.float64, torch.bfloat16))
 op.encode = lambda *args: (*args[:-1], args[-1] == "max")
