@@ -7,6 +7,7 @@
 #   make emulate  the CUDA kernels on the CPU again, checked for bounds, races and traffic
 #   make inspect the Triton kernels compiled for all GPUs against the recorded budgets  (minutes, more the first time)
 #   make sanitize  the tests of the C++ kernels under AddressSanitizer and UndefinedBehaviorSanitizer
+#   make docs    the site of the documents in site/, after running their code; a broken link is an error
 #   make wheel   the wheel to hand out, in dist/: C++ kernels, for every Python from 3.10 and every torch from 2.10 on
 #   make fuzz    damaged images, archives and weights, for ten minutes       (FUZZ_SECONDS=3600, ARGS="--kind zip")
 #   make clean   removes what was built; make distclean removes the environment too
@@ -26,7 +27,7 @@ SANITIZED := build/sanitized
 SANITIZER = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
     LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)"
 
-.PHONY: help demo test lint bench inspect sanitize emulate fuzz cuda-build wheel install clean distclean
+.PHONY: help demo test lint docs bench inspect sanitize emulate fuzz cuda-build wheel install clean distclean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -58,6 +59,11 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(NATIVE) $(EMULATOR)
+
+# The code of the pages makes the pictures that they show.
+docs: install
+	$(BIN)/python tools/pages.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 bench: install
 	$(BIN)/zfkernels bench $(ARGS)

@@ -23,12 +23,13 @@ MAY_IMPORT = {
     "output": set(),
     "models": {"ops"},
     "network": {"ops", "geometry", "ragged"},
-    "occlusion": {"network", "ops", "geometry", "ragged", "results"},
+    "checks": {"network", "results"},
+    "progress": set(),
+    "occlusion": {"checks", "progress", "network", "ops", "geometry", "ragged", "results"},
     "trace": {"network", "windows"},
-    "plan": {"trace", "windows"},
     "results": {"windows"},
-    "methods": {"plan", "trace", "network", "occlusion", "ops", "windows", "geometry", "results"},
-    "captum_api": {"methods", "plan", "trace", "network", "occlusion", "ops", "windows", "results"},
+    "methods": {"checks", "progress", "trace", "network", "ops", "windows", "results"},
+    "captum_api": {"checks", "progress", "methods", "trace", "network", "occlusion", "ops", "windows", "results"},
     "viz": {"results", "windows"},
     "features": {"data", "models", "trace"},
     "training": {"data", "models", "methods", "results", "output"},
@@ -42,7 +43,7 @@ MAY_IMPORT_WHEN_CALLED = {"results": {"viz"}}
 DRAWING = {"matplotlib"}
 FILES = {"PIL", "pyarrow", "pandas", "safetensors"}
 FILE_CALLS = {"open", "torch.save", "torch.load"}
-OPENS_NO_FILE = {"windows", "ops", "network", "trace", "methods", "occlusion", "captum_api"}
+OPENS_NO_FILE = {"checks", "windows", "ops", "network", "trace", "methods", "occlusion", "captum_api"}
 
 
 def walk(tree: ast.AST, *, called: bool) -> Iterator[ast.AST]:

@@ -126,7 +126,7 @@ def test_square(
         asked.update(options, images=images)
         raise ValueError("enough")
 
-    monkeypatch.setattr("zfkernels.methods.occlusion.occlusion_sweep", sweep)
+    monkeypatch.setattr("zfkernels.occlusion.api.occlusion_sweep", sweep)
     result = run(photos[0], *MODEL, *options, "--others", photos[0].parent, "--out", tmp_path / "out")
     assert result.stderr == "Error: enough\n"
     window, stride, fill = expected

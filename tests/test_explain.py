@@ -9,8 +9,8 @@ from torch.profiler import ProfilerActivity, profile
 from toys import SIZE, Body, Net, toy
 
 import zfkernels as zf
-from zfkernels.methods.explain import PlanReport
-from zfkernels.methods.occlusion import grid
+from zfkernels.occlusion.arguments import grid
+from zfkernels.occlusion.explain import PlanReport
 
 
 def executed(function: object) -> int:

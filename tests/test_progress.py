@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("tqdm")
 
-from zfkernels.methods import progress
-from zfkernels.methods.progress import progress_bar
+from zfkernels import progress
+from zfkernels.progress import progress_bar
 
 
 @pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "file"])

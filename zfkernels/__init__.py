@@ -22,9 +22,9 @@ _HOME = {
     "NeuronDeconvolution": "zfkernels.captum_api",
     "Occlusion": "zfkernels.captum_api",
     "build_gallery": "zfkernels.gallery",
-    "explain_plan": "zfkernels.methods.explain",
-    "occlusion_sweep": "zfkernels.methods.occlusion",
-    "occlusion_sweeps": "zfkernels.methods.occlusion",
+    "explain_plan": "zfkernels.occlusion.explain",
+    "occlusion_sweep": "zfkernels.occlusion.api",
+    "occlusion_sweeps": "zfkernels.occlusion.api",
     "renormalize_filters_": "zfkernels.models",
     "trace_model": "zfkernels.trace",
 }

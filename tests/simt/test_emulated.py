@@ -20,7 +20,8 @@ from zfkernels import ops
 
 WAY = os.environ.get("SIMT_WAY", "plain")
 OPS = [name for name, entry in ops.registered().items() if "cuda" in entry.variants]
-PRODUCTS = ["unpool_relu_conv_transpose2d", "window_conv2d"]  # the ops that have a kernel for tensor cores
+# The ops that have a kernel for tensor cores.
+PRODUCTS = ["unpool_relu_conv_transpose2d", "window_conv2d", "ragged_window_conv2d"]
 
 
 def smaller_half(parameters: list[Any]) -> list[Any]:

@@ -20,13 +20,12 @@ from zfkernels.captum_api.arguments import (
     as_tensors,
     select,
 )
-from zfkernels.methods.checks import trace_for
-from zfkernels.methods.incremental import Incremental
-from zfkernels.methods.occlusion import examine
-from zfkernels.methods.progress import progress_bar
-from zfkernels.methods.whole_images import Advance
-from zfkernels.network import Ref, Sized, refuse_training, without_autocast
-from zfkernels.trace import Trace, UnrecordableError, fold
+from zfkernels.checks import recording_for
+from zfkernels.network import Recording, Ref, Sized, UnrecordableError, refuse_training, without_autocast
+from zfkernels.occlusion.cost import rates_of
+from zfkernels.occlusion.engine import Advance, WindowSweep
+from zfkernels.occlusion.sweeper import examine
+from zfkernels.progress import progress_bar
 
 NAME = "Occlusion"
 Shape = tuple[int, ...]
@@ -86,8 +85,8 @@ class Occlusion:
                 ints or of N tuples. None: every output.
             additional_forward_args: one further argument of ``forward_func`` or a tuple of them. Tensors are repeated
                 along their first axis, as the inputs are.
-            perturbations_per_eval: at most this many occluded copies of the inputs are held at once, or windows that
-                take no more room (and at most 256 feature vectors of the layers behind them).
+            perturbations_per_eval: at most this many occluded copies of the inputs are held at once, or values on
+                windows that take no more room.
             show_progress: show a progress bar.
 
         Returns:
@@ -107,14 +106,14 @@ class Occlusion:
         at_once = perturbations_per_eval
         if not isinstance(at_once, int) or at_once < 1:
             raise RefusedValue(f"{NAME}: expected perturbations_per_eval an int of at least 1, got {at_once!r}")
-        trace = _trace(self.forward_func, tensors, arguments, grids)
+        recording = _recording(self.forward_func, tensors, arguments, grids)
         clean = _as_tensor(self.forward_func(*tensors, *arguments))
         wanted = select(NAME, torch.arange(clean.numel(), device=clean.device).view(clean.shape), target).flatten()
         count = len(tensors[0]) * sum(math.prod(grid.counts) for grid in grids)
         with progress_bar(count, "positions", show_progress) as advance:
-            if trace is not None:
+            if recording is not None:
                 image, classes = wanted // clean.shape[1], wanted % clean.shape[1]
-                effects = [_sweep(trace, tensors[0], grids[0], shown[0], (image, classes), at_once, advance)]
+                effects = [_sweep(recording, tensors[0], grids[0], shown[0], (image, classes), at_once, advance)]
             else:
                 run = _Whole(self.forward_func, tensors, arguments, clean, wanted, at_once, advance)
                 effects = [run(index, grid, shown[index]) for index, grid in enumerate(grids)]
@@ -218,10 +217,10 @@ def _as_tensor(output: Any) -> Tensor:
     raise RefusedType(f"{NAME}: expected forward_func to return a tensor or a number, got {type(output).__name__}")
 
 
-def _trace(
+def _recording(
     forward: Any, tensors: tuple[Tensor, ...], arguments: tuple[Any, ...], grids: Sequence[_Grid]
-) -> Trace | None:
-    """The trace of a module of one batch of images that returns [N, classes]; None for what runs whole."""
+) -> Recording | None:
+    """The recording of a module of one batch of images that returns [N, classes]; None for what runs whole."""
     if not isinstance(forward, nn.Module):
         return None
     refuse_training(forward)
@@ -229,17 +228,14 @@ def _trace(
     if len(tensors) > 1 or arguments or images.dim() != 4 or not images.is_floating_point():
         return None
     try:
-        trace = trace_for(NAME, forward, images)
+        recording = recording_for(NAME, forward, images)
     except UnrecordableError:
         return None
-    output = trace.recording.outputs
-    if not isinstance(output, Ref) or not _is_scores(trace.recording.by_name[output.name].shape):
+    output = recording.outputs
+    if not isinstance(output, Ref) or not _is_scores(recording.by_name[output.name].shape):
         return None
-    places = torch.zeros((1, 2), dtype=torch.int64)
-    verdict = examine(
-        trace, images, places, (grids[0].window[1], grids[0].window[2]), images.new_zeros(images.shape[1])
-    )
-    return None if verdict.differs or verdict.mixes else trace
+    verdict = examine(recording, images, torch.tensor([0, 0, *grids[0].window[1:]]), images.new_zeros(images.shape[1]))
+    return None if verdict.differs or verdict.mixes else recording
 
 
 def _is_scores(shape: tuple[Any, ...]) -> bool:
@@ -247,7 +243,7 @@ def _is_scores(shape: tuple[Any, ...]) -> bool:
 
 
 def _sweep(
-    trace: Trace,
+    recording: Recording,
     images: Tensor,  # [N, C, H, W]
     grid: _Grid,
     shown: Tensor,
@@ -257,7 +253,9 @@ def _sweep(
 ) -> Tensor:  # [k, *grid.counts]
     """Clean minus occluded output, incrementally; one sweep for each place along the channels."""
     places = torch.cartesian_prod(*grid.starts[1:]).cpu()
-    run = Incremental(fold(trace), trace.size, places, (grid.window[1], grid.window[2]))
+    run = WindowSweep(recording, torch.cat([places, torch.tensor(grid.window[1:]).expand_as(places)], 1))
+    plan, budget = run.plan(images.device, images.dtype), rates_of(images.device.type).budget
+    room = max(plan.head_bytes, plan.tail_bytes, min(at_once * len(images) * plan.whole_bytes, budget))
     image, classes = wanted
     targets, column = classes.unique(return_inverse=True)
     frame = shown.view((1,) * (4 - shown.dim()) + shown.shape)
@@ -268,9 +266,8 @@ def _sweep(
             fill = frame.expand(1, images.shape[1], 1, 1).flatten()
         else:
             fill = torch.where(covered[:, None, None], frame, images).contiguous(memory_format=torch.channels_last)
-        swept = run(images, fill, targets, None, advance, whole_images=at_once * len(images))
-        (clean,), (outputs,) = swept.clean, swept.outputs
-        effects.append(clean[image, classes, None] - outputs[image, :, column])
+        swept = run(images, fill, targets=targets, memory=room, advance=advance)
+        effects.append(swept.clean[image, classes, None] - swept.outputs[image, :, column])
     return torch.stack(effects, 1).view(len(image), *grid.counts)
 
 

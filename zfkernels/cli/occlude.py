@@ -206,7 +206,7 @@ class Study:
 
     def run(self, name: str, image: Tensor, target: int | None, square: Square, progress: bool) -> Result:
         """Hides each part of an image [1, 3, H, W]."""
-        from zfkernels.methods.occlusion import occlusion_sweep
+        from zfkernels.occlusion.api import occlusion_sweep
         from zfkernels.viz import OcclusionRow
 
         shown = self._shown(square.fill, image)

@@ -9,8 +9,7 @@ import importlib
 from types import ModuleType
 
 _MODULES = (
-    "correspondence", "deconvnet", "diagnosis", "evolution", "explain", "invariance", "layer_probe", "occlusion",
-    "topk", "transfer",
+    "correspondence", "deconvnet", "diagnosis", "evolution", "invariance", "layer_probe", "topk", "transfer",
 )  # fmt: skip
 
 

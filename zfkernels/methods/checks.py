@@ -1,68 +1,20 @@
-"""Checks of arguments that the methods share."""
+"""Checks that the methods on traces share."""
 
 from __future__ import annotations
 
-import sys
-import warnings
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from zfkernels.network import Verdict, check, refuse_training
-from zfkernels.results.look import UNKNOWN, Look
-from zfkernels.trace import Trace, UnrecordableError, first_channels, trace_model
-
-INSIDE = ("zfkernels", "torch", "contextlib")  # between a user's call and a warning: the package, and decorators
-
-
-def is_int_tensor(value: Any) -> bool:
-    """A tensor of whole numbers."""
-    return isinstance(value, Tensor) and not (
-        value.is_floating_point() or value.is_complex() or value.dtype == torch.bool
-    )
-
-
-def check_images(method: str, images: Any, model: nn.Module | None) -> None:
-    """Images [N, C, H, W] of the model's dtype and device (``model`` None: any).
-
-    Raises:
-        TypeError: wrong type or dtype.
-        ValueError: wrong shape or device.
-    """
-    parameter = None if model is None else next(model.parameters(), None)
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        got = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"{method}: expected images a floating-point tensor [N, C, H, W], got {got}{_remedy(images)}")
-    if images.dim() != 4:
-        raise ValueError(f"{method}: expected images of shape [N, C, H, W], got {tuple(images.shape)}")
-    if parameter is not None and images.dtype != parameter.dtype:
-        raise TypeError(f"{method}: expected images of the model's dtype {parameter.dtype}, got {images.dtype}")
-    if parameter is not None and images.device != parameter.device:
-        raise ValueError(f"{method}: expected images on the model's device {parameter.device}, got {images.device}")
-    if images.device.type == "cpu" and images.dtype == torch.float16:
-        raise TypeError(f"{method}: expected images of float32, float64 or bfloat16 on a CPU, got {images.dtype}")
-    _warn_of_bytes(method, images, model)
+from zfkernels.checks import recording_for
+from zfkernels.network import Verdict, check
+from zfkernels.trace import Trace, trace_model
 
 
 def trace_for(method: str, model: nn.Module, images: Any) -> Trace:
-    """The trace of a model for checked images.
-
-    Raises:
-        TypeError, ValueError: as :func:`check_images`, and for images of a number of channels that the model does not
-            take, or a model in training mode.
-        UnrecordableError: see :func:`zfkernels.trace.trace_model`.
-    """
-    if isinstance(model, nn.Module):
-        refuse_training(model)
-    check_images(method, images, model)
-    try:
-        return trace_model(model, images)
-    except UnrecordableError:
-        channels = first_channels(model)
-        if images.shape[1] != channels:
-            raise ValueError(f"{method}: expected images of {channels} channels, got {images.shape[1]}") from None
-        raise
+    """The trace of a model for checked images; raises what :func:`zfkernels.checks.recording_for` does."""
+    recording_for(method, model, images)
+    return trace_model(model, images)
 
 
 def refuse_difference(method: str, trace: Trace, images: Tensor) -> Verdict:
@@ -73,40 +25,3 @@ def refuse_difference(method: str, trace: Trace, images: Tensor) -> Verdict:
         if verdict.differs:
             raise ValueError(f"{method}: expected model that can be recorded, got one of which {verdict.differs}")
     return verdict
-
-
-def _remedy(images: Any) -> str:
-    """How people come from what they have to what a network takes; "" where nobody knows."""
-    made = "preprocess(picture)[None] makes them, preprocess = zfkernels.models.get_preprocess(name)"
-    if isinstance(images, Tensor) and images.dtype == torch.uint8:
-        return f", pixels that are not normalised yet; {made}"
-    if hasattr(images, "convert") and hasattr(images, "size"):  # a PIL picture
-        return f", a picture; {made}"
-    if type(images).__module__ == "numpy":
-        return f"; torch.from_numpy makes a tensor, normalised and [N, C, H, W] as the network takes it; or {made}"
-    if isinstance(images, (list, tuple)) and images and all(isinstance(image, Tensor) for image in images):
-        return "; torch.stack(images) makes one tensor of images of one size"
-    return f"; {made}" if isinstance(images, (list, tuple)) else ""
-
-
-def _warn_of_bytes(method: str, images: Tensor, model: nn.Module | None) -> None:
-    """Warns of pixels from 0 to 255 given to a network that says that it takes normalised ones."""
-    look = UNKNOWN if model is None else Look.of(model)
-    if look.mean is None or look.std is None or not images.numel():
-        return
-    black = min(-mean / std for mean, std in zip(look.mean, look.std, strict=True))
-    white = max((1 - mean) / std for mean, std in zip(look.mean, look.std, strict=True))
-    if float(images.amin()) >= 0 and float(images.amax()) > 4 * white:
-        warnings.warn(
-            f"{method}: images look like pixels from 0 to 255, but black to white is {black:.3g} to {white:.3g} for "
-            f"this network; zfkernels.models.get_preprocess(name) normalises pictures",
-            stacklevel=_callers_level(),
-        )
-
-
-def _callers_level() -> int:
-    """The ``stacklevel`` of the first function that is neither this package's nor a decorator's."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in INSIDE:
-        level, frame = level + 1, frame.f_back
-    return level

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from zfkernels.methods.checks import trace_for
-from zfkernels.methods.progress import progress_bar
+from zfkernels.progress import progress_bar
 from zfkernels.results import Correspondence
 from zfkernels.trace import Trace
 

@@ -17,13 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zfkernels.methods.checks import is_int_tensor, refuse_difference, trace_for
+from zfkernels.checks import is_int_tensor
+from zfkernels.methods.checks import refuse_difference, trace_for
 from zfkernels.methods.descent import Clean, Descent
-from zfkernels.methods.progress import progress_bar
 from zfkernels.methods.pullback import DECONVNET, Rules
+from zfkernels.methods.reach import Placement, frame_of, needed_boxes, one_placement
 from zfkernels.network import refuse_training, without_autocast
 from zfkernels.ops import max_pool2d_with_switches
-from zfkernels.plan import Placement, frame_of, needed_boxes, one_placement
+from zfkernels.progress import progress_bar
 from zfkernels.results import Look, Projections
 from zfkernels.trace import LayerInfo, Step, Trace, trace_model
 from zfkernels.windows import Boxes, Windows

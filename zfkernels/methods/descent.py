@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zfkernels.methods import pullback
+from zfkernels.methods.reach import Placement
 from zfkernels.network import Sized
 from zfkernels.ops import unpool_relu_conv_transpose2d
-from zfkernels.plan import Placement
 from zfkernels.trace import Step, Trace
 from zfkernels.trace.steps import LOCAL_KINDS
 from zfkernels.windows import Windows, crop, per_axis

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zfkernels.methods.checks import trace_for
-from zfkernels.methods.progress import progress_bar
+from zfkernels.progress import progress_bar
 from zfkernels.results import Diagnosis, FilterDiagnosis
 from zfkernels.trace import Conv, Step, Trace
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from zfkernels.methods.checks import trace_for
 from zfkernels.methods.deconvnet import DeconvNet
-from zfkernels.methods.progress import progress_bar
 from zfkernels.methods.topk import TopK
+from zfkernels.progress import progress_bar
 from zfkernels.results import Evolution, LayerEvolution
 from zfkernels.results.evolution import cosine
 from zfkernels.windows import crop

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import affine
 
 from zfkernels.methods.checks import trace_for
-from zfkernels.methods.progress import progress_bar
+from zfkernels.progress import progress_bar
 from zfkernels.results import Invariance, probabilities
 
 TRANSFORMS = ("vertical", "horizontal", "scale", "rotation", "brightness")

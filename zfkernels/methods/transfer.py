@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from zfkernels._extras import require
-from zfkernels.methods.progress import progress_bar
+from zfkernels.progress import progress_bar
 from zfkernels.results import Transfer
 
 CLASSIFIERS = ("softmax", "svm")

@@ -143,6 +143,16 @@ class Recording:
         """Names of the steps that the model's output is made of, each once."""
         return tuple(dict.fromkeys(leaf.name for leaf in leaves(self.outputs) if isinstance(leaf, Ref)))
 
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """What a person calls a step: the path of the innermost module that returned it."""
+        returned = [
+            (value.name, path)
+            for path, value in self.layers.items()
+            if path and f"{path}:0" not in self.layers and isinstance(value, Ref)
+        ]
+        return dict(reversed(returned))
+
     def resolve(self, layer: str) -> str:
         """The name of the step that ``layer`` means.
 

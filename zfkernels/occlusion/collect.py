@@ -17,9 +17,9 @@ class SweepValues:
 
     Attributes:
         clean: the model's output for the clean images, of its own form.
-        outputs: the same form, each tensor [N, P, ...] in place of [N, ...].
+        outputs: the same form, each tensor [N, *positions, ...] in place of [N, ...].
         channel: int64 [N], with a watched step: the map with the largest spatial sum on the clean image.
-        activity: [N, P], with a watched step: that map's spatial sum.
+        activity: [N, *positions], with a watched step: that map's spatial sum.
         batch_size: positions that travelled together.
     """
 
@@ -53,7 +53,7 @@ class Outputs:
     def _kept(self, value: Tensor) -> Tensor:
         return value if self.targets is None else value[:, self.targets]
 
-    def by_name(self, shape: tuple[int, int]) -> dict[str, Tensor]:
+    def by_name(self, shape: tuple[int, ...]) -> dict[str, Tensor]:
         """The tensors with axes (images, positions) in place of the first."""
         return {name: value.unflatten(0, shape) for name, value in self.held.items()}
 

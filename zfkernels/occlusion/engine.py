@@ -16,6 +16,7 @@ from zfkernels.geometry import Boxes
 from zfkernels.network.kinds import Occluder
 from zfkernels.network.program import Program, run_steps
 from zfkernels.network.recording import INPUT, Recording
+from zfkernels.occlusion.arguments import NAME
 from zfkernels.occlusion.chunks import Places, WindowChunk
 from zfkernels.occlusion.collect import Outputs, SweepValues, Watch, check_targets
 from zfkernels.occlusion.cost import Rates, rates_of
@@ -23,7 +24,6 @@ from zfkernels.occlusion.plan import SweepPlan, plan_sweep
 from zfkernels.ops import fixed_weights
 
 Advance = Callable[[int], object]
-NAME = "occlusion_sweep"
 
 
 class WindowSweep:
@@ -31,7 +31,7 @@ class WindowSweep:
 
     Args:
         recording: the network.
-        boxes: int [P, 4] (top, left, height, width), what is hidden, one at a time; clipped to the images.
+        boxes: int [..., 4] (top, left, height, width), what is hidden, one at a time; clipped to the images.
         watched: name of a step to watch, or None.
         backend: variant of the ops; None chooses by device.
         rates: what the cut is chosen by; None: those of the images' device.
@@ -48,7 +48,8 @@ class WindowSweep:
         made: dict[Any, Any] | None = None,
     ) -> None:
         self.program = Program(recording, {watched} if watched else (), made=made)
-        self.squares = Boxes.of(boxes.cpu(), recording.size)
+        self.shape = tuple(boxes.shape[:-1])
+        self.squares = Boxes.of(boxes.cpu().reshape(-1, 4), recording.size)
         self.watched, self.backend, self.rates = watched, backend, rates
         self.wanted = {*self.program.outputs, *([watched] if watched else [])}
         self.plans: dict[tuple[str, int], tuple[SweepPlan, Places]] = {}
@@ -112,10 +113,11 @@ class WindowSweep:
                 run = WindowChunk(plan, at, Occluder(images, at.squares, fill), frames, self.backend)
                 self._run(run, start, sizes[1], outputs, watch, advance)
         output = self.program.recording.rebuild(parts)
-        held = self.program.recording.rebuild(outputs.by_name((len(images), len(self.squares.lo))))
+        shape = (len(images), *self.shape)
+        held = self.program.recording.rebuild(outputs.by_name(shape))
         if watch is None:
             return SweepValues(output, held, None, None, sizes[0])
-        return SweepValues(output, held, watch.channel, watch.activity.view(len(images), -1), sizes[0])
+        return SweepValues(output, held, watch.channel, watch.activity.view(shape), sizes[0])
 
     def _run(
         self, run: WindowChunk, start: int, batch: int, outputs: Outputs, watch: Watch | None, advance: Advance

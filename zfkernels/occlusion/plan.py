@@ -56,6 +56,7 @@ class SweepPlan:
         dense: multiply-adds of the network on P whole images.
         head_bytes: the most that the head's values take for one position.
         tail_bytes: the most that the tail's values take for one position.
+        whole_bytes: the most that the network's values take for one whole image.
     """
 
     program: Program
@@ -71,6 +72,7 @@ class SweepPlan:
     dense: int
     head_bytes: int
     tail_bytes: int
+    whole_bytes: int
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ def plan_sweep(program: Program, squares: Boxes, rates: Rates, itemsize: int, wa
         int(planned),
         int(sum(w.whole for w in work.values())),
         _head_bytes(head, cut, places, place, itemsize),
-        _tail_bytes(program, tail, cut, itemsize),
+        _whole_bytes(program, tail, cut, itemsize),
+        _whole_bytes(program, tuple(program.kinds.values()), (), itemsize),
     )
 
 
@@ -236,8 +239,8 @@ def _head_bytes(
     return int(peak.max())
 
 
-def _tail_bytes(program: Program, tail: tuple[Kind, ...], cut: tuple[str, ...], itemsize: int) -> int:
-    """The most that the values of the tail that are alive at once take for one position."""
+def _whole_bytes(program: Program, steps: tuple[Kind, ...], given: tuple[str, ...], itemsize: int) -> int:
+    """The most that whole values of some steps, and those ``given``, that are alive at once take for one position."""
 
     def size(name: str) -> int:
         kind = program.kinds[name]
@@ -246,10 +249,10 @@ def _tail_bytes(program: Program, tail: tuple[Kind, ...], cut: tuple[str, ...], 
             numbers *= length
         return numbers * itemsize
 
-    last = {name: index for index, kind in enumerate(tail) for name in (kind.name, *kind.inputs)}
-    alive = {name: size(name) for name in cut}
+    last = {name: index for index, kind in enumerate(steps) for name in (kind.name, *kind.inputs)}
+    alive = {name: size(name) for name in given}
     peak = sum(alive.values())
-    for index, kind in enumerate(tail):
+    for index, kind in enumerate(steps):
         alive[kind.name] = size(kind.name)
         peak = max(peak, sum(alive.values()))
         for name in {kind.name, *kind.inputs}:

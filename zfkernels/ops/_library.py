@@ -102,10 +102,11 @@ class Op:
         return kernel if encode is None else lambda *args: kernel(*encode(*args))
 
     def triton(self, dtypes: Sequence[torch.dtype], refuses: Callable[..., str | None] | None = None) -> None:
-        """Adds the Triton variant: function ``<op>`` of the module ``zfkernels.ops.<op>.triton_kernel``."""
+        """Adds the Triton variant: function ``<op>`` of the module ``triton_kernel`` in the op's folder."""
 
         def load() -> Callable[..., Any]:
-            return getattr(importlib.import_module(f"zfkernels.ops.{self.name}.triton_kernel"), self.name)
+            folder = self.name.replace("ragged_", "ragged.", 1)
+            return getattr(importlib.import_module(f"zfkernels.ops.{folder}.triton_kernel"), self.name)
 
         devices = {"cpu", "cuda"} if os.environ.get("TRITON_INTERPRET") == "1" else {"cuda"}
         self._add("triton", load, _triton_missing, _takes(devices, dtypes, refuses))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +26,7 @@ class _Builder:
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self.steps: dict[str, Step] = {}
-        self.labels = _labels(recording)
+        self.labels = recording.labels
         named = (leaf.name for value in (recording.outputs, recording.layers) for leaf in leaves(value)
                  if isinstance(leaf, Ref))  # fmt: skip
         self.named = set(named)
@@ -128,15 +127,3 @@ def _is_sized(tree: Any) -> bool:
     if isinstance(tree, dict):
         tree = tuple(tree.values())
     return isinstance(tree, Sized) or (isinstance(tree, (tuple, list)) and any(map(_is_sized, tree)))
-
-
-def _labels(recording: Recording) -> dict[str, str]:
-    """What a person calls a step: the innermost module that returned it."""
-    return dict(reversed(list(_returned(recording))))
-
-
-def _returned(recording: Recording) -> Iterator[tuple[str, str]]:
-    for path, value in recording.layers.items():
-        several = f"{path}:0" in recording.layers
-        if path and not several and isinstance(value, Ref):
-            yield value.name, path

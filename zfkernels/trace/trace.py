@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zfkernels.network import Recording, Sized, record
+from zfkernels.network import Recording, Sized, first_channels, record
 from zfkernels.network.recording import readers_of
 from zfkernels.trace.build import build
 from zfkernels.trace.steps import FRAME_KINDS, SLIDING_KINDS, Step
 from zfkernels.windows import Pair
 
-DEFAULT_SIZE, DEFAULT_CHANNELS = 224, 3
+DEFAULT_SIZE = 224
 
 
 @dataclass(frozen=True)
@@ -251,10 +251,3 @@ def trace_model(model: nn.Module, images: Tensor | tuple[int, ...] | None = None
 def _default_size(model: Any) -> Pair:
     known: Any = getattr(model, "input_size", DEFAULT_SIZE)
     return (known, known) if isinstance(known, int) else (known[-2], known[-1])
-
-
-def first_channels(model: Any) -> int:
-    """How many channels the first convolution of a model takes."""
-    modules = model.modules() if isinstance(model, nn.Module) else ()
-    first = next((module for module in modules if isinstance(module, nn.Conv2d)), None)
-    return DEFAULT_CHANNELS if first is None else first.in_channels

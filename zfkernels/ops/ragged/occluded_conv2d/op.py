@@ -164,3 +164,5 @@ op = define(
 )
 op.reference(reference.ragged_occluded_conv2d)
 op.native("cpp", (torch.float32, torch.float64, torch.bfloat16))
+op.native("cuda", (torch.float32, torch.float16, torch.bfloat16))
+op.triton((torch.float32, torch.float16, torch.bfloat16))

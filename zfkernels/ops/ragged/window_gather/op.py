@@ -123,3 +123,12 @@ op = define(
 )
 op.reference(reference.ragged_window_gather)
 op.native("cpp", (torch.float32, torch.float64, torch.bfloat16))
+
+
+def _many_sources(*args: Any) -> str | None:
+    """A launch's arguments have room for so many sources."""
+    return None if len(args[5]) <= 16 else f"it takes at most 16 sources, got {len(args[5])}"
+
+
+op.native("cuda", (torch.float32, torch.float16, torch.bfloat16), _many_sources)
+op.triton((torch.float32, torch.float16, torch.bfloat16))

@@ -79,3 +79,5 @@ op = define(
 )
 op.reference(reference.ragged_window_max_pool2d)
 op.native("cpp", (torch.float32, torch.float64, torch.bfloat16))
+op.native("cuda", (torch.float32, torch.float16, torch.bfloat16))
+op.triton((torch.float32, torch.float16, torch.bfloat16))

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from zfkernels.geometry import Boxes
-from zfkernels.methods.occlusion import examine, grid, to_pair
-from zfkernels.network import without_autocast
+from zfkernels.geometry import Boxes, Pair
+from zfkernels.network import UnrecordableError, first_channels, record, without_autocast
 from zfkernels.network.recording import INPUT
-from zfkernels.occlusion import SweepPlan, WindowSweep, changed_boxes
+from zfkernels.occlusion.arguments import grid, to_pair
+from zfkernels.occlusion.engine import WindowSweep
+from zfkernels.occlusion.plan import SweepPlan, changed_boxes
+from zfkernels.occlusion.sweeper import examine
 from zfkernels.results import html_table
-from zfkernels.trace import UnrecordableError, trace_model
-from zfkernels.windows import Pair
 
 
 @dataclass(frozen=True)
@@ -129,20 +129,18 @@ def explain_plan(
         raise ValueError(f"explain_plan: expected window no larger than the images {image}, got {square}")
     step = square if stride is None else to_pair("explain_plan", "stride", stride)
     positions = grid(image, square, step).reshape(-1, 2)
+    places = torch.cat([positions, torch.tensor(square).expand_as(positions)], 1)
     try:
-        trace = trace_model(model, image)
+        recording = record(model, (first_channels(model), *image))
     except UnrecordableError as error:
         return PlanReport(None, (), square, error.reason)
-    recording = trace.recording
     parameter = next(model.parameters(), torch.empty(0))
     noise = torch.randn((1, recording.channels, *image), generator=torch.Generator().manual_seed(0)).to(parameter)
-    verdict = examine(trace, noise, positions, square, noise.new_zeros(recording.channels))
+    verdict = examine(recording, noise, places, noise.new_zeros(recording.channels))
     if verdict.mixes or verdict.differs:
         return PlanReport(None, (), square, verdict.mixes or verdict.differs)
-    places = torch.cat([positions, torch.tensor(square).expand(len(positions), 2)], 1)
     plan = WindowSweep(recording, places).plan(parameter.device, parameter.dtype)
-    labels = {name: step.label for name, step in trace.by_name.items()}
-    return PlanReport(plan, tuple(_rows(plan, places, labels)), square, positions=positions)
+    return PlanReport(plan, tuple(_rows(plan, places, recording.labels)), square, positions=positions)
 
 
 def _rows(plan: SweepPlan, places: Tensor, labels: Mapping[str, str]) -> Iterator[PlanRow]:

@@ -1,8 +1,7 @@
-"""The planner: which cells of each step can matter, and the windows that hold them.
+"""Which cells of each step an activation depends on, and the windows that hold them.
 
-Forwards, a square on the image can change a box of each step (:func:`changed_boxes`); backwards, an activation depends
-on a box of each step below it (:func:`needed_boxes`). Both are exact, in cells that are *reachable*, whatever the
-weights are. A step that spreads over the frame (global pooling, a fully-connected layer) has the whole frame as box.
+Boxes are exact, in cells that are *reachable*, whatever the weights are. A step that spreads over the frame (global
+pooling, a fully-connected layer) has the whole frame as box.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from zfkernels.trace import Step, Trace
 from zfkernels.trace.steps import FRAME_KINDS, SLIDING_KINDS
-from zfkernels.windows import Boxes, Pair, inputs_read, outputs_touched, per_axis, place, union
+from zfkernels.windows import Boxes, Pair, inputs_read, per_axis, place, union
 
 
 @dataclass(frozen=True)
@@ -40,23 +39,6 @@ def frame_of(step: Step, shape: tuple[int, ...]) -> Pair | None:
     if len(shape) != 4 or not step.layout:
         return None
     return (shape[2], shape[3]) if step.layout == "NCHW" else (shape[1], shape[2])
-
-
-def changed_boxes(trace: Trace, shapes: Mapping[str, tuple[int, ...]], start: Boxes) -> dict[str, Boxes]:
-    """For each step with maps, the box that P changed boxes of the image can reach."""
-    known: dict[str, Boxes] = {trace.input.name: start}
-    for step in trace.steps[1:]:
-        frame = frame_of(step, shapes.get(step.name, ()))
-        sources = [known[name] for name in step.inputs if name in known]
-        if frame is None:
-            continue
-        if step.kind in FRAME_KINDS or _spreads(trace, step, shapes):
-            known[step.name] = whole(start, frame)
-        elif step.kind in SLIDING_KINDS and sources:
-            known[step.name] = outputs_touched(sources[0], step.sliding, frame)
-        elif sources:
-            known[step.name] = union(*sources)
-    return known
 
 
 def needed_boxes(
@@ -103,9 +85,3 @@ def whole(like: Boxes, frame: Pair) -> Boxes:
     """As many boxes as ``like``, each the whole frame."""
     hi = torch.tensor(frame, dtype=torch.int64, device=like.lo.device).expand_as(like.lo)
     return Boxes(torch.zeros_like(like.lo), hi)
-
-
-def _spreads(trace: Trace, step: Step, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """A product with a gate of one cell changes the whole frame when the gate changes."""
-    frames = {frame_of(trace.by_name[name], shapes[name]) for name in step.inputs if name in shapes}
-    return step.kind in ("mul", "add") and len(frames) > 1
