@@ -23,6 +23,7 @@ from zfkernels.network import (
 )
 from zfkernels.occlusion.arguments import NAME, dtype_of, fill_of, grid, positions_of, targets_of, to_pair
 from zfkernels.occlusion.engine import WindowSweep
+from zfkernels.occlusion.precision import say_if_no_faster
 from zfkernels.occlusion.whole_images import WholeSweep, hide
 from zfkernels.progress import progress_bar
 from zfkernels.results import Look, OcclusionMap
@@ -69,6 +70,7 @@ class Sweeper:
         """The map of a batch of images; arguments as :func:`occlusion_sweep`'s."""
         if self.precision is not None and isinstance(images, Tensor) and images.is_floating_point():
             images = images.to(self.precision)
+            say_if_no_faster(NAME, self.precision, images.device)
         check_images(NAME, images, self.model if isinstance(self.model, nn.Module) else None)
         images = images.detach()
         if not images.isfinite().all():
