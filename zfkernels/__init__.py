@@ -28,7 +28,7 @@ _HOME = {
     "renormalize_filters_": "zfkernels.models",
     "trace_model": "zfkernels.trace",
 }
-_MODULES = ("ops", "methods", "models", "gallery", "viz", "data")
+_MODULES = ("ops", "methods", "occlusion", "models", "gallery", "viz", "data")
 
 __all__ = [*_HOME, *_MODULES]
 

@@ -9,7 +9,7 @@ from zfkernels.network.kinds.blocks import PixelShuffle
 from zfkernels.network.kinds.cellwise import Cellwise
 from zfkernels.network.kinds.concatenation import Concatenation
 from zfkernels.network.kinds.convolution import Convolution
-from zfkernels.network.kinds.image import Images
+from zfkernels.network.kinds.image import Images, occluded_windows
 from zfkernels.network.kinds.max_pool import MaxPool
 from zfkernels.network.kinds.pieces import Expansion, Piece
 from zfkernels.network.kinds.pointwise import Pointwise
@@ -21,7 +21,7 @@ from zfkernels.network.kinds.transposed_convolution import TransposedConvolution
 from zfkernels.network.kinds.whole import Whole
 from zfkernels.network.recording import Step
 
-__all__ = ["Chunk", "Kind", "Occluder", "Scene", "recognise", "register_kind"]
+__all__ = ["Chunk", "Kind", "Occluder", "Scene", "occluded_windows", "recognise", "register_kind"]
 
 # Asked in this order; Whole takes whatever is left.
 _KINDS: list[type[Kind]] = [
