@@ -208,7 +208,10 @@ _FILTERS: list[tuple[Any, ...]] = [
     ("padding above kernel", {"kernel": (1, 2), "padding": 2}),
     ("1x1", {"kernel": (1, 1), "channels": (5, 2)}),
     ("groups", {"channels": (6, 4), "groups": 2}),
+    ("groups of six", {"channels": (8, 12), "groups": 2}),
+    ("groups of twelve", {"channels": (8, 24), "groups": 2}),
     ("depthwise", {"channels": (4, 8), "groups": 4}),
+    ("depthwise in blocks of channels", {"channels": (32, 32), "groups": 32}),
     ("one cell", {"size": (1, 1), "kernel": (1, 1), "channels": (1, 1)}),
     ("NaN and infinity", {"size": (12, 11), "padding": 1, "relu": True}, "nonfinite"),
 ]
@@ -251,6 +254,8 @@ RAGGED: dict[str, list[Sample]] = {
         *((f"masked {fill}", {"fill": fill, "images": 2, "masked": True, "padding": 1}) for fill in
           ("number", "channels", "image", "pixels", "windows", "other windows")),
         ("blocks", {"size": (45, 41), "kernel": (7, 7), "stride": 2, "padding": 1, "count": 40, "channels": (3, 70)}),
+        ("blocks of large filters", {"size": (71, 69), "kernel": (11, 11), "stride": 4, "padding": 2, "count": 6,
+                                     "fill": "channels"}),
         ("blocks masked", {"size": (25, 21), "stride": 2, "padding": 1, "count": 40, "masked": True,
                            "fill": "windows"}),
         plain={"padding": 1, "out": "layout", "fill": "image"},
@@ -269,6 +274,8 @@ RAGGED: dict[str, list[Sample]] = {
         ("no switches, frames", {"size": (9, 8), "pool": None, "rectify": False, "framed": True, "out": "whole",
                                  **STRIDED}),
         ("groups", {"size": (9, 8), "kernel": (3, 3), "channels": (6, 4), "groups": 2}),
+        ("groups of six", {"size": (9, 8), "kernel": (3, 3), "channels": (8, 12), "groups": 2}),
+        ("groups of twelve", {"size": (9, 8), "kernel": (3, 3), "channels": (8, 24), "groups": 2}),
         ("depthwise", {"size": (9, 8), "kernel": (3, 3), "channels": (4, 4), "groups": 4}),
         ("non-square", {"size": (13, 11), "kernel": (3, 2), "stride": (2, 1), "padding": (0, 1), "dilation": (1, 2)}),
         ("pool with dilation", {"size": (12, 11), "kernel": (3, 3), "pool": (2, 2, 1, 2, False)}),
