@@ -96,6 +96,24 @@ def assert_within_budget(op: str, arguments: dict[str, Any], actual: list[Tensor
         )
 
 
+def assert_rounded_once(op: str, arguments: dict[str, Any], actual: list[Tensor]) -> None:
+    """The root mean square of all errors is at most that of one and a half roundings to a type of 16 bits.
+
+    Sums kept in 16 bits are further off, though each number may be within its budget. What was rounded before the
+    product, such as pixels that several pooled values were added up to, counts as much as the result's rounding.
+    """
+    for a, truth, size, length in zip(
+        actual, exact(op, arguments), magnitude(op, arguments), terms(op, arguments), strict=True
+    ):
+        if not a.is_floating_point() or a.element_size() != 2:
+            continue
+        finite = truth.isfinite() & a.isfinite()
+        error, once = ((x.double() - truth)[finite] for x in (a, truth.to(a.dtype)))
+        kept = (length.sqrt() * rounding(torch.float32, size))[finite]
+        allowed = 1.5 * once.square().mean().sqrt() + kept.square().mean().sqrt()
+        assert not error.square().mean().sqrt() > allowed, f"{op}: more than one rounding to {a.dtype}"
+
+
 def assert_refused(function: Callable[..., Any], arguments: dict[str, Any], error: type, message: str) -> None:
     """The call raises ``error`` with ``<function>: expected <message>``, word for word."""
     with pytest.raises(error) as caught:
