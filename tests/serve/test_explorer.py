@@ -145,9 +145,7 @@ def test_a_sweep_of_a_step_that_is_no_module_is_refused(photo: Photo) -> None:
 
 def test_a_network_of_other_bands_is_refused_in_one_sentence() -> None:
     grey = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()).eval()
-    with pytest.raises(
-        ValueError, match=r"images of 3 channels \(red, green, blue\), got x, which takes 1"
-    ):
+    with pytest.raises(ValueError, match=r"images of 3 channels \(red, green, blue\), got x, which takes 1"):
         Network(grey, SMALL, "x")
 
 
