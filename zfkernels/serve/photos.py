@@ -122,7 +122,7 @@ class Photos:
 
     def _prepared(self, data: bytes) -> Tensor:
         try:
-            return self.preprocess(decode(data, MAX_PIXELS))[None]
+            return self.preprocess(decode(data, max_pixels=MAX_PIXELS))[None]
         except Exception as error:  # as above
             raise UnreadableImageError(reason_of(error)) from error
 
