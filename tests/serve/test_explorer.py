@@ -104,10 +104,10 @@ def test_a_sweep_in_pieces_is_the_network_on_every_hidden_photo(
     assert told["clean"] == pytest.approx(truth(photo.image), rel=1e-4)
 
 
-def test_the_grid_is_the_sweeps(photo: Photo) -> None:
-    for window, stride in ((8, 5), (7, 3), (32, 4), (1, 31)):
-        whole = zfkernels.occlusion_sweep(classifier(), photo.image, window=window, stride=stride)
-        assert torch.equal(grid((SIZE, SIZE), SweepOptions(window, stride)), whole.positions.flatten(0, 1))
+def test_the_grid_is_the_sweeps() -> None:
+    for window, stride in ((8, 5), (7, 3), (24, 4), (1, 23)):
+        whole = zfkernels.occlusion_sweep(classifier(), torch.randn(1, 3, 24, SIZE), window=window, stride=stride)
+        assert torch.equal(grid((24, SIZE), SweepOptions(window, stride)), whole.positions.flatten(0, 1))
 
 
 @pytest.mark.parametrize(
