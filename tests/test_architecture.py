@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "ops": {"geometry", "ragged", "windows", "tuning", "_C"},  # the C++ kernels
     "data": set(),
     "output": set(),
+    "serve": {"data", "gallery", "models", "output", "results", "viz"},
     "models": {"ops"},
     "network": {"ops", "geometry", "ragged"},
     "checks": {"network", "results"},
@@ -34,7 +35,6 @@ MAY_IMPORT = {
     "features": {"progress", "data", "models", "network"},
     "training": {"progress", "data", "models", "deconvnet", "analysis", "results", "output"},
     "inspect": {"ops", "windows"},
-    "serve": {"data", "gallery", "models", "output", "results", "viz"},
     "gallery": {
         "progress",
         "data",
