@@ -34,7 +34,19 @@ MAY_IMPORT = {
     "features": {"data", "models", "network"},
     "training": {"data", "models", "deconvnet", "analysis", "results", "output"},
     "inspect": {"ops", "windows"},
-    "gallery": {"data", "models", "network", "deconvnet", "analysis", "ops", "windows", "results", "viz", "output"},
+    "gallery": {
+        "data",
+        "models",
+        "network",
+        "deconvnet",
+        "analysis",
+        "ragged",
+        "ops",
+        "windows",
+        "results",
+        "viz",
+        "output",
+    },
 }
 EVERYWHERE = {"_extras", "_installation"}
 # A result may show itself: its plot() hands it to viz, which is imported when that is called.
