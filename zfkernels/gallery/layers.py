@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from zfkernels.methods.deconvnet import DeconvNet
 from zfkernels.trace import LayerInfo, Step, Trace
 from zfkernels.windows import Pair
 
+KIND = "kind:"  # what stands for all layers of a kind begins with it
 _KEEPS_SIGN = frozenset(("max_pool", "avg_pool", "global_pool", "identity", "lrn", "cat", "add", "flatten"))
 
 
@@ -77,17 +79,18 @@ def default_layers(trace: Trace, image_size: Pair) -> list[str]:
 
 
 def select_layers(trace: Trace, names: Sequence[str], image_size: Pair) -> list[Layer]:
-    """The layers of the given names.
+    """The layers of the given names and patterns.
 
     Raises:
-        ValueError: No such layer (the message lists near matches), none at all, the same name twice, or images of a
-            size that the network does not take.
+        ValueError: No such layer (the message lists near matches), none at all, the same name twice, a pattern that no
+            layer has, or images of a size that the network does not take.
     """
     if not names:
         raise ValueError("build_gallery: expected layers at least one name, got none")
     if len(set(names)) < len(names):
         raise ValueError(f"build_gallery: expected layers different names, got {list(names)}")
     rows = {info.name: info for info in trace.layer_info(image_size)}
+    names = _expanded(trace, names, rows)
     rectified = _rectified(trace)
     layers = []
     for name in names:
@@ -103,6 +106,27 @@ def select_layers(trace: Trace, names: Sequence[str], image_size: Pair) -> list[
             start = channels.stop
         layers.append(Layer(name, info, step.name in rectified, tuple(branches)))
     return layers
+
+
+def _expanded(trace: Trace, names: Sequence[str], rows: Mapping[str, LayerInfo]) -> list[str]:
+    """The names, and in place of each pattern the layers that it fits, each once."""
+    found: dict[str, None] = {}
+    for name in names:
+        kind = name.removeprefix(KIND) if name.startswith(KIND) else None
+        if name in rows or (kind is None and not any(sign in name for sign in "*?")):
+            found[name] = None
+            continue
+        fits = [
+            row.name
+            for row in rows.values()
+            if (row.kind == kind if kind is not None else fnmatchcase(row.name, name))
+            and trace.by_name[trace.resolve(row.name)].layout != "NHWC"
+        ]
+        if not fits:
+            has = f"; kinds: {sorted({row.kind for row in rows.values()})}" if kind is not None else ""
+            raise ValueError(f"build_gallery: expected layers a pattern that some layer fits, got {name!r}{has}")
+        found.update(dict.fromkeys(fits))
+    return list(found)
 
 
 def _branches(trace: Trace, step: Step) -> list[Step]:

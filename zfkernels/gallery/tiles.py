@@ -16,9 +16,9 @@ from torch import Tensor
 
 from zfkernels.gallery.checkpoint import ANEW
 from zfkernels.gallery.layers import Layer
+from zfkernels.gallery.show import Show
 from zfkernels.gallery.table import Winners
 from zfkernels.methods.deconvnet import Forward
-from zfkernels.models import Preprocess
 from zfkernels.viz import heat_tiles, resize_tiles, stretch_projections
 from zfkernels.windows import Pair, Windows, crop, place
 
@@ -145,11 +145,11 @@ class Painter:
     """Draws activations.
 
     Attributes:
-        preprocess: Undoes the normalisation of the images.
+        show: Chooses the channels of projections.
         blocks: What to draw, of ``BLOCKS``.
     """
 
-    preprocess: Preprocess
+    show: Show
     blocks: tuple[str, ...] = BLOCKS
 
     def paint(
@@ -180,7 +180,8 @@ class Painter:
             patches = resize_tiles(crop(pixels, origins, n, view), size)
             painted["patches"][here] = patches.clamp_(0, 255).round_().to(torch.uint8).cpu()
             if projected is not None:
-                signal = resize_tiles(crop(None, origins, n, view, windows=_rows(projected, here)).float(), size)
+                signal = self.show.chosen(crop(None, origins, n, view, windows=_rows(projected, here)).float())
+                signal = resize_tiles(signal, size)
                 painted["projections"][here] = stretch_projections(signal).cpu()
         return painted, values.cpu()
 
