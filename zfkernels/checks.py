@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zfkernels.network import Recording, UnrecordableError, first_channels, record, refuse_training
+from zfkernels.network import Recording, UnrecordableError, Verdict, check, first_channels, record, refuse_training
+from zfkernels.network.network import Network
 from zfkernels.results.look import UNKNOWN, Look
 
 INSIDE = ("zfkernels", "torch", "contextlib")  # between a user's call and a warning: the package, and decorators
@@ -70,6 +71,21 @@ def recording_for(method: str, model: nn.Module, images: Any) -> Recording:
         if images.shape[1] != channels:
             raise ValueError(f"{method}: expected images of {channels} channels, got {images.shape[1]}") from None
         raise
+
+
+def network_for(method: str, model: nn.Module, images: Any) -> Network:
+    """The same with its layers and kinds of steps."""
+    return Network(recording_for(method, model, images))
+
+
+def refuse_difference(method: str, recording: Recording, images: Tensor) -> Verdict:
+    """Raises ValueError where the recording of a model is not what the model computes for the first of ``images``."""
+    verdict = Verdict()
+    if len(images) and images[:1].isfinite().all():
+        verdict = check(recording, images[:1], images[:1].flip(3))
+        if verdict.differs:
+            raise ValueError(f"{method}: expected model that can be recorded, got one of which {verdict.differs}")
+    return verdict
 
 
 def _remedy(images: Any) -> str:

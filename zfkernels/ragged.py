@@ -148,6 +148,28 @@ class Windows:
                 f"Windows.paste: expected image below {frames.shape[0]}, the number of frames, got {self.images - 1}"
             )
 
+    def crops(self, origins: Tensor, size: Pair, rows: Tensor | None = None) -> Tensor:
+        """Crops of one size from the layers of some windows, zero outside the windows and the frame: [K, C, h, w].
+
+        Args:
+            origins: int [K, 2], row and column where each begins; it may hang over the frame's border.
+            size: (h, w).
+            rows: int64 [K], the windows; None: all, in their order.
+        """
+        box, first = self.boxes.long(), self.offsets[:-1]
+        if rows is not None:
+            rows = rows.to(box.device)
+            box, first = box[rows], first[rows]
+        row, column = (
+            origins[:, axis, None].to(box) + torch.arange(size[axis], device=box.device) - box[:, axis, None]
+            for axis in (0, 1)
+        )
+        inside = ((row >= 0) & (row < box[:, 2:3]))[:, :, None] & ((column >= 0) & (column < box[:, 3:]))[:, None, :]
+        cell = first[:, None, None] + row[:, :, None] * box[:, 3, None, None] + column[:, None, :]
+        values = self.values.new_zeros(*inside.shape, self.values.shape[1])
+        values[inside] = self.values[cell[inside]]
+        return values.permute(0, 3, 1, 2)
+
     def padded(self, value: float = 0) -> Tensor:
         """All windows in the upper left corners of maps as large as the largest: [P, C, h, w], ``value`` beyond them.
 

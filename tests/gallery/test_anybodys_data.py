@@ -233,9 +233,9 @@ def test_outputs_of_any_form(photos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("patterns", "expected"),
     [
-        (["kind:relu"], ["1", "4"]),
+        (["kind:rectifier"], ["1", "4"]),
         (["*"], ["0", "1", "2", "3", "4"]),
-        (["3", "kind:relu", "1"], ["3", "1", "4"]),
+        (["3", "kind:rectifier", "1"], ["3", "1", "4"]),
         ("?", ["0", "1", "2", "3", "4"]),
     ],
 )

@@ -22,15 +22,12 @@ from zfkernels.captum_api.arguments import (
 )
 from zfkernels.captum_api.attribution import Attribution, attributing
 from zfkernels.captum_api.autograd import LayerValue, run_and_differentiate
-from zfkernels.checks import as_int
-from zfkernels.methods.checks import trace_for
-from zfkernels.methods.deconvnet import DeconvNet
-from zfkernels.methods.pullback import Rules
-from zfkernels.network import Ref, Sized, refuse_training
+from zfkernels.checks import as_int, recording_for
+from zfkernels.deconvnet import CAPTUM, DeconvNet
+from zfkernels.deconvnet.graph import is_of_images
+from zfkernels.network import INPUT, Recording, Ref, UnrecordableError, refuse_training
 from zfkernels.network.tree import leaves
-from zfkernels.trace import Trace, UnrecordableError
 
-CAPTUM = Rules(soft_rectifiers=False, contrast_normalization=False)
 Pick = Callable[[Any], Tensor]
 
 
@@ -84,11 +81,12 @@ class Deconvolution(Attribution):
         name = "Deconvolution"
         tensors, arguments = as_tensors(name, inputs), as_arguments(additional_forward_args)
         pick = _one_each(name, lambda output: select(name, output, target))
-        trace = _trace(name, self.model, tensors, arguments)
-        if trace is None or not _is_one_for_each(trace, trace.recording.outputs):
+        recording = _recording(name, self.model, tensors, arguments)
+        output = None if recording is None else recording.outputs
+        if recording is None or not isinstance(output, Ref) or not is_of_images(recording.by_name[output.name]):
             return as_inputs(inputs, run_and_differentiate(name, self.model, tensors, arguments, pick))
         net = DeconvNet(self.model, rules=CAPTUM)
-        return as_inputs(inputs, (net.pull_back(tensors[0], trace.output, _gradient_of(pick)),))
+        return as_inputs(inputs, (net.pull_back(tensors[0], output.name, _gradient_of(pick)),))
 
 
 class NeuronDeconvolution(Attribution):
@@ -150,8 +148,8 @@ class NeuronDeconvolution(Attribution):
         if not paths:
             raise RefusedValue(f"{name}: expected layer a module of the model, got {type(self.layer).__name__}")
         pick = _one_each(name, lambda value: _neurons(name, value, neuron_selector))
-        trace = _trace(name, self.model, tensors, arguments)
-        step = None if trace is None else _step_of(trace, paths[0], bool(attribute_to_neuron_input))
+        recording = _recording(name, self.model, tensors, arguments)
+        step = None if recording is None else _step_of(recording, paths[0], bool(attribute_to_neuron_input))
         if step is not None:
             net = DeconvNet(self.model, rules=CAPTUM)
             return as_inputs(inputs, (net.pull_back(tensors[0], step, _gradient_of(pick)),))
@@ -166,20 +164,17 @@ def _as_model(name: str, model: Any) -> nn.Module:
     return without_wrapper(model)
 
 
-def _trace(name: str, model: nn.Module, tensors: tuple[Tensor, ...], arguments: tuple[Any, ...]) -> Trace | None:
-    """The model's trace, None where autograd has to do: see :class:`Deconvolution`."""
+def _recording(
+    name: str, model: nn.Module, tensors: tuple[Tensor, ...], arguments: tuple[Any, ...]
+) -> Recording | None:
+    """The model's recording, None where autograd has to do: see :class:`Deconvolution`."""
     refuse_training(model)
     if len(tensors) != 1 or tensors[0].dim() != 4 or not tensors[0].is_floating_point() or arguments:
         return None
     try:
-        return trace_for(name, model, tensors[0])
+        return recording_for(name, model, tensors[0])
     except UnrecordableError:
         return None
-
-
-def _is_one_for_each(trace: Trace, value: Any) -> bool:
-    """Whether a recorded value is one tensor with a row for each image: what the DeconvNet starts from."""
-    return isinstance(value, Ref) and trace.recording.by_name[value.name].shape[:1] == (Sized(1, 0),)
 
 
 def _one_each(name: str, pick: Pick) -> Pick:
@@ -224,21 +219,21 @@ def _neurons(name: str, value: Any, selector: Any) -> Tensor:
     return chosen.flatten(1).sum(1) if slices else chosen
 
 
-def _step_of(trace: Trace, path: str, at_input: bool) -> str | None:
-    """The step whose value a module returns (or reads) in its last call; None without exactly one of a known kind."""
+def _step_of(recording: Recording, path: str, at_input: bool) -> str | None:
+    """The step whose value a module returns (or reads) in its last call; None unless that is one tensor [N, ...]."""
     if not at_input:
-        returned = _tensors(trace.recording.layers.get(path))
+        returned = _tensors(recording.layers.get(path))
         names = [leaf.name for leaf in returned if isinstance(leaf, Ref)]
         ends = names if len(names) == len(returned) else []
     else:
-        calls = [scope for step in trace.steps for scope in step.scope if scope.partition(":")[0] == path]
-        inside = [step for step in trace.steps if not path or (calls and calls[-1] in step.scope)]
+        calls = [scope for step in recording.steps for scope in step.scope if scope.partition(":")[0] == path]
+        inside = [step for step in recording.steps if not path or (calls and calls[-1] in step.scope)]
         names = [step.name for step in inside]
         ends = [name for step in inside for name in step.inputs if name not in names]
-        ends = ends if path else [trace.input.name]
-    if len(set(ends)) != 1 or ends[0] not in trace.by_name or trace.by_name[ends[0]].kind == "other":
+        ends = ends if path else [INPUT]
+    if len(set(ends)) != 1 or not is_of_images(recording.by_name[ends[0]]):
         return None
-    return ends[0] if _is_one_for_each(trace, Ref(ends[0])) else None
+    return ends[0]
 
 
 def _tensors(value: Any) -> list[Any]:

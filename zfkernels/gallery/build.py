@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from zfkernels._extras import require
 from zfkernels.data import open_source
+from zfkernels.deconvnet import DeconvNet
 from zfkernels.gallery.contents import LARGEST_SPRITE
 from zfkernels.gallery.events import Event, Reporter
 from zfkernels.gallery.layers import Layer, select_layers
@@ -24,10 +25,10 @@ from zfkernels.gallery.show import Show
 from zfkernels.gallery.table import Winners
 from zfkernels.gallery.tiles import BLOCKS, tile_size
 from zfkernels.gallery.workplace import Workplace, workplace
-from zfkernels.methods.deconvnet import DeconvNet
 from zfkernels.models import refuse_nan_weights
+from zfkernels.network import UnrecordableError, first_channels
+from zfkernels.network.network import Network, trace_model
 from zfkernels.output import check_out, local_paths
-from zfkernels.trace import Trace, UnrecordableError, first_channels, trace_model
 from zfkernels.viz import SpriteGrid
 
 ENGINES = ("local", "ray")
@@ -75,8 +76,8 @@ def build_gallery(
             anything; it runs where its weights are.
         dataset: A folder, an archive, shards, a stack of arrays, an address of fsspec's, ``"embedded"``, a map-style or
             iterable data set, a table of paths and labels, or an ``ImageSource``; see ``zfkernels.data.open_source``.
-        layers: Names of the layers to show, or patterns of them: ``"features.*"``, ``"*conv*"``; ``"kind:relu"`` is
-            every layer of a kind.
+        layers: Names of the layers to show, or patterns of them: ``"features.*"``, ``"*conv*"``; ``"kind:rectifier"``
+            is every layer of that kind, as the table of layers has it.
         out: Folder of the results, apart from the data; made if need be.
         top_k: Activations of each map, at most one for each image; ≥ 1.
         batch_size: Images that are loaded together, and go through a GPU together. A CPU takes them in blocks of its
@@ -133,8 +134,8 @@ def build_gallery(
     source = open_source(dataset)
     prepared, image = prepare(source, model, preprocess, first_channels(model))
     shown, image_size = Show.of(show, len(image), prepared.function), (image.shape[1], image.shape[2])
-    trace = _trace(model, image)
-    chosen = tuple(select_layers(trace, [layers] if isinstance(layers, str) else list(layers), image_size))
+    network = _network(model, image)
+    chosen = tuple(select_layers(network, [layers] if isinstance(layers, str) else list(layers)))
     if projections:
         _rehearse(net, chosen, image)
     blocks = BLOCKS if projections else BLOCKS[1:]
@@ -149,7 +150,7 @@ def build_gallery(
             net, source, chosen, prepared, shown, image_size, kept, batch_size, workers, strict, place, ranks,
             Reporter.of(progress, ranks.rank == 0), blocks,
         )  # fmt: skip
-        record = run_record(trace, source, chosen, prepared, options) if ranks.rank == 0 else {}
+        record = run_record(network, source, chosen, prepared, options) if ranks.rank == 0 else {}
 
         def begin() -> bool:
             place.begin(record, resume)
@@ -199,7 +200,7 @@ def _rehearse(net: DeconvNet, layers: Sequence[Layer], image: Tensor) -> None:
         forward.project(layer.name, units=torch.zeros(1, 4, dtype=torch.int64))
 
 
-def _trace(model: nn.Module, image: Tensor) -> Trace:
+def _network(model: nn.Module, image: Tensor) -> Network:
     """The network for images like ``image`` [C, H, W]."""
     channels, size = first_channels(model), tuple(image.shape)
     try:

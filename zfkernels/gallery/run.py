@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from zfkernels.data import Batch, ImageSource, split, stream
+from zfkernels.deconvnet import DeconvNet
 from zfkernels.gallery.account import check_batches, check_drawn, check_sweep
 from zfkernels.gallery.checkpoint import SUFFIX, Checkpoint, Progress
 from zfkernels.gallery.draw import Studio, draw, write_sprites
@@ -27,9 +28,8 @@ from zfkernels.gallery.sweep import Sweeper, Swept, collect, sweep
 from zfkernels.gallery.table import Winners, table_digest, write_table
 from zfkernels.gallery.tiles import Painter, Tiles, tile_size
 from zfkernels.gallery.workplace import Workplace
-from zfkernels.methods.deconvnet import DeconvNet
+from zfkernels.network.network import trace_model
 from zfkernels.output import write_json, write_whole
-from zfkernels.trace import trace_model
 from zfkernels.viz import SpriteGrid
 
 DRAW_BATCH = 16  # images whose maps are all kept at once

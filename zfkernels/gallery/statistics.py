@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from zfkernels._extras import require
+from zfkernels.analysis.topk import Ranking
 from zfkernels.gallery.layers import Layer
-from zfkernels.methods.topk import Ranking
 
 if TYPE_CHECKING:
     import pyarrow

@@ -27,6 +27,7 @@ class Program:
 
     Attributes:
         recording: the network.
+        scene: of its steps, each by itself.
         kinds: the steps by name, in order.
         outputs: names of the steps that the network's output is made of.
     """
@@ -41,7 +42,7 @@ class Program:
     ) -> None:
         self.recording, self.outputs = recording, recording.output_names
         self.kept = {*self.outputs, *keep}
-        scene = Scene(recording)
+        self.scene = scene = Scene(recording)
         for step in recording.steps:
             recognise(step, scene)
         self.kinds = _needed(scene.kinds, {*self.kept, INPUT})

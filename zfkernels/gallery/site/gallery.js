@@ -110,7 +110,7 @@ function card(layer, content, place, number) {
   if (!cards.made.has(place)) cards.made.set(place, makeCard(layer, content, place));
   const node = cards.made.get(place);
   const [, fired, purity, units, [, label, selectivity]] = content.maps[place];
-  node.querySelector(".caption span").textContent = state.sort === "purity" && purity !== null
+  node.querySelector(".note").textContent = state.sort === "purity" && purity !== null
     ? `purity ${percent(purity)}` : state.sort === "strength" ? units[0][1]
       : state.sort === "selectivity" && selectivity !== null ? `${label} ${selectivity}` : `fired ${percent(fired)}`;
   node.firstChild.tabIndex = number ? -1 : 0;
@@ -126,7 +126,7 @@ function makeCard(layer, content, place) {
   const button = element("button", { type: "button" }, [
     element("span", { className: "sprite" }, [image]),
     element("span", { className: "caption", ariaHidden: "true" }, [
-      element("b", { textContent: channel }), histogram(bars), element("span"),
+      element("b", { textContent: channel }), histogram(bars), element("span", { className: "note" }),
     ]),
   ]);
   button.setAttribute("aria-label", describe(layer, map, content.images));

@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from zfkernels.methods.checks import trace_for
+from zfkernels.checks import network_for
+from zfkernels.network.network import Network
 from zfkernels.progress import progress_bar
 from zfkernels.results import Correspondence
-from zfkernels.trace import Trace
 
 RANDOM = "random"
 ONE_PLACE = "random, one place"
@@ -71,7 +71,7 @@ def correspondence(
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), table 1.
     """
-    trace = trace_for("correspondence", model, images)
+    network = network_for("correspondence", model, images)
     size = (window, window) if isinstance(window, int) else window
     frame = (images.shape[2], images.shape[3])
     _check_arguments(images, layers, size, frame, random_draws)
@@ -82,15 +82,15 @@ def correspondence(
     for name, box in boxes.items():
         middles = [_draw(name, box, len(images), frame, generator) for _ in range(random_draws)]
         corners[name] = torch.stack([_corners(name, middle, len(images), size, frame) for middle in middles])
-    steps = [trace.resolve(layer) for layer in layers]
-    clean = _features(trace, images, steps, batch_size)
+    steps = [network.resolve(layer) for layer in layers]
+    clean = _features(network, images, steps, batch_size)
     floors = [tolerance * float(value.abs().max()) for value in clean]
     pairs = {}
     with progress_bar(sum(len(drawn) for drawn in corners.values()), "masks", progress) as advance:
         for name, drawn in corners.items():
             measured = []
             for places in drawn.unbind():
-                masked = _features(trace, _mask(images, places, size, fill), steps, batch_size)
+                masked = _features(network, _mask(images, places, size, fill), steps, batch_size)
                 layerwise = zip(clean, masked, floors, strict=True)
                 measured.append(torch.stack([_sign_distances(a - b, floor) for a, b, floor in layerwise]))
                 advance(1)
@@ -98,9 +98,9 @@ def correspondence(
     return Correspondence(tuple(layers), tuple(corners), pairs)
 
 
-def _features(trace: Trace, images: Tensor, steps: Sequence[str], batch_size: int) -> list[Tensor]:
+def _features(network: Network, images: Tensor, steps: Sequence[str], batch_size: int) -> list[Tensor]:
     """Of each step [N, D]."""
-    parts = [trace.run(batch, steps) for batch in images.split(batch_size)]
+    parts = [network.run(batch, steps) for batch in images.split(batch_size)]
     return [torch.cat([part[step].flatten(1) for part in parts]) for step in steps]
 
 

@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zfkernels.methods.checks import trace_for
+from zfkernels.checks import network_for
+from zfkernels.network import INPUT
+from zfkernels.network.kinds import Kind
+from zfkernels.network.network import Network
 from zfkernels.progress import progress_bar
 from zfkernels.results import Diagnosis, FilterDiagnosis
-from zfkernels.trace import Conv, Step, Trace
 
 SPECTRUM = 64  # samples of a filter's spectrum along each axis
 NYQUIST = 0.5  # cycles per pixel
@@ -42,40 +44,42 @@ def diagnose(
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 4.1, figure 6.
     """
-    trace = trace_for("diagnose", model, images)
-    convolutions = [step for step in trace.steps if isinstance(step.params, Conv)]
-    if not convolutions or convolutions[0].inputs != (trace.input.name,):
+    network = network_for("diagnose", model, images)
+    convolutions = [kind for kind in network.kinds.values() if kind.filters is not None]
+    if not convolutions or convolutions[0].inputs != (INPUT,):
         raise ValueError("diagnose: expected model one that begins with a convolution, got another one")
     if len(images) == 0:
         raise ValueError("diagnose: expected at least one image, got none")
-    observed = [_rectifier(trace, step) for step in convolutions]
-    active = [torch.zeros(step.params.weight.shape[0], dtype=torch.float64) for step in convolutions]
+    observed = [_rectifier(network, kind) for kind in convolutions]
+    active = [torch.zeros(len(_filters(kind)), dtype=torch.float64) for kind in convolutions]
     strength = [torch.zeros_like(count) for count in active]
     aliased, variation = _Aliasing(convolutions[0]), []
     second = convolutions[1] if len(convolutions) > 1 else None
     with progress_bar(len(images), "images", progress) as advance:
         for batch in images.split(batch_size):
-            values = trace.run(batch, observed)
+            values = network.run(batch, observed)
             for n, name in enumerate(observed):
                 maps = values[name].flatten(2)
                 active[n] += (maps.amax(2) > 0).sum(0).double().cpu()
                 strength[n] += maps.clamp(min=0).sum((0, 2), dtype=torch.float64).cpu()
             aliased.update(batch)
             if second is not None:
-                variation.append(_shift_variation(trace, second, batch))
+                variation.append(_shift_variation(network, second, batch))
             advance(len(batch))
     layers = tuple(
         FilterDiagnosis(
-            step.label, trace.by_name[name].label, _filters(step).square().mean(1).sqrt(), share / len(images),
-            total / len(images), _duplicates(_filters(step)),
+            network.labels[kind.name], network.labels[name], _filters(kind).flatten(1).square().mean(1).sqrt(),
+            share / len(images), total / len(images), _duplicates(_filters(kind).flatten(1)),
         )
-        for step, name, share, total in zip(convolutions, observed, active, strength, strict=True)
+        for kind, name, share, total in zip(convolutions, observed, active, strength, strict=True)
     )  # fmt: skip
-    first = convolutions[0].params
+    filters, slides = convolutions[0].filters, convolutions[0].slides
+    assert filters is not None
+    assert slides is not None
     return Diagnosis(
-        layers, first.weight.detach().cpu(), first.sliding.stride, frequency_bands(first.weight), _flat_bands(),
+        layers, filters.contiguous().cpu(), slides.stride, frequency_bands(filters), _flat_bands(),
         aliased.share(), torch.cat(variation).nanmean(0) if variation else torch.zeros(0, dtype=torch.float64),
-        second.label if second else None,
+        network.labels[second.name] if second else None,
     )  # fmt: skip
 
 
@@ -111,15 +115,17 @@ def _flat_bands() -> Tensor:
 class _Aliasing:
     """The power of the first layer's maps at stride 1, in all and beyond the frequencies that its stride keeps."""
 
-    def __init__(self, step: Step) -> None:
-        self.params: Conv = step.params
-        maps = self.params.weight.shape[0]
+    def __init__(self, kind: Kind) -> None:
+        assert kind.filters is not None
+        assert kind.slides is not None
+        self.filters, self.sliding = kind.filters, kind.slides
+        maps = len(self.filters)
         self.beyond = torch.zeros(maps, dtype=torch.float64)
         self.total = torch.zeros(maps, dtype=torch.float64)
 
     def update(self, images: Tensor) -> None:
-        conv, sliding = self.params, self.params.sliding
-        dense = F.conv2d(images, conv.weight, None, 1, sliding.padding, sliding.dilation, conv.groups)
+        sliding, groups = self.sliding, images.shape[1] // self.filters.shape[1]
+        dense = F.conv2d(images, self.filters, None, 1, sliding.padding, sliding.dilation, groups)
         dense = dense - dense.mean((2, 3), keepdim=True)
         # A window falls to zero at the border: without it the jump from one side of the image to the other counts too.
         for axis in (2, 3):
@@ -135,41 +141,40 @@ class _Aliasing:
         return torch.where(self.total > 0, self.beyond / self.total, 0)
 
 
-def _shift_variation(trace: Trace, step: Step, images: Tensor) -> Tensor:
+def _shift_variation(network: Network, kind: Kind, images: Tensor) -> Tensor:
     """float64 [N, C]: how much the mean of each map of a layer changes while the image moves by less than its step.
 
     A layer that samples finely enough sees the same, only moved. The images move diagonally, and all shifts see the
     same crop size; a map that is silent counts as NaN.
     """
-    info = {row.name: row for row in trace.layer_info((images.shape[2], images.shape[3]))}[step.label]
-    stride = max(info.stride or (1, 1))
+    stride = max(network.info(kind.name).stride or (1, 1))
     height, width = images.shape[2] - stride, images.shape[3] - stride
-    name = _rectifier(trace, step)
+    name = _rectifier(network, kind)
     means = []
     for shift in range(stride):
         moved = images[:, :, shift : shift + height, shift : shift + width]
-        means.append(trace.run(moved, [name])[name].mean((2, 3), dtype=torch.float64).cpu())
+        means.append(network.run(moved, [name])[name].mean((2, 3), dtype=torch.float64).cpu())
     stacked = torch.stack(means)  # [shifts, N, C]
     mean = stacked.mean(0)
     return torch.where(mean > 0, stacked.std(0, correction=0) / mean, float("nan"))
 
 
-def _rectifier(trace: Trace, step: Step) -> str:
+def _rectifier(network: Network, kind: Kind) -> str:
     """The rectifier that reads a convolution, directly or behind a batch normalisation; else the convolution."""
-    name = step.name
-    while len(trace.users[name]) == 1:
-        user = trace.by_name[trace.users[name][0]]
-        if user.kind == "relu":
-            return user.name
-        if user.kind != "batch_norm":
+    name = kind.name
+    while len(network.readers[name]) == 1:
+        reader = network.kinds[network.readers[name][0]]
+        if reader.is_rectifier:
+            return reader.name
+        if reader.affine is None:
             break
-        name = user.name
-    return step.name
+        name = reader.name
+    return kind.name
 
 
-def _filters(step: Step) -> Tensor:  # float64 [C, weights of a filter]
-    weight: Tensor = step.params.weight
-    return weight.detach().flatten(1).double().cpu()
+def _filters(kind: Kind) -> Tensor:  # float64 [C, C_in / groups, kh, kw]
+    assert kind.filters is not None
+    return kind.filters.double().cpu()
 
 
 def _duplicates(filters: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import affine
 
-from zfkernels.methods.checks import trace_for
+from zfkernels.checks import network_for
 from zfkernels.progress import progress_bar
 from zfkernels.results import Invariance, probabilities
 
@@ -110,7 +110,7 @@ def invariance(
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 5.
     """
-    trace = trace_for("invariance", model, images)
+    network = network_for("invariance", model, images)
     if transform not in TRANSFORMS:
         raise ValueError(f"invariance: expected transform one of {', '.join(TRANSFORMS)}, got {transform!r}")
     if amounts is None:
@@ -122,7 +122,9 @@ def invariance(
             raise ValueError(f"invariance: expected at least one of {name}, got none")
     if batch_size < 1:
         raise ValueError(f"invariance: expected batch_size ≥ 1, got {batch_size}")
-    steps = [trace.resolve(layer) for layer in layers]
+    steps, output = [network.resolve(layer) for layer in layers], network.output
+    if output is None or len(network.shape(output)) != 2:
+        raise ValueError("invariance: expected a model whose output is one tensor [N, classes]")
     count = len(images)
     distance = torch.zeros(len(amounts), len(layers), count, dtype=torch.float64)
     probability = torch.zeros(len(amounts), count)
@@ -133,10 +135,8 @@ def invariance(
         for start in range(0, count, batch_size):
             here = slice(start, min(start + batch_size, count))
             batch = images[here]
-            originals = trace.run(batch, [*steps, trace.output])
-            outputs = originals[trace.output]
-            if not isinstance(outputs, Tensor) or outputs.dim() != 2:
-                raise ValueError("invariance: expected a model whose output is one tensor [N, classes]")
+            originals = network.run(batch, [*steps, output])
+            outputs = originals[output]
             if targets is None:
                 classes[here] = outputs.argmax(1).cpu()
             clean[here] = _probability(outputs, classes[here])
@@ -145,11 +145,11 @@ def invariance(
             advance(len(batch))
             for t, amount in enumerate(amounts):
                 changed = transform_images(batch, transform, amount, fill=fill, black=black, white=white)
-                values = trace.run(changed, [*steps, trace.output])
+                values = network.run(changed, [*steps, output])
                 for n, step in enumerate(steps):
                     moved_by = (values[step] - originals[step]).flatten(1)
                     distance[t, n, here] = torch.linalg.vector_norm(moved_by, dim=1, dtype=torch.float64).cpu()
-                probability[t, here] = _probability(values[trace.output], classes[here])
+                probability[t, here] = _probability(values[output], classes[here])
                 advance(len(batch))
     return Invariance(
         transform, torch.tensor(list(amounts), dtype=torch.float64), tuple(layers), distance,

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from zfkernels.methods.transfer import transfer
+from zfkernels.analysis.transfer import transfer
 from zfkernels.results import LayerProbe
 
 

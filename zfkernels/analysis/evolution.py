@@ -11,13 +11,12 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from zfkernels.methods.checks import trace_for
-from zfkernels.methods.deconvnet import DeconvNet
-from zfkernels.methods.topk import TopK
+from zfkernels.analysis.topk import TopK
+from zfkernels.checks import network_for
+from zfkernels.deconvnet import DeconvNet
 from zfkernels.progress import progress_bar
 from zfkernels.results import Evolution, LayerEvolution
 from zfkernels.results.evolution import cosine
-from zfkernels.windows import crop
 
 
 class Images(Protocol):
@@ -38,12 +37,11 @@ def pick_maps(
     """
     if not layers or count < 1:
         raise ValueError(f"pick_maps: expected at least one layer and count ≥ 1, got {list(layers)} and {count}")
-    trace = net.trace_at(image_size)
-    rows = {info.name: info for info in trace.layer_info()}
+    network = net.network_at(image_size)
     generator = torch.Generator().manual_seed(seed)
     chosen = {}
     for layer in layers:
-        channels = rows[trace.by_name[trace.resolve(layer)].label].channels
+        channels = network.info(layer).channels
         chosen[layer] = torch.randperm(channels, generator=generator)[:count].sort().values
     return chosen
 
@@ -83,7 +81,7 @@ def strongest_projections(
         for start in range(0, len(images), batch_size):
             ids = range(start, min(start + batch_size, len(images)))
             batch = torch.stack([images[n] for n in ids]).to(like)
-            for layer, values in trace_for("evolution", model, batch).activations(batch, list(maps)).items():
+            for layer, values in network_for("evolution", model, batch).activations(batch, list(maps)).items():
                 _check_maps(layer, maps[layer], values)
                 topk = running.setdefault(layer, TopK(len(maps[layer]), 1))
                 topk.update(values[:, maps[layer].to(values.device)], torch.tensor(ids))
@@ -170,7 +168,7 @@ def _check_maps(layer: str, maps: Tensor, values: Tensor) -> None:
 
 def _strongest_place(net: DeconvNet, batch: Tensor, layer: str, maps: Tensor) -> Tensor:
     """Row and column, int64 [M, 2], of the maximum of map m in image m."""
-    values = trace_for("evolution", net.model, batch).activations(batch, [layer])[layer]
+    values = network_for("evolution", net.model, batch).activations(batch, [layer])[layer]
     values = values[torch.arange(len(maps)), maps]
     if values.dim() == 1:
         return torch.zeros(len(maps), 2, dtype=torch.int64)
@@ -186,12 +184,11 @@ def _tiles(
     batch = torch.stack([images[n] for n in used.tolist()]).to(like)
     projected = net.project(batch, layer, units=torch.cat([index[:, None], maps[:, None], position], 1))
     frame = projected.windows.frame
-    trace = net.trace_at(frame)
-    info = {row.name: row for row in trace.layer_info()}[trace.by_name[trace.resolve(layer)].label]
+    info = net.network_at(frame).info(layer)
     field, stride = info.receptive_field, info.stride
     if field is None or stride is None or field[0] >= frame[0] or field[1] >= frame[1]:
         return projected.dense().cpu()
     # The field of cell (0, 0) ends inside the image: from its end and its size follows where every field begins.
     end = net.receptive_field(layer, torch.zeros(1, 2, dtype=torch.int64), frame)[0, 2:]
     corners = (end - torch.tensor(field)) + position * torch.tensor(stride)
-    return crop(None, corners.to(like.device), projected.windows.image, field, windows=projected.windows).cpu()
+    return projected.windows.crops(corners, field).cpu()

@@ -1,4 +1,4 @@
-"""Networks as tables of steps: the same numbers, the right geometry, names, refusals, and a model left as it was."""
+"""Networks as tables of layers: the same numbers, the right geometry, names, refusals, and a model left as it was."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from torchvision.ops import StochasticDepth
 from toys import MAPS, SIZE, TOYS, Body, Net, conv, images, toy
 
 import zfkernels as zf
-from zfkernels.trace import UnrecordableError, fold, trace_model
+from zfkernels.network import UnrecordableError, record
+from zfkernels.network.network import LayerInfo, trace_model
+from zfkernels.network.program import Program
 
 
 def outputs_of_modules(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
@@ -47,12 +49,12 @@ def test_every_step_has_the_value_that_the_network_has_there(name: str) -> None:
     model, x = toy(name), images()
     expected = outputs_of_modules(model, x.clone())
     output = model(x.clone())
-    trace = trace_model(model, x)
+    network = trace_model(model, x)
     untouched = x.clone()
-    values = trace.run(x, [step.name for step in trace.steps])
-    torch.testing.assert_close(values[trace.output], output, rtol=1e-12, atol=1e-12)
+    values = network.run(x, [step.name for step in network.recording.steps])
+    torch.testing.assert_close(values[network.output], output, rtol=1e-12, atol=1e-12)
     assert torch.equal(x, untouched)
-    labels = {step.label if ":" in step.label else f"{step.label}:0": step.name for step in trace.steps}
+    labels = {label if ":" in label else f"{label}:0": step for step, label in network.labels.items()}
     compared = expected.keys() & labels.keys()
     assert compared
     for label in compared:
@@ -63,40 +65,41 @@ def test_every_step_has_the_value_that_the_network_has_there(name: str) -> None:
 @torch.no_grad()
 def test_folding_keeps_the_numbers(name: str) -> None:
     model, x = toy(name), images()
-    trace = trace_model(model, x)
-    expected = trace.run(x, [step.name for step in trace.steps])
-    folded = fold(trace)
-    for step, value in folded.run(x, [step.name for step in folded.steps]).items():
+    recording = record(model, x)
+    expected = recording.run(x, [step.name for step in recording.steps])
+    folded = Program(recording)
+    for step, value in folded.run(x, folded.kinds).items():
         if isinstance(value, Tensor):
             torch.testing.assert_close(value, expected[step], rtol=1e-11, atol=1e-12, msg=step)
 
 
 def test_folding_makes_one_step_of_convolution_norm_and_relu_but_keeps_what_is_asked_for() -> None:
-    trace = trace_model(toy("reused_block"), SIZE)
-    kinds = [step.kind for step in fold(trace).steps]
-    assert kinds.count("conv") == 4  # the stem, the block twice, the top
-    assert "relu" not in kinds
-    assert "batch_norm" not in kinds
-    kept = trace.resolve("body.block.0:0")
-    folded = fold(trace, {kept})
-    assert [step.kind for step in folded.steps].count("batch_norm") == 1
+    recording = record(toy("reused_block"), (3, *SIZE))
+    kinds = Program(recording).kinds.values()
+    assert sum(kind.filters is not None for kind in kinds) == 4  # the stem, the block twice, the top
+    assert not any(kind.is_rectifier or kind.affine is not None for kind in kinds)
+    kept = recording.resolve("body.block.0:0")
+    folded = Program(recording, {kept})
+    assert sum(kind.affine is not None for kind in folded.kinds.values()) == 1
     x = images()
     # Filters in another memory format: another kernel of PyTorch's, which may sum in another order.
-    torch.testing.assert_close(folded.run(x, [kept])[kept], trace.run(x, [kept])[kept], rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(folded.run(x, [kept])[kept], recording.run(x, [kept])[kept], rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", [name for name in zoo.SIZES if name != "vit"])
-def test_every_layer_of_a_known_network_has_a_kind(name: str) -> None:
-    trace = trace_model(zoo.unloaded(name))
-    assert not [step.label for step in trace.steps if step.kind == "other" and step.layout]
-    read = {source for step in trace.steps if step.layout for source in step.inputs}
-    assert not [step.label for step in trace.steps if step.kind == "other" and step.name in read]
+def test_every_layer_with_maps_of_a_known_network_runs_on_windows(name: str) -> None:
+    kinds = trace_model(zoo.unloaded(name)).kinds
+    whole = [kind for kind in kinds.values() if kind.maps is not None and not kind.on_windows]
+    assert not [kind.name for kind in whole if all(below is not None for below in kind.below)]  # all but gates
 
 
 def test_table_of_alexnet() -> None:
     rows = {row.name: row for row in zf.DeconvNet(zoo.unloaded("alexnet")).layers}
-    assert rows["features.0"] == zf.trace.LayerInfo("features.0", "conv", 64, (55, 55), (4, 4), (11, 11))
-    table = [(row.size, row.stride, row.receptive_field) for row in rows.values() if row.kind in ("conv", "max_pool")]
+    assert rows["features.0"] == LayerInfo(
+        "features.0", "conv2d", "convolution", 64, (55, 55), (4, 4), (11, 11), False, True
+    )
+    sliding = ("convolution", "max-pooling")
+    table = [(row.size, row.stride, row.receptive_field) for row in rows.values() if row.kind in sliding]
     sides = (55, 27, 27, 13, 13, 13, 13, 6)
     strides = (4, 8, 8, 16, 16, 16, 16, 32)
     fields = (11, 19, 51, 67, 99, 131, 163, 195)
@@ -106,14 +109,14 @@ def test_table_of_alexnet() -> None:
 
 
 def test_table_takes_the_size_from_the_model_or_the_caller() -> None:
-    trace = trace_model(zoo.unloaded("zfnet64"))
-    assert trace.layer_info()[0].size == (32, 32)
-    assert trace_model(toy("residual")).layer_info((30, 44))[0].size == (15, 22)
-    assert trace_model(nn.Sequential(nn.Conv2d(1, 2, 3))).layer_info((9, 9))[0].channels == 2
+    network = trace_model(zoo.unloaded("zfnet64"))
+    assert network.layer_info()[0].size == (32, 32)
+    assert trace_model(toy("residual")).at((30, 44)).layer_info()[0].size == (15, 22)
+    assert trace_model(nn.Sequential(nn.Conv2d(1, 2, 3)), (9, 9)).layer_info()[0].channels == 2
 
 
 def test_table_counts_the_channels_of_layers_with_channels_last() -> None:
-    rows = {row.name: row.channels for row in trace_model(toy("channels_last"), SIZE).layer_info(SIZE)}
+    rows = {row.name: row.channels for row in trace_model(toy("channels_last"), SIZE).layer_info()}
     assert rows["body.norm"] == 6
     assert rows["body.a"] == 9
 
@@ -123,10 +126,10 @@ def test_table_counts_the_channels_of_layers_with_channels_last() -> None:
     ["grouped", "oblong", "skipping", "max_pool", "avg_pool_inner", "residual", "cat_keywords", "contrast", "view"],
 )
 def test_stride_and_receptive_field_of_inner_cells(name: str) -> None:
-    trace = trace_model(toy(name), SIZE)
+    network = trace_model(toy(name), SIZE)
     inside = 0
-    for row in trace.layer_info(SIZE):
-        step = trace.resolve(row.name)
+    for row in network.layer_info():
+        step = network.resolve(row.name)
         masks = toy_footprints(name).get(step)
         if masks is None or row.receptive_field is None or row.stride is None:
             continue
@@ -142,7 +145,7 @@ def test_stride_and_receptive_field_of_inner_cells(name: str) -> None:
 
 
 def test_a_step_that_spreads_has_no_receptive_field() -> None:
-    rows = {row.name: row for row in trace_model(toy("squeeze"), SIZE).layer_info(SIZE)}
+    rows = {row.name: row for row in trace_model(toy("squeeze"), SIZE).layer_info()}
     assert rows["stem.0"].receptive_field == (3, 3)
     assert rows["body.gate.0"].receptive_field is None
     assert rows["top.0"].receptive_field is None
@@ -168,15 +171,15 @@ def test_a_step_that_spreads_has_no_receptive_field() -> None:
     ],
 )
 def test_names_of_layers(name: str, layer: str, expected: str) -> None:
-    trace = trace_model(toy(name), SIZE)
-    assert trace.by_name[trace.resolve(layer)].label == expected
+    network = trace_model(toy(name), SIZE)
+    assert network.labels[network.resolve(layer)] == expected
 
 
 def test_every_name_in_the_table_means_its_own_row() -> None:
     for name in ("reused_relu", "reused_block", "residual", "squeeze_by_view"):
-        trace = trace_model(toy(name), SIZE)
-        for row in trace.layer_info(SIZE):
-            assert trace.by_name[trace.resolve(row.name)].label == row.name
+        network = trace_model(toy(name), SIZE)
+        for row in network.layer_info():
+            assert network.labels[network.resolve(row.name)] == row.name
 
 
 def test_a_module_goes_before_a_step_of_the_same_name() -> None:
@@ -188,10 +191,10 @@ def test_a_module_goes_before_a_step_of_the_same_name() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.relu(self.conv(self.relu(x)))
 
-    trace = trace_model(Rectifiers(), SIZE)
-    assert [step.name for step in trace.steps] == ["input", "relu_1", "conv2d", "relu_2"]  # "relu" is the module
-    assert trace.resolve("relu") == "relu_2"  # its last call
-    assert trace.resolve("relu:0") == "relu_1"
+    network = trace_model(Rectifiers(), SIZE)
+    assert [*network.kinds] == ["input", "relu_1", "conv2d", "relu_2"]  # "relu" is the module
+    assert network.resolve("relu") == "relu_2"  # its last call
+    assert network.resolve("relu:0") == "relu_1"
 
 
 @pytest.mark.parametrize(("layer", "near"), [("body.convv", "body.conv"), ("stem.O", "stem.0"), ("clases", "classes")])
@@ -272,8 +275,7 @@ def test_what_draws_lots_or_learns_in_training_mode_is_refused(name: str) -> Non
     make, message = LOTS[name]
     with pytest.raises(ValueError, match=message):
         trace_model(make().train(), (64, 64))
-    kinds = {step.kind for step in trace_model(make().eval(), (64, 64)).steps}
-    assert "other" not in kinds or name in ("rrelu", "RReLU", "InstanceNorm2d")
+    trace_model(make().eval(), (64, 64))
 
 
 def test_batch_normalisation_without_running_statistics_is_refused() -> None:
@@ -288,9 +290,9 @@ def test_hooks_are_not_overlooked(path: str, kind: str) -> None:
     model = toy("residual")
     change = (lambda m, args: (args[0] * 2,)) if "pre" in kind else (lambda m, args, output: output * 2)
     getattr(model.get_submodule(path), kind)(change)
-    trace = trace_model(model, SIZE)
+    network = trace_model(model, SIZE)
     with torch.no_grad():
-        torch.testing.assert_close(trace.run(images(), [trace.output])[trace.output], model(images()))
+        torch.testing.assert_close(network.run(images(), [network.output])[network.output], model(images()))
 
 
 def test_others_may_call_another_function_layer_norm_2d() -> None:
@@ -306,9 +308,9 @@ def test_others_may_call_another_function_layer_norm_2d() -> None:
 @torch.no_grad()
 def test_padding_that_is_not_the_same_on_both_sides_runs_as_it_is() -> None:
     model = nn.Sequential(conv(3, size=4, padding="same")).double()
-    trace = trace_model(model, images())
-    assert trace.steps[1].kind == "other"
-    assert torch.equal(trace.run(images(), [trace.output])[trace.output], model(images()))
+    network = trace_model(model, images())
+    assert not network.kinds[network.output].on_windows
+    assert torch.equal(network.run(images(), [network.output])[network.output], model(images()))
 
 
 @pytest.mark.parametrize("name", ["reused_relu", "relu6", "inplace_shortcut", "reused_block", "squeeze"])
@@ -336,4 +338,4 @@ def test_the_model_is_left_as_it_was(name: str) -> None:
 
 def test_a_bad_size_is_refused() -> None:
     with pytest.raises(UnrecordableError, match=r"RuntimeError: .*module 'fc'"):
-        trace_model(toy("view"), SIZE).layer_info((64, 64))
+        trace_model(toy("view"), SIZE).at((64, 64))
