@@ -43,11 +43,18 @@ def check_images(method: str, images: Any, model: nn.Module | None) -> None:
         got = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"{method}: expected images a floating-point tensor [N, C, H, W], got {got}{_remedy(images)}")
     if images.dim() != 4:
-        raise ValueError(f"{method}: expected images of shape [N, C, H, W], got {tuple(images.shape)}")
+        remedy = "; images[None] makes a batch of one image" if images.dim() == 3 else ""
+        raise ValueError(f"{method}: expected images of shape [N, C, H, W], got {tuple(images.shape)}{remedy}")
     if parameter is not None and images.dtype != parameter.dtype:
-        raise TypeError(f"{method}: expected images of the model's dtype {parameter.dtype}, got {images.dtype}")
+        remedy = f"images.to({parameter.dtype}) makes them"
+        raise TypeError(
+            f"{method}: expected images of the model's dtype {parameter.dtype}, got {images.dtype}; {remedy}"
+        )
     if parameter is not None and images.device != parameter.device:
-        raise ValueError(f"{method}: expected images on the model's device {parameter.device}, got {images.device}")
+        remedy = f"images.to({str(parameter.device)!r}) brings them there"
+        raise ValueError(
+            f"{method}: expected images on the model's device {parameter.device}, got {images.device}; {remedy}"
+        )
     if images.device.type == "cpu" and images.dtype == torch.float16:
         raise TypeError(f"{method}: expected images of float32, float64 or bfloat16 on a CPU, got {images.dtype}")
     _warn_of_bytes(method, images, model)

@@ -25,6 +25,7 @@ from zfkernels.captum_api.bound import as_module
 from zfkernels.checks import as_int, recording_for
 from zfkernels.network import Recording, Ref, Sized, UnrecordableError, refuse_training, users_context
 from zfkernels.occlusion.cost import rates_of
+from zfkernels.occlusion.cover import Cover
 from zfkernels.occlusion.engine import Advance, WindowSweep
 from zfkernels.occlusion.sweeper import examine
 from zfkernels.progress import progress_bar
@@ -120,7 +121,7 @@ class Occlusion(Attribution):
         clean = _called(self.forward_func, [*tensors, *arguments])
         wanted = select(NAME, torch.arange(clean.numel(), device=clean.device).view(clean.shape), target).flatten()
         count = len(tensors[0]) * sum(math.prod(grid.counts) for grid in grids)
-        with progress_bar(count, "positions", show_progress, f"{self.get_name()} attribution") as advance:
+        with progress_bar(count, "positions", show_progress, name=f"{self.get_name()} attribution") as advance:
             if recording is not None:
                 shape = clean.shape if clean.dim() == 2 else (*clean.shape, 1)
                 place = wanted // shape[1], wanted % shape[1]
@@ -249,7 +250,8 @@ def _recording(
     output = recording.outputs
     if not isinstance(output, Ref) or not _is_scores(recording.by_name[output.name].shape):
         return None
-    verdict = examine(recording, images, torch.tensor([0, 0, *grids[0].window[1:]]), images.new_zeros(images.shape[1]))
+    grey = Cover(images.new_zeros(images.shape[1]))
+    verdict = examine(recording, images, torch.tensor([0, 0, *grids[0].window[1:]]), grey)
     return None if verdict.differs or verdict.mixes else recording
 
 

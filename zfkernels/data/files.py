@@ -125,7 +125,8 @@ class ImageFiles(ImageSource):
                 raise UnreadableImageError(f"larger than {MAX_FILE_BYTES >> 20} MiB")
             if PurePosixPath(self.keys[image_id]).suffix.lower() == ".npy":
                 return read_array(data), self._label(image_id)
-            return decode(data, self.mode, self.deep, self._page[image_id]), self._label(image_id)
+            picture = decode(data, mode=self.mode, deep=self.deep, page=self._page[image_id])
+            return picture, self._label(image_id)
         except UnreadableImageError:
             raise
         except Exception as error:  # of decoders and archive readers on broken files

@@ -58,8 +58,16 @@ def start_no_programs() -> None:
     EpsImagePlugin.gs_binary = False
 
 
-def decode(data: bytes, mode: str = "RGB", deep: bool = False, page: int = 0) -> Image.Image:
+def decode(
+    data: bytes, *, mode: str = "RGB", deep: bool = False, page: int = 0, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """One page of an image file, as :func:`as_mode` makes it.
+
+    Args:
+        data: The file.
+        mode, deep: See there.
+        page: Which page, from 0.
+        max_pixels: Width times height that are accepted.
 
     Raises:
         UnreadableImageError: No image that can be shown in this mode.
@@ -67,7 +75,7 @@ def decode(data: bytes, mode: str = "RGB", deep: bool = False, page: int = 0) ->
     """
     if not data:
         raise UnreadableImageError("empty file")
-    return as_mode(open_picture(BytesIO(data), page=page), mode, deep)
+    return as_mode(open_picture(BytesIO(data), max_pixels=max_pixels, page=page), mode, deep)
 
 
 def as_mode(picture: Image.Image, mode: str, deep: bool) -> Image.Image:

@@ -51,7 +51,7 @@ class TableSource(ImageSource):
             data = Path(self.paths[image_id]).read_bytes()
             label = None if self.labels is None else self.labels[image_id]
             known = label is not None and label == label  # NaN, as pandas has it for nothing
-            return decode(data, self.mode, self.deep), printable(str(label)) if known else None
+            return decode(data, mode=self.mode, deep=self.deep), printable(str(label)) if known else None
         except UnreadableImageError:
             raise
         except Exception as error:  # of decoders on broken files

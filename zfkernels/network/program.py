@@ -22,6 +22,7 @@ class Program:
     Args:
         recording: the network.
         keep: names of steps whose own value is wanted.
+        outputs: names of the steps that are wanted as outputs; None: all that the network's output is made of.
         fold: make one step of several.
         made: what programs of one model for several sizes of images share.
 
@@ -29,7 +30,7 @@ class Program:
         recording: the network.
         scene: of its steps, each by itself.
         kinds: the steps by name, in order.
-        outputs: names of the steps that the network's output is made of.
+        outputs: names of the steps that are wanted as outputs.
     """
 
     def __init__(
@@ -37,10 +38,12 @@ class Program:
         recording: Recording,
         keep: Collection[str] = (),
         *,
+        outputs: Collection[str] | None = None,
         fold: bool = True,
         made: dict[Any, Any] | None = None,
     ) -> None:
-        self.recording, self.outputs = recording, recording.output_names
+        self.recording = recording
+        self.outputs = recording.output_names if outputs is None else tuple(outputs)
         self.kept = {*self.outputs, *keep}
         self.scene = scene = Scene(recording)
         for step in recording.steps:

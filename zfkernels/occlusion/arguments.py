@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from zfkernels.checks import as_int, is_int_tensor
+from zfkernels.checks import as_int
 from zfkernels.geometry import Pair
 
 NAME = "occlusion_sweep"
@@ -29,38 +28,6 @@ def to_pair(name: str, argument: str, value: Any) -> Pair:
     if min(pair) < 1:
         raise ValueError(f"{name}: expected {argument} at least 1, got {value!r}")
     return pair[0], pair[1]
-
-
-def positions_of(positions: Any, size: Pair) -> Tensor:
-    if not is_int_tensor(positions):
-        got = positions.dtype if isinstance(positions, Tensor) else type(positions).__name__
-        raise TypeError(f"{NAME}: expected positions an int tensor [P, 2], got {got}")
-    if positions.dim() != 2 or positions.shape[1] != 2 or len(positions) == 0:
-        raise ValueError(f"{NAME}: expected positions of shape [P, 2], at least one, got {tuple(positions.shape)}")
-    outside = (positions < 0).any() or (positions >= torch.tensor(size, device=positions.device)).any()
-    if outside:
-        raise ValueError(f"{NAME}: expected positions inside the images {size}, got some outside")
-    return positions.to("cpu", torch.int64)
-
-
-def fill_of(fill: Any, images: Tensor) -> Tensor:
-    if isinstance(fill, str):
-        if fill != "mean":
-            raise ValueError(f"{NAME}: expected fill a number, a tensor or 'mean', got {fill!r}")
-        return images.mean((2, 3), keepdim=True).expand_as(images)
-    if isinstance(fill, (int, float)) and not isinstance(fill, bool):
-        return images.new_full((images.shape[1],), fill)
-    if isinstance(fill, (tuple, list)) and all(isinstance(value, numbers.Real) for value in fill):
-        fill = torch.tensor(fill)
-    if not isinstance(fill, Tensor):
-        raise TypeError(f"{NAME}: expected fill a number, a tensor or 'mean', got {type(fill).__name__}")
-    if fill.shape not in (images.shape[1:2], images.shape[1:], (1, *images.shape[1:]), images.shape):
-        raise ValueError(
-            f"{NAME}: expected fill of shape [{images.shape[1]}], {tuple(images.shape[1:])} or {tuple(images.shape)}, "
-            f"got {tuple(fill.shape)}"
-        )
-    fill = fill.detach().to(images)
-    return fill if fill.dim() == 1 else fill.expand_as(images)
 
 
 def targets_of(targets: Any, device: torch.device) -> Tensor:

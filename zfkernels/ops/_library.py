@@ -293,6 +293,13 @@ def build_info() -> str | None:
     return _build_info() if load_native("_C") is None else None
 
 
+def cpu_variants() -> list[str]:
+    """The instruction sets that the C++ kernels can use here, the one in use last; none where they are not built."""
+    lines = dict(line.split("=", 1) for line in (build_info() or "").splitlines())
+    built, used = lines.get("cpu_variants", "").split(","), lines.get("cpu_variant_in_use")
+    return built[: built.index(used) + 1] if used in built else []
+
+
 def _build_info() -> str:
     return importlib.import_module("zfkernels._C").build_info()
 

@@ -259,8 +259,13 @@ def _flops(values: Any, switches: Any, weight: Any, *args: Any) -> int:
 
 
 def _too_much_for_triton(values: Tensor, switches: Tensor | None, weight: Tensor, *rest: Any) -> str | None:
-    """The Triton kernel unrolls the lattices of the pooling and the taps of a phase."""
-    pool_stride, stride, dilation = rest[4], rest[8], rest[10]
+    return too_much_to_unroll(switches, weight, rest[4], rest[8], rest[10])
+
+
+def too_much_to_unroll(
+    switches: Tensor | None, weight: Tensor, pool_stride: Pair, stride: Pair, dilation: Pair
+) -> str | None:
+    """Why the Triton kernels cannot unroll the lattices of the pooling and the taps of a phase; None: they can."""
     steps = [stride[axis] // math.gcd(stride[axis], dilation[axis]) for axis in (0, 1)]
     taps = -(-weight.shape[2] // steps[0]) * -(-weight.shape[3] // steps[1])
     if switches is not None and pool_stride[0] * pool_stride[1] > 16:

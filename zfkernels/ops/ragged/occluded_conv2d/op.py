@@ -188,6 +188,6 @@ op = define(
     flops=_flops,
 )
 op.reference(reference.ragged_occluded_conv2d)
-op.native("cpp", (torch.float32, torch.float64))
+op.native("cpp", (torch.float32, torch.float64, torch.bfloat16))
 op.native("cuda", (torch.float32, torch.float16, torch.bfloat16))
 op.triton((torch.float32, torch.float16, torch.bfloat16))

@@ -15,7 +15,7 @@ from zfkernels.ops.max_unpool2d_with_switches.op import OVERLAP
 from zfkernels.ops.ragged import _arguments as arguments
 from zfkernels.ops.ragged import _guards as guards
 from zfkernels.ops.ragged.unpool_relu_conv_transpose2d import reference
-from zfkernels.ops.unpool_relu_conv_transpose2d.op import check_switches, stage
+from zfkernels.ops.unpool_relu_conv_transpose2d.op import check_switches, stage, too_much_to_unroll
 from zfkernels.ragged import Layout, Windows
 
 NAME = "unpool_relu_conv_transpose2d"
@@ -151,10 +151,20 @@ op = define(
 op.reference(reference.ragged_unpool_relu_conv_transpose2d)
 
 
-def _frames_for_cpp(*args: Any) -> str | None:
-    """The C++ kernel knows zeros around windows only."""
+def _refuses_frames(*args: Any) -> str | None:
+    """The compiled kernels know zeros around windows only."""
     return None if args[4] is None else "it takes windows with zeros around them, got frames"
 
 
 op.encode = lambda *args: (*args[:-2], args[-2] == "sum", args[-1])  # of overlap and rectify
-op.native("cpp", (torch.float32, torch.float64), _frames_for_cpp)
+op.native("cpp", (torch.float32, torch.float64), _refuses_frames)
+op.native("cuda", (torch.float32, torch.float16, torch.bfloat16), _refuses_frames)
+
+
+def _too_much_for_triton(*args: Any) -> str | None:
+    """The kernel unrolls as that of whole maps."""
+    switches, weight, pool_stride, stride, dilation = args[6], args[7], args[13], args[17], args[19]
+    return too_much_to_unroll(switches, weight, pool_stride, stride, dilation)
+
+
+op.triton((torch.float32, torch.float16, torch.bfloat16), _too_much_for_triton)

@@ -140,7 +140,7 @@ op = define(
     guard=_guard,
 )
 op.reference(reference.ragged_window_gather)
-op.native("cpp", (torch.float32, torch.float64))
+op.native("cpp", (torch.float32, torch.float64, torch.bfloat16))
 
 
 def _many_sources(*args: Any) -> str | None:

@@ -86,6 +86,6 @@ op = define(
     guard=_guard,
 )
 op.reference(reference.ragged_window_max_pool2d)
-op.native("cpp", (torch.float32, torch.float64))
+op.native("cpp", (torch.float32, torch.float64, torch.bfloat16))
 op.native("cuda", (torch.float32, torch.float16, torch.bfloat16))
 op.triton((torch.float32, torch.float16, torch.bfloat16))

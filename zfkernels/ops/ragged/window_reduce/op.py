@@ -69,7 +69,7 @@ op = define(
     guard=_guard,
 )
 op.reference(reference.ragged_window_reduce)
-op.native("cpp", (torch.float32, torch.float64))
+op.native("cpp", (torch.float32, torch.float64, torch.bfloat16))
 op.native("cuda", (torch.float32, torch.float16, torch.bfloat16))
 op.triton((torch.float32, torch.float16, torch.bfloat16))
 op.encode = lambda *args: (*args[:-1], args[-1] == "max")
