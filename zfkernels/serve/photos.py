@@ -123,7 +123,9 @@ class Photos:
     def _prepared(self, data: bytes) -> Tensor:
         try:
             return self.preprocess(decode(data, max_pixels=MAX_PIXELS))[None]
-        except Exception as error:  # as above
+        except UnreadableImageError:
+            raise
+        except Exception as error:  # of decoders on broken files
             raise UnreadableImageError(reason_of(error)) from error
 
     def _normalised(self, pixels: Tensor) -> Tensor:
