@@ -48,7 +48,7 @@ MAY_IMPORT = {
         "results",
         "viz",
         "output",
-    },  # fmt: skip
+    },
 }
 EVERYWHERE = {"_extras", "_installation", "signed"}
 # A result may show itself: its plot() hands it to viz, which is imported when that is called.
