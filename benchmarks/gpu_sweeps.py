@@ -21,7 +21,7 @@ from networks import network
 from torch import Tensor, nn
 
 import zfkernels as zf
-from zfkernels.methods.occlusion import grid
+from zfkernels.occlusion.arguments import grid
 from zfkernels.ops import registered
 
 BATCHES = (64, 128, 256, 512)
@@ -217,7 +217,10 @@ def run_ours(subject: Subject, backend: str, precision: str, rounds: int, journa
 
 
 def _why_not(op: Any, backend: str) -> str | None:
-    return op.why_not(backend) if backend in op.variants and op.name in SWEPT else None
+    if op.name not in SWEPT:
+        return None
+    return op.why_not(backend) if backend in op.variants else f"{op.name} has no variant for it"
 
 
-SWEPT = ("occluded_conv2d", "window_conv2d", "window_max_pool2d")  # the ops of a sweep
+# the ops of a sweep
+SWEPT = ("ragged_occluded_conv2d", "ragged_window_conv2d", "ragged_window_max_pool2d", "ragged_window_gather")

@@ -19,9 +19,9 @@ from rounds import Race, Work, replay, replay_timer, run_race
 from torch import Tensor
 
 import zfkernels as zf
-from zfkernels.methods.occlusion import grid
-from zfkernels.plan import plan_sweep
-from zfkernels.trace import fold, trace_model
+from zfkernels.network import record
+from zfkernels.occlusion.arguments import grid
+from zfkernels.occlusion.engine import WindowSweep
 
 pytestmark = pytest.mark.benchmark(timer=replay_timer)
 
@@ -58,7 +58,7 @@ CASES = (
     Case("squeezenet1_0", 16, 4, 512),
     Case("zfnet", 16, 4, 512),
     Case("alexnet", 16, 4, 512),
-    Case("resnet18", 16, 4, 2809, rounds=2),  # the whole grid: positions share their layers' calls by groups of shapes
+    Case("resnet18", 16, 4, 2809, rounds=2),  # the whole grid
     Case("inception_v3", 16, 4, 128, size=299, rounds=2),
     Case("vgg16", 32, 8, 128, rounds=2),
     Case("squeezenet1_0", 32, 8, 256),
@@ -113,9 +113,10 @@ def race(case: Case) -> Race:
 @pytest.mark.parametrize("contender", CONTENDERS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.group)
 def test_occlusion(benchmark: Any, case: Case, contender: str) -> None:
-    trace = fold(trace_model(network(case.model), (case.size, case.size)))
     positions = case.positions()
-    plan = plan_sweep(trace, trace.shapes((case.size, case.size)), positions, (case.window, case.window))
+    boxes = torch.cat([positions, torch.full_like(positions, case.window)], 1)
+    sweep = WindowSweep(record(network(case.model), (3, case.size, case.size)), boxes)
+    plan = sweep.plan(torch.device("cpu"), torch.float32)
     times = race(case)
     ours = contender == "zfkernels"
     bound = plan.dense / plan.exact

@@ -8,23 +8,22 @@ import torch
 from torch import Tensor
 from toys import SIZE, toy
 
-from zfkernels.trace import Trace, trace_model
-from zfkernels.windows import Boxes, Pair
+from zfkernels.geometry import Boxes, Pair
+from zfkernels.network import record
+from zfkernels.network.program import Program
 
 
 @torch.no_grad()
-def footprints(trace: Trace, size: Pair, channels: int = 3) -> dict[str, Tensor]:
+def footprints(program: Program, size: Pair, channels: int = 3) -> dict[str, Tensor]:
     """For each step with maps, bool [H, W, h, w]: whether pixel (y, x) reaches cell (i, j) of any map."""
     count = size[0] * size[1]
     images = torch.rand(count, channels, *size, dtype=torch.float64) + 0.1
     images.transpose(0, 1).flatten(2)[:, torch.arange(count), torch.arange(count)] = torch.nan
-    values = trace.run(images, [step.name for step in trace.steps if step.layout])
     found = {}
-    for step in trace.steps:
-        value = values.get(step.name)
-        if isinstance(value, Tensor) and value.dim() == 4 and len(value) == count:
-            maps = value if step.layout == "NCHW" else value.permute(0, 3, 1, 2)
-            found[step.name] = maps.isnan().any(1).view(*size, *maps.shape[2:])
+    for name, value in program.run(images, list(program.kinds)).items():
+        maps = program.kinds[name].maps
+        if maps is not None and len(value) == count and value.is_floating_point():
+            found[name] = maps.frames(value).isnan().any(1).view(*size, *maps.frame)
     return found
 
 
@@ -43,4 +42,14 @@ def bounding_boxes(masks: Tensor) -> Boxes:
 @functools.cache
 def toy_footprints(name: str) -> dict[str, Tensor]:
     """The footprints of one of the small networks."""
-    return footprints(trace_model(toy(name), SIZE), SIZE)
+    return footprints(Program(record(toy(name), (3, *SIZE)), fold=False), SIZE)
+
+
+def assert_boxes(found: Boxes, expected: Boxes, exact: bool, name: str) -> None:
+    """Equal, or at least as large."""
+    empty = (expected.hi == 0).all(1, keepdim=True)
+    assert (empty | (found.lo <= expected.lo)).all(), name
+    assert (empty | (found.hi >= expected.hi)).all(), name
+    if exact:
+        assert torch.equal(found.lo.expand_as(expected.lo), expected.lo), name
+        assert torch.equal(found.hi.expand_as(expected.hi), expected.hi), name

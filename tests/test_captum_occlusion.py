@@ -13,8 +13,8 @@ from tests.toys import images as toy_images
 from tests.toys import toy
 from tests.zoo import SIZES, network, photos
 from zfkernels.captum_api import occlusion
-from zfkernels.methods.incremental import Incremental
-from zfkernels.methods.sweep import Sweep
+from zfkernels.occlusion.chunks import WindowChunk
+from zfkernels.occlusion.engine import WindowSweep
 
 captum = pytest.importorskip("captum.attr", reason="captum, which these tests compare with, is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # captum warns on every call
@@ -25,12 +25,12 @@ def sweeps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Grows by one entry for each incremental sweep."""
     seen: list[Any] = []
 
-    class Watched(Incremental):
+    class Watched(WindowSweep):
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             seen.append(self)
             return super().__call__(*args, **kwargs)
 
-    monkeypatch.setattr(occlusion, "Incremental", Watched)
+    monkeypatch.setattr(occlusion, "WindowSweep", Watched)
     return seen
 
 
@@ -208,28 +208,26 @@ def test_nan_spoils_its_image_only() -> None:
         torch.testing.assert_close(ours, theirs, equal_nan=True)
 
 
-def test_several_windows_travel_in_the_room_of_one_image(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_travel_in_the_room_of_whole_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The values of a chunk that are alive at once, against those of a whole image."""
     model, image = toy("residual"), photos(1, (129, 129))
-    largest = image.numel()  # larger than the maps of any layer
-    rooms: list[int] = []
-    together: list[int] = []
-    windowed = Sweep._windowed
+    chunks: list[tuple[int, int, int]] = []
+    run = WindowChunk.run
 
-    def watched(self: Sweep, *args: Any) -> Any:
-        out = windowed(self, *args)
-        rooms.append(out.values.numel())
-        together.append(len(out.values))
-        return out
+    def watched(self: WindowChunk) -> None:
+        run(self)
+        plan = self.plan
+        chunks.append((len(self.image), len(self.image) * max(plan.head_bytes, plan.tail_bytes), plan.whole_bytes))
 
-    monkeypatch.setattr(Sweep, "_windowed", watched)
-    few = zf.Occlusion(model).attribute(image, (3, 12, 12), (3, 6, 6), target=0)
-    assert max(rooms) <= largest
-    assert max(together) > 5
-    alone = max(together)
-    many = zf.Occlusion(model).attribute(image, (3, 12, 12), (3, 6, 6), target=0, perturbations_per_eval=2)
-    assert max(rooms) <= 2 * largest
-    assert max(together) > alone
-    torch.testing.assert_close(few, many, rtol=1e-6, atol=1e-9)
+    monkeypatch.setattr(WindowChunk, "run", watched)
+    found, sizes = [], []
+    for at_once in (1, 2):
+        chunks.clear()
+        found.append(zf.Occlusion(model).attribute(image, (3, 12, 12), (3, 6, 6), None, 0, None, at_once))
+        assert all(taken <= at_once * whole for _, taken, whole in chunks)
+        sizes.append(max(count for count, _, _ in chunks))
+    assert 5 < sizes[0] < sizes[1]
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-9)
 
 
 def test_whole_copies_held_at_once() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,8 @@ from torch.profiler import ProfilerActivity, profile
 from toys import MAPS, SIZE, Body, Net, conv, images, toy
 
 import zfkernels as zf
-from zfkernels.methods import incremental, occlusion
+from zfkernels.occlusion import sweeper as sweepers
+from zfkernels.occlusion.where import Where
 
 
 def spoilt() -> Tensor:
@@ -52,12 +52,12 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
         ValueError,
         "precision None or a floating dtype such as 'bfloat16', got 'half a bit'",
     ),
-    ({"fill": "grey"}, ValueError, "fill a number, a tensor or 'mean', got 'grey'"),
-    ({"fill": torch.zeros(2)}, ValueError, "fill of shape [3], (3, 25, 31) or (2, 3, 25, 31), got (2,)"),
+    ({"fill": "grey"}, ValueError, "fill a number, a tensor, a function or one of ('mean', 'blur'), got 'grey'"),
+    ({"fill": torch.zeros(2)}, ValueError, "fill of shape [3], (3, 25, 31), (2, 3, 25, 31) or (56, 3, 4, 4), got (2,)"),
     ({"targets": [7]}, ValueError, "targets from 0 to 6, got [7]"),
     ({"targets": 3.5}, TypeError, "targets a class or a list of classes, got 3.5"),
     ({"targets": [True]}, TypeError, "targets a class or a list of classes, got [True]"),
-    ({"fill": (0.5, 0.5)}, ValueError, "fill of shape [3], (3, 25, 31) or (2, 3, 25, 31), got (2,)"),
+    ({"fill": (0.5, 0.5)}, ValueError, "fill of shape [3], (3, 25, 31), (2, 3, 25, 31) or (56, 3, 4, 4), got (2,)"),
     ({"batch_size": 0}, ValueError, "batch_size a positive int or None, got 0"),
     ({"model": "vgg16"}, TypeError, "model an nn.Module or a function, got str"),
     ({"model": lambda x: x.mean()}, ValueError, "a model whose output is made of tensors [2, ...], got ()"),
@@ -104,7 +104,7 @@ def test_a_data_set_is_swept_with_the_same_arguments() -> None:
 def test_progress_over_a_data_set(form: str, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = list(images(3)) if form == "list" else (image for image in images(3))
     assert len(list(zf.occlusion_sweeps(toy("residual"), dataset, window=12, start=1, progress=True))) == 2
-    assert ("2/2" if form == "list" else "2images") in capsys.readouterr().err
+    assert ("2/2" if form == "list" else "2 images") in capsys.readouterr().err
 
 
 def test_images_that_require_grad() -> None:
@@ -157,32 +157,13 @@ def test_a_hook_that_changes_an_activation_takes_part() -> None:
     assert_exact(found, *dense_outputs(model, x, positions, (6, 5), 0.0))
 
 
-@pytest.mark.parametrize("system", ["linux", "macos", "windows"])
-def test_the_batch_size_is_found_on_every_system(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = dict(os.sysconf_names)
-    expected = zf.occlusion_sweep(toy("residual"), images(1), window=8).outputs
-    if system != "linux":
-        monkeypatch.setattr(os, "sysconf_names", {k: v for k, v in names.items() if k != "SC_AVPHYS_PAGES"})
-    if system == "windows":
-        monkeypatch.delattr(os, "sysconf_names")
-        monkeypatch.delattr(os, "sysconf")
-    assert torch.equal(zf.occlusion_sweep(toy("residual"), images(1), window=8).outputs, expected)
-    assert incremental._free_memory(torch.device("cpu")) > 2**26
-
-
-def test_caches_of_files_do_not_make_batches_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    pages = {"SC_AVPHYS_PAGES": 1000, "SC_PHYS_PAGES": 2**22, "SC_PAGE_SIZE": 4096}
-    monkeypatch.setattr(os, "sysconf", pages.__getitem__)
-    assert incremental._free_memory(torch.device("cpu")) == 2**34 // 8
-
-
 def test_images_of_many_sizes_do_not_fill_the_memory() -> None:
-    sweeper = occlusion.Sweeper(toy("residual"), 12, None, None, None, None, None)
+    sweeper = sweepers.Sweeper(toy("residual"), Where(12))
     for side in range(24, 31):
-        sweeper.sweep(images(1)[:, :, :25, :side], 0.0, None, None)
-    assert list(sweeper.runs) == [(25, side) for side in range(31 - occlusion.SIZES, 31)]
+        sweeper.sweep(images(1)[:, :, :25, :side], 0.0)
+    assert list(sweeper.runs) == [(25, side) for side in range(31 - sweepers.SIZES, 31)]
     filters = [
-        [id(kind.weight) for kind in run.run.program.kinds.values() if hasattr(kind, "weight")]
+        [id(kind.weight) for kind in run.program.kinds.values() if hasattr(kind, "weight")]
         for run in sweeper.runs.values()
     ]
     assert all(ids == filters[0] for ids in filters)  # they are made ready once, not for each size

@@ -20,6 +20,7 @@ from zfkernels.network.refusals import UnrecordableError, refuse_training
 from zfkernels.network.stand_in import stand_in, unwrapped
 from zfkernels.network.tree import leaves
 
+DEFAULT_CHANNELS = 3
 KEPT = 4  # recordings of one model, the latest
 _PRIMES = (11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
 _lock = threading.Lock()
@@ -77,6 +78,13 @@ def record(model: nn.Module, images: Tensor | tuple[int, ...]) -> Recording:
     if kept.problem is not None:
         raise UnrecordableError(kept.problem.reason, kept.problem.module, kept.problem.line)
     return Recording(model, kept.steps, kept.outputs, kept.layers, (shape[1], shape[2]), shape[0], kept.memo)
+
+
+def first_channels(model: Any) -> int:
+    """How many channels the first convolution of a model takes."""
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    first = next((module for module in modules if isinstance(module, nn.Conv2d)), None)
+    return DEFAULT_CHANNELS if first is None else first.in_channels
 
 
 def _kind_of(model: nn.Module, images: Any) -> tuple[tuple[int, int, int], torch.dtype, torch.device]:
