@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from zfkernels.ops import _checks as check
 from zfkernels.ops._library import define, no_gradient
 from zfkernels.ops.max_unpool2d_with_switches.op import OVERLAP
 from zfkernels.ops.ragged import _arguments as arguments
+from zfkernels.ops.ragged import _guards as guards
 from zfkernels.ops.ragged.unpool_relu_conv_transpose2d import reference
 from zfkernels.ops.unpool_relu_conv_transpose2d.op import check_switches, stage, too_much_to_unroll
 from zfkernels.ragged import Layout, Windows
@@ -116,6 +118,26 @@ def _fake(values: Tensor, *args: Any) -> Tensor:
     return values.new_empty(cells, weight.shape[1] * groups)
 
 
+def _guard(values: Any, boxes: Any, offsets: Any, image: Any, frames: Any, frame: Any, *args: Any) -> None:
+    switches, weight, *out = args[:6]
+    guards.places(NAME, values, boxes, offsets, image)
+    guards.frames(NAME, frames, values, frame)
+    check.tensor(NAME, "weight", weight, "[C, C_in / groups, kh, kw]")
+    check.same(NAME, "weight", weight, "values", values)
+    check.equal(NAME, "weight's first dimension, the channels of values,", weight.shape[0], values.shape[1])
+    check.divisor(NAME, args[14], weight.shape[0])
+    if switches is not None:
+        check.switches(NAME, switches)
+        check.equal(NAME, "switches' channels and size", tuple(switches.shape[1:]), (values.shape[1], *frame))
+    guards.outputs(NAME, image, *out)
+
+
+def _flops(*args: Any) -> int:
+    """Each value meets each tap of each output map; zeros, those of unpooling too, and frames are no work."""
+    values, weight = args[0], args[7]
+    return 2 * math.prod(values) * math.prod(weight[1:])
+
+
 op = define(
     f"ragged_{NAME}(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames, SymInt[2] frame,"
     " Tensor? switches, Tensor weight, Tensor out_boxes, Tensor out_offsets, Tensor owner, SymInt cells,"
@@ -123,6 +145,8 @@ op = define(
     " int[2] stride, int[2] padding, int[2] dilation, int groups, str overlap, bool rectify) -> Tensor",
     fake=_fake,
     backward=no_gradient(NAME),
+    guard=_guard,
+    flops=_flops,
 )
 op.reference(reference.ragged_unpool_relu_conv_transpose2d)
 
