@@ -54,6 +54,8 @@ def assert_equals_reference(simt: ctypes.CDLL, op: str, arguments: dict[str, Any
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
 @pytest.mark.parametrize(("op", "sample"), smaller_half(samples(OPS, large=WAY == "plain")))
 def test_the_kernel_equals_the_reference(simt: ctypes.CDLL, op: str, sample: Sample, dtype: torch.dtype) -> None:
+    if sample.large and dtype == torch.bfloat16:
+        pytest.skip("large samples take minutes; both types of 16 bits have the same tiles")
     assert_equals_reference(simt, op, sample.arguments(dtype))
 
 
