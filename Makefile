@@ -1,5 +1,6 @@
 # One environment serves every target; it is made, and the kernels are built, when something they depend on changes.
-#   make demo    the gallery of the shipped network over natural photos, and an occlusion map, in demo_out/
+#   make demo    the gallery of the shipped network over natural photos, and an occlusion map, in demo_out/;
+#                it ends by naming the command that opens them in the browser
 #   make test    all tests, in two processes      (ARGS="-k pool" is handed to pytest, WORKERS=0: in one process)
 #   make lint    ruff, mypy, clang-format
 #   make bench   the benchmarks                   (ARGS="--only alexnet" and so on, see zfkernels bench --help)
@@ -7,6 +8,7 @@
 #   make emulate  the CUDA kernels on the CPU again, checked for bounds, races and traffic
 #   make inspect the Triton kernels compiled for all GPUs against the recorded budgets  (minutes, more the first time)
 #   make sanitize  the tests of the C++ kernels under AddressSanitizer and UndefinedBehaviorSanitizer
+#   make docs    the site of the documents in site/, after running their code; a broken link is an error
 #   make wheel   the wheel to hand out, in dist/: C++ kernels, for every Python from 3.10 and every torch from 2.10 on
 #   make fuzz    damaged images, archives and weights, for ten minutes       (FUZZ_SECONDS=3600, ARGS="--kind zip")
 #   make clean   removes what was built; make distclean removes the environment too
@@ -26,7 +28,7 @@ SANITIZED := build/sanitized
 SANITIZER = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
     LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)"
 
-.PHONY: help demo test lint bench inspect sanitize emulate fuzz cuda-build wheel install clean distclean
+.PHONY: help demo test lint docs bench inspect sanitize emulate fuzz cuda-build wheel install clean distclean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -58,6 +60,11 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(NATIVE) $(EMULATOR)
+
+# The code of the pages makes the pictures that they show.
+docs: install
+	$(BIN)/python tools/pages.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 bench: install
 	$(BIN)/zfkernels bench $(ARGS)

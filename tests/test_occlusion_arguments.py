@@ -104,7 +104,7 @@ def test_a_data_set_is_swept_with_the_same_arguments() -> None:
 def test_progress_over_a_data_set(form: str, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = list(images(3)) if form == "list" else (image for image in images(3))
     assert len(list(zf.occlusion_sweeps(toy("residual"), dataset, window=12, start=1, progress=True))) == 2
-    assert ("2/2" if form == "list" else "2images") in capsys.readouterr().err
+    assert ("2/2" if form == "list" else "2 images") in capsys.readouterr().err
 
 
 def test_images_that_require_grad() -> None:

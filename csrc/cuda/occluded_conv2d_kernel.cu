@@ -2,7 +2,9 @@
 
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
 #if defined(__CUDACC__)
+#include "equal_windows.cuh"
 namespace zfkernels::cuda {
+template void write_equal_places<256>(const EqualPlaces&, Stream);
 #define ZFK_LAUNCHES(T)                                                                                   \
   template void occluded_conv<T>(OccludedConv<T>, const FilterShape&, const float*, float*, int, Stream); \
   template void pack_filters<Order::tap_channel_output>(const FilterSource<T>&, const FilterShape&, float*, Stream);
@@ -11,12 +13,134 @@ ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 #endif
 
 #if !defined(__CUDA_ARCH__)
-#include <optional>
-
-#include "window_tensors.h"
+#include "equal_tensors.h"
 
 namespace zfkernels::cuda {
 namespace {
+
+struct OccludedArguments {
+  Tensor images, weight;
+  std::optional<Tensor> bias;
+  Tensor boxes, image, fill;
+  std::optional<Tensor> fill_boxes, fill_offsets, mask, mask_boxes, mask_offsets;
+  Tensor out_boxes, out_offsets, owner;
+  int64_t cells;
+  Sliding layer;
+  int64_t groups;
+  bool relu;
+};
+
+// What the boxes show, and which of their cells.
+class HeldFill {
+ public:
+  explicit HeldFill(const OccludedArguments& given)
+      : fill_(given.fill_boxes || given.fill.dim() == 4 ? given.fill : torch::stable::contiguous(given.fill)) {
+    const int64_t count = given.boxes.size(0), channels = given.images.size(1), dims = fill_.dim();
+    if (given.fill_boxes) {
+      source_.emplace(fill_, *given.fill_boxes, given.fill_offsets.value());
+      STD_TORCH_CHECK(fill_.size(1) == channels && source_->count() == count, "expected a fill for each box");
+    } else if (dims == 4) {
+      for (int i = 0; i < 4; ++i)
+        STD_TORCH_CHECK(fill_.size(i) == given.images.size(i), "expected fill of the images' shape");
+    } else {
+      STD_TORCH_CHECK(dims == 1 || (dims == 2 && fill_.size(0) == count), "expected fill [C], [P, C] or [N, C, H, W]");
+      STD_TORCH_CHECK(fill_.size(dims - 1) == channels, "expected fill of ", channels, " channels");
+    }
+    if (given.mask) {
+      check_dtype(*given.mask, ScalarType::Bool, "mask");
+      mask_.emplace(*given.mask, given.mask_boxes.value(), given.mask_offsets.value());
+      STD_TORCH_CHECK(given.mask->size(1) == 1 && mask_->count() == count, "expected a mask for each box");
+    }
+  }
+
+  template <class T>
+  void set(OccludedConv<T>& op) const {
+    op.fill_of_window = !source_ && fill_.dim() == 2;
+    if (source_)
+      op.fills = source_->get<T>();
+    else if (fill_.dim() == 4)
+      op.fill = view_of<const T>(fill_, "fill");
+    else
+      op.fill = {data_of<const T>(fill_, "fill"), {op.fill_of_window ? fill_.size(1) : 0, 1, 0, 0}};
+    if (mask_) op.mask = mask_->get<bool>();
+  }
+  // Whether all boxes show the same everywhere.
+  bool is_constant() const { return fill_.dim() == 1 && !mask_; }
+
+ private:
+  const Tensor fill_;
+  std::optional<HeldSource> source_, mask_;
+};
+
+template <class T>
+void run_conv(OccludedConv<T>& op, const Tensor& weight, bool constant, Stream stream) {
+  const View<const T> filters = view_of<const T>(weight, "weight");
+  const FilterSource<T> source{
+      filters.data,      op.outputs * filters.stride[0], filters.stride[1], filters.stride[0], filters.stride[2],
+      filters.stride[3], op.conv.columns.kernel};
+  const FilterShape shape{op.groups, op.channels, op.outputs, op.conv.taps(), OccludedTile::kOutputs, op.channels};
+  const Tensor packed = buffer(weight, shape.size(), ScalarType::Float);
+  const Tensor inside = buffer(weight, weight.size(0), ScalarType::Float);
+  float* const taps = data_of<float>(packed, "packed filters");
+  pack_filters<Order::tap_channel_output>(source, shape, taps, stream);
+  occluded_conv<T>(op, shape, taps, constant ? data_of<float>(inside, "constant") : nullptr,
+                   current_device().most_shared_bytes, stream);
+}
+
+void convolve(const OccludedArguments& given, const Tensor& out, Stream stream) {
+  const Tensor &images = given.images, &weight = given.weight;
+  const int64_t count = given.boxes.size(0);
+  STD_TORCH_CHECK(
+      given.groups > 0 && weight.size(0) % given.groups == 0 && weight.size(1) * given.groups == images.size(1),
+      "expected weight [C_out, C / groups, kh, kw], got other channels");
+  STD_TORCH_CHECK(!given.bias || given.bias->numel() == weight.size(0), "expected bias [C_out]");
+  STD_TORCH_CHECK(given.boxes.dim() == 2 && given.boxes.size(1) == 4, "expected boxes [P, 4], got ",
+                  given.boxes.numel(), " numbers");
+  STD_TORCH_CHECK(given.image.numel() == count, "expected image [", count, "], got ", given.image.numel());
+  STD_TORCH_CHECK(given.out_boxes.size(0) == count, "expected out_boxes [", count, ", 4], got ",
+                  given.out_boxes.size(0));
+  check_dtype(given.boxes, ScalarType::Int, "boxes");
+  check_dtype(given.image, ScalarType::Long, "image");
+  const Tensor boxes = torch::stable::contiguous(given.boxes), image = torch::stable::contiguous(given.image);
+  const std::optional<Tensor> bias = given.bias ? std::optional(torch::stable::contiguous(*given.bias)) : std::nullopt;
+  const HeldFill fill(given);
+  const HeldOutputs at(given.out_boxes, given.out_offsets, given.owner, given.cells);
+  for_dtype(images, [&](auto zero) {
+    using T = decltype(zero);
+    OccludedConv<T> op{};
+    op.images = view_of<const T>(images, "images");
+    fill.set(op);
+    op.boxes = {data_of<const int32_t>(boxes, "boxes"), nullptr, to_int(count), 0};
+    op.image = data_of<const int64_t>(image, "image");
+    op.bias = bias ? data_of<const T>(*bias, "bias") : nullptr;
+    op.at = at.get();
+    op.out = data_of<T>(out, "out");
+    op.image_count = to_int(images.size(0));
+    op.groups = to_int(given.groups);
+    op.channels = to_int(weight.size(1));
+    op.outputs = to_int(weight.size(0) / given.groups);
+    op.size = size_of(images);
+    op.conv = given.layer;
+    op.relu = given.relu;
+    run_conv(op, weight, fill.is_constant(), stream);
+  });
+}
+
+Tensor ragged_occluded_conv2d(const Tensor& images, const Tensor& weight, const std::optional<Tensor>& bias,
+                              const Tensor& boxes, const Tensor& image, const Tensor& fill,
+                              const std::optional<Tensor>& fill_boxes, const std::optional<Tensor>& fill_offsets,
+                              const std::optional<Tensor>& mask, const std::optional<Tensor>& mask_boxes,
+                              const std::optional<Tensor>& mask_offsets, const Tensor& out_boxes,
+                              const Tensor& out_offsets, const Tensor& owner, int64_t cells, Ints stride, Ints padding,
+                              Ints dilation, int64_t groups, bool relu) {
+  const OnDeviceOf device(images);
+  const Tensor out = empty_cells(images, cells, weight.size(0));
+  if (out.numel() > 0)
+    convolve({images, weight, bias, boxes, image, fill, fill_boxes, fill_offsets, mask, mask_boxes, mask_offsets,
+              out_boxes, out_offsets, owner, cells, sliding(size_of(weight), stride, padding, dilation), groups, relu},
+             out, device.stream);
+  return out;
+}
 
 Tensor occluded_conv2d(const Tensor& images, const Tensor& weight, const std::optional<Tensor>& bias,
                        const Tensor& positions, const Tensor& image, const Tensor& fill, Ints window,
@@ -26,51 +150,27 @@ Tensor occluded_conv2d(const Tensor& images, const Tensor& weight, const std::op
   const int64_t count = positions.size(0);
   const Tensor out = empty_channels_last(images, {count, weight.size(0), out_size[0], out_size[1]});
   if (out.numel() == 0) return out;
-  check_origins(positions, count);
-  check_origins(out_origins, count);
-  STD_TORCH_CHECK(image.numel() == count, "expected image [", count, "], got ", image.numel());
-  STD_TORCH_CHECK(groups > 0 && weight.size(0) % groups == 0 && weight.size(1) * groups == images.size(1),
-                  "expected weight [C_out, C / groups, kh, kw], got other channels");
-  STD_TORCH_CHECK(!bias || bias->numel() == weight.size(0), "expected bias [C_out]");
-  STD_TORCH_CHECK(fill.dim() == 4 ? fill.numel() == images.numel() : fill.numel() == images.size(1),
-                  "expected fill [C] or of the images' shape");
-  const Tensor corners = torch::stable::contiguous(positions), index = torch::stable::contiguous(image);
-  const Tensor to = torch::stable::contiguous(out_origins), shown = torch::stable::contiguous(fill);
-  const std::optional<Tensor> offsets = bias ? std::optional(torch::stable::contiguous(*bias)) : std::nullopt;
-  for_dtype(images, [&](auto zero) {
-    using T = decltype(zero);
-    OccludedConv<T> op{};
-    op.images = view_of<const T>(images, "images");
-    op.fill =
-        shown.dim() == 4 ? view_of<const T>(shown, "fill") : View<const T>{data_of<const T>(shown, "fill"), {0, 1}};
-    op.positions = data_of<const int32_t>(corners, "positions");
-    op.out_origins = data_of<const int32_t>(to, "out_origins");
-    op.image = data_of<const int64_t>(index, "image");
-    op.bias = offsets ? data_of<const T>(*offsets, "bias") : nullptr;
-    op.out = data_of<T>(out, "out");
-    op.positions_count = to_int(count);
-    op.image_count = to_int(images.size(0));
-    op.groups = to_int(groups);
-    op.channels = to_int(weight.size(1));
-    op.outputs = to_int(weight.size(0) / groups);
-    op.size = size_of(images);
-    op.window = pair(window);
-    op.out_size = pair(out_size);
-    op.conv = sliding(size_of(weight), stride, padding, dilation);
-    op.relu = relu;
-
-    const View<const T> filters = view_of<const T>(weight, "weight");
-    const FilterSource<T> source{
-        filters.data,      op.outputs * filters.stride[0], filters.stride[1], filters.stride[0], filters.stride[2],
-        filters.stride[3], op.conv.columns.kernel};
-    const FilterShape shape{op.groups, op.channels, op.outputs, op.conv.taps(), OccludedTile::kOutputs, op.channels};
-    const Tensor packed = buffer(weight, shape.size(), ScalarType::Float);
-    const Tensor constant = buffer(weight, weight.size(0), ScalarType::Float);
-    float* const taps = data_of<float>(packed, "packed filters");
-    pack_filters<Order::tap_channel_output>(source, shape, taps, device.stream);
-    occluded_conv<T>(op, shape, taps, shown.dim() == 4 ? nullptr : data_of<float>(constant, "constant"),
-                     current_device().most_shared_bytes, device.stream);
-  });
+  const EqualTensors at(positions, count, pair(window), device.stream);
+  const EqualTensors to(out_origins, count, pair(out_size), device.stream);
+  convolve({images,
+            weight,
+            bias,
+            at.boxes,
+            image,
+            fill,
+            {},
+            {},
+            {},
+            {},
+            {},
+            to.boxes,
+            to.offsets,
+            to.owner,
+            to.cells,
+            sliding(size_of(weight), stride, padding, dilation),
+            groups,
+            relu},
+           out, device.stream);
   return out;
 }
 
@@ -79,6 +179,7 @@ Tensor occluded_conv2d(const Tensor& images, const Tensor& weight, const std::op
 
 ZFK_KERNELS(m) {
   m.impl("occluded_conv2d", TORCH_BOX(&zfkernels::cuda::occluded_conv2d));
+  m.impl("ragged_occluded_conv2d", TORCH_BOX(&zfkernels::cuda::ragged_occluded_conv2d));
 }
 
 #endif

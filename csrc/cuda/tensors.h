@@ -104,7 +104,8 @@ inline Tensor channels_last(const Tensor& tensor) {
 
 // The tensor itself if the channels of a cell are neighbours in memory, else a copy.
 inline Tensor with_contiguous_cells(const Tensor& tensor) {
-  return tensor.size(1) <= 1 || tensor.stride(1) == 1 ? tensor : channels_last(tensor);
+  if (tensor.size(1) <= 1 || tensor.stride(1) == 1) return tensor;
+  return tensor.dim() == 2 ? torch::stable::contiguous(tensor) : channels_last(tensor);
 }
 
 // The largest of 16, 4 and (one element) 0 bytes in which cells of `channels` neighbouring channels can be copied.
@@ -112,7 +113,8 @@ template <class T>
 int copy_bytes(const Tensor& tensor, int channels) {
   for (int bytes : {16, 4}) {
     bool fits = reinterpret_cast<uintptr_t>(tensor.data_ptr()) % bytes == 0 && channels * sizeof(T) % bytes == 0;
-    for (int i : {0, 2, 3}) fits = fits && (tensor.size(i) == 1 || tensor.stride(i) * sizeof(T) % bytes == 0);
+    for (int i = 0; i < tensor.dim(); ++i)
+      fits = fits && (i == 1 || tensor.size(i) == 1 || tensor.stride(i) * sizeof(T) % bytes == 0);
     if (fits) return bytes;
   }
   return 0;

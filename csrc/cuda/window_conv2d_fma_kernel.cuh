@@ -23,29 +23,24 @@ __global__ void __launch_bounds__(128)
   if (output >= all_outputs || row >= rows || first >= op.pixels()) return;
   const int group_channel = output / op.outputs * op.channels;
 
-  Place<T> places[kPixelsOfThread];
-  int y[kPixelsOfThread], x[kPixelsOfThread];
+  Reads<T> reads[kPixelsOfThread];
 #pragma unroll
-  for (int i = 0; i < kPixelsOfThread; ++i) {
-    const int64_t pixel = first + i < op.pixels() ? first + i : op.pixels() - 1;
-    const int within = int(pixel % op.out_size.area());
-    places[i] = op.cells.place(int(pixel / op.out_size.area()));
-    y[i] = places[i].read_row(within / op.out_size.columns, op.conv.rows);
-    x[i] = places[i].read_column(within % op.out_size.columns, op.conv.columns);
-  }
+  for (int i = 0; i < kPixelsOfThread; ++i)
+    reads[i] = op.cells.reads(first + i < op.pixels() ? first + i : op.pixels() - 1, op.conv);
   float sums[kPixelsOfThread] = {};
   for (int ky = 0; ky < op.conv.rows.kernel; ++ky)
     for (int kx = 0; kx < op.conv.columns.kernel; ++kx) {
       const T* cells[kPixelsOfThread];
 #pragma unroll
       for (int i = 0; i < kPixelsOfThread; ++i)
-        cells[i] = op.cells.find(places[i], y[i] + ky * op.conv.rows.dilation, x[i] + kx * op.conv.columns.dilation);
+        cells[i] = op.cells.find(reads[i], reads[i].row + ky * op.conv.rows.dilation,
+                                 reads[i].column + kx * op.conv.columns.dilation);
       const int tap = ky * op.conv.columns.kernel + kx;
       for (int channel = 0; channel < op.channels; ++channel) {
         const float weight = __ldg(filters + (int64_t(tap) * op.channels + channel) * all_outputs + output);
 #pragma unroll
         for (int i = 0; i < kPixelsOfThread; ++i)
-          if (cells[i]) multiply_add(sums[i], weight, to_float(cells[i][group_channel + channel]));
+          multiply_add(sums[i], weight, cells[i] ? to_float(cells[i][group_channel + channel]) : 0.f);
       }
     }
 #pragma unroll

@@ -3,7 +3,9 @@
 
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
 #if defined(__CUDACC__)
+#include "equal_windows.cuh"
 namespace zfkernels::cuda {
+template void write_equal_places<256>(const EqualPlaces&, Stream);
 #define ZFK_LAUNCHES(T)                                                                                          \
   template void window_conv_mma<T>(const WindowConv<T>&, const FilterShape&, const T*, Stream);                  \
   template void window_conv_fma<T>(const WindowConv<T>&, const float*, Stream);                                  \
@@ -14,9 +16,7 @@ ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 #endif
 
 #if !defined(__CUDA_ARCH__)
-#include <optional>
-
-#include "window_tensors.h"
+#include "equal_tensors.h"
 
 namespace zfkernels::cuda {
 namespace {
@@ -49,25 +49,53 @@ void run_conv(const WindowConv<T>& op, const Tensor& weight, Stream stream) {
   }
 }
 
+struct Layer {
+  Tensor weight;
+  std::optional<Tensor> bias;
+  Sliding sliding;
+  int64_t groups;
+  bool relu;
+};
+
+void convolve(const RaggedArguments& given, const Layer& layer, const Tensor& out, Stream stream) {
+  const Tensor& weight = layer.weight;
+  STD_TORCH_CHECK(
+      layer.groups > 0 && weight.size(0) % layer.groups == 0 && weight.size(1) * layer.groups == given.values.size(1),
+      "expected weight [C_out, C / groups, kh, kw], got other channels");
+  STD_TORCH_CHECK(!layer.bias || layer.bias->numel() == weight.size(0), "expected bias [C_out]");
+  const WindowTensors windows(given);
+  const std::optional<Tensor> bias = layer.bias ? std::optional(torch::stable::contiguous(*layer.bias)) : std::nullopt;
+  for_dtype(given.values, [&](auto zero) {
+    using T = decltype(zero);
+    const int channels = to_int(weight.size(1));
+    run_conv<T>({windows.cells<T>(), bias ? data_of<const T>(*bias, "bias") : nullptr, data_of<T>(out, "out"),
+                 layer.sliding, to_int(layer.groups), channels, to_int(weight.size(0) / layer.groups), layer.relu,
+                 windows.copy_bytes<T>(channels)},
+                weight, stream);
+  });
+}
+
+Tensor ragged_window_conv2d(const Tensor& values, const Tensor& boxes, const Tensor& offsets, const Tensor& image,
+                            const std::optional<Tensor>& frames, Ints frame, const Tensor& weight,
+                            const std::optional<Tensor>& bias, const Tensor& out_boxes, const Tensor& out_offsets,
+                            const Tensor& owner, int64_t cells, Ints stride, Ints padding, Ints dilation,
+                            int64_t groups, bool relu) {
+  const OnDeviceOf device(values);
+  const Tensor out = empty_cells(values, cells, weight.size(0));
+  if (out.numel() > 0)
+    convolve({values, boxes, offsets, image, frames, pair(frame), out_boxes, out_offsets, owner, cells},
+             {weight, bias, sliding(size_of(weight), stride, padding, dilation), groups, relu}, out, device.stream);
+  return out;
+}
+
 Tensor window_conv2d(const Tensor& values, const Tensor& origins, const Tensor& image, const Tensor& frames,
                      const Tensor& weight, const std::optional<Tensor>& bias, const Tensor& out_origins, Ints out_size,
                      Ints stride, Ints padding, Ints dilation, int64_t groups, bool relu) {
   const OnDeviceOf device(values);
   const Tensor out = empty_channels_last(values, {values.size(0), weight.size(0), out_size[0], out_size[1]});
-  if (out.numel() == 0) return out;
-  STD_TORCH_CHECK(groups > 0 && weight.size(0) % groups == 0 && weight.size(1) * groups == values.size(1),
-                  "expected weight [C_out, C / groups, kh, kw], got other channels");
-  STD_TORCH_CHECK(!bias || bias->numel() == weight.size(0), "expected bias [C_out]");
-  const WindowTensors windows(values, origins, image, frames, out_origins);
-  const std::optional<Tensor> offsets = bias ? std::optional(torch::stable::contiguous(*bias)) : std::nullopt;
-  for_dtype(values, [&](auto zero) {
-    using T = decltype(zero);
-    const int channels = to_int(weight.size(1));
-    run_conv<T>({windows.cells<T>(), offsets ? data_of<const T>(*offsets, "bias") : nullptr, data_of<T>(out, "out"),
-                 pair(out_size), sliding(size_of(weight), stride, padding, dilation), to_int(groups), channels,
-                 to_int(weight.size(0) / groups), relu, windows.copy_bytes<T>(channels)},
-                weight, device.stream);
-  });
+  if (out.numel() > 0)
+    convolve(as_ragged(values, origins, image, frames, out_origins, pair(out_size), device.stream),
+             {weight, bias, sliding(size_of(weight), stride, padding, dilation), groups, relu}, out, device.stream);
   return out;
 }
 
@@ -76,6 +104,7 @@ Tensor window_conv2d(const Tensor& values, const Tensor& origins, const Tensor& 
 
 ZFK_KERNELS(m) {
   m.impl("window_conv2d", TORCH_BOX(&zfkernels::cuda::window_conv2d));
+  m.impl("ragged_window_conv2d", TORCH_BOX(&zfkernels::cuda::ragged_window_conv2d));
 }
 
 #endif

@@ -1,12 +1,12 @@
 // window_conv2d for many outputs: an implicit product on tensor cores.
 //
-//   out[p, o, y, x] = bias[o] + sum over c, ky, kx of w[o, c, ky, kx] * cell(p, c, oy * s - p + ky * d, ox * s - p + kx
-//   * d)
+//   out[i, o] = bias[o] + sum over c, ky, kx of w[o, c, ky, kx] * cell(p, c, y * s - pad + ky * d, x * s - pad + kx *
+//   d)
 //
-// with (oy, ox) = out_origins[p] + (y, x); a cell is that of window p where it has one, else that of frame image[p],
-// else zero. A block makes 64 neighbouring outputs, of one or several windows, by 64 channels. For each tap and 64
-// bytes of channels, 64 cells and the filters come to shared memory by cp.async from wherever they lie, while the ones
-// before are multiplied; the weights are read once for all windows of a block.
+// with (p, y, x) the window and the place of output i; a cell is that of window p where it has one, else that of frame
+// image[p], else zero. A block makes 64 neighbouring outputs, of one or several windows, by 64 channels. For each tap
+// and 64 bytes of channels, 64 cells and the filters come to shared memory by cp.async from wherever they lie, while
+// the ones before are multiplied; the weights are read once for all windows of a block.
 #pragma once
 
 #include "filters.cuh"
@@ -19,14 +19,13 @@ template <class T>
 struct WindowConv {
   WindowCells<T> cells;
   const T* bias;  // [C_out], null: none
-  T* out;         // [P, h', w', C_out]
-  Pair out_size;
+  T* out;         // [cells, C_out]
   Sliding conv;
   int groups, channels, outputs;  // of a group
   bool relu;
   int cell_bytes;  // that can be copied at a time: 16, 4 or 0
 
-  __host__ __device__ int64_t pixels() const { return int64_t(cells.windows) * out_size.area(); }
+  __host__ __device__ int64_t pixels() const { return cells.out.at.cells; }
   // The sum with the bias, rectified if asked.
   __device__ __forceinline__ float finish(float sum, int output) const {
     const float value = bias ? sum + to_float(bias[output]) : sum;
@@ -63,18 +62,12 @@ __global__ void __launch_bounds__(128, 4)
   const int thread = threadIdx.x, part = thread % 4;
   const int group = blockIdx.y / shape.blocks(), first_output = int(blockIdx.y) % shape.blocks() * Tile::kColumns;
   const int64_t first_pixel = int64_t(blockIdx.x) * Tile::kRows;
-  const int area = op.out_size.area();
 
-  Place<T> places[kRowsOfThread];
-  int rows[kRowsOfThread], columns[kRowsOfThread];
+  Reads<T> reads[kRowsOfThread];
 #pragma unroll
   for (int i = 0; i < kRowsOfThread; ++i) {
     const int64_t pixel = first_pixel + thread / 4 + i * 32;
-    const int64_t held = pixel < op.pixels() ? pixel : op.pixels() - 1;
-    const int within = int(held % area);
-    places[i] = op.cells.place(int(held / area));
-    rows[i] = places[i].read_row(within / op.out_size.columns, op.conv.rows);
-    columns[i] = places[i].read_column(within % op.out_size.columns, op.conv.columns);
+    reads[i] = op.cells.reads(pixel < op.pixels() ? pixel : op.pixels() - 1, op.conv);
   }
 
   const T* const block = filters + blockIdx.y * shape.block_size();
@@ -88,16 +81,16 @@ __global__ void __launch_bounds__(128, 4)
                   right + place * Tile::kColumns * Tile::kDepth);
 #pragma unroll
     for (int i = 0; i < kRowsOfThread; ++i) {
-      const T* const cell = op.cells.find(places[i], rows[i] + tap.row * op.conv.rows.dilation,
-                                          columns[i] + tap.column * op.conv.columns.dilation);
+      const T* const cell = op.cells.find(reads[i], reads[i].row + tap.row * op.conv.rows.dilation,
+                                          reads[i].column + tap.column * op.conv.columns.dilation);
       const T* const from = cell ? cell + group * op.channels + first : nullptr;
       T* const to = left + place * Tile::kRows * Tile::kDepth + Tile::place(thread / 4 + i * 32, part);
       if (kWide)
-        stage_cell<T, Tile::kPack>(from, op.channels - first, op.cells.values, part, to);
+        stage_cell<T, Tile::kPack>(from, op.channels - first, op.cells.source.values, part, to);
       else if (op.cell_bytes == 4)
-        stage_cell<T, 4 / sizeof(T)>(from, op.channels - first, op.cells.values, part, to);
+        stage_cell<T, 4 / sizeof(T)>(from, op.channels - first, op.cells.source.values, part, to);
       else
-        stage_cell<T, 0>(from, op.channels - first, op.cells.values, part, to);
+        stage_cell<T, 0>(from, op.channels - first, op.cells.source.values, part, to);
     }
     commit_copies();
     first += Tile::kDepth;

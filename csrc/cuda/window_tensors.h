@@ -1,56 +1,151 @@
-// The tensors of ops on windows as the kernels take them.
+// The tensors of ops on ragged windows as the kernels take them.
 #pragma once
+
+#include <optional>
 
 #include "tensors.h"
 #include "window_cells.cuh"
 
 namespace zfkernels::cuda {
 
-inline void check_origins(const Tensor& origins, int64_t count) {
-  STD_TORCH_CHECK(origins.dim() == 2 && origins.size(0) == count && origins.size(1) == 2, "expected origins [", count,
-                  ", 2], got ", origins.numel(), " numbers");
+inline void check_dtype(const Tensor& tensor, ScalarType dtype, const char* name) {
+  STD_TORCH_CHECK(tensor.scalar_type() == dtype, "expected ", name, " of another dtype");
 }
 
+// Boxes int32 [P, 4] and offsets int64 [P + 1] of windows. Their numbers stay on the device: kernels check them.
+class HeldPlaces {
+ public:
+  HeldPlaces(const Tensor& boxes, const Tensor& offsets, int64_t cells, const char* name, const char* offsets_name)
+      : boxes_(torch::stable::contiguous(boxes)), offsets_(torch::stable::contiguous(offsets)) {
+    check_dtype(boxes, ScalarType::Int, name);
+    check_dtype(offsets, ScalarType::Long, offsets_name);
+    STD_TORCH_CHECK(boxes.dim() == 2 && boxes.size(1) == 4, "expected ", name, " [P, 4], got ", boxes.numel(),
+                    " numbers");
+    STD_TORCH_CHECK(offsets.numel() == boxes.size(0) + 1, "expected ", offsets_name, " [", boxes.size(0) + 1, "], got ",
+                    offsets.numel());
+    places_ = {data_of<const int32_t>(boxes_, name), data_of<const int64_t>(offsets_, offsets_name),
+               to_int(boxes.size(0)), cells};
+  }
+
+  const Places& get() const { return places_; }
+
+ private:
+  const Tensor boxes_, offsets_;
+  Places places_;
+};
+
+// Values [cells, C] of windows.
+class HeldSource {
+ public:
+  HeldSource(const Tensor& values, const Tensor& boxes, const Tensor& offsets)
+      : values_(with_contiguous_cells(values)), at_(boxes, offsets, values.size(0), "boxes", "offsets") {
+    STD_TORCH_CHECK(values.dim() == 2, "expected values [cells, C], got ", values.dim(), " dimensions");
+  }
+
+  int64_t count() const { return at_.get().count; }
+  template <class T>
+  Source<T> get() const {
+    return {data_of<const T>(values_, "values"), values_.stride(0), at_.get()};
+  }
+  template <class T>
+  int copy_bytes(int channels) const {
+    return cuda::copy_bytes<T>(values_, channels);
+  }
+
+ private:
+  const Tensor values_;
+  const HeldPlaces at_;
+};
+
+// frames [N, C, H, W] around windows of `channels` channels, or none; image int64 [P].
+class HeldFrames {
+ public:
+  HeldFrames(const std::optional<Tensor>& frames, const Tensor& image, int64_t windows, int64_t channels,
+             const Pair& size)
+      : frames_(frames ? std::optional(with_contiguous_cells(*frames)) : std::nullopt),
+        image_(torch::stable::contiguous(image)),
+        size_(size) {
+    check_dtype(image, ScalarType::Long, "image");
+    STD_TORCH_CHECK(image.numel() == windows, "expected image [", windows, "], got ", image.numel());
+    if (frames)
+      STD_TORCH_CHECK(frames->dim() == 4 && frames->size(1) == channels && frames->size(2) == size.rows &&
+                          frames->size(3) == size.columns,
+                      "expected frames of ", channels, " channels, ", size.rows, " x ", size.columns);
+  }
+
+  template <class T>
+  Frames<T> get() const {
+    const int64_t* const image = data_of<const int64_t>(image_, "image");
+    if (!frames_) return {nullptr, {}, image, 0, size_};
+    const View<const T> view = view_of<const T>(*frames_, "frames");
+    return {view.data, {view.stride[0], view.stride[2], view.stride[3]}, image, to_int(frames_->size(0)), size_};
+  }
+  template <class T>
+  int copy_bytes(int channels) const {
+    return frames_ ? cuda::copy_bytes<T>(*frames_, channels) : 16;
+  }
+
+ private:
+  const std::optional<Tensor> frames_;
+  const Tensor image_;
+  const Pair size_;
+};
+
+// out_boxes int32 [P, 4], out_offsets int64 [P + 1], owner int32 [cells].
+class HeldOutputs {
+ public:
+  HeldOutputs(const Tensor& boxes, const Tensor& offsets, const Tensor& owner, int64_t cells)
+      : at_(boxes, offsets, cells, "out_boxes", "out_offsets"), owner_(torch::stable::contiguous(owner)) {
+    check_dtype(owner, ScalarType::Int, "owner");
+    STD_TORCH_CHECK(owner.numel() == cells, "expected owner [", cells, "], got ", owner.numel());
+  }
+
+  Outputs get() const { return {at_.get(), data_of<const int32_t>(owner_, "owner")}; }
+
+ private:
+  const HeldPlaces at_;
+  const Tensor owner_;
+};
+
+struct RaggedArguments {
+  Tensor values, boxes, offsets, image;
+  std::optional<Tensor> frames;
+  Pair frame;
+  Tensor out_boxes, out_offsets, owner;
+  int64_t cells;
+};
+
 // Holds the copies that the kernels' pointers need alive until the launch.
-struct WindowTensors {
-  WindowTensors(const Tensor& values, const Tensor& origins, const Tensor& image, const Tensor& frames,
-                const Tensor& out_origins)
-      : values(with_contiguous_cells(values)),
-        frames(with_contiguous_cells(frames)),
-        origins(torch::stable::contiguous(origins)),
-        image(torch::stable::contiguous(image)),
-        out_origins(torch::stable::contiguous(out_origins)) {
-    check_origins(origins, values.size(0));
-    check_origins(out_origins, values.size(0));
-    STD_TORCH_CHECK(image.numel() == values.size(0), "expected image [", values.size(0), "], got ", image.numel());
-    STD_TORCH_CHECK(frames.size(1) == values.size(1), "expected frames of ", values.size(1), " channels, got ",
-                    frames.size(1));
+class WindowTensors {
+ public:
+  explicit WindowTensors(const RaggedArguments& given)
+      : channels_(given.values.size(1)),
+        source_(given.values, given.boxes, given.offsets),
+        frames_(given.frames, given.image, source_.count(), channels_, given.frame),
+        out_(given.out_boxes, given.out_offsets, given.owner, given.cells) {
+    STD_TORCH_CHECK(given.out_boxes.size(0) == source_.count(), "expected out_boxes [", source_.count(), ", 4], got ",
+                    given.out_boxes.size(0));
   }
 
   template <class T>
   WindowCells<T> cells() const {
-    const View<const T> window = view_of<const T>(values, "values"), frame = view_of<const T>(frames, "frames");
-    return {window.data,
-            frame.data,
-            {window.stride[0], window.stride[2], window.stride[3]},
-            {frame.stride[0], frame.stride[2], frame.stride[3]},
-            data_of<const int32_t>(origins, "origins"),
-            data_of<const int32_t>(out_origins, "out_origins"),
-            data_of<const int64_t>(image, "image"),
-            to_int(values.size(0)),
-            to_int(frames.size(0)),
-            to_int(values.size(1)),
-            size_of(values),
-            size_of(frames)};
+    return {source_.get<T>(), frames_.get<T>(), out_.get(), to_int(channels_)};
   }
-
   // The largest of 16, 4 and 0 bytes in which `channels` channels of any cell can be copied.
   template <class T>
   int copy_bytes(int channels) const {
-    return smaller(cuda::copy_bytes<T>(values, channels), cuda::copy_bytes<T>(frames, channels));
+    return smaller(source_.copy_bytes<T>(channels), frames_.copy_bytes<T>(channels));
   }
 
-  const Tensor values, frames, origins, image, out_origins;
+ private:
+  const int64_t channels_;
+  const HeldSource source_;
+  const HeldFrames frames_;
+  const HeldOutputs out_;
 };
+
+inline Tensor empty_cells(const Tensor& like, int64_t cells, int64_t channels) {
+  return torch::stable::empty(std::array<int64_t, 2>{cells, channels}, like.scalar_type(), std::nullopt, like.device());
+}
 
 }  // namespace zfkernels::cuda

@@ -1,7 +1,8 @@
 """Builds the emulator with what it runs, once for each state of the sources, under ``build/simt``.
 
 Three ways to build: ``plain`` for numbers, ``sanitized`` for bounds (AddressSanitizer and UBSan), ``recorded`` for
-races and traffic. Three things to build: ``emulated``, a library of the package's kernels as operators of CPU tensors;
+races and traffic. Three things to build: ``emulated``, a library of the package's kernels, from the
+very sources of the extension, as operators of CPU tensors;
 ``planted``, a program of kernels with and without planted bugs; ``operations``, one that tests each operation.
 """
 
@@ -12,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -45,19 +47,20 @@ def emulated(way: str) -> Path:
     root = Path(torch.__file__).parent
     flags = ["-DTORCH_TARGET_VERSION=0x020a000000000000", f"-isystem{root / 'include'}"]
     link = ["-shared", f"-L{root / 'lib'}", "-ltorch_cpu", "-lc10", "-ldl"]
-    return _build("emulated", ["api.cpp"], way, flags, link, [*KERNELS.iterdir()], torch.__version__)
+    kernels = sorted(KERNELS.glob("*.cu"))
+    return _build("emulated", [*kernels, HERE / "api.cpp"], way, flags, link, [*KERNELS.iterdir()], torch.__version__)
 
 
 def program(name: str, way: str, *flags: str) -> Path:
     """``planted`` or ``operations``, kernels of the emulator's own tests; built if its sources have changed."""
-    return _build(name, [], way, list(flags), ["-ldl"], [KERNELS / "primitives.cuh"], "")
+    return _build(name, [HERE / f"{name}.cpp"], way, list(flags), ["-ldl"], [KERNELS / "primitives.cuh"], "")
 
 
 def _build(
-    name: str, others: list[str], way: str, flags: list[str], link: list[str], depends: list[Path], salt: str
+    name: str, kernels: list[Path], way: str, flags: list[str], link: list[str], depends: list[Path], salt: str
 ) -> Path:
     flags = [*COMMON, *WAYS[way], *flags]
-    sources = [f"{name}.cpp", *others, *RUNTIME, *(RECORDER if way == "recorded" else [])]
+    runtime = [HERE / source for source in (*RUNTIME, *(RECORDER if way == "recorded" else []))]
     digest = hashlib.sha256(" ".join([COMPILER, salt, *flags, *link]).encode())
     for path in sorted([*HERE.glob("*.h"), *HERE.glob("*.cpp"), *HERE.glob("*.cuh"), *depends]):
         digest.update(path.name.encode() + path.read_bytes())
@@ -67,25 +70,18 @@ def _build(
     work = BUILT / f"{target.name}.work{os.getpid()}"
     work.mkdir(parents=True)
     try:
-        compilations = []
-        for source in sources:
-            instrument = INSTRUMENT if way == "recorded" and source == sources[0] else []
-            command = [
-                *COMPILER.split(),
-                *flags,
-                *instrument,
-                "-c",
-                str(HERE / source),
-                "-o",
-                str(work / source) + ".o",
-            ]
-            compilations.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
-        for process in compilations:
-            _, errors = process.communicate()
-            if process.returncode:
-                raise RuntimeError(f"{' '.join(map(str, process.args))} failed:\n{errors}")
+        objects = [str(work / source.name) + ".o" for source in (*kernels, *runtime)]
+
+        def compile_one(source: Path, target: str) -> None:
+            instrument = INSTRUMENT if way == "recorded" and source in kernels else []
+            command = [*COMPILER.split(), *flags, *instrument, "-x", "c++", "-c", str(source), "-o", target]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(compile_one, [*kernels, *runtime], objects))
         sanitizers = [flag for flag in WAYS[way] if flag.startswith("-fsanitize=")]
-        objects = [str(work / source) + ".o" for source in sources]
         subprocess.run([*COMPILER.split(), *objects, *sanitizers, *link, "-o", str(work / "done")], check=True)
         for old in BUILT.glob(f"{name}-{way}-*"):
             if old.is_file():

@@ -34,6 +34,7 @@ KERNELS = {
     "occluded_conv_kernel": "occluded_conv2d",
     "constant_outputs_kernel": "occluded_conv2d",
     "window_max_pool_kernel": "window_max_pool2d",
+    "window_gather_kernel": "window_gather",
     "max_pool_kernel": "max_pool2d_with_switches",
 }
 TENSOR = {"conv_transpose_mma_kernel", "window_conv_mma_kernel"}

@@ -28,6 +28,7 @@ class Program:
 
     Attributes:
         recording: the network.
+        scene: of its steps, each by itself.
         kinds: the steps by name, in order.
         outputs: names of the steps that are wanted as outputs.
     """
@@ -44,7 +45,7 @@ class Program:
         self.recording = recording
         self.outputs = recording.output_names if outputs is None else tuple(outputs)
         self.kept = {*self.outputs, *keep}
-        scene = Scene(recording)
+        self.scene = scene = Scene(recording)
         for step in recording.steps:
             recognise(step, scene)
         self.kinds = _needed(scene.kinds, {*self.kept, INPUT})

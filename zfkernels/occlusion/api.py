@@ -14,13 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from zfkernels.geometry import Pair
+from zfkernels.network import snapshot
 from zfkernels.occlusion.collect import Reduce
 from zfkernels.occlusion.sweeper import Sweeper, Wanted
 from zfkernels.occlusion.where import Where
 from zfkernels.progress import progress_bar
+from zfkernels.signed import signed
 
 
 @torch.no_grad()
+@signed("occlusion_sweep")
 def occlusion_sweep(
     model: nn.Module | Callable[[Tensor], Tensor],
     images: Tensor,  # [N, C, H, W]
@@ -127,6 +130,8 @@ def occlusion_sweeps(
     The network is recorded, and a sweep planned, once for each size of image. To resume, pass as ``start`` how many
     maps are already there: a data set with ``__getitem__`` and ``__len__`` is entered there, another one is skipped to.
 
+    All maps are of the model as it is when the first one is asked for: a copy of its weights is kept until the last.
+
     Args:
         dataset: yields images [C, H, W], or tuples that start with one.
         start: number of images to leave out at the beginning.
@@ -139,8 +144,11 @@ def occlusion_sweeps(
     """
     if not isinstance(start, int) or start < 0:
         raise ValueError(f"occlusion_sweeps: expected start a number of images, got {start!r}")
-    where = Where(window, stride, positions, windows, regions, shape)
-    sweeper = Sweeper(model, where, Wanted(layer, units, statistic, reduce), precision, backend)
+    if isinstance(model, nn.Module):
+        model = snapshot(model)
+    with signed("occlusion_sweeps"):
+        where = Where(window, stride, positions, windows, regions, shape)
+        sweeper = Sweeper(model, where, Wanted(layer, units, statistic, reduce), precision, backend)
     indexed = isinstance(dataset, Sequence) or (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"))
     if indexed:
         items: Iterator[Any] = (dataset[i] for i in range(start, len(dataset)))  # type: ignore[index,arg-type]
@@ -155,5 +163,7 @@ def occlusion_sweeps(
                     f"occlusion_sweeps: expected dataset of images [C, H, W] or tuples that start with one, got "
                     f"{type(image).__name__}"
                 )
-            yield sweeper.sweep(image[None], fill, targets, batch_size, memory)
+            with signed("occlusion_sweeps"):
+                found = sweeper.sweep(image[None], fill, targets, batch_size, memory)
+            yield found
             advance(1)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zfkernels.checks import as_int
 from zfkernels.geometry import Pair
 
 NAME = "occlusion_sweep"
@@ -20,6 +21,7 @@ def grid(image: Pair, window: Pair, stride: Pair) -> Tensor:
 
 def to_pair(name: str, argument: str, value: Any) -> Pair:
     """An int or a pair of ints of at least 1, as (rows, columns)."""
+    value = as_int(value)
     pair = (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(v, int) for v in pair):
         raise TypeError(f"{name}: expected {argument} an int or a pair of ints, got {value!r}")
@@ -29,7 +31,7 @@ def to_pair(name: str, argument: str, value: Any) -> Pair:
 
 
 def targets_of(targets: Any, device: torch.device) -> Tensor:
-    classes = targets.tolist() if isinstance(targets, Tensor) else targets
+    classes = targets.tolist() if isinstance(targets, Tensor) else as_int(targets)
     classes = classes if isinstance(classes, (list, tuple, range)) else [classes]
     if not all(isinstance(target, int) and not isinstance(target, bool) for target in classes):
         raise TypeError(f"{NAME}: expected targets a class or a list of classes, got {targets!r}")

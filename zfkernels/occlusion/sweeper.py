@@ -21,7 +21,7 @@ from zfkernels.network import (
     batch_matters,
     check,
     refuse_training,
-    without_autocast,
+    undisturbed,
 )
 from zfkernels.network.program import Program
 from zfkernels.occlusion.arguments import NAME, dtype_of, targets_of
@@ -29,6 +29,7 @@ from zfkernels.occlusion.collect import Reduce, SweepValues
 from zfkernels.occlusion.cover import Cover, hide
 from zfkernels.occlusion.engine import WindowSweep
 from zfkernels.occlusion.fills import cover_of, describe, of_image, several
+from zfkernels.occlusion.precision import say_if_no_faster
 from zfkernels.occlusion.watch import STATISTICS, Watched
 from zfkernels.occlusion.where import Changes, Where
 from zfkernels.occlusion.whole_images import WholeSweep
@@ -104,7 +105,7 @@ class Sweeper:
         self.made: dict[Any, Any] = {}  # filters that all sizes of images share
         self.runs: dict[Pair, WindowSweep | WholeSweep] = {}  # by size of image, the latest last
 
-    @without_autocast()
+    @undisturbed()
     def sweep(
         self,
         images: Tensor,
@@ -117,6 +118,7 @@ class Sweeper:
         """The map of a batch of images; arguments as :func:`occlusion_sweep`'s."""
         if self.precision is not None and isinstance(images, Tensor) and images.is_floating_point():
             images = images.to(self.precision)
+            say_if_no_faster(NAME, self.precision, images.device)
         check_images(NAME, images, self.model if isinstance(self.model, nn.Module) else None)
         images = images.detach()
         if not images.isfinite().all():

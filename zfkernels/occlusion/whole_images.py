@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zfkernels.network import run_model, tensors_of
+from zfkernels.network import run_model, tensors_of, users_context
 from zfkernels.network.tree import map_leaves
 from zfkernels.occlusion.arguments import NAME
 from zfkernels.occlusion.collect import Outputs, Reduce, SweepValues, check_targets
@@ -88,7 +88,10 @@ class WholeSweep:
         )
 
     def _call(self, batch: Tensor) -> Any:
-        return run_model(self.model, batch) if isinstance(self.model, nn.Module) else self.model(batch.contiguous())
+        if isinstance(self.model, nn.Module):
+            return run_model(self.model, batch)
+        with users_context():
+            return self.model(batch.contiguous())
 
 
 def _row(output: Any) -> Any:

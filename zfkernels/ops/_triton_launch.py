@@ -22,6 +22,16 @@ TILE = 2**14 if INTERPRETED else 2**10  # elements of a tile of a kernel without
 ROWS = 512 if INTERPRETED else 128  # rows of a tile of a matrix product
 
 
+def elements() -> int:
+    """Of a tile of a kernel without dot."""
+    return 2**14 if INTERPRETED else 2**10
+
+
+def product_rows() -> int:
+    """Of a tile of a matrix product."""
+    return 512 if INTERPRETED else 128
+
+
 def index_type(*tensors: Tensor | None) -> tl.dtype:
     """int32, or int64 where an offset into one of the tensors needs it."""
     for tensor in tensors:

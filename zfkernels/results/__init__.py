@@ -12,7 +12,7 @@ from zfkernels.results.look import Look, class_numbers
 from zfkernels.results.occlusion import OcclusionMap
 from zfkernels.results.probability import activation_of, probabilities
 from zfkernels.results.projections import Projections
-from zfkernels.results.result import Result, html_table, table_of
+from zfkernels.results.result import Result, html_table, plural, table_of
 from zfkernels.results.transfer import LayerProbe, Transfer
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "activation_of",
     "class_numbers",
     "html_table",
+    "plural",
     "probabilities",
     "table_of",
 ]

@@ -35,10 +35,10 @@ def occlusion_map_figure(
     count = len(result.outputs)
     if result.positions.dim() != 3:
         raise ValueError(f"plot: expected a sweep over a grid, got {len(result.positions)} single positions")
+    pixels, note = (None, "") if images is None else true_colors(images, result.look, preprocess)
     for what, given in (("images", images), ("names", names or None)):
         if given is not None and len(given) != count:
             raise ValueError(f"plot: expected {what} of the sweep's {count} images, got {len(given)}")
-    pixels, note = (None, "") if images is None else true_colors(images, result.look, preprocess)
     many = result.outputs.shape[-1] > 1
     parts = [pixels is not None, True, many, result.strongest_activity is not None]
     rows = min(count, ROWS)

@@ -1,0 +1,53 @@
+#include "window_reduce_kernel.cuh"
+
+// Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
+#if defined(__CUDACC__)
+namespace zfkernels::cuda {
+#define ZFK_LAUNCHES(T)                                                  \
+  template void window_reduce<T, false>(const WindowReduce<T>&, Stream); \
+  template void window_reduce<T, true>(const WindowReduce<T>&, Stream);
+ZFK_FOR_DTYPES(ZFK_LAUNCHES)
+}  // namespace zfkernels::cuda
+#endif
+
+#if !defined(__CUDA_ARCH__)
+#include "window_tensors.h"
+
+namespace zfkernels::cuda {
+namespace {
+
+Tensor ragged_window_reduce(const Tensor& values, const Tensor& boxes, const Tensor& offsets, const Tensor& image,
+                            const std::optional<Tensor>& frames, Ints frame, bool maximum) {
+  const OnDeviceOf device(values);
+  const int64_t channels = values.size(1);
+  const Tensor out = empty_cells(values, boxes.size(0), channels);
+  if (out.numel() == 0) return out;
+  const Pair size = pair(frame);
+  const HeldSource source(values, boxes, offsets);
+  const HeldFrames around(frames, image, source.count(), channels, size);
+  const int64_t images = frames ? frames->size(0) : 0;
+  const auto running = [&](int64_t count) { return buffer(values, images * count * channels, ScalarType::Float); };
+  const int64_t of_cells = int64_t(size.rows) * (int64_t(size.columns) + 1), of_rows = int64_t(size.rows) + 1;
+  const Tensor before = running(of_cells), after = running(of_cells), above = running(of_rows),
+               below = running(of_rows);
+  for_dtype(values, [&](auto zero) {
+    using T = decltype(zero);
+    const WindowReduce<T> op{source.get<T>(),
+                             around.get<T>(),
+                             {data_of<float>(before, "before"), data_of<float>(after, "after"),
+                              data_of<float>(above, "above"), data_of<float>(below, "below")},
+                             data_of<T>(out, "out"),
+                             to_int(channels)};
+    maximum ? window_reduce<T, true>(op, device.stream) : window_reduce<T, false>(op, device.stream);
+  });
+  return out;
+}
+
+}  // namespace
+}  // namespace zfkernels::cuda
+
+ZFK_KERNELS(m) {
+  m.impl("ragged_window_reduce", TORCH_BOX(&zfkernels::cuda::ragged_window_reduce));
+}
+
+#endif
