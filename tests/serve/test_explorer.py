@@ -137,7 +137,7 @@ def test_a_sweep_of_a_step_that_is_no_module_is_refused(photo: Photo) -> None:
             return nn.functional.relu(self.conv(x)).tanh()
 
     explorer = explorer_of(Functional().eval())
-    (layer,) = (info.name for info in explorer.network.layers if info.kind == "relu")
+    (layer,) = (info.name for info in explorer.network.layers if "relu" in info.name)
     assert explorer.answers(photo) is None  # maps are no classes
     with pytest.raises(ValueError, match=f"expected a sweep of a layer that is a module, got '{layer}'"):
         plan(explorer, photo, SweepOptions(8, 4, layer=layer))
