@@ -15,9 +15,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from zfkernels.analysis.topk import Ranking
 from zfkernels.gallery.layers import Layer
 from zfkernels.gallery.table import Winners
-from zfkernels.methods.topk import Ranking
 from zfkernels.viz import SpriteGrid
 from zfkernels.windows import Pair
 
