@@ -21,7 +21,6 @@ MAY_IMPORT = {
     "ops": {"geometry", "ragged", "windows", "tuning", "_C"},  # the C++ kernels
     "data": set(),
     "output": set(),
-    "serve": {"data", "gallery", "models", "output", "results", "viz"},
     "models": {"ops"},
     "network": {"ops", "geometry", "ragged"},
     "checks": {"network", "results"},

@@ -127,20 +127,27 @@ def test_a_sweep_that_cannot_be_is_refused(
         plan(explorer, photo, options)
 
 
-def test_a_sweep_of_a_step_that_is_no_module_is_refused(photo: Photo) -> None:
+def test_a_network_of_functions_that_says_no_classes_is_swept_too(photo: Photo) -> None:
     class Functional(nn.Module):
         def __init__(self) -> None:
             super().__init__()
+            torch.manual_seed(0)
             self.conv = nn.Conv2d(3, 4, 3)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return nn.functional.relu(self.conv(x)).tanh()
 
-    explorer = explorer_of(Functional().eval())
-    (layer,) = (info.name for info in explorer.network.layers if info.kind == "relu")
+    model = Functional().eval()
+    explorer = explorer_of(model)
+    (layer,) = (info.name for info in explorer.network.layers if "relu" in info.name)
     assert explorer.answers(photo) is None  # maps are no classes
-    with pytest.raises(ValueError, match=f"expected a sweep of a layer that is a module, got '{layer}'"):
-        plan(explorer, photo, SweepOptions(8, 4, layer=layer))
+    assert explorer.probe(photo, Square(0, 0, 9), layer, 1)["best"] is None
+    options = SweepOptions(8, 12, layer=layer, channel=1)
+    values = [value for part in pieces(explorer, photo, options) for value in part]
+    truth = [model.conv(hidden(photo, 12 * (n // 3), 12 * (n % 3), 8)).relu()[0, 1].sum().item() for n in range(9)]
+    assert values == pytest.approx(truth, rel=1e-4)
+    with pytest.raises(ValueError, match="expected no target of a network without classes"):
+        plan(explorer, photo, SweepOptions(8, 12))
 
 
 def test_a_network_of_other_bands_is_refused_in_one_sentence() -> None:

@@ -143,8 +143,8 @@ const begin = quietly(async () => {
 
 // A layer in the middle: small enough cells to see where, deep enough to see what.
 function usual() {
-  const rectifiers = network.layers.filter(([, kind, , size]) => kind === "relu" && size && size[0] > 1);
-  const among = rectifiers.length ? rectifiers : network.layers;
+  const maps = network.layers.filter(([, , , size]) => size && size[0] > 1);
+  const among = maps.length ? maps : network.layers;
   return among[Math.floor(among.length / 2)][0];
 }
 
