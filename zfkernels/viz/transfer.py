@@ -56,6 +56,7 @@ def probe_figure(results: Mapping[str, LayerProbe], *, data: str = "") -> Figure
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), table 7.
     """
+    places = {name: n for n, name in enumerate(results)}
     panels: dict[tuple[str, ...], dict[str, LayerProbe]] = {}
     for name, result in results.items():
         panels.setdefault(result.layers, {})[name] = result
@@ -64,14 +65,14 @@ def probe_figure(results: Mapping[str, LayerProbe], *, data: str = "") -> Figure
     for axes, (layers, lines) in zip(
         figure.subplots(1, len(panels), squeeze=False, sharey=True, width_ratios=ratios)[0], panels.items(), strict=True
     ):
-        for n, (name, result) in enumerate(lines.items()):
+        for name, result in lines.items():
             mean = [100 * float(transfer.mean[-1]) for transfer in result.transfers]
             std = [100 * float(transfer.std[-1]) for transfer in result.transfers]
             axes.errorbar(range(len(layers)), mean, yerr=std, marker="o", markersize=4, capsize=2, linewidth=1.4,
-                          **line_style(n), label=name)  # fmt: skip
+                          **line_style(places[name]), label=name)  # fmt: skip
         first = next(iter(lines.values())).transfers[0]
         plain(axes, title=_title(data, first), x="layer", y="mean accuracy of the classes in %")
         axes.set_xticks(range(len(layers)), layers, rotation=35, ha="right")
         axes.set_ylim(0, 100)
-        axes.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.13), borderaxespad=0)
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", labelcolor=INK)
     return figure
