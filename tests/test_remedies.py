@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 import zfkernels as zf
-from zfkernels.methods.invariance import invariance
+from zfkernels.analysis.invariance import invariance
 from zfkernels.models import Preprocess
 
 

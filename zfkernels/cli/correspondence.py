@@ -58,10 +58,10 @@ def correspondence(
     whole image and, if the landmarks have head_xmin … head_ymax, on the head, are the comparison. Writes to --out
     correspondence.png, correspondence.csv and correspondence.json.
     """
+    from zfkernels.analysis.correspondence import correspondence as measure
     from zfkernels.cli.tables import write_csv, write_json
-    from zfkernels.methods.correspondence import correspondence as measure
+    from zfkernels.network.network import trace_model
     from zfkernels.output import staged
-    from zfkernels.trace import trace_model
     from zfkernels.viz import correspondence_figure
 
     files = options.in_format(FILES)
@@ -69,11 +69,7 @@ def correspondence(
     network, preprocess = options.load_model(model, weights, device)
     images, keys, parts, regions = read_landmarks(landmarks, options.open_data(data, None), preprocess)
     side = max(1, round(window * preprocess.size if window <= 1 else window))
-    names = (
-        layers.split(",")
-        if layers
-        else spread(trace_model(network, (preprocess.size, preprocess.size)), preprocess.size)
-    )
+    names = layers.split(",") if layers else spread(trace_model(network, (preprocess.size, preprocess.size)))
     with options.use_backend(backend):
         result = measure(
             network, images.to(device), parts, layers=names, window=side, regions=regions, random_draws=random_draws,
@@ -165,16 +161,16 @@ def _number(row: dict[str, str], column: str) -> float:
     return number
 
 
-def spread(trace: Any, side: int) -> list[str]:
+def spread(network: Any) -> list[str]:
     """Four rectifiers, evenly spaced from the first to the last."""
-    names = [info.name for info in trace.layer_info((side, side)) if info.kind == "relu"]
+    names = [info.name for info in network.layer_info() if info.is_rectifier]
     if not names:
         raise ValueError("correspondence: expected a model with rectifiers, or --layers, got neither")
     return list(dict.fromkeys(names[round(n * (len(names) - 1) / 3)] for n in range(4)))
 
 
 def _rows(model: str, result: Correspondence) -> Any:
-    from zfkernels.methods.correspondence import ONE_PLACE, RANDOM
+    from zfkernels.analysis.correspondence import ONE_PLACE, RANDOM
 
     for n, layer in enumerate(result.layers):
         for part in result.parts:

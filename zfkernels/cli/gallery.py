@@ -57,7 +57,7 @@ def gallery(
     share the work; --device cuda then gives each its own GPU.
     """
     from zfkernels.gallery import build_gallery, default_layers
-    from zfkernels.trace import trace_model
+    from zfkernels.network.network import trace_model
 
     options.check_out("gallery", out, (), data)
     network, preprocess = options.load_model(model, weights, device)
@@ -66,10 +66,7 @@ def gallery(
         result = build_gallery(
             network,
             options.open_data(data, limit),
-            layers=names
-            or default_layers(
-                trace_model(network, (preprocess.size, preprocess.size)), (preprocess.size, preprocess.size)
-            ),
+            layers=names or default_layers(trace_model(network, (preprocess.size, preprocess.size))),
             out=out,
             top_k=top_k,
             batch_size=batch_size,

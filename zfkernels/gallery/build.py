@@ -12,6 +12,7 @@ from torch import nn
 
 from zfkernels._extras import require
 from zfkernels.data import open_source
+from zfkernels.deconvnet import DeconvNet
 from zfkernels.gallery.contents import LARGEST_SPRITE
 from zfkernels.gallery.events import Event, Reporter
 from zfkernels.gallery.layers import Layer, select_layers
@@ -22,10 +23,10 @@ from zfkernels.gallery.run import Run
 from zfkernels.gallery.table import Winners
 from zfkernels.gallery.tiles import BLOCKS, tile_size
 from zfkernels.gallery.workplace import Workplace, workplace
-from zfkernels.methods.deconvnet import DeconvNet
 from zfkernels.models import Preprocess, preprocess_of, refuse_nan_weights
+from zfkernels.network import UnrecordableError, first_channels
+from zfkernels.network.network import Network, trace_model
 from zfkernels.output import check_out, local_paths
-from zfkernels.trace import Trace, UnrecordableError, first_channels, trace_model
 from zfkernels.viz import SpriteGrid
 
 ENGINES = ("local", "ray")
@@ -118,8 +119,8 @@ def build_gallery(
     preprocess = preprocess or preprocess_of(model)
     source = open_source(dataset)
     image_size = source.tensor_size or (preprocess.size, preprocess.size)
-    trace = _trace(model, image_size)
-    chosen = tuple(select_layers(trace, [layers] if isinstance(layers, str) else list(layers), image_size))
+    network = _network(model, image_size)
+    chosen = tuple(select_layers(network, [layers] if isinstance(layers, str) else list(layers)))
     if projections:
         _rehearse(net, chosen, image_size)
     blocks = BLOCKS if projections else BLOCKS[1:]
@@ -134,7 +135,7 @@ def build_gallery(
             net, source, chosen, preprocess, image_size, kept, batch_size, workers, strict, place, ranks,
             Reporter.of(progress, ranks.rank == 0), blocks,
         )  # fmt: skip
-        record = run_record(trace, source, chosen, preprocess, options) if ranks.rank == 0 else {}
+        record = run_record(network, source, chosen, preprocess, options) if ranks.rank == 0 else {}
 
         def begin() -> bool:
             place.begin(record, resume)
@@ -184,7 +185,7 @@ def _rehearse(net: DeconvNet, layers: Sequence[Layer], image_size: tuple[int, in
         forward.project(layer.name, units=torch.zeros(1, 4, dtype=torch.int64))
 
 
-def _trace(model: nn.Module, image_size: tuple[int, int]) -> Trace:
+def _network(model: nn.Module, image_size: tuple[int, int]) -> Network:
     """The network for the gallery's images."""
     channels = first_channels(model)
     if channels != 3:

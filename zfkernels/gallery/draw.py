@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from zfkernels.data import Batch
+from zfkernels.deconvnet import DeconvNet
 from zfkernels.gallery.checkpoint import Checkpoint
 from zfkernels.gallery.events import Stage
 from zfkernels.gallery.layers import Layer
@@ -20,7 +21,6 @@ from zfkernels.gallery.page import sprite_path
 from zfkernels.gallery.pictures import Pictures
 from zfkernels.gallery.table import Winners
 from zfkernels.gallery.tiles import Painter, Tiles
-from zfkernels.methods.deconvnet import DeconvNet
 from zfkernels.viz import map_sprite
 
 CHUNK = 128  # activations projected and drawn at a time

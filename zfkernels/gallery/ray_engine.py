@@ -27,7 +27,7 @@ from zfkernels.gallery.events import Stage
 from zfkernels.gallery.layers import Layer
 from zfkernels.gallery.sweep import Sweeper
 from zfkernels.models import Preprocess
-from zfkernels.trace import trace_model
+from zfkernels.network.network import trace_model
 from zfkernels.windows import Pair
 
 GATHER = 4  # batches whose partial results an actor merges before it sends them
@@ -157,7 +157,7 @@ def _pipeline(
     gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
     actors = gpus or max(1, cpus)
     decode = _Decode(source, preprocess, batches, size)
-    model = copy.deepcopy(sweeper.trace.model).cpu()
+    model = copy.deepcopy(sweeper.network.model).cpu()
     numbers = ray.data.from_items(left, override_num_blocks=-(-len(left) // GATHER))
     if gpus:
         shared = ray.put(decode)  # once to each machine, not once to each task
@@ -169,7 +169,7 @@ def _pipeline(
     found = numbers.map_batches(
         _Sweep,
         fn_constructor_args=(
-            model, sweeper.layers, sweeper.top_k, size, "cuda" if gpus else "cpu", sweeper.trace.size,
+            model, sweeper.layers, sweeper.top_k, size, "cuda" if gpus else "cpu", sweeper.network.size,
             None if gpus else decode
         ),
         batch_size=GATHER,

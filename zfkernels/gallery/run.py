@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from zfkernels.data import Batch, ImageSource, split, stream
+from zfkernels.deconvnet import DeconvNet
 from zfkernels.gallery.account import check_batches, check_drawn, check_sweep
 from zfkernels.gallery.checkpoint import SUFFIX, Checkpoint, Progress
 from zfkernels.gallery.draw import Studio, draw, write_sprites
@@ -24,7 +25,6 @@ from zfkernels.gallery.sweep import Sweeper, Swept, collect, sweep
 from zfkernels.gallery.table import Winners, table_digest, write_table
 from zfkernels.gallery.tiles import Painter, Tiles, tile_size
 from zfkernels.gallery.workplace import Workplace
-from zfkernels.methods.deconvnet import DeconvNet
 from zfkernels.models import Preprocess
 from zfkernels.output import write_json, write_whole
 from zfkernels.viz import SpriteGrid
@@ -73,7 +73,7 @@ class Run:
             RuntimeError: An image was not seen, or twice.
             ValueError: A checkpoint is damaged; with ``strict``, an image cannot be used.
         """
-        sweeper = Sweeper(self.net.trace_at(self.image_size), self.layers, self.top_k, self.batch_size)
+        sweeper = Sweeper(self.net.network_at(self.image_size), self.layers, self.top_k, self.batch_size)
         batches = split(self.source.order, self.batch_size) if self.source.random_access else None
         complete = self.place.state / SWEPT
 

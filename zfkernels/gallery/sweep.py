@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zfkernels.analysis.topk import Ranking, TopK
 from zfkernels.data import Batch
 from zfkernels.gallery.checkpoint import Checkpoint, Progress
 from zfkernels.gallery.events import Stage
 from zfkernels.gallery.layers import Layer
-from zfkernels.methods.topk import Ranking, TopK
-from zfkernels.trace import Step, Trace
+from zfkernels.network import Step
+from zfkernels.network.network import Network
 
 # Images that go through the network together on a CPU, whatever the batch: libraries choose other loops for other
 # shapes, which round otherwise. It is also where a CPU is fastest: larger maps leave its caches.
 CPU_BLOCK = 16
-MAKES_NEW = ("conv", "linear", "batch_norm", "cat")  # kinds of steps whose result is memory of its own
 
 
 @dataclass
@@ -45,18 +45,18 @@ class Sweeper:
     other devices.
     """
 
-    def __init__(self, trace: Trace, layers: Sequence[Layer], top_k: int, batch_size: int) -> None:
-        self.trace, self.layers, self.top_k = trace, layers, top_k
-        self.parameter = next(trace.model.parameters(), torch.empty(0))
+    def __init__(self, network: Network, layers: Sequence[Layer], top_k: int, batch_size: int) -> None:
+        self.network, self.layers, self.top_k = network, layers, top_k
+        self.parameter = next(network.model.parameters(), torch.empty(0))
         on_cpu = self.parameter.device.type == "cpu"
         self.block = CPU_BLOCK if on_cpu else batch_size
         self.memory_format = torch.channels_last if on_cpu else torch.contiguous_format
         self.steps: dict[str, list[int]] = {}  # which layers each step is
         for index, layer in enumerate(layers):
-            self.steps.setdefault(trace.resolve(layer.name), []).append(index)
-        needed = {name: {step.name for step in trace.needed_for([name])} - {name} for name in self.steps}
+            self.steps.setdefault(network.resolve(layer.name), []).append(index)
+        needed = {name: {step.name for step in network.recording.needed_for([name])} - {name} for name in self.steps}
         self.ends = [name for name in self.steps if not any(name in before for before in needed.values())]
-        self.in_place = {step.name for step in trace.steps if _overwrites(trace, step)}
+        self.in_place = {name for name in network.kinds if _overwrites(network, name)}
         self.reset()
 
     def reset(self) -> None:
@@ -82,14 +82,15 @@ class Sweeper:
             value = torch.relu_(*inputs) if step.name in self.in_place else None
             if step.name not in self.steps:
                 return value
-            value = step.call(*inputs) if value is None else value
+            if value is None:
+                value = step.run(dict(zip(step.inputs, inputs, strict=True)), len(images))
             with progress.timed("top-k"):  # while the maps are warm, and so that none has to be kept
                 for index in self.steps[step.name]:
                     self.topks[index].update(value[: len(ids)], ids)
             return value
 
         with torch.inference_mode():
-            self.trace.run(images, self.ends, hook=watch)
+            self.network.run(images, self.ends, hook=watch)
 
     def tensors(self) -> dict[str, Tensor]:
         """The state of all layers, to be saved."""
@@ -110,18 +111,20 @@ class Sweeper:
 
     def merge(self, tensors: Mapping[str, Tensor]) -> None:
         """Takes in the saved state of another one, which has seen other images."""
-        other = Sweeper(self.trace, self.layers, self.top_k, self.block)
+        other = Sweeper(self.network, self.layers, self.top_k, self.block)
         other.load(tensors)
         for topk, more in zip(self.topks, other.topks, strict=True):
             topk.merge(more)
 
 
-def _overwrites(trace: Trace, step: Step) -> bool:
+def _overwrites(network: Network, name: str) -> bool:
     """Whether a rectifier may write to its input: nobody else reads that, and it is no view of what others read."""
-    if not step.rectifies:
+    kind, recording = network.kinds[name], network.recording
+    if not kind.rectifies:
         return False
-    (name,) = step.inputs
-    return trace.by_name[name].kind in MAKES_NEW and trace.users[name] == (step.name,) and name != trace.output
+    (source,) = kind.inputs
+    alone = recording.users[source] == (name,) and source not in recording.output_names
+    return alone and network.kinds[source].makes_new
 
 
 def sweep(batches: Iterable[Batch], sweeper: Sweeper, checkpoint: Checkpoint, stage: Stage) -> None:

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zfkernels.deconvnet import Forward
 from zfkernels.gallery.checkpoint import ANEW
 from zfkernels.gallery.layers import Layer
 from zfkernels.gallery.table import Winners
-from zfkernels.methods.deconvnet import Forward
 from zfkernels.models import Preprocess
 from zfkernels.viz import heat_tiles, resize_tiles, stretch_projections
-from zfkernels.windows import Pair, Windows, crop, place
+from zfkernels.windows import Pair, crop, place
 
 BLOCKS = ("projections", "patches", "activations")
 
@@ -180,11 +180,6 @@ class Painter:
             patches = resize_tiles(crop(pixels, origins, n, view), size)
             painted["patches"][here] = patches.clamp_(0, 255).round_().to(torch.uint8).cpu()
             if projected is not None:
-                signal = resize_tiles(crop(None, origins, n, view, windows=_rows(projected, here)).float(), size)
+                signal = resize_tiles(projected.crops(origins, view, here).float(), size)
                 painted["projections"][here] = stretch_projections(signal).cpu()
         return painted, values.cpu()
-
-
-def _rows(windows: Windows, chosen: Tensor) -> Windows:
-    chosen = chosen.to(windows.values.device)
-    return Windows(windows.values[chosen], windows.origins[chosen], windows.image[chosen], windows.frame)

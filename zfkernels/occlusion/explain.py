@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from zfkernels.geometry import Boxes, Pair
-from zfkernels.network import UnrecordableError, first_channels, record, without_autocast
+from zfkernels.network import UnrecordableError, first_channels, record, undisturbed
 from zfkernels.network.recording import INPUT
 from zfkernels.occlusion.arguments import grid, to_pair
+from zfkernels.occlusion.cover import Cover
 from zfkernels.occlusion.engine import WindowSweep
 from zfkernels.occlusion.plan import SweepPlan, changed_boxes
 from zfkernels.occlusion.sweeper import examine
@@ -130,7 +131,7 @@ class PlanReport:
         return "\n".join(lines)
 
 
-@without_autocast()
+@undisturbed()
 @signed("explain_plan")
 def explain_plan(
     model: nn.Module, size: int | Pair, window: int | Pair, stride: int | Pair | None = None
@@ -159,7 +160,7 @@ def explain_plan(
         return PlanReport(None, (), square, error.reason)
     parameter = next(model.parameters(), torch.empty(0))
     noise = torch.randn((1, recording.channels, *image), generator=torch.Generator().manual_seed(0)).to(parameter)
-    verdict = examine(recording, noise, places, noise.new_zeros(recording.channels))
+    verdict = examine(recording, noise, places, Cover(noise.new_zeros(recording.channels)))
     if verdict.mixes or verdict.differs:
         return PlanReport(None, (), square, verdict.mixes or verdict.differs)
     plan = WindowSweep(recording, places).plan(parameter.device, parameter.dtype)

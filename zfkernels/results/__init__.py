@@ -6,6 +6,7 @@ A figure is drawn by ``zfkernels.viz``, which is imported when ``plot()`` is cal
 from zfkernels.results.correspondence import Correspondence
 from zfkernels.results.diagnosis import Diagnosis, FilterDiagnosis
 from zfkernels.results.evolution import Evolution, LayerEvolution
+from zfkernels.results.fills import OcclusionFills
 from zfkernels.results.invariance import Invariance
 from zfkernels.results.look import Look, class_numbers
 from zfkernels.results.occlusion import OcclusionMap
@@ -23,6 +24,7 @@ __all__ = [
     "LayerEvolution",
     "LayerProbe",
     "Look",
+    "OcclusionFills",
     "OcclusionMap",
     "Projections",
     "Result",

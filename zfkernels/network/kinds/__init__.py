@@ -7,26 +7,33 @@ from zfkernels.network.kinds.avg_pool import AvgPool
 from zfkernels.network.kinds.base import Chunk, Kind, Occluder, Scene
 from zfkernels.network.kinds.blocks import PixelShuffle
 from zfkernels.network.kinds.cellwise import Cellwise
+from zfkernels.network.kinds.chain import Chain
 from zfkernels.network.kinds.concatenation import Concatenation
+from zfkernels.network.kinds.contrast_normalization import ContrastNormalization
 from zfkernels.network.kinds.convolution import Convolution
-from zfkernels.network.kinds.image import Images
+from zfkernels.network.kinds.image import Images, occluded_windows
 from zfkernels.network.kinds.max_pool import MaxPool
 from zfkernels.network.kinds.pieces import Expansion, Piece
 from zfkernels.network.kinds.pointwise import Pointwise
-from zfkernels.network.kinds.rectifier import Rectifier
+from zfkernels.network.kinds.rectifier import Rectifier, VectorRectifier
 from zfkernels.network.kinds.reduction import FrameReduction
 from zfkernels.network.kinds.resampling import ConstantPadding, Resampling
 from zfkernels.network.kinds.reshaping import Reordering, Reshaping
+from zfkernels.network.kinds.signals import Descent, Pooled, Rules, Signal, unpooled, usable
 from zfkernels.network.kinds.transposed_convolution import TransposedConvolution
 from zfkernels.network.kinds.whole import Whole
 from zfkernels.network.recording import Step
 
-__all__ = ["Chunk", "Kind", "Occluder", "Scene", "recognise", "register_kind"]
+__all__ = [
+    "Chain", "Chunk", "Descent", "Kind", "Occluder", "Pooled", "Rules", "Scene", "Signal", "occluded_windows",
+    "recognise", "register_kind", "unpooled", "usable",
+]  # fmt: skip
 
 # Asked in this order; Whole takes whatever is left.
 _KINDS: list[type[Kind]] = [
-    Images, Convolution, MaxPool, FrameReduction, AvgPool, Rectifier, ChannelAffine, Concatenation, Reshaping,
-    Reordering, Piece, Expansion, Pointwise, Cellwise, ConstantPadding, Resampling, PixelShuffle, TransposedConvolution,
+    Images, Convolution, MaxPool, FrameReduction, AvgPool, Rectifier, VectorRectifier, ChannelAffine, Concatenation,
+    Reshaping, Reordering, Piece, Expansion, Pointwise, ContrastNormalization, Cellwise, ConstantPadding, Resampling,
+    PixelShuffle, TransposedConvolution,
 ]  # fmt: skip
 _registered: list[type[Kind]] = []
 
