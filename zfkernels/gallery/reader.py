@@ -185,7 +185,8 @@ class Gallery:
             for layer, channels in self._chosen(maps).items()
         ]
         note = f"each map by its number: its strongest activations, {self._words}"
-        return feature_sheet(rows, columns=columns, title=self._name, note=note)
+        heads = [block for block in self.info["blocks"] if block in FIGURE]
+        return feature_sheet(rows, columns=columns, title=self._name, note=note, heads=heads)
 
     def plot(self, maps: Mapping[str, Sequence[int]] | int = 6, *, columns: int = 3) -> Figure:
         """The same as a figure of matplotlib's, which a notebook shows; each map with the range of its activations.
