@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "features": {"progress", "data", "models", "network"},
     "training": {"progress", "data", "models", "deconvnet", "analysis", "results", "output"},
     "inspect": {"ops", "windows"},
+    "serve": {"data", "gallery", "models", "output", "results", "viz"},
     "gallery": {
         "progress",
         "data",
