@@ -3,7 +3,7 @@
 The blocks of a page that are marked ``python`` run one after the other in one process, in a folder of the page's own,
 ``docs/made/<page>/``. A page shows what its code has saved there. Blocks that are marked otherwise are not run.
 
-    python tools/pages.py                # all tutorials
+    python tools/pages.py                # all of them
     python tools/pages.py occlude        # one of them
 """
 
@@ -23,7 +23,7 @@ PICTURE = re.compile(r"!\[[^\]]*\]\(\.\./made/([\w-]+)/([\w./-]+)\)")
 
 def pages() -> list[Path]:
     """The pages whose code is run."""
-    return sorted(DOCUMENTS.glob("tutorials/*.md"))
+    return [*sorted(DOCUMENTS.glob("tutorials/*.md")), DOCUMENTS / "contribute" / "kind.md"]
 
 
 def code_of(page: Path) -> str:
