@@ -22,7 +22,15 @@ from zfkernels.checks import recording_for, refuse_difference
 from zfkernels.deconvnet.descent import Clean, Descent, Entry, Manner
 from zfkernels.deconvnet.graph import graph_of
 from zfkernels.deconvnet.rules import DECONVNET, Rules
-from zfkernels.deconvnet.units import as_maps, chosen_units, entry, entry_of_all, entry_where_not_zero, unit_boxes
+from zfkernels.deconvnet.units import (
+    as_maps,
+    batches_of,
+    chosen_units,
+    entry,
+    entry_of_all,
+    entry_where_not_zero,
+    unit_boxes,
+)
 from zfkernels.network import INPUT, Recording, Step, refuse_training, undisturbed
 from zfkernels.network.kinds import Kind
 from zfkernels.network.network import LayerInfo, Network, trace_model
@@ -252,6 +260,7 @@ class Forward:
         return as_maps(self.values[name], self._kind(name))
 
     @torch.no_grad()
+    @undisturbed()
     def project(
         self,
         layer: str,
@@ -291,7 +300,7 @@ class Forward:
         parts: dict[str, list[Windows]] = {layer: [] for layer in chosen}
         total = sum(map(len, chosen.values()))
         with progress_bar(total, "projections", progress) as advance:
-            for batch in _batches(chosen, 1 if self.alone else batch_size):
+            for batch in batches_of(chosen, 1 if self.alone else batch_size):
                 for layer, windows in self._descend(batch).items():
                     parts[layer].append(windows)
                 advance(sum(map(len, batch.values())))
@@ -329,21 +338,6 @@ class Forward:
 
     def _kind(self, name: str) -> Kind:
         return graph_of(self.recording, tuple(dict.fromkeys(self.names.values())), self.net.rules).kinds[name]
-
-
-def _batches(units: Mapping[str, Tensor], batch_size: int) -> Iterator[dict[str, Tensor]]:
-    """The units of all layers one after the other, so many at a time."""
-    batch: dict[str, Tensor] = {}
-    room = batch_size
-    for layer, rest in units.items():
-        while len(rest):
-            batch[layer], rest = rest[:room], rest[room:]
-            room -= len(batch[layer])
-            if not room:
-                yield batch
-                batch, room = {}, batch_size
-    if batch:
-        yield batch
 
 
 def _split(windows: Windows, counts: Sequence[int]) -> Iterator[Windows]:

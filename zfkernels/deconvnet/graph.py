@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zfkernels.geometry import Boxes, union
 from zfkernels.network import INPUT, Recording, Ref, Sized, Step
-from zfkernels.network.kinds import Chain, Kind, Rules, usable
+from zfkernels.network.kinds import Chain, Kind, Rules, registered_kinds, usable
 from zfkernels.network.program import Program
 from zfkernels.network.recording import readers_of
 from zfkernels.network.tree import leaves
@@ -63,7 +63,7 @@ def graph_of(recording: Recording, targets: tuple[str, ...], rules: Rules) -> Gr
         ValueError: a target that is not one tensor [N, ...].
     """
     known = recording.memo.setdefault("descents", {})
-    key = targets, rules
+    key = targets, rules, registered_kinds()
     if key not in known:
         for old in list(known)[: len(known) - KEPT + 1]:
             known.pop(old, None)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from zfkernels.checks import is_int_tensor
+from zfkernels.checks import as_int, is_int_tensor
 from zfkernels.deconvnet.descent import Entry
 from zfkernels.geometry import Boxes
 from zfkernels.network.kinds import Kind
 from zfkernels.network.maps import Maps
+
+Key = TypeVar("Key")
 
 
 def as_maps(value: Tensor, kind: Kind) -> Tensor:
@@ -89,7 +92,9 @@ def chosen_units(
             raise ValueError(f"project: expected units of shape [P, 4], got {tuple(units.shape)}")
         units = units.to(maps.device, torch.int64)
     else:
+        channels, position = as_int(channels), as_int(position)
         wanted = [*range(depth)] if channels is None else [channels] if isinstance(channels, int) else [*channels]
+        wanted = as_int(wanted)
         if not all(isinstance(index, int) for index in wanted):
             raise TypeError(f"project: expected channels None, an int or several ints, got {channels!r}")
         image, channel = (
@@ -117,3 +122,18 @@ def _check_range(index: Tensor, limit: int, what: str, layer: str) -> None:
     wrong = index[(index < 0) | (index >= limit)]
     if len(wrong):
         raise ValueError(f"project: expected {what} from 0 to {limit - 1} of layer {layer!r}, got {int(wrong[0])}")
+
+
+def batches_of(units: Mapping[Key, Tensor], batch_size: int) -> Iterator[dict[Key, Tensor]]:
+    """The rows of all tensors one after the other, so many at a time."""
+    batch: dict[Key, Tensor] = {}
+    room = batch_size
+    for key, rest in units.items():
+        while len(rest):
+            batch[key], rest = rest[:room], rest[room:]
+            room -= len(batch[key])
+            if not room:
+                yield batch
+                batch, room = {}, batch_size
+    if batch:
+        yield batch

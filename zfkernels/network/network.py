@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from zfkernels.geometry import Pair
-from zfkernels.network.kinds import Kind
+from zfkernels.network.kinds import Kind, registered_kinds
 from zfkernels.network.program import Program
 from zfkernels.network.record import first_channels, record
 from zfkernels.network.recording import INPUT, Recording, Ref, Sized, Step, readers_of
@@ -74,11 +74,11 @@ class Network:
     @property
     def kinds(self) -> Mapping[str, Kind]:
         """The steps that outputs and layers depend on, by their names, in the order in which they run."""
-        memo = self.recording.memo
-        if "kinds" not in memo:
+        memo, key = self.recording.memo, ("kinds", registered_kinds())
+        if key not in memo:
             named = [leaf.name for leaf in leaves(self.recording.layers) if isinstance(leaf, Ref)]
-            memo["kinds"] = Program(self.recording, named, fold=False, made=memo.setdefault("made", {})).kinds
-        return memo["kinds"]
+            memo[key] = Program(self.recording, named, fold=False, made=memo.setdefault("made", {})).kinds
+        return memo[key]
 
     @cached_property
     def readers(self) -> Mapping[str, tuple[str, ...]]:

@@ -124,7 +124,7 @@ class Recording:
     layers: dict[str, Any]
     size: tuple[int, int]
     channels: int
-    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**{field.name: getattr(self, field.name) for field in fields(self)}, "memo": {}}
