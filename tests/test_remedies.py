@@ -89,6 +89,17 @@ def test_the_name_is_that_of_the_function_that_was_called() -> None:
                 call(**given)
     with pytest.raises(ValueError, match=r"^occlusion_sweep: expected model in eval mode"):
         zf.occlusion_sweep(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout()).train(), images, window=4)
+    training = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Dropout()).train()
+    for named, ask in {
+        "DeconvNet": lambda: zf.DeconvNet(training),
+        "Occlusion": lambda: zf.Occlusion(training).attribute(images, (3, 4, 4)),
+        "Deconvolution": lambda: zf.Deconvolution(training).attribute(images, 0),
+        "NeuronDeconvolution": lambda: zf.NeuronDeconvolution(training, training[1]).attribute(images, (0, 0, 0)),
+    }.items():
+        with pytest.raises(ValueError, match=rf"^{named}: expected model in eval mode"):
+            ask()
+    with pytest.raises(ValueError, match=r"^project: expected layer one of the network's layers, got '2nd'"):
+        zf.DeconvNet(model).project(images, "2nd")
     with pytest.raises(ValueError, match=r"^explain_plan: expected"):
         zf.explain_plan(model, 12, 13)
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import torch
 
 from zfkernels.network import undisturbed
+from zfkernels.signed import signed
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -63,9 +64,9 @@ def attributing(method: Method) -> Method:
     """A method that runs undisturbed and without gradients, also where Captum calls its ``__wrapped__``."""
 
     @functools.wraps(method)
-    def alone(*args: Any, **kwargs: Any) -> Any:
-        with torch.no_grad(), undisturbed():
-            return method(*args, **kwargs)
+    def alone(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with signed(type(self).__name__), torch.no_grad(), undisturbed():
+            return method(self, *args, **kwargs)
 
     @functools.wraps(alone)
     def attribute(*args: Any, **kwargs: Any) -> Any:

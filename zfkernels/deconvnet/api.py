@@ -37,6 +37,7 @@ from zfkernels.network.network import LayerInfo, Network, trace_model
 from zfkernels.progress import progress_bar
 from zfkernels.ragged import Layout, Windows
 from zfkernels.results import Look, Projections
+from zfkernels.signed import signed
 
 
 class DeconvNet:
@@ -62,7 +63,8 @@ class DeconvNet:
             raise ValueError(f"DeconvNet: expected overlap one of ('sum', 'last'), got {overlap!r}")
         if not isinstance(model, nn.Module):
             raise TypeError(f"DeconvNet: expected model an nn.Module, got {type(model).__name__}")
-        refuse_training(model)
+        with signed("DeconvNet"):
+            refuse_training(model)
         self.model = model
         self.overlap, self.rules, self.backend = overlap, rules, backend
 
@@ -94,6 +96,7 @@ class DeconvNet:
         return torch.cat([fields.lo, fields.hi], 1)
 
     @torch.no_grad()
+    @signed("project")
     def project(
         self,
         images: Tensor,  # [N, C, H, W]
