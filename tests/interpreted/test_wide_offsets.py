@@ -116,6 +116,20 @@ def test_the_last_cells_of_large_frames(name: str) -> None:
 
 
 @pytest.mark.usefixtures("_in_place")
+def test_the_last_cells_of_a_large_window() -> None:
+    values = untouched(2 * HEIGHT * WIDTH, 1)
+    values[-2:, 0] = torch.tensor([7.0, 5.0])
+    windows = Windows(
+        values, boxes(0, 0, 2 * HEIGHT, WIDTH), torch.tensor([0, len(values)]), torch.tensor([0]), (2 * HEIGHT, WIDTH)
+    )
+
+    def last() -> Windows:
+        return ragged.window_gather([windows], None, boxes(2 * HEIGHT - 1, WIDTH - 2, 1, 2))
+
+    assert run(last, "triton").flatten().tolist() == [7.0, 5.0]
+
+
+@pytest.mark.usefixtures("_in_place")
 def test_the_last_pixels_of_large_images() -> None:
     images = untouched(2, 20_000, 15_000, 4).permute(0, 3, 1, 2)
     images[1, :, -1, -2:] = torch.tensor([[1.0, 9.0], [2.0, 9.0], [3.0, 9.0], [4.0, 9.0]])
