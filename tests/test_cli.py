@@ -196,7 +196,7 @@ def test_project_refuses_a_channel_that_does_not_exist(photos: Path, tmp_path: P
 
 def test_help_names_every_command() -> None:
     text = run("--help").stdout
-    assert all(name in text for name in ("demo", "gallery", "project", "info"))
+    assert all(name in text for name in ("demo", "serve", "gallery", "project", "info"))
 
 
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,6 +213,7 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (tmp_path / "out" / name).stat().st_size > 1000
     assert str(tmp_path / "out" / "gallery" / "index.html") in result.stdout
     assert str(tmp_path / "out" / "occlusion.png") in result.stdout
+    assert f"zfkernels serve --gallery {tmp_path / 'out' / 'gallery'}" in result.stdout
 
 
 def test_without_click_the_extra_is_named() -> None:

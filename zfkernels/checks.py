@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import sys
 import warnings
 from typing import Any
@@ -14,6 +15,13 @@ from zfkernels.network.network import Network
 from zfkernels.results.look import UNKNOWN, Look
 
 INSIDE = ("zfkernels", "torch", "contextlib")  # between a user's call and a warning: the package, and decorators
+
+
+def as_int(value: Any) -> Any:
+    """A whole number of another library, such as NumPy's, as an int; in tuples and lists too; all else as it is."""
+    if type(value) in (tuple, list):
+        return type(value)(map(as_int, value))
+    return int(value) if isinstance(value, numbers.Integral) and not isinstance(value, (bool, int)) else value
 
 
 def is_int_tensor(value: Any) -> bool:
@@ -35,11 +43,18 @@ def check_images(method: str, images: Any, model: nn.Module | None) -> None:
         got = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"{method}: expected images a floating-point tensor [N, C, H, W], got {got}{_remedy(images)}")
     if images.dim() != 4:
-        raise ValueError(f"{method}: expected images of shape [N, C, H, W], got {tuple(images.shape)}")
+        remedy = "; images[None] makes a batch of one image" if images.dim() == 3 else ""
+        raise ValueError(f"{method}: expected images of shape [N, C, H, W], got {tuple(images.shape)}{remedy}")
     if parameter is not None and images.dtype != parameter.dtype:
-        raise TypeError(f"{method}: expected images of the model's dtype {parameter.dtype}, got {images.dtype}")
+        remedy = f"images.to({parameter.dtype}) makes them"
+        raise TypeError(
+            f"{method}: expected images of the model's dtype {parameter.dtype}, got {images.dtype}; {remedy}"
+        )
     if parameter is not None and images.device != parameter.device:
-        raise ValueError(f"{method}: expected images on the model's device {parameter.device}, got {images.device}")
+        remedy = f"images.to({str(parameter.device)!r}) brings them there"
+        raise ValueError(
+            f"{method}: expected images on the model's device {parameter.device}, got {images.device}; {remedy}"
+        )
     if images.device.type == "cpu" and images.dtype == torch.float16:
         raise TypeError(f"{method}: expected images of float32, float64 or bfloat16 on a CPU, got {images.dtype}")
     _warn_of_bytes(method, images, model)

@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zfkernels._extras import require
 from zfkernels.data import Batch, ImageSource, UnreadableImageError, stream
 from zfkernels.models import Preprocess
 from zfkernels.network.network import Network, trace_model
+from zfkernels.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -227,13 +227,12 @@ def _fill(
 ) -> None:  # fmt: skip
     """Computes what is not done yet, all layers that stand at the same image together."""
     like = next(network.model.parameters())
-    tqdm = require("tqdm", "viz").tqdm
     for seen in sorted({store.seen for store in stores if store.seen < len(order)}):
         together = [store for store in stores if store.seen == seen]
         names = [store.identity["layer"] for store in together]
-        with tqdm(total=len(order), initial=seen, unit="images", disable=not progress) as bar:
+        with progress_bar(len(order), "images", progress, name="features", done=seen) as advance:
             for batch in stream(source, preprocess, ids=order[seen:], batch_size=batch_size, workers=workers):
                 values = network.activations(batch.images.to(like), names) if len(batch.ids) else {}
                 for store, name in zip(together, names, strict=True):
                     store.put(batch, _pooled(values[name], grid) if values else None, source)
-                bar.update(len(batch.ids) + len(batch.skipped))
+                advance(len(batch.ids) + len(batch.skipped))

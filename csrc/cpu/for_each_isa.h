@@ -10,6 +10,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "bfloat16.h"
 #include "isa.h"
 #if defined(ZFK_X86_VARIANTS)
 #include <immintrin.h>

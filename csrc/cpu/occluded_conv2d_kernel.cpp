@@ -90,6 +90,14 @@ Tensor ragged_occluded_conv2d(Tensor images, Tensor weight, std::optional<Tensor
                               std::optional<Tensor> mask_offsets, Tensor out_boxes, Tensor out_offsets,
                               Tensor /*owner*/, int64_t cells, Ints stride, Ints padding, Ints dilation, int64_t groups,
                               bool relu) {
+  const auto dtype = images.scalar_type();
+  if (is_bfloat16(images)) {  // few numbers go in: they are computed with as float, and rounded once
+    const auto widened = [](const Tensor& tensor) {
+      return torch::stable::to(tensor, torch::headeronly::ScalarType::Float);
+    };
+    images = widened(images), weight = widened(weight), fill = widened(fill);
+    if (bias) bias = widened(*bias);
+  }
   const Sliding layer = sliding({weight.size(2), weight.size(3)}, stride, padding, dilation);
   const HeldPlaces out(out_boxes, out_offsets, cells);
   const Tensor hidden = torch::stable::contiguous(boxes), result = empty_cells(images, cells, weight.size(0));
@@ -98,7 +106,7 @@ Tensor ragged_occluded_conv2d(Tensor images, Tensor weight, std::optional<Tensor
   run({images, image, fill, fill_boxes, fill_offsets, mask, mask_boxes, mask_offsets},
       reinterpret_cast<const Box*>(hidden.const_data_ptr<int32_t>()), out.get(), weight, bias, layer, groups, relu,
       result);
-  return result;
+  return torch::stable::to(result, dtype);
 }
 
 Tensor occluded_conv2d(Tensor images, Tensor weight, std::optional<Tensor> bias, Tensor positions, Tensor image,

@@ -92,8 +92,11 @@ inline Tensor empty(std::array<int64_t, 4> size, bool channels_last, torch::head
 }
 
 // [cells, C], the channels of a cell side by side.
+inline Tensor empty_cells(int64_t cells, int64_t channels, torch::headeronly::ScalarType dtype) {
+  return empty<2>({cells, channels}, {1, 0}, dtype);
+}
 inline Tensor empty_cells(const Tensor& like, int64_t cells, int64_t channels) {
-  return empty<2>({cells, channels}, {1, 0}, like.scalar_type());
+  return empty_cells(cells, channels, like.scalar_type());
 }
 
 // As `empty_like_format` and `empty_channels_last` of zfkernels/ops/_checks.py.

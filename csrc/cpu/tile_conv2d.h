@@ -11,6 +11,7 @@
 #include <optional>
 #include <vector>
 
+#include "bfloat16_conv2d.h"
 #include "conv_tile.h"
 #include "packed_weights.h"
 #include "parallel.h"
@@ -83,7 +84,9 @@ class TileConv2d {
   // All taps of the outputs [first, last), in parts of the panel that stay in the cache.
   void pass(const Panel& panel, const T* packed, int64_t first, int64_t last, const CellTable<T>& table) const {
     const int64_t taps = reads_.taps(), tap_size = weight_.size[1] * panel.vectors * shape_.lanes;
-    const int64_t part = depthwise_ ? taps : std::clamp<int64_t>(kCacheBytes / int64_t(sizeof(T)) / tap_size, 1, taps);
+    // Sums of bfloat16 numbers are rounded at their end alone.
+    const bool whole = depthwise_ || std::is_same_v<T, BFloat16>;
+    const int64_t part = whole ? taps : std::clamp<int64_t>(kCacheBytes / int64_t(sizeof(T)) / tap_size, 1, taps);
     Tile<T> tile{};
     tile.cells = table.cells.data();
     tile.channel = panel.channel;
@@ -129,10 +132,16 @@ void convolve_reads(const CellReads<T>& reads, const Tensor& weight, const std::
                   "expected weight [C_out, C / groups, kh, kw], got other channels");
   STD_TORCH_CHECK(!bias || bias->numel() == filters.size[0], "expected bias [C_out]");
   const std::optional<Tensor> offsets = bias ? std::optional(torch::stable::contiguous(*bias)) : std::nullopt;
-  const TileConv2d<T> convolution(reads, filters, offsets ? offsets->const_data_ptr<T>() : nullptr, groups, relu, out);
-  const auto packed = PackedWeights::here().get<T>(weight, groups, convolution.packed_size(),
-                                                   [&](Buffer<T>& to) { convolution.pack(to); });
-  convolution.run(packed ? packed->get() : nullptr);
+  const T* const shift = offsets ? offsets->const_data_ptr<T>() : nullptr;
+  const auto run = [&](const auto& convolution) {
+    const auto packed = PackedWeights::here().get<T>(weight, groups, convolution.packed_size(),
+                                                     [&](Buffer<T>& to) { convolution.pack(to); });
+    convolution.run(packed ? packed->get() : nullptr);
+  };
+  if constexpr (std::is_same_v<T, BFloat16>)
+    if (best_isa() >= Isa::kAvx512Bfloat16 && filters.size[1] > 1)
+      return run(BFloat16Conv2d(reads, filters, shift, groups, relu, out));
+  run(TileConv2d<T>(reads, filters, shift, groups, relu, out));
 }
 
 }  // namespace

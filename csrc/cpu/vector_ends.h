@@ -6,7 +6,7 @@ template <class T>
 ZFK_INLINE Vector<T> load_some(const T* from, int64_t count) {
   if (count >= kLanes<T>) return load(from);
   Vector<T> value{};
-  for (int64_t i = 0; i < count; ++i) value[i] = from[i];
+  for (int64_t i = 0; i < count; ++i) value[i] = Wide<T>(from[i]);
   return value;
 }
 
@@ -20,7 +20,7 @@ ZFK_INLINE Integers<T> load_some_bytes(const uint8_t* from, int64_t count) {
 template <class T>
 ZFK_INLINE void store_some(T* to, Vector<T> value, int64_t count) {
   if (count >= kLanes<T>) return store(to, value);
-  for (int64_t i = 0; i < count; ++i) to[i] = value[i];
+  for (int64_t i = 0; i < count; ++i) to[i] = T(value[i]);
 }
 
 }  // namespace zfkernels::cpu::ZFK_ISA

@@ -1,6 +1,6 @@
 // Vectors of the instruction set that for_each_isa.h is compiling for, on the compilers' vector extension: + - * and
 // comparisons work on them and with scalars, and the compiler contracts a * b + c into one instruction where there is
-// one. No include guard, on purpose.
+// one. Numbers of bfloat16 are vectors of float between `load` and `store`. No include guard, on purpose.
 namespace zfkernels::cpu::ZFK_ISA {
 
 template <class T>
@@ -9,27 +9,66 @@ struct VectorOf {
   typedef T unaligned __attribute__((vector_size(ZFK_VECTOR_BYTES), aligned(sizeof(T)), may_alias));
 };
 template <class T>
-using Vector = typename VectorOf<T>::type;
+using Vector = typename VectorOf<Wide<T>>::type;
 
 // Elements in a vector of T.
 template <class T>
-inline constexpr int kLanes = ZFK_VECTOR_BYTES / sizeof(T);
+inline constexpr int kLanes = ZFK_VECTOR_BYTES / sizeof(Wide<T>);
 
 #define ZFK_INLINE inline __attribute__((always_inline))
 
+// The upper halves of floats.
+ZFK_INLINE Vector<float> widen(const uint16_t* from) {
+#if ZFK_VECTOR_BYTES == 64
+  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  return reinterpret_cast<Vector<float>>(reinterpret_cast<Vector<uint32_t>>(_mm512_maskz_cvtepu16_epi32(0xffff, halves))
+                                         << 16);
+#elif ZFK_VECTOR_BYTES == 32
+  const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  return reinterpret_cast<Vector<float>>(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+#else
+  Vector<uint32_t> words;
+  for (int lane = 0; lane < kLanes<float>; ++lane) words[lane] = uint32_t(from[lane]) << 16;
+  return reinterpret_cast<Vector<float>>(words);
+#endif
+}
+
+// The nearest bfloat16 numbers, of two the even one; a NaN stays one.
+ZFK_INLINE void narrow(Vector<float> value, uint16_t* to) {
+  const Vector<uint32_t> words = reinterpret_cast<Vector<uint32_t>>(value);
+  const Vector<uint32_t> nearest = (words + 0x7fffu + ((words >> 16) & 1u)) >> 16;
+  const auto nan = value != value;
+  const Vector<uint32_t> halves = nan ? (words >> 16) | 0x40u : nearest;
+#if ZFK_VECTOR_BYTES == 64
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                      _mm512_maskz_cvtepi32_epi16(0xffff, reinterpret_cast<__m512i>(halves)));
+#elif ZFK_VECTOR_BYTES == 32
+  const __m256i packed = _mm256_packus_epi32(reinterpret_cast<__m256i>(halves), reinterpret_cast<__m256i>(halves));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x88)));
+#else
+  for (int lane = 0; lane < kLanes<float>; ++lane) to[lane] = uint16_t(halves[lane]);
+#endif
+}
+
 template <class T>
 ZFK_INLINE Vector<T> load(const T* from) {
-  return *reinterpret_cast<const typename VectorOf<T>::unaligned*>(from);
+  if constexpr (std::is_same_v<T, BFloat16>)
+    return widen(reinterpret_cast<const uint16_t*>(from));
+  else
+    return *reinterpret_cast<const typename VectorOf<T>::unaligned*>(from);
 }
 
 template <class T>
 ZFK_INLINE void store(T* to, Vector<T> value) {
-  *reinterpret_cast<typename VectorOf<T>::unaligned*>(to) = value;
+  if constexpr (std::is_same_v<T, BFloat16>)
+    narrow(value, reinterpret_cast<uint16_t*>(to));
+  else
+    *reinterpret_cast<typename VectorOf<T>::unaligned*>(to) = value;
 }
 
 // An integer for each lane, as wide as T.
 template <class T>
-using Integers = Vector<std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>;
+using Integers = Vector<std::conditional_t<sizeof(Wide<T>) == 4, int32_t, int64_t>>;
 
 // A byte for each lane.
 template <class T>

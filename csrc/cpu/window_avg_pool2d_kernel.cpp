@@ -56,7 +56,7 @@ Tensor pool(const RaggedArguments& windows, const Divisor& divisor) {
         while (i >= at.offsets[p + 1]) ++p;
         const Box& box = at.boxes[p];
         const int64_t cell = i - at.offsets[p];
-        const T by = T(divisor.of(box.top + cell / box.width, box.left + cell % box.width));
+        const Wide<T> by = Wide<T>(divisor.of(box.top + cell / box.width, box.left + cell % box.width));
         mean_of_cells(&table.cells[table.rows[i - first]], table.taps, by, channels, out + i * channels);
       }
     }
@@ -72,7 +72,7 @@ Tensor ragged_window_avg_pool2d(Tensor values, Tensor boxes, Tensor offsets, Ten
                                 std::optional<int64_t> divisor_override) {
   const Divisor divisor{sliding(pair(kernel_size), stride, padding, {1, 1}), pair(frame), count_include_pad,
                         divisor_override};
-  const auto run = is_double(values) ? pool<double> : pool<float>;
+  const auto run = ZFK_FOR_DTYPE(values, pool);
   return run({values, boxes, offsets, image, frames, pair(frame), out_boxes, out_offsets, cells}, divisor);
 }
 

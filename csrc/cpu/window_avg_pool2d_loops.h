@@ -5,7 +5,7 @@ namespace zfkernels::cpu::ZFK_ISA {
 
 // out[c] = sum over the taps of an output of cells[tap][c], by `divisor`.
 template <class T>
-void mean_of_cells(const T* const* cells, const std::vector<int32_t>& taps, T divisor, int64_t channels, T* out) {
+void mean_of_cells(const T* const* cells, const std::vector<int32_t>& taps, Wide<T> divisor, int64_t channels, T* out) {
   constexpr int kTogether = 4;
   int64_t c = 0;
   for (; c + kTogether * kLanes<T> <= channels; c += kTogether * kLanes<T>) {

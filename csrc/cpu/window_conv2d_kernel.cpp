@@ -45,7 +45,7 @@ Tensor ragged_window_conv2d(Tensor values, Tensor boxes, Tensor offsets, Tensor 
                             Tensor /*owner*/, int64_t cells, Ints stride, Ints padding, Ints dilation, int64_t groups,
                             bool relu) {
   const Sliding layer = sliding({weight.size(2), weight.size(3)}, stride, padding, dilation);
-  const auto run = is_double(values) ? convolve<double> : convolve<float>;
+  const auto run = ZFK_FOR_DTYPE(values, convolve);
   return run({values, boxes, offsets, image, frames, pair(frame), out_boxes, out_offsets, cells}, weight, bias, layer,
              groups, relu);
 }

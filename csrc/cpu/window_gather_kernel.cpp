@@ -112,7 +112,7 @@ Tensor ragged_window_gather(Tensor out_boxes, Tensor out_offsets, Tensor /*owner
   STD_TORCH_CHECK(values.size() == boxes.size() && values.size() == offsets.size() && values.size() == rows.size(),
                   "expected as many values, boxes, offsets and rows");
   const HeldPlaces at(out_boxes, out_offsets, cells);
-  const auto run = is_double(values.empty() ? *frames : values[0]) ? gather<double> : gather<float>;
+  const auto run = ZFK_FOR_DTYPE(values.empty() ? *frames : values[0], gather);
   return run(at, image, values, boxes, offsets, rows, frames, pair(frame));
 }
 

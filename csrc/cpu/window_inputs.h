@@ -4,11 +4,26 @@
 
 #include <optional>
 
+#include "bfloat16.h"
 #include "places.h"
 #include "tensor_view.h"
 #include "window_reads.h"
 
 namespace zfkernels::cpu {
+
+// function<T> for the numbers that a tensor holds.
+#define ZFK_FOR_DTYPE(tensor, function)                                           \
+  (::zfkernels::cpu::is_double(tensor)     ? function<double>                     \
+   : ::zfkernels::cpu::is_bfloat16(tensor) ? function<::zfkernels::cpu::BFloat16> \
+                                           : function<float>)
+
+inline bool is_bfloat16(const Tensor& tensor) {
+  return tensor.scalar_type() == torch::headeronly::ScalarType::BFloat16;
+}
+// What its numbers are computed in.
+inline torch::headeronly::ScalarType wide_type(const Tensor& tensor) {
+  return is_bfloat16(tensor) ? torch::headeronly::ScalarType::Float : tensor.scalar_type();
+}
 
 inline bool is_double(const Tensor& tensor) {
   return tensor.scalar_type() == torch::headeronly::ScalarType::Double;

@@ -41,7 +41,7 @@ void pool_reads(const CellReads<T>& reads, T* out) {
 
 template <class T>
 Tensor pool(const RaggedArguments& windows, const Sliding& layer) {
-  const RaggedInputs<T> inputs(windows, layer, -std::numeric_limits<T>::infinity());
+  const RaggedInputs<T> inputs(windows, layer, T(-std::numeric_limits<Wide<T>>::infinity()));
   const Tensor out = empty_cells(windows.values, inputs.reads().outputs(), windows.values.size(1));
   pool_reads(inputs.reads(), out.mutable_data_ptr<T>());
   return out;
@@ -60,7 +60,7 @@ Tensor pool_equal(const EqualArguments& windows, const Sliding& layer) {
 Tensor ragged_window_max_pool2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, std::optional<Tensor> frames,
                                 Ints frame, Tensor out_boxes, Tensor out_offsets, Tensor /*owner*/, int64_t cells,
                                 Ints kernel_size, Ints stride, Ints padding, Ints dilation) {
-  const auto run = is_double(values) ? pool<double> : pool<float>;
+  const auto run = ZFK_FOR_DTYPE(values, pool);
   return run({values, boxes, offsets, image, frames, pair(frame), out_boxes, out_offsets, cells},
              sliding(pair(kernel_size), stride, padding, dilation));
 }

@@ -21,20 +21,29 @@
 namespace zfkernels::cpu {
 namespace {
 
+// Of cells that hold T; sums are Wide<T>.
 template <class T>
 struct Reduction {
+  using Sum = Wide<T>;
   bool max;
   int64_t channels;
-  void (*combine)(const T*, const T*, int64_t, bool, T*) = ZFK_BEST(combine<T>);
 
-  T nothing() const { return max ? -std::numeric_limits<T>::infinity() : T(0); }
-  void add(T* to, const T* cell) const { combine(to, cell, channels, max, to); }
-  void add(T* to, const T* a, const T* b) const { combine(a, b, channels, max, to); }
+  Sum nothing() const { return max ? -std::numeric_limits<Sum>::infinity() : Sum(0); }
+  template <class U>
+  void add(Sum* to, const Sum* a, const U* b) const {
+    ZFK_BEST(combine<U>)(a, b, channels, max, to);
+  }
+  template <class U>
+  void add(Sum* to, const U* cell) const {
+    add(to, to, cell);
+  }
 };
 
 // Running reductions of frames [N, C, H, W]: number i of them is over the first (the last) i cells or rows.
 template <class T>
 class Running {
+  using Sum = Wide<T>;
+
  public:
   Running(const Tensor& frames, const Reduction<T>& reduction)
       : held_(with_contiguous_cells(frames)),
@@ -51,7 +60,7 @@ class Running {
   }
 
   // Adds to `sum` all cells of frame n outside the box.
-  void add_around(int64_t n, const Box& box, T* sum) const {
+  void add_around(int64_t n, const Box& box, Sum* sum) const {
     reduction_.add(sum, above(n, box.top));
     for (int64_t y = box.top; y < box.bottom(); ++y) {
       reduction_.add(sum, before(n, y, box.left));
@@ -61,14 +70,14 @@ class Running {
   }
 
  private:
-  T* at(const Buffer<T>& of, int64_t row, int64_t length, int64_t i) const {
+  Sum* at(const Buffer<Sum>& of, int64_t row, int64_t length, int64_t i) const {
     return of.get() + (row * (length + 1) + i) * reduction_.channels;
   }
-  T* before(int64_t n, int64_t y, int64_t i) const { return at(before_, n * height_ + y, width_, i); }
-  T* after(int64_t n, int64_t y, int64_t i) const { return at(after_, n * height_ + y, width_, i); }
-  T* above(int64_t n, int64_t i) const { return at(above_, n, height_, i); }
-  T* below(int64_t n, int64_t i) const { return at(below_, n, height_, i); }
-  void clear(T* cell) const { std::fill(cell, cell + reduction_.channels, reduction_.nothing()); }
+  Sum* before(int64_t n, int64_t y, int64_t i) const { return at(before_, n * height_ + y, width_, i); }
+  Sum* after(int64_t n, int64_t y, int64_t i) const { return at(after_, n * height_ + y, width_, i); }
+  Sum* above(int64_t n, int64_t i) const { return at(above_, n, height_, i); }
+  Sum* below(int64_t n, int64_t i) const { return at(below_, n, height_, i); }
+  void clear(Sum* cell) const { std::fill(cell, cell + reduction_.channels, reduction_.nothing()); }
 
   void run_cells(int64_t n, int64_t y) const {
     clear(before(n, y, 0));
@@ -92,8 +101,8 @@ class Running {
   const View<const T> frames_;
   const Reduction<T> reduction_;
   const int64_t height_, width_;
-  const Buffer<T> before_, after_;  // [N, H, W + 1, C]
-  const Buffer<T> above_, below_;   // [N, H + 1, C]
+  const Buffer<Sum> before_, after_;  // [N, H, W + 1, C]
+  const Buffer<Sum> above_, below_;   // [N, H + 1, C]
 };
 
 template <class T>
@@ -108,13 +117,14 @@ Tensor reduce(const Tensor& values, const Places& at, const Tensor& image, const
     check_image(image, at.count, frames->size(0));
     around.emplace(*frames, reduction);
   }
-  const std::vector<T> zeros(values.size(1), T(0));
-  const Tensor out = empty_cells(values, at.count, values.size(1));
-  T* const sums = out.mutable_data_ptr<T>();
+  using Sum = Wide<T>;
+  const std::vector<Sum> zeros(values.size(1), Sum(0));
+  const Tensor out = empty_cells(at.count, values.size(1), wide_type(values));
+  Sum* const sums = out.mutable_data_ptr<Sum>();
   const T* const from = cells.const_data_ptr<T>();
   const int64_t* const index = image.const_data_ptr<int64_t>();
   for_each_task(at.count, [&](int64_t p) {
-    T* const sum = sums + p * reduction.channels;
+    Sum* const sum = sums + p * reduction.channels;
     std::fill(sum, sum + reduction.channels, reduction.nothing());
     for (int64_t i = at.offsets[p]; i < at.offsets[p + 1]; ++i) reduction.add(sum, from + i * cells.stride(0));
     if (around)
@@ -122,7 +132,7 @@ Tensor reduce(const Tensor& values, const Places& at, const Tensor& image, const
     else if (at.boxes[p].cells() < frame[0] * frame[1])
       reduction.add(sum, zeros.data());
   });
-  return out;
+  return torch::stable::to(out, values.scalar_type());
 }
 
 }  // namespace
@@ -138,7 +148,7 @@ Tensor ragged_window_reduce(Tensor values, Tensor boxes, Tensor offsets, Tensor 
                     "expected boxes inside the frame ", size[0], " x ", size[1], ", got one at ", box.top, ", ",
                     box.left);
   }
-  const auto run = is_double(values) ? reduce<double> : reduce<float>;
+  const auto run = ZFK_FOR_DTYPE(values, reduce);
   return run(values, at, torch::stable::contiguous(image), frames, size, maximum);
 }
 

@@ -3,9 +3,9 @@
 
 namespace zfkernels::cpu::ZFK_ISA {
 
-// to[c] = a[c] + b[c] (kMax: the larger; a NaN goes before all numbers) of `count` channels; `to` may be a or b.
+// to[c] = a[c] + b[c] (kMax: the larger; a NaN goes before all numbers) of `count` channels; `to` may be a.
 template <class T, bool kMax>
-ZFK_INLINE void combine_channels(const T* a, const T* b, int64_t count, T* to) {
+ZFK_INLINE void combine_channels(const Wide<T>* a, const T* b, int64_t count, Wide<T>* to) {
   for (int64_t c = 0; c < count; c += kLanes<T>) {
     const Vector<T> x = load_some(a + c, count - c), y = load_some(b + c, count - c);
     const Vector<T> larger = (y > x) | (y != y) ? y : x;
@@ -14,7 +14,7 @@ ZFK_INLINE void combine_channels(const T* a, const T* b, int64_t count, T* to) {
 }
 
 template <class T>
-void combine(const T* a, const T* b, int64_t count, bool max, T* to) {
+void combine(const Wide<T>* a, const T* b, int64_t count, bool max, Wide<T>* to) {
   max ? combine_channels<T, true>(a, b, count, to) : combine_channels<T, false>(a, b, count, to);
 }
 

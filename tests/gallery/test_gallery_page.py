@@ -45,6 +45,24 @@ class Tags(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
+def test_a_gallery_shows_itself(gallery: Gallery) -> None:
+    some = gallery.maps("4")[:2]
+    figure = gallery.plot({"4": some}, columns=1)
+    values = [[row["value"] for row in gallery.winners("4", channel)] for channel in some]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        f"4, map {channel}\n{max(found):.3g} to {min(found):.3g}" for channel, found in zip(some, values, strict=True)
+    ]
+    for axes, channel in zip(figure.axes, some, strict=True):
+        assert np.array_equal(axes.images[0].get_array(), np.asarray(gallery.picture("4", channel)))
+    assert len(gallery.plot(1).axes) == 3 * len(gallery.layers)  # a row of three places for each layer
+    with pytest.raises(ValueError, match=r"expected maps of .* that fired, got none"):
+        gallery.plot({"4": []})
+    assert repr(gallery) == f"<Gallery: {gallery.headline()}, in {gallery.path}>"
+    assert gallery.headline().startswith("16 maps of 3 layers of Sequential, ")
+    assert gallery.overview()[1] == {"layer": "1", "maps": 5, "dead": 1}
+    assert gallery._repr_html_().count("<tr>") == 1 + len(gallery.layers)
+
+
 def test_names_from_data_and_model_are_escaped(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script><!--\u2028"
     folder = tmp_path / "photos"

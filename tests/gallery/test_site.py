@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import http.server
-import importlib.util
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +18,7 @@ from small import OPTIONS, small_network
 
 from zfkernels.gallery import Gallery, build_gallery
 
-ARGUMENTS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 EVIL = "<script>alert(1)<"
-
-
-@pytest.fixture(scope="module")
-def browser(require: Callable[[str, object, str], None]) -> Iterator[Any]:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    there = chromium and importlib.util.find_spec("playwright")
-    require("browser", there, "there is no chromium, or no playwright to drive it")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from collections import defaultdict
 from typing import Any
 
 import torch
-from emulation import emulated, emulator, record
+from emulation import become, emulated, emulator, record
 
 from zfkernels.inspect import cuda_launches
 from zfkernels.inspect.arguments import numbers
@@ -43,7 +43,7 @@ def excess(report: dict[str, Any]) -> dict[str, float]:
 def count(simt: ctypes.CDLL, case: Case, dtype: torch.dtype) -> dict[str, Any]:
     """An entry of the file: of the last launch of a case, per block where nothing else is said."""
     flat = numbers(case, case.flat(dtype, "cpu"), maps=False)
-    simt.simt_device(9, 16)
+    become(simt)
     simt.simt_seed(0)
     report = record(simt, lambda: emulated(case.op).load()(*flat), BLOCKS)
     launch = report["launches"][-1]

@@ -20,17 +20,18 @@ from zfkernels.captum_api.arguments import (
     select,
     without_wrapper,
 )
+from zfkernels.captum_api.attribution import Attribution, attributing
 from zfkernels.captum_api.autograd import LayerValue, run_and_differentiate
-from zfkernels.checks import recording_for
+from zfkernels.checks import as_int, recording_for
 from zfkernels.deconvnet import CAPTUM, DeconvNet
 from zfkernels.deconvnet.graph import is_of_images
-from zfkernels.network import INPUT, Recording, Ref, UnrecordableError, refuse_training, without_autocast
+from zfkernels.network import INPUT, Recording, Ref, UnrecordableError, refuse_training
 from zfkernels.network.tree import leaves
 
 Pick = Callable[[Any], Tensor]
 
 
-class Deconvolution:
+class Deconvolution(Attribution):
     """The gradient of an output, with max(gradient, 0) at every ReLU: a drop-in for ``captum.attr.Deconvolution``.
 
     Unlike :meth:`zfkernels.DeconvNet.project` it injects 1 instead of the activation's value, and ReLU6, LeakyReLU and
@@ -40,7 +41,9 @@ class Deconvolution:
 
     Differs from Captum: functional ReLUs (``F.relu``, ``x.relu()``) follow the rule too, where Captum silently passes
     their plain gradient; what a ReLU reads may be read by other layers too, whose share of the gradient Captum
-    silently drops; no warnings; a module with dropout or batch normalisation in training mode is refused.
+    silently drops; of several ReLU modules in a row each follows the rule, where Captum passes the plain gradient of
+    all but the last, masked by the forward pass; no warnings; a module with dropout or batch normalisation in training
+    mode is refused.
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 2.1.
 
@@ -51,10 +54,13 @@ class Deconvolution:
         AssertionError: ``model`` is no nn.Module (also a TypeError).
     """
 
+    twin = "Deconvolution"
+
     def __init__(self, model: nn.Module) -> None:
         self.model = _as_model("Deconvolution", model)
+        super().__init__(model)
 
-    @without_autocast()
+    @attributing
     def attribute(self, inputs: Inputs, target: Any = None, additional_forward_args: Any = None) -> Any:
         """What each cell of the inputs contributes to an output.
 
@@ -83,7 +89,7 @@ class Deconvolution:
         return as_inputs(inputs, (net.pull_back(tensors[0], output.name, _gradient_of(pick)),))
 
 
-class NeuronDeconvolution:
+class NeuronDeconvolution(Attribution):
     """The same for a neuron inside the model: a drop-in for ``captum.attr.NeuronDeconvolution``.
 
     Only what the chosen neurons depend on is computed: the layers up to theirs, and windows around them. Rules,
@@ -101,13 +107,16 @@ class NeuronDeconvolution:
         AssertionError: ``model`` is no nn.Module (also a TypeError).
     """
 
+    twin = "NeuronDeconvolution"
+
     def __init__(self, model: nn.Module, layer: nn.Module, device_ids: list[int] | None = None) -> None:
         self.model = _as_model("NeuronDeconvolution", model)
+        super().__init__(model)
         if not isinstance(layer, nn.Module):
             raise RefusedType(f"NeuronDeconvolution: expected layer an nn.Module, got {type(layer).__name__}")
         self.layer = layer
 
-    @without_autocast()
+    @attributing
     def attribute(
         self,
         inputs: Inputs,
@@ -202,6 +211,7 @@ def _neurons(name: str, value: Any, selector: Any) -> Tensor:
         return selector(value)
     if not isinstance(value, Tensor):
         raise RefusedValue(f"{name}: expected neuron_selector a function for a layer of {len(value)} tensors")
+    selector = as_int(selector)
     if not isinstance(selector, (int, tuple)):
         raise RefusedType(f"{name}: expected neuron_selector an int, tuple or function, got {type(selector).__name__}")
     chosen = columns(name, "neuron_selector", value, selector)

@@ -49,6 +49,7 @@ def demo(out: Path, workers: int | None, as_json: bool) -> None:
             describe(gallery.info, gallery.path),
             f"a page of it: {out / FILES[0]}",
             f"an occlusion map: {out / FILES[1]}",
+            f"look into the network, photo by photo: zfkernels serve --gallery {out / 'gallery'}",
         )
     )
     options.report(result, text, as_json)

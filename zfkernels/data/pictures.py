@@ -52,8 +52,12 @@ def start_no_programs() -> None:
     EpsImagePlugin.gs_binary = False
 
 
-def decode(data: bytes) -> Image.Image:
+def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The first frame of an image file, in RGB; an alpha channel is dropped.
+
+    Args:
+        data: The file.
+        max_pixels: Width times height that are accepted.
 
     Raises:
         UnreadableImageError: No image that can be shown in RGB.
@@ -61,7 +65,7 @@ def decode(data: bytes) -> Image.Image:
     """
     if not data:
         raise UnreadableImageError("empty file")
-    picture = open_picture(BytesIO(data))
+    picture = open_picture(BytesIO(data), max_pixels=max_pixels)
     if picture.mode == "F":
         raise UnreadableImageError("floating-point pixels without a known range")
     if picture.mode.startswith("I"):

@@ -31,7 +31,7 @@ from zfkernels.deconvnet.units import (
     entry_where_not_zero,
     unit_boxes,
 )
-from zfkernels.network import INPUT, Recording, Step, refuse_training, without_autocast
+from zfkernels.network import INPUT, Recording, Step, refuse_training, undisturbed
 from zfkernels.network.kinds import Kind
 from zfkernels.network.network import LayerInfo, Network, trace_model
 from zfkernels.progress import progress_bar
@@ -136,7 +136,7 @@ class DeconvNet:
         return self.forward(images, [layer]).project(layer, channels, position, units, batch_size, progress)
 
     @torch.no_grad()
-    @without_autocast()
+    @undisturbed()
     def forward(
         self,
         images: Tensor,  # [N, C, H, W]
@@ -160,7 +160,7 @@ class DeconvNet:
         return Forward(self, recording, images, clean, names, values, bool(mixes))
 
     @torch.no_grad()
-    @without_autocast()
+    @undisturbed()
     def pull_back(
         self,
         images: Tensor,  # [N, C, H, W]
@@ -271,7 +271,7 @@ class Forward:
         return self.project_layers({layer: chosen}, batch_size, progress)[layer]
 
     @torch.no_grad()
-    @without_autocast()
+    @undisturbed()
     def project_layers(
         self, units: Mapping[str, Tensor], batch_size: int = 256, progress: bool = False
     ) -> dict[str, Projections]:

@@ -66,11 +66,12 @@ def write_page(
         "layers": [_layer(layer, found, grid) for layer, found, _, grid in rows],
     }
     site = files("zfkernels.gallery") / "site"
+    scripts = ("picture.js", "theme.js", "gallery.js")
     page = Template((site / "index.html").read_text(encoding="utf-8")).substitute(
         title=escape(title),
         facts="".join(f"<li>{escape(fact)}</li>" for fact in facts),
         style=(site / "style.css").read_text(encoding="utf-8"),
-        script="\n".join((site / name).read_text(encoding="utf-8") for name in ("picture.js", "gallery.js")),
+        script="\n".join((site / name).read_text(encoding="utf-8") for name in scripts),
         data=_as_script(summary),
     )
     (folder / "index.html").write_text(page, encoding="utf-8", errors="backslashreplace")

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zfkernels.network.kinds import Kind, Scene, recognise
+from zfkernels.network.kinds import Kind, Scene, op_name, recognise
 from zfkernels.network.recording import INPUT, Recording, Sized, readers_of
+
+FACTORIES = {"new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like", "full_like"}
 
 
 class Program:
@@ -22,6 +24,7 @@ class Program:
     Args:
         recording: the network.
         keep: names of steps whose own value is wanted.
+        outputs: names of the steps that are wanted as outputs; None: all that the network's output is made of.
         fold: make one step of several.
         made: what programs of one model for several sizes of images share.
 
@@ -29,7 +32,7 @@ class Program:
         recording: the network.
         scene: of its steps, each by itself.
         kinds: the steps by name, in order.
-        outputs: names of the steps that the network's output is made of.
+        outputs: names of the steps that are wanted as outputs.
     """
 
     def __init__(
@@ -37,10 +40,12 @@ class Program:
         recording: Recording,
         keep: Collection[str] = (),
         *,
+        outputs: Collection[str] | None = None,
         fold: bool = True,
         made: dict[Any, Any] | None = None,
     ) -> None:
-        self.recording, self.outputs = recording, recording.output_names
+        self.recording = recording
+        self.outputs = recording.output_names if outputs is None else tuple(outputs)
         self.kept = {*self.outputs, *keep}
         self.scene = scene = Scene(recording)
         for step in recording.steps:
@@ -71,9 +76,11 @@ class Program:
     @cached_property
     def mixing(self) -> str | None:
         """A step that puts the images of a batch together (a mean over all of them), None if no shape shows one."""
+        fixed: set[str] = set()  # steps that read no number of an image
         for kind in self.kinds.values():
-            shape = kind.step.shape
-            if kind.step.dtype is not None and not any(isinstance(size, Sized) for size in shape):
+            if kind.name != INPUT and (op_name(kind.step) in FACTORIES or fixed.issuperset(kind.inputs)):
+                fixed.add(kind.name)
+            elif kind.step.dtype is not None and not any(isinstance(size, Sized) for size in kind.step.shape):
                 return kind.name
         return None
 

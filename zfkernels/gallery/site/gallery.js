@@ -368,26 +368,6 @@ at("query").addEventListener("input", () => {
 at("tools").addEventListener("submit", (event) => event.preventDefault());
 at("help-button").addEventListener("click", () => at("help").showModal());
 
-// ---- light and dark
-
-function setTheme(theme) {
-  if (theme) document.documentElement.dataset.theme = theme;
-}
-
-function switchTheme() {
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  const now = document.documentElement.dataset.theme ?? (dark ? "dark" : "light");
-  setTheme(now === "dark" ? "light" : "dark");
-  try {
-    localStorage.setItem("zfkernels-theme", document.documentElement.dataset.theme);
-  } catch { /* a browser that keeps nothing forgets this too */ }
-}
-
-at("theme").addEventListener("click", switchTheme);
-try {
-  setTheme(localStorage.getItem("zfkernels-theme"));
-} catch { /* as above */ }
-
 // ---- beginning
 
 at("layers").append(...data.layers.map(({ name }, n) => {

@@ -11,7 +11,7 @@ from zfkernels.network.kinds.chain import Chain
 from zfkernels.network.kinds.concatenation import Concatenation
 from zfkernels.network.kinds.contrast_normalization import ContrastNormalization
 from zfkernels.network.kinds.convolution import Convolution
-from zfkernels.network.kinds.image import Images
+from zfkernels.network.kinds.image import Images, occluded_windows
 from zfkernels.network.kinds.max_pool import MaxPool
 from zfkernels.network.kinds.pieces import Expansion, Piece
 from zfkernels.network.kinds.pointwise import Pointwise
@@ -26,8 +26,7 @@ from zfkernels.network.recording import Step
 
 __all__ = [
     "Cellwise", "Chain", "Chunk", "Descent", "Kind", "Occluder", "Pooled", "Rules", "Scene", "Signal", "arguments",
-    "op_name", "recognise", "register_kind", "registered_kinds",
-    "unpooled", "usable",
+    "occluded_windows", "op_name", "recognise", "register_kind", "registered_kinds", "unpooled", "usable",
 ]  # fmt: skip
 
 # Asked in this order; Whole takes whatever is left.

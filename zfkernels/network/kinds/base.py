@@ -31,12 +31,14 @@ class Occluder:
     Attributes:
         images: [N, C, H, W], channels last.
         boxes: int32 [K, 4] (top, left, height, width), inside the images.
-        fill: what is shown instead: [C], or an image for each image [N, C, H, W].
+        fill: what is shown instead: [C], an image for each image [N, C, H, W], or windows of the boxes.
+        mask: windows of bool [cells, 1]: which pixels of the boxes are hidden; None: all.
     """
 
     images: Tensor
     boxes: Tensor
-    fill: Tensor
+    fill: Tensor | Windows
+    mask: Windows | None = None
 
 
 class Chunk(Protocol):

@@ -85,9 +85,9 @@ class Convolution(SlidingKind):
         hidden = chunk.occluder(name)
         if hidden is not None:
             return occluded_conv2d(
-                hidden.images, self.weight, self.bias, hidden.boxes, fill=hidden.fill, image=chunk.image,
-                out_boxes=layout, stride=s.stride, padding=s.padding, dilation=s.dilation, groups=self.groups,
-                relu=self.relu, backend=chunk.backend,
+                hidden.images, self.weight, self.bias, hidden.boxes, fill=hidden.fill, mask=hidden.mask,
+                image=chunk.image, out_boxes=layout, stride=s.stride, padding=s.padding, dilation=s.dilation,
+                groups=self.groups, relu=self.relu, backend=chunk.backend,
             )  # fmt: skip
         return window_conv2d(
             chunk.windows(name), chunk.frames(name), self.weight, self.bias, out_boxes=layout, stride=s.stride,

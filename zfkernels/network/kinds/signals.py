@@ -142,6 +142,7 @@ def derivative(function: Callable[..., Any], signal: Tensor, inputs: Sequence[Te
         out = function(*leaves)
         if not moving or not out.requires_grad:
             return [None] * len(leaves)
+        signal = signal.contiguous()  # torch's gradient of an instance norm of one image is wrong for any other
         grads = iter(torch.autograd.grad(out, moving, _usable(signal), allow_unused=True))
     return [next(grads) if leaf.requires_grad else None for leaf in leaves]
 
