@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+RECTIFIED = ("relu", "rectifier")  # kinds of layers
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -103,7 +104,7 @@ def summary(times: list[tuple[float, float]]) -> dict[str, float]:
 def alone(server: Server, rounds: int) -> dict[str, Any]:
     """One client: views of new photos, projections in layers of all depths, probes, a sweep."""
     layers = [row for row in json.loads(server.ask("/api/network"))["layers"] if row[3] and row[3][0] > 1]
-    relus = [row for row in layers if row[1] == "relu"]
+    relus = [row for row in layers if row[1] in RECTIFIED]
     middle = relus[len(relus) // 2][0]
     first_view(server, 0, middle)
     views, units, probes = [], [], []
@@ -125,7 +126,7 @@ def alone(server: Server, rounds: int) -> dict[str, Any]:
 
 def together(server: Server, seconds: float, clients: int = 10) -> dict[str, Any]:
     """Ten clients at once, each with new photos; what failed, and the memory at a third of the time and at its end."""
-    layers = [row[0] for row in json.loads(server.ask("/api/network"))["layers"] if row[1] == "relu" and row[3]]
+    layers = [row[0] for row in json.loads(server.ask("/api/network"))["layers"] if row[1] in RECTIFIED and row[3]]
     failures: list[str] = []
     answered = [0] * clients
     began = time.monotonic()

@@ -52,7 +52,7 @@ MAY_IMPORT = {
 }
 EVERYWHERE = {"_extras", "_installation", "signed"}
 # A result may show itself: its plot() hands it to viz, which is imported when that is called.
-MAY_IMPORT_WHEN_CALLED = {part: {"viz"} for part in ("results", "methods", "occlusion")}
+MAY_IMPORT_WHEN_CALLED = {part: {"viz"} for part in ("results", "analysis", "occlusion")}
 RETURNS_FIGURES = {*MAY_IMPORT_WHEN_CALLED, "gallery"}
 # Only viz draws; what takes tensors and returns a result neither draws nor opens a file.
 DRAWING = {"matplotlib"}

@@ -177,6 +177,18 @@ def test_numbers_of_numpy() -> None:
         zf.Occlusion(model).attribute(images, (3, 9, 13), target=1, perturbations_per_eval=np.float64(2))
 
 
+def test_numbers_of_numpy_for_sweeps_and_projections() -> None:
+    model, images = toy("residual"), toy_images(2)
+    expected = zf.occlusion_sweep(model, images, window=(9, 8), stride=5, targets=[1, 2]).outputs
+    window, classes = tuple(np.array([9, 8])), [np.int64(1), np.int32(2)]
+    found = zf.occlusion_sweep(model, images, window=window, stride=np.int64(5), targets=classes)
+    assert torch.equal(found.outputs, expected)
+    net, maps = zf.DeconvNet(model), np.array([0, 2])
+    expected = net.project(images, "stem", [0, 2], (1, 3)).dense()
+    assert torch.equal(net.project(images, "stem", maps, (np.int64(1), np.int64(3))).dense(), expected)
+    assert torch.equal(net.project(images, "stem", np.int64(2)).dense(), net.project(images, "stem", 2).dense())
+
+
 class Last(nn.Module):
     """A network whose output is changed by a function."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
@@ -86,6 +87,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "evolution": lambda: evolution(5).plot(),
     "transfer": lambda: transfer().plot("zfnet64, features.8, softmax"),
     "probe": lambda: layer_probe(5).plot("zfnet64, softmax"),
+    "probes": lambda: viz.probe_figure({LONG: layer_probe(5), "b": layer_probe(3), "c": layer_probe(3)}, data="photos"),
     "learning curve": lambda: viz.learning_curve_figure(curve(), title="zfnet64"),
     "plan": lambda: plan(16),
     "plan of many layers": lambda: plan(200),
@@ -129,6 +131,11 @@ def test_a_sheet_has_a_title_and_says_what_it_shows() -> None:
     sprite = Image.new("RGBA", (120, 60))
     plain = viz.feature_sheet([("features.1", [("3", sprite)])], columns=1)
     told = viz.feature_sheet([("features.1", [("3", sprite)])], columns=1, title="a network", note="many words " * 9)
+    headed = viz.feature_sheet([("features.1", [("3", sprite)])], columns=1, heads=["projections", "patches"])
+    assert headed.height == plain.height + 18
+    written = (np.asarray(headed.convert("L"))[48:70] < 200).any(0).nonzero()[0]
+    assert written.min() >= 18  # over the first block and over the second
+    assert any(78 <= column < 90 for column in written)
     assert told.width == plain.width
     assert told.height >= plain.height + 30 + 5 * 20  # the words are wrapped at the width of the page
 

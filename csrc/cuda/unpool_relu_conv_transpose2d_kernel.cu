@@ -116,7 +116,6 @@ void run(const StageArguments& given, const StageWindows* windows, const Tensor&
     } else {
       const View<const T> view = view_of<const T>(cells, "values");
       for (int i = 0; i < 3; ++i) stage.value_stride[i] = view.stride[i ? i + 1 : 0];
-      to_int(stage.value_stride[1]);
       stage.batch = to_int(cells.size(0));
       stage.out = view_of<T>(out, "out");
       stage.out_size = size_of(out);

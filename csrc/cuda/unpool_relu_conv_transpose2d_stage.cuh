@@ -109,7 +109,7 @@ struct Corner {
   int image;                          // whose switches
   Box crop;                           // pooled cells that have values
   const T* values;                    // of the first of them
-  int value_row;                      // from one row of them to the next
+  int64_t value_row;                  // from one row of them to the next
   int pooled_row, pooled_column;      // of the tile's first pooled cell
   int unpooled_row, unpooled_column;  // of its first unpooled cell
   int out_row, out_column;            // of the first output of its phase, in the tile
@@ -127,9 +127,7 @@ struct Corner {
     if (op.ragged()) {
       corner.crop = op.windows.box(item);
       corner.values = op.values + op.windows.first(item, corner.crop) * op.value_stride[2];
-      const int64_t row = corner.crop.width * op.value_stride[2];
-      require(row <= INT32_MAX);
-      corner.value_row = int(row);
+      corner.value_row = corner.crop.width * op.value_stride[2];
       corner.out = op.out.data + tile.first * op.out.stride[3];
       corner.out_line = tile.pitch * op.out.stride[3];
       if (op.switches) {
@@ -139,7 +137,7 @@ struct Corner {
     } else {
       corner.crop = {0, 0, op.pooled.rows, op.pooled.columns};
       corner.values = op.values + item * op.value_stride[0];
-      corner.value_row = int(op.value_stride[1]);
+      corner.value_row = op.value_stride[1];
       corner.out = op.out.at(item, 0, tile.row, tile.column);
       corner.out_line = op.out.stride[2];
     }
@@ -263,8 +261,7 @@ struct PooledTile {
       const int column = corner.pooled_column + cell % size.pooled.columns - corner.crop.left;
       const bool valid = first + channel < op.channels && unsigned(row) < unsigned(corner.crop.height) &&
                          unsigned(column) < unsigned(corner.crop.width);
-      const T* const at =
-          valid ? from + int64_t(row) * corner.value_row + column * op.value_stride[2] + channel : op.values;
+      const T* const at = valid ? from + row * corner.value_row + column * op.value_stride[2] + channel : op.values;
       T* const to = values + (channel / kPack * size.value_plane + cell) * kPack + channel % kPack;
       if constexpr (kCount)
         copy_async<kCount * sizeof(T)>(to, at, valid);

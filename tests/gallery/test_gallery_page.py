@@ -93,10 +93,16 @@ def layer_data(gallery: Gallery, index: int) -> dict[str, Any]:
 
 def test_page_says_what_the_table_says(gallery: Gallery) -> None:
     rows = [row for row in gallery.table.to_pylist() if row["layer"] == "4" and row["value"] > 0]
-    data = layer_data(gallery, 2)
-    found = []
-    for channel, fired, purity, units in data["maps"]:
+    data, found = layer_data(gallery, 2), []
+    statistics = [row for row in gallery.statistics.to_pylist() if row["layer"] == "4"]
+    for channel, fired, purity, units, (bars, label, selectivity) in data["maps"]:
         assert 0 < fired <= 1
+        row = statistics[channel]
+        assert sum(bars) == pytest.approx(100 * row["fired"], abs=0.5)
+        assert [label, selectivity] == [
+            (row["labels"] or [None])[0],
+            row["selectivity"] and round(row["selectivity"], 3),
+        ]
         labels = [data["images"][unit[0]][2] for unit in units]
         assert purity == round(max(labels.count(label) for label in labels) / len(labels), 3)
         for rank, (image, value, *place) in enumerate(units):

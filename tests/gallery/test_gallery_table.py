@@ -143,7 +143,7 @@ def test_rectifiers_in_place_spoil_nothing(photos: Path) -> None:
     names = ["first", "relu", "second", "rectifier"]
     sweeper = Sweeper(trace, select_layers(trace, names), 4, 16)
     images = torch.cat([batch.images for batch in stream(open_source(photos), SMALL, workers=0)])
-    sweeper.update(Batch(images, torch.arange(len(images)), [], []), Progress())
+    sweeper.update(Batch(images, torch.arange(len(images)), [None] * len(images), []), Progress())
     for topk, maps in zip(sweeper.topks, trace.activations(images, names).values(), strict=True):
         best = maps.amax((2, 3)).T.sort(descending=True).values[:, :4].double()
         torch.testing.assert_close(topk.compute().values, best)

@@ -104,3 +104,25 @@ def test_some_maps_and_the_strongest_by_its_maximum() -> None:
 def test_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=f"occlusion_sweep: {message}"):
         zf.occlusion_sweep(toy("residual"), images(1), window=8, **arguments)
+
+
+def test_the_empirical_receptive_field_is_the_mean_share_that_hiding_takes_away() -> None:
+    model, x, window = toy("residual"), images(3), (6, 6)
+    found = zf.occlusion.empirical_receptive_field(model, x, "stem.0", [4, 1], window=window, stride=5, fill=0.2)
+    kept: dict[str, Tensor] = {}
+    model.get_submodule("stem.0").register_forward_hook(lambda m, i, o: kept.__setitem__("value", o.clone()))
+    rows, columns = found.shape[1:]
+    for u, unit in enumerate((4, 1)):
+        for row in range(rows):
+            for column in range(columns):
+                shares = []
+                for image in x:
+                    hidden = image.clone()
+                    hidden[:, row * 5 : row * 5 + 6, column * 5 : column * 5 + 6] = 0.2
+                    with torch.no_grad():
+                        model(torch.stack([image, hidden]))
+                    clean, other = kept["value"][:, unit].flatten(1)
+                    if clean.max() > 0:
+                        shares.append((clean.max() - other[clean.argmax()]) / clean.max())
+                torch.testing.assert_close(found[u, row, column], torch.stack(shares).mean(), rtol=1e-9, atol=1e-10)
+    assert found.max() > 0.2

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from exploring import LAYER, NAMES, SIZE, SMALL, blocks, classifier, explorer_of
+from exploring import EVIL, LAYER, NAMES, SIZE, SMALL, blocks, classifier, explorer_of
+from PIL import Image
 from torch import nn
 
 import zfkernels
+from zfkernels.data import open_source
+from zfkernels.data.source import UnreadableImageError
 from zfkernels.serve import Explorer
 from zfkernels.serve.explorer import Square, hide
 from zfkernels.serve.network import Network
-from zfkernels.serve.photos import Photo
+from zfkernels.serve.photos import Photo, Photos
 from zfkernels.serve.sweep import SweepOptions, grid, pieces, plan
 
 
@@ -92,17 +97,17 @@ def test_a_sweep_in_pieces_is_the_network_on_every_hidden_photo(
     values = [value for part in parts for value in part]
 
     def truth(image: torch.Tensor) -> float:
-        return float(below(LAYER, image)[1].sum() if of_map else classifier()(image)[0].softmax(0)[2])
+        return float(below(LAYER, image)[1].sum() if of_map else classifier()(image)[0].softmax(0)[2].detach())
 
     expected = [truth(hidden(photo, 5 * (n // 6), 5 * (n % 6), 8)) for n in range(36)]
     assert values == pytest.approx(expected, rel=1e-4)
     assert told["clean"] == pytest.approx(truth(photo.image), rel=1e-4)
 
 
-def test_the_grid_is_the_sweeps(photo: Photo) -> None:
-    for window, stride in ((8, 5), (7, 3), (32, 4), (1, 31)):
-        whole = zfkernels.occlusion_sweep(classifier(), photo.image, window=window, stride=stride)
-        assert torch.equal(grid((SIZE, SIZE), SweepOptions(window, stride)), whole.positions.flatten(0, 1))
+def test_the_grid_is_the_sweeps() -> None:
+    for window, stride in ((8, 5), (7, 3), (24, 4), (1, 23)):
+        whole = zfkernels.occlusion_sweep(classifier(), torch.randn(1, 3, 24, SIZE), window=window, stride=stride)
+        assert torch.equal(grid((24, SIZE), SweepOptions(window, stride)), whole.positions.flatten(0, 1))
 
 
 @pytest.mark.parametrize(
@@ -122,20 +127,51 @@ def test_a_sweep_that_cannot_be_is_refused(
         plan(explorer, photo, options)
 
 
-def test_a_sweep_of_a_step_that_is_no_module_is_refused(photo: Photo) -> None:
+def test_a_network_of_functions_that_says_no_classes_is_swept_too(photo: Photo) -> None:
     class Functional(nn.Module):
         def __init__(self) -> None:
             super().__init__()
+            torch.manual_seed(0)
             self.conv = nn.Conv2d(3, 4, 3)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return nn.functional.relu(self.conv(x)).tanh()
 
-    explorer = explorer_of(Functional().eval())
-    (layer,) = (info.name for info in explorer.network.layers if info.kind == "relu")
+    model = Functional().eval()
+    explorer = explorer_of(model)
+    (layer,) = (info.name for info in explorer.network.layers if "relu" in info.name)
     assert explorer.answers(photo) is None  # maps are no classes
-    with pytest.raises(ValueError, match=f"expected a sweep of a layer that is a module, got '{layer}'"):
-        plan(explorer, photo, SweepOptions(8, 4, layer=layer))
+    assert explorer.probe(photo, Square(0, 0, 9), layer, 1)["best"] is None
+    options = SweepOptions(8, 12, layer=layer, channel=1)
+    values = [value for part in pieces(explorer, photo, options) for value in part]
+    truth = [model.conv(hidden(photo, 12 * (n // 3), 12 * (n % 3), 8)).relu()[0, 1].sum().item() for n in range(9)]
+    assert values == pytest.approx(truth, rel=1e-4)
+    with pytest.raises(ValueError, match="expected no target of a network without classes"):
+        plan(explorer, photo, SweepOptions(8, 12))
+
+
+def test_a_network_of_other_bands_is_refused_in_one_sentence() -> None:
+    grey = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()).eval()
+    with pytest.raises(ValueError, match=r"images of 3 channels \(red, green, blue\), got x, which takes 1"):
+        Network(grey, SMALL, "x")
+
+
+def test_a_preprocessing_that_fails_on_one_photo_says_so(folder: Path) -> None:
+    def choosy(picture: Image.Image) -> torch.Tensor:
+        image = SMALL(picture)
+        if torch.equal(image, SMALL(blocks(2))):
+            raise KeyError("no such band")
+        return image
+
+    photos = Photos(choosy, open_source(folder))
+    names = [key for key in photos.source.keys if EVIL in key]
+    failed = []
+    for name in names:
+        try:
+            photos.get(f"data-{photos.source.keys.index(name)}")
+        except UnreadableImageError as error:
+            failed.append((name, str(error)))
+    assert failed == [(f"{EVIL}2.png", "KeyError: 'no such band'")]
 
 
 def test_clean_passes_stay_within_their_budget(photo: Photo) -> None:

@@ -248,12 +248,17 @@ def test_a_refused_photo_says_why_and_the_page_stays(
     page.wait_for_selector(f"#say:has-text('{problem}')")
     assert "photo=data-1" in page.url
     assert page.locator(".card-map").count() == 6
+    page.locator(".card-map").nth(1).click()  # and goes on
+    page.wait_for_selector(".card-map:nth-child(2)[aria-pressed=true]")
 
 
 def test_a_link_to_a_photo_that_is_gone_says_so(page: Any, home: str) -> None:
     page.expected = ("status of 404",)
     page.goto(f"{home}/#photo=dropped-0123&layer=4")
     page.wait_for_selector("#say:has-text('no longer held; drop it again')")
+    assert page.locator("#empty").is_visible()
+    drop(page, as_file(blocks(6)), "again.png")
+    page.wait_for_selector(".pane h2:text-is('again.png')")
 
 
 def test_keys_move_among_maps_and_layers(page: Any, home: str) -> None:

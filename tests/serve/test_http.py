@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 from zfkernels.serve import Explorer, create_app
 from zfkernels.serve import uploads as uploads_module
 from zfkernels.serve.photos import Photos
+from zfkernels.serve.worker import StaleError
 
 HOME = "http://127.0.0.1:8813"
 
@@ -55,7 +56,7 @@ def events(answer: Any) -> list[tuple[str, dict[str, Any]]]:
 def test_the_network_and_its_photos(client: Any) -> None:
     told = client.get("/api/network").json()
     assert (told["name"], told["size"], told["classes"]) == (EVIL, [SIZE, SIZE], list(NAMES))
-    assert [LAYER, "relu", 6, [16, 16], [2, 2]] in [layer[:5] for layer in told["layers"]]
+    assert [LAYER, 6, [16, 16], [2, 2]] in [[layer[0], *layer[2:5]] for layer in told["layers"]]
     assert told["fill"] == SMALL.to_pixels(torch.zeros(3, 1, 1)).flatten().tolist()
     listed = client.get("/api/photos", params={"query": "SCRIPT"}).json()
     assert listed["total"] == 4
@@ -149,6 +150,17 @@ def test_a_question_that_cannot_be_is_refused_in_words(client: Any, address: str
     assert answer.status_code == status, answer.text
     if problem:
         assert problem in answer.json()["problem"]
+
+
+def test_a_stale_question_is_answered_with_nothing(
+    client: Any, explorer: Explorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stale(*_: object) -> None:
+        raise StaleError("a newer question has come")
+
+    monkeypatch.setattr(explorer, "maps", stale)
+    answer = client.get("/api/photos/data-1/maps?layer=4&tab=a")
+    assert (answer.status_code, answer.content) == (204, b"")
 
 
 def test_a_photo_of_the_data_set_that_is_broken_says_why(client: Any) -> None:

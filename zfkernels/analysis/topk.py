@@ -81,8 +81,8 @@ class TopK:
         self,
         activations: Tensor,  # [N, C, h, w] or [N, C], on any device
         image_ids: Tensor,  # int64 [N], ≥ 0, not fed before
-    ) -> None:
-        """Takes in the activations of N images.
+    ) -> Tensor:  # float64 [N, C], on the CPU
+        """Takes in the activations of N images; returns the maximum of each map, NaN aside, -inf where all are NaN.
 
         Raises:
             TypeError: ``activations`` is not of floating point.
@@ -90,7 +90,7 @@ class TopK:
         """
         activations = self._checked(activations, image_ids)
         if len(image_ids) == 0:
-            return
+            return self._values.new_zeros(0, self.channels)
         # The maximum of a map is read once for all; its place is looked up only for the few that may enter the list.
         values = activations.amax((2, 3)).double().cpu()
         if values.isnan().any():
@@ -105,7 +105,7 @@ class TopK:
         enters = (values > last_value) | ((values == last_value) & (ids[:, None] < last_id))
         image, channel = enters.nonzero(as_tuple=True)
         if len(image) == 0:
-            return
+            return values
         rows, columns = activations.shape[2:]
         maps = activations[image.to(activations.device), channel.to(activations.device)]
         place = maps.reshape(-1, rows * columns).argmax(1).cpu()
@@ -114,6 +114,7 @@ class TopK:
         self._waits += len(image)
         if self._waits >= self._ids.numel():
             self._settle()
+        return values
 
     def merge(self, other: TopK) -> None:
         """Takes in what ``other`` has seen, as if this one had seen it.

@@ -102,6 +102,7 @@ def read_landmarks(
         ValueError: It names no part, an image that is not there, or a point outside its image.
     """
     import torch
+    from PIL import Image
 
     if not path.is_file():
         raise FileNotFoundError(f"correspondence: expected landmarks an existing CSV file, got {path}")
@@ -119,8 +120,8 @@ def read_landmarks(
         if row["filename"] not in index:
             raise ValueError(f"correspondence: expected data with the image {row['filename']!r} of the landmarks")
         picture, _ = source.load(index[row["filename"]])
-        if isinstance(picture, torch.Tensor):
-            raise TypeError("correspondence: expected data of pictures, got a data set of tensors")
+        if not isinstance(picture, Image.Image):
+            raise TypeError(f"correspondence: expected data of pictures, got one of {type(picture).__name__}s")
         images.append(preprocess(picture))
         keys.append(row["filename"])
         for name in names:

@@ -257,6 +257,7 @@ class Forward:
         return as_maps(self.values[name], self._kind(name))
 
     @torch.no_grad()
+    @undisturbed()
     def project(
         self,
         layer: str,

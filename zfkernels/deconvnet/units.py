@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from zfkernels.checks import is_int_tensor
+from zfkernels.checks import as_int, is_int_tensor
 from zfkernels.deconvnet.descent import Entry
 from zfkernels.geometry import Boxes
 from zfkernels.network.kinds import Kind
@@ -92,7 +92,9 @@ def chosen_units(
             raise ValueError(f"project: expected units of shape [P, 4], got {tuple(units.shape)}")
         units = units.to(maps.device, torch.int64)
     else:
+        channels, position = as_int(channels), as_int(position)
         wanted = [*range(depth)] if channels is None else [channels] if isinstance(channels, int) else [*channels]
+        wanted = as_int(wanted)
         if not all(isinstance(index, int) for index in wanted):
             raise TypeError(f"project: expected channels None, an int or several ints, got {channels!r}")
         image, channel = (

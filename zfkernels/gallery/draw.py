@@ -68,7 +68,7 @@ class Studio:
         images = batch.images.to(parameter.device, parameter.dtype)
         chosen = [_in_batch(found, batch.ids) for found in self.winners]
         needed = [layer.name for layer, (rows, _) in zip(self.layers, chosen, strict=True) if len(rows)]
-        pixels = self.painter.preprocess.to_pixels(images)
+        pixels = self.painter.show.pixels(images)
         for image_id, picture in zip(batch.ids.tolist(), pixels, strict=True):
             self.pictures.put(image_id, picture)
         forward = self.net.forward(images, needed)

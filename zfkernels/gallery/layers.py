@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from zfkernels.deconvnet import DeconvNet
 from zfkernels.network.kinds import Kind
 from zfkernels.network.network import LayerInfo, Network
 from zfkernels.windows import Pair
+
+KIND = "kind:"  # what stands for all layers of a kind begins with it
 
 
 @dataclass(frozen=True)
@@ -76,21 +79,22 @@ def default_layers(network: Network) -> list[str]:
 
 
 def select_layers(network: Network, names: Sequence[str]) -> list[Layer]:
-    """The layers of the given names.
+    """The layers of the given names and patterns.
 
     Raises:
-        ValueError: No such layer (the message lists near matches), none at all, or the same name twice.
+        ValueError: No such layer (the message lists near matches), none at all, the same name twice, or a pattern that
+            no layer has.
     """
     if not names:
         raise ValueError("build_gallery: expected layers at least one name, got none")
     if len(set(names)) < len(names):
         raise ValueError(f"build_gallery: expected layers different names, got {list(names)}")
+    names = _expanded(network, names)
     rectified = _rectified(network)
     layers = []
     for name in names:
         kind = network.kinds.get(network.resolve(name))
-        shape = () if kind is None else network.shape(kind.name)
-        if kind is None or not shape or (len(shape) == 4 and kind.maps is not None and not kind.maps.is_planar):
+        if kind is None or not _has_maps(network, kind):
             raise ValueError(f"build_gallery: expected layers of feature maps or units of the image, got {name!r}")
         branches, start = [], 0
         for part in _branches(network, kind):
@@ -100,6 +104,29 @@ def select_layers(network: Network, names: Sequence[str]) -> list[Layer]:
             start = channels.stop
         layers.append(Layer(name, network.info(kind.name), kind.name in rectified, tuple(branches)))
     return layers
+
+
+def _expanded(network: Network, names: Sequence[str]) -> list[str]:
+    """The names, and in place of each pattern the layers that it fits, each once."""
+    rows = [info for info in network.layer_info() if _has_maps(network, network.kinds[info.step])]
+    found: dict[str, None] = {}
+    for name in names:
+        kind = name.removeprefix(KIND) if name.startswith(KIND) else None
+        if name in network.recording.layers or (kind is None and not any(sign in name for sign in "*?")):
+            found[name] = None
+            continue
+        fits = [row.name for row in rows if (row.kind == kind if kind is not None else fnmatchcase(row.name, name))]
+        if not fits:
+            has = f"; kinds: {sorted({row.kind for row in rows})}" if kind is not None else ""
+            raise ValueError(f"build_gallery: expected layers a pattern that some layer fits, got {name!r}{has}")
+        found.update(dict.fromkeys(fits))
+    return list(found)
+
+
+def _has_maps(network: Network, kind: Kind | None) -> bool:
+    """Whether a step has feature maps or units of the image."""
+    shape = () if kind is None else network.shape(kind.name)
+    return kind is not None and bool(shape) and not (len(shape) == 4 and kind.maps and not kind.maps.is_planar)
 
 
 def _branches(network: Network, kind: Kind) -> list[Kind]:

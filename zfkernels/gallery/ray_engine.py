@@ -25,8 +25,8 @@ from zfkernels.data import Batch, ImageSource, load_batch
 from zfkernels.gallery.checkpoint import Checkpoint, Progress
 from zfkernels.gallery.events import Stage
 from zfkernels.gallery.layers import Layer
+from zfkernels.gallery.prepare import Prepared
 from zfkernels.gallery.sweep import Sweeper
-from zfkernels.models import Preprocess
 from zfkernels.network.network import trace_model
 from zfkernels.windows import Pair
 
@@ -38,7 +38,7 @@ _HOST_AND_PORT = re.compile(r"(ray://)?(?P<host>[^:/]+):(?P<port>\d+)")
 class _Decode:
     """Row numbers of batches → their images, padded to one shape; −1 stands for an id that is not there."""
 
-    def __init__(self, source: ImageSource, preprocess: Preprocess, batches: Any, batch_size: int) -> None:
+    def __init__(self, source: ImageSource, preprocess: Prepared, batches: Any, batch_size: int) -> None:
         self.source, self.preprocess, self.batches, self.batch_size = source, preprocess, batches, batch_size
 
     def __call__(self, table: Table) -> Table:
@@ -53,6 +53,7 @@ class _Decode:
             "images": images,
             "ids": ids,
             "skipped": np.array([json.dumps(batch.skipped)]),
+            "labels": np.array([json.dumps(batch.labels)]),
         }
 
 
@@ -93,7 +94,8 @@ class _Sweep:
             images, ids = one["images"][0], one["ids"][0]
             there = ids >= 0
             tensors = torch.from_numpy(np.ascontiguousarray(images[there])), torch.from_numpy(ids[there])
-            self.sweeper.update(Batch(*tensors, [], [], int(one["number"][0])), progress)
+            labels = json.loads(one["labels"][0])
+            self.sweeper.update(Batch(*tensors, labels, [], int(one["number"][0])), progress)
             skipped += json.loads(one["skipped"][0])
         meta = {"numbers": table["number"].tolist(), "skipped": skipped, "seconds": progress.seconds}
         return {"state": np.array([save(self.sweeper.tensors())], object), "meta": np.array([json.dumps(meta)])}
@@ -102,7 +104,7 @@ class _Sweep:
 def ray_sweep(
     sweeper: Sweeper,
     source: ImageSource,
-    preprocess: Preprocess,
+    preprocess: Prepared,
     batches: Sequence[Sequence[int]] | None,
     checkpoint: Checkpoint,
     skip: Callable[[int], bool],
@@ -147,7 +149,7 @@ def _pipeline(
     ray: Any,
     sweeper: Sweeper,
     source: ImageSource,
-    preprocess: Preprocess,
+    preprocess: Prepared,
     batches: Sequence[Sequence[int]],
     size: int,
     left: list[dict[str, int]],

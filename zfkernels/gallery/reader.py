@@ -89,6 +89,18 @@ class Gallery:
         """
         return read_table(self.path / "topk.parquet", self.info["table_sha256"])
 
+    @cached_property
+    def statistics(self) -> pyarrow.Table:
+        """What is known of every map, one row each: layer, channel, images, share of them in which it fired, histogram
+        of its maxima (bins: ``zfkernels.gallery.statistics.edges()``), the labels that it answers to most and the means
+        of its maxima on them, selectivity, and the means on all labels (``info["labels"]``, in this order).
+
+        Raises:
+            FileNotFoundError: maps.parquet is missing; galleries of earlier versions have none.
+            ValueError: It is damaged.
+        """
+        return read_table(self.path / "maps.parquet", self.info.get("statistics_sha256", ""))
+
     def maps(self, layer: str) -> list[int]:
         """The maps of a layer that are drawn: all that fired, and without a rectifier the others with a value too."""
         record = self._record(layer)
@@ -173,7 +185,8 @@ class Gallery:
             for layer, channels in self._chosen(maps).items()
         ]
         note = f"each map by its number: its strongest activations, {self._words}"
-        return feature_sheet(rows, columns=columns, title=self._name, note=note)
+        heads = [block for block in self.info["blocks"] if block in FIGURE]
+        return feature_sheet(rows, columns=columns, title=self._name, note=note, heads=heads)
 
     def plot(self, maps: Mapping[str, Sequence[int]] | int = 6, *, columns: int = 3) -> Figure:
         """The same as a figure of matplotlib's, which a notebook shows; each map with the range of its activations.

@@ -6,7 +6,6 @@ import hashlib
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -16,9 +15,9 @@ import zfkernels
 from zfkernels.analysis.topk import Ranking
 from zfkernels.data import ImageSource
 from zfkernels.gallery.layers import Layer
+from zfkernels.gallery.prepare import Prepared
 from zfkernels.gallery.sweep import Swept
 from zfkernels.gallery.table import Winners
-from zfkernels.models import Preprocess
 from zfkernels.network.network import Network
 from zfkernels.windows import Pair
 
@@ -37,7 +36,7 @@ def run_record(
     network: Network,
     source: ImageSource,
     layers: Sequence[Layer],
-    preprocess: Preprocess,
+    preprocess: Prepared,
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What must stay the same when a run is taken up again: model, weights, data, options and versions."""
@@ -54,7 +53,7 @@ def run_record(
             "device": parameter.device.type,
         },
         "data": {"name": source.name, "images": source.count, "sha256": source.digest()},
-        "options": {"layers": [layer.name for layer in layers], "preprocess": asdict(preprocess), **options},
+        "options": {"layers": [layer.name for layer in layers], "preprocess": preprocess.record(), **options},
         "versions": versions(),
     }
 

@@ -14,6 +14,7 @@ from zfkernels.data import Batch
 from zfkernels.gallery.checkpoint import Checkpoint, Progress
 from zfkernels.gallery.events import Stage
 from zfkernels.gallery.layers import Layer
+from zfkernels.gallery.statistics import MapStatistics, Statistics
 from zfkernels.network import Step
 from zfkernels.network.network import Network
 
@@ -27,12 +28,13 @@ class Swept:
     """What the first pass found.
 
     Attributes:
-        rankings: One for each layer, in order.
+        rankings, statistics: One for each layer, in order.
         images: Number of images that went through the network.
         skipped: (image id, reason) of those that did not, by id.
     """
 
     rankings: list[Ranking]
+    statistics: list[MapStatistics]
     images: int
     skipped: list[tuple[int, str]]
 
@@ -62,20 +64,25 @@ class Sweeper:
     def reset(self) -> None:
         """Forgets everything seen so far."""
         self.topks = [TopK(layer.info.channels, self.top_k) for layer in self.layers]
+        self.statistics = Statistics([layer.info.channels for layer in self.layers])
 
     def update(self, batch: Batch, progress: Progress) -> None:
         """Takes in a batch, and the time that it takes."""
-        for images, ids in zip(batch.images.split(self.block), batch.ids.split(self.block), strict=True):
+        rows = self.statistics.see(batch.labels)
+        labels = rows if rows is None else rows.split(self.block)
+        for n, (images, ids) in enumerate(
+            zip(batch.images.split(self.block), batch.ids.split(self.block), strict=True)
+        ):
             if not len(ids):
                 continue
             missing = self.block - len(images)
             images = torch.cat([images, images.new_zeros(missing, *images.shape[1:])]) if missing else images
             before = progress.seconds.get("top-k", 0.0)
             with progress.timed("network"):
-                self._run(images, ids, progress)
+                self._run(images, ids, None if labels is None else labels[n], progress)
             progress.seconds["network"] -= progress.seconds.get("top-k", 0.0) - before
 
-    def _run(self, images: Tensor, ids: Tensor, progress: Progress) -> None:
+    def _run(self, images: Tensor, ids: Tensor, labels: Tensor | None, progress: Progress) -> None:
         images = images.to(self.parameter.device, self.parameter.dtype, memory_format=self.memory_format)
 
         def watch(step: Step, inputs: tuple[Any, ...]) -> Any:
@@ -86,7 +93,8 @@ class Sweeper:
                 value = step.run(dict(zip(step.inputs, inputs, strict=True)), len(images))
             with progress.timed("top-k"):  # while the maps are warm, and so that none has to be kept
                 for index in self.steps[step.name]:
-                    self.topks[index].update(value[: len(ids)], ids)
+                    maxima = self.topks[index].update(value[: len(ids)], ids)
+                    self.statistics.update(index, maxima, labels)
             return value
 
         with torch.inference_mode():
@@ -94,15 +102,17 @@ class Sweeper:
 
     def tensors(self) -> dict[str, Tensor]:
         """The state of all layers, to be saved."""
-        return {
-            f"{index}.{key}": value for index, topk in enumerate(self.topks) for key, value in topk.state_dict().items()
-        }
+        state = self.statistics.tensors()
+        for index, topk in enumerate(self.topks):
+            state |= {f"{index}.{key}": value for key, value in topk.state_dict().items()}
+        return state
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Replaces the state by a saved one; none at all is the state of the beginning."""
         self.reset()
         if not tensors:
             return
+        self.statistics.load(tensors)
         for index, topk in enumerate(self.topks):
             prefix = f"{index}."
             topk.load_state_dict(
@@ -115,6 +125,7 @@ class Sweeper:
         other.load(tensors)
         for topk, more in zip(self.topks, other.topks, strict=True):
             topk.merge(more)
+        self.statistics.merge(other.statistics)
 
 
 def _overwrites(network: Network, name: str) -> bool:
@@ -146,4 +157,4 @@ def collect(sweeper: Sweeper, progresses: Sequence[Progress]) -> Swept:
             sweeper.merge(progress.tensors)
     rankings = [topk.compute() for topk in sweeper.topks]
     skipped = sorted((image_id, str(reason)) for progress in progresses for image_id, reason in progress.notes.items())
-    return Swept(rankings, rankings[0].images, skipped)
+    return Swept(rankings, sweeper.statistics.compute(), rankings[0].images, skipped)

@@ -17,8 +17,8 @@ from torch import Tensor
 from zfkernels.deconvnet import Forward
 from zfkernels.gallery.checkpoint import ANEW
 from zfkernels.gallery.layers import Layer
+from zfkernels.gallery.show import Show
 from zfkernels.gallery.table import Winners
-from zfkernels.models import Preprocess
 from zfkernels.ragged import Windows
 from zfkernels.viz import heat_tiles, resize_tiles, stretch_projections
 from zfkernels.windows import Pair, crop, place
@@ -146,11 +146,11 @@ class Painter:
     """Draws activations.
 
     Attributes:
-        preprocess: Undoes the normalisation of the images.
+        show: Chooses the channels of projections.
         blocks: What to draw, of ``BLOCKS``.
     """
 
-    preprocess: Preprocess
+    show: Show
     blocks: tuple[str, ...] = BLOCKS
 
     def paint(
@@ -183,6 +183,6 @@ class Painter:
             patches = resize_tiles(crop(pixels, origins, n, view), size)
             painted["patches"][here] = patches.clamp_(0, 255).round_().to(torch.uint8).cpu()
             if projected is not None:
-                signal = resize_tiles(projected.crops(origins, view, here).float(), size)
+                signal = resize_tiles(self.show.chosen(projected.crops(origins, view, here).float()), size)
                 painted["projections"][here] = stretch_projections(signal).cpu()
         return painted, values.cpu()

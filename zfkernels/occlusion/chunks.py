@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,9 +115,9 @@ class WindowChunk:
     def occluder(self, name: str) -> Occluder | None:
         return self.hidden if name == INPUT else None
 
-    def run(self) -> None:
-        """Computes the head's steps in order; afterwards :attr:`values` holds what the plan keeps."""
-        head, keep = self.plan.head, self.plan.kept
+    def run(self, keep: Collection[str] | None = None) -> None:
+        """Computes the head's steps in order; then :attr:`values` holds those to ``keep``, by default the plan's."""
+        head, keep = self.plan.head, self.plan.kept if keep is None else keep
         last = {name: index for index, kind in enumerate(head) for name in (kind.name, *kind.inputs)}
         for index, kind in enumerate(head):
             if kind.name != INPUT:

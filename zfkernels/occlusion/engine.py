@@ -96,9 +96,10 @@ class WindowSweep:
 
     def plan(self, device: torch.device, dtype: torch.dtype) -> SweepPlan:
         """What a sweep does with images on ``device``."""
-        return self._planned(device, dtype)[0]
+        return self.planned(device, dtype)[0]
 
-    def _planned(self, device: torch.device, dtype: torch.dtype) -> tuple[SweepPlan, Places]:
+    def planned(self, device: torch.device, dtype: torch.dtype) -> tuple[SweepPlan, Places]:
+        """The plan, and the layouts of its chunks."""
         key = device.type, dtype.itemsize
         if key not in self.plans:
             rates, names = self.rates or rates_of(device.type), {watch.name for watch in self.watched}
@@ -121,7 +122,7 @@ class WindowSweep:
         plan = self.plan(images.device, images.dtype)
         images = images.contiguous(memory_format=torch.channels_last)
         values = self.program.run(images, plan.frames | self.wanted)
-        frames = {name: self._frames(name, values[name]) for name in plan.frames} | {INPUT: images}
+        frames = {name: self.frames(name, values[name]) for name in plan.frames} | {INPUT: images}
         return Clean(images, {name: values[name] for name in self.wanted}, frames, self._rebuilt(values))
 
     @torch.no_grad()
@@ -152,7 +153,7 @@ class WindowSweep:
         """
         clean = images if isinstance(images, Clean) else self.clean(images)
         images, device = clean.images, clean.images.device
-        plan, places = self._planned(device, images.dtype)
+        plan, places = self.planned(device, images.dtype)
         if targets is not None:
             check_targets([clean.values[name] for name in self.program.outputs], targets, NAME)
         total = len(images) * len(self.boxes)
@@ -229,7 +230,8 @@ class WindowSweep:
         missing = {name: Ref(name) for name in self.recording.output_names if name not in values}
         return self.recording.rebuild({**missing, **values})
 
-    def _frames(self, name: str, value: Tensor) -> Tensor:
+    def frames(self, name: str, value: Tensor) -> Tensor:
+        """Maps [N, C, H, W] of a step's whole value."""
         maps = self.program.kinds[name].maps
         assert maps is not None
         return maps.frames(value)

@@ -289,10 +289,15 @@ async def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=499)
 
 
+async def _stale(request: Request, error: Exception) -> Response:
+    """Nothing, rather than an error: the browser would report one, and the page has asked something newer."""
+    return Response(status_code=204)
+
+
 HANDLERS: dict[Any, Any] = {
     RefusedError: _problem(400),
     UnknownPhotoError: _problem(404),
-    StaleError: _problem(409),
+    StaleError: _stale,
     BusyError: _problem(503),
     ValueError: _problem(400),
     ClientDisconnect: _gone,

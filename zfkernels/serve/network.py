@@ -61,7 +61,13 @@ class Network:
         self.size = preprocess.size, preprocess.size
         parameter = next(model.parameters(), torch.empty(0))
         self.device, self.dtype = parameter.device, parameter.dtype
-        self.layers = tuple(self.net.trace_at(self.size).layer_info(self.size))
+        trace = zfkernels.trace_model(model, self.size)
+        if trace.channels != 3:
+            raise ValueError(
+                f"serve: expected model that takes images of 3 channels (red, green, blue), got {name}, which takes "
+                f"{trace.channels}"
+            )
+        self.layers = tuple(trace.layer_info())
         self.by_name = {info.name: info for info in self.layers}
         if not self.layers:
             raise ValueError(f"serve: expected model a network with layers, got {name} with none")

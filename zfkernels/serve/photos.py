@@ -116,13 +116,13 @@ class Photos:
         try:
             picture, label = source.load(place)
             image = picture if isinstance(picture, Tensor) else self.preprocess(picture)
-        except ValueError as error:
+        except Exception as error:  # of decoders on broken files, and of anybody's preprocessing
             raise UnreadableImageError(reason_of(error)) from error
         return Photo(photo, source.keys[place], label, image[None])
 
     def _prepared(self, data: bytes) -> Tensor:
         try:
-            return self.preprocess(decode(data, MAX_PIXELS))[None]
+            return self.preprocess(decode(data, max_pixels=MAX_PIXELS))[None]
         except UnreadableImageError:
             raise
         except Exception as error:  # of decoders on broken files

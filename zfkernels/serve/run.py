@@ -55,7 +55,8 @@ def serve(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=1,
             proxy_headers=False,
         )  # fmt: skip
-        shown = f"[{host}]" if ":" in host else socket.gethostname() if host == "0.0.0.0" else host
+        everywhere = host in ("0.0.0.0", "::")
+        shown = socket.gethostname() if everywhere else f"[{host}]" if ":" in host else host
         ready(f"http://{shown}:{port}/" + ("" if token is None else f"?token={token}"))
         uvicorn.Server(config).run(sockets=[listening])
 

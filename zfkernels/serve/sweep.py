@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import zfkernels
 from zfkernels.serve.explorer import Explorer
@@ -33,38 +33,11 @@ class SweepOptions:
     channel: int = 0
 
 
-class WithMap(nn.Module):
-    """A network that also returns the sum of one of its maps, [N], beside its own output.
-
-    Args:
-        model: The network, shared.
-        layer: Path of one of its modules, whose output is [N, C, h, w] or [N, C].
-        channel: The map.
-    """
-
-    def __init__(self, model: nn.Module, layer: str, channel: int) -> None:
-        super().__init__()
-        self.inner, self.layer, self.channel = model, layer, channel
-        self.eval()
-
-    def forward(self, images: Tensor) -> Any:
-        sums: list[Tensor] = []
-
-        def keep(module: nn.Module, inputs: Any, value: Tensor) -> None:
-            sums.append(value[:, self.channel].flatten(1).sum(1) if value.dim() > 2 else value[:, self.channel])
-
-        handle = self.inner.get_submodule(self.layer).register_forward_hook(keep)
-        try:
-            return self.inner(images), sums[-1]
-        finally:
-            handle.remove()
-
-
 def plan(explorer: Explorer, photo: Photo, options: SweepOptions) -> dict[str, Any]:
     """What a sweep will be: rows, columns, total, window, stride, the class or map, and its value for the clean photo.
 
     Raises:
-        ValueError: A window or stride that does not fit, no such class or map, a layer that is no module.
+        ValueError: A window or stride that does not fit, no such class or map.
     """
     network, side = explorer.network, explorer.network.size[0]
     if not 1 <= options.window <= side:
@@ -80,8 +53,6 @@ def plan(explorer: Explorer, photo: Photo, options: SweepOptions) -> dict[str, A
         target = explorer.target(clean, options.target)
         return {**told, **explorer.answer(clean, target)}
     network.check_layer(options.layer, options.channel)
-    if options.layer not in dict(network.model.named_modules()):
-        raise ValueError(f"serve: expected a sweep of a layer that is a module, got {options.layer!r}")
     total = float(clean.maps(options.layer)[options.channel].sum())
     return {**told, "layer": options.layer, "map": options.channel, "clean": total}
 
@@ -91,15 +62,16 @@ def pieces(explorer: Explorer, photo: Photo, options: SweepOptions) -> Iterator[
     network = explorer.network
     clean = explorer.clean(photo)
     places = grid(network.size, options)
-    model = network.model if options.layer is None else WithMap(network.model, options.layer, options.channel)
     target = None if options.layer is not None else explorer.target(clean, options.target)
+    units = None if options.layer is None else [options.channel]
     start, count = 0, FIRST
     while start < len(places):
         began = time.perf_counter()
         swept = zfkernels.occlusion_sweep(
-            model, clean.image, window=options.window, positions=places[start : start + count], backend=network.backend
-        )
-        yield (swept.outputs[1] if target is None else swept.probability(target))[0].float().tolist()
+            network.model, clean.image, window=options.window, positions=places[start : start + count],
+            layer=options.layer, units=units, backend=network.backend,
+        )  # fmt: skip
+        yield (swept.activity[0, :, 0] if target is None else swept.probability(target)[0]).float().tolist()
         start += count
         count = _next_count(count, time.perf_counter() - began)
 

@@ -49,12 +49,12 @@ def added(
     CONV_X: tl.constexpr, POOL_Y: tl.constexpr, POOL_X: tl.constexpr, BAND_Y: tl.constexpr, BAND_X: tl.constexpr,
     COLUMNS: tl.constexpr, BLOCKS: tl.constexpr, USED: tl.constexpr,
     SWITCHED: tl.constexpr, WINDOWED: tl.constexpr, LAST: tl.constexpr, RECTIFY: tl.constexpr, EVEN: tl.constexpr,
-    PRECISION: tl.constexpr, LATTICES: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
+    ALIGNED: tl.constexpr, PRECISION: tl.constexpr, LATTICES: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """The sums with the products of two bands of taps added.
 
     The values are crops (or whole maps) of CH x CW cells at (top, left), from cell ``first`` on, ``stride`` apart;
-    around them lie the frames, or zeros (None).
+    around them lie the frames, or zeros (None). ALIGNED: the rows of both begin at multiples of 16 bytes.
     """
     CROPPED: tl.constexpr = WINDOWED and frames_ptr is None
     points_y = pointing(ty, live, top, HP, CH, HU, BAND_Y, POOL_Y[1], POOL_X[0], CROPPED, LAST)
@@ -78,6 +78,8 @@ def added(
             source_ptr = values_ptr + values_at[window]
             if frames_ptr is not None:
                 source_ptr = tl.where(inside[window], source_ptr, frames_ptr + switches_at[window])
+                if ALIGNED:
+                    source_ptr = tl.multiple_of(source_ptr, 16)
             value_ptr = source_ptr[:, None] + channel[None, :]
             if CROPPED and LAST:  # windows outside of their crop hold zeros, which win too
                 mask = inside[window][:, None] & (within < CG)[None, :]
@@ -170,7 +172,7 @@ def stage_kernel(
             sums, values_ptr, switches_ptr, None, filters_base, live, image, crop * CH * CW, top, left, ty, tx, group,
             C, C, CG, CP, HP, WP, CH, CW, HU, WU, CONV_X, POOL_Y, POOL_X,
             at(BANDS_Y, band // len(BANDS_X)), at(BANDS_X, band % len(BANDS_X)), PHASES * D, BLOCKS, USED,
-            SWITCHED, WINDOWED, LAST, RECTIFY, EVEN, PRECISION, LATTICES, BLOCK_K, STAGES,
+            SWITCHED, WINDOWED, LAST, RECTIFY, EVEN, False, PRECISION, LATTICES, BLOCK_K, STAGES,
         )  # fmt: skip
 
     row = tl.arange(0, BLOCK_T * LATTICES)

@@ -46,8 +46,14 @@ function clear() {
 
 const openPhoto = quietly(async (photo, index, place = null) => {
   const n = Math.min(index, state.panes.length);
+  const before = state.panes[n];
   state.panes[n] = { ...newPane(photo), at: place };
-  await showPhotos();
+  try {
+    await showPhotos();
+  } catch (error) {
+    if (before) state.panes[n] = before; // what was shown stays
+    throw error;
+  }
 });
 
 async function showPhotos() {
@@ -56,7 +62,16 @@ async function showPhotos() {
       panes[n] = new Pane(n, record, page);
       at("panes").append(panes[n].node);
     }
-    await panes[n].open(record);
+    try {
+      await panes[n].open(record);
+    } catch (error) {
+      if (!panes[n].opened) {
+        panes.splice(n)[0].remove();
+        state.panes.splice(n);
+      }
+      arrange();
+      throw error;
+    }
   }
   while (panes.length > state.panes.length) panes.pop().remove();
   arrange();
@@ -119,14 +134,17 @@ const begin = quietly(async () => {
     if (first) state.panes = [newPane(first[0])];
   }
   arrange();
-  await showPhotos();
-  page.ready = true;
+  try {
+    await showPhotos();
+  } finally {
+    page.ready = true;
+  }
 });
 
 // A layer in the middle: small enough cells to see where, deep enough to see what.
 function usual() {
-  const rectifiers = network.layers.filter(([, kind, , size]) => kind === "relu" && size && size[0] > 1);
-  const among = rectifiers.length ? rectifiers : network.layers;
+  const maps = network.layers.filter(([, , , size]) => size && size[0] > 1);
+  const among = maps.length ? maps : network.layers;
   return among[Math.floor(among.length / 2)][0];
 }
 

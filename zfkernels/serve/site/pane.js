@@ -100,15 +100,14 @@ export class Pane {
   // ---- the photo
 
   async open(record) {
-    const other = record.photo !== this.record.photo;
-    this.record = record;
-    if (other || !this.best) {
-      if (other) this.sweep.stop();
+    if (!this.opened || record.photo !== this.record.photo) {
       const answer = await this.answersLane.ask(photoAt(record.photo, "answers"));
-      if (!answer) return false;
+      if (!answer) return;
+      this.opened = true;
+      this.record = record;
       this.best = answer.best;
+      this.sweep.stop();
       this.sweep.clear();
-      this.name = answer.name;
       this.title.textContent = answer.name;
       this.title.title = answer.name;
       this.note.textContent = [answer.label, answer.note].filter(Boolean).join(" · ");
@@ -117,10 +116,10 @@ export class Pane {
       this.showAnswers(null);
       this.listTargets();
     }
+    this.record = record;
     this.square.place = null;
     this.square.put(record.square);
     this.square.show();
-    return true;
   }
 
   squareMoved(place) {
@@ -259,13 +258,12 @@ export class Pane {
     this.sweepView.classList.toggle("empty", !done);
     this.progressText.textContent = !runs ? "" : left === null ? "planning" : `${Math.ceil(left)} s left`;
     this.tellSweep();
-    if (runs || !done) {
-      this.sweepFiles.replaceChildren();
-      return;
-    }
+    for (const link of this.sweepFiles.children) URL.revokeObjectURL(link.href);
+    this.sweepFiles.replaceChildren();
+    if (runs || !done) return;
     const numbers = new Blob([this.sweep.numbers], { type: "application/json" });
     this.canvas.toBlob((picture) => {
-      for (const link of this.sweepFiles.children) URL.revokeObjectURL(link.href);
+      if (this.sweep.runs) return; // another one has begun meanwhile
       const file = (blob, name, text) => element("a", { href: URL.createObjectURL(blob), download: name, textContent: text });
       this.sweepFiles.replaceChildren(file(picture, "occlusion.png", "picture"), file(numbers, "occlusion.json", "numbers"));
     });

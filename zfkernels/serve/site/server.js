@@ -19,7 +19,7 @@ async function checked(answer) {
   const text = await answer.text();
   let problem = text;
   try { problem = JSON.parse(text).problem ?? text; } catch { /* it is plain text */ }
-  throw Object.assign(new Problem(problem || `the server answered ${answer.status}`), { status: answer.status });
+  throw new Problem(problem || `the server answered ${answer.status}`);
 }
 
 export async function ask(path, values) {
@@ -49,10 +49,11 @@ export class Lane {
     const mine = this.control = new AbortController();
     try {
       const answer = await checked(await reach(address(path, { ...values, tab: this.name }), { signal: mine.signal }));
+      if (answer.status === 204) return null; // stale already when its turn came
       const result = await read(answer);
       return mine.signal.aborted ? null : result;
     } catch (error) {
-      if (mine.signal.aborted || error.name === "AbortError" || error.status === 409) return null;
+      if (mine.signal.aborted || error.name === "AbortError") return null;
       throw error;
     }
   }

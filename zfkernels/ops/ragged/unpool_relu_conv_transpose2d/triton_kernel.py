@@ -29,7 +29,7 @@ from zfkernels.ops._triton_launch import (
     tensor_products,
     warpgroup_products,
 )
-from zfkernels.ops.ragged._triton_cells import rows, window_at
+from zfkernels.ops.ragged._triton_cells import aligned, rows, window_at
 from zfkernels.ops.unpool_relu_conv_transpose2d.triton_kernel import Tile, tiles
 from zfkernels.ops.unpool_relu_conv_transpose2d.triton_plan import (
     bands,
@@ -92,8 +92,8 @@ def ragged_stage_kernel(
     USED: tl.constexpr,  # by tap and block: does a phase have it
     SWITCHED: tl.constexpr, LAST: tl.constexpr, RECTIFY: tl.constexpr,
     EVEN: tl.constexpr,  # CG is a multiple of BLOCK_K
-    PRECISION: tl.constexpr, INDEX: tl.constexpr, LATTICES: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr,
-    STAGES: tl.constexpr,
+    ALIGNED: tl.constexpr, PRECISION: tl.constexpr, INDEX: tl.constexpr,
+    LATTICES: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     start = tl.program_id(0).to(INDEX) * BLOCK_T
     total = tl.load(starts_ptr + P).to(INDEX)
@@ -119,7 +119,7 @@ def ragged_stage_kernel(
             sums, values_ptr, switches_ptr, frames_ptr, filters_base, live, image, first, top, left, ty, tx, group,
             C, stride, CG, CP, HP, WP, height, width, HU, WU, CONV_X, POOL_Y, POOL_X,
             at(BANDS_Y, band // len(BANDS_X)), at(BANDS_X, band % len(BANDS_X)), PHASES * D, BLOCKS, USED,
-            SWITCHED, True, LAST, RECTIFY, EVEN, PRECISION, LATTICES, BLOCK_K, STAGES,
+            SWITCHED, True, LAST, RECTIFY, EVEN, ALIGNED, PRECISION, LATTICES, BLOCK_K, STAGES,
         )  # fmt: skip
 
     row = tl.arange(0, BLOCK_T * LATTICES)
@@ -200,8 +200,8 @@ def ragged_unpool_relu_conv_transpose2d(
             *axes, *((pool.kernel[i], pool.stride[i]) for i in (0, 1)),
             *(bands(axes[i], pool, i, tile.taps[i]) for i in (0, 1)), cut, used(cut, tile.columns, axes),
             SWITCHED=switches is not None, LAST=overlap == "last", RECTIFY=rectify, EVEN=in_group % tile.block_k == 0,
-            PRECISION=dot_precision(), INDEX=index, LATTICES=lattices, BLOCK_T=block_t, BLOCK_K=tile.block_k,
-            STAGES=tile.stages, num_warps=tile.warps,
+            ALIGNED=aligned(values, frames, channels=in_group), PRECISION=dot_precision(), INDEX=index,
+            LATTICES=lattices, BLOCK_T=block_t, BLOCK_K=tile.block_k, STAGES=tile.stages, num_warps=tile.warps,
         )  # fmt: skip
 
     taps = (axes[0][6], axes[1][6])
