@@ -92,8 +92,7 @@ def check_sweep(model: nn.Module, x: Tensor) -> tuple[str, float, float]:
     """What is wrong with a sweep, the saving that is possible, and the one executed."""
     generator = torch.Generator().manual_seed(1)
     places = torch.randint(0, x.shape[2] - WINDOW, (POSITIONS, 2), generator=generator)
-    with Counter() as dense:
-        clean = tensors_of(model(x.clone()))
+    clean = tensors_of(model(x.clone()))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         sweep = zf.occlusion_sweep(model, x, window=WINDOW, positions=places, fill=FILL)
@@ -112,9 +111,11 @@ def check_sweep(model: nn.Module, x: Tensor) -> tuple[str, float, float]:
     verdict = "right" if worst <= SWEEP_TOLERANCE else f"wrong by {worst:.1e}"
     if whole:
         return f"whole: {whole[0].partition('whole images: ')[2]}; {verdict}", 1.0, 1.0
-    boxes = torch.cat([places, torch.full_like(places, WINDOW)], 1)
-    plan = WindowSweep(record(model, x), boxes).plan(x.device, torch.float32)
-    run = executed.multiply_adds - dense.multiply_adds  # without the clean pass
+    planned = WindowSweep(record(model, x), torch.cat([places, torch.full_like(places, WINDOW)], 1))
+    plan = planned.plan(x.device, x.dtype)
+    with Counter() as dense:  # the clean pass, which every sweep begins with
+        planned.program.run(x, planned.program.outputs)
+    run = executed.multiply_adds - dense.multiply_adds
     return verdict, plan.dense / max(1, plan.exact), POSITIONS * dense.multiply_adds / max(1, run)
 
 

@@ -54,6 +54,24 @@ def test_the_batch_size_does_not_matter(name: str) -> None:
         assert torch.equal(found.windows.boxes, expected.windows.boxes)
 
 
+@pytest.mark.parametrize("name", ["residual", "squeeze", "cat_keywords", "channels_last"])
+@pytest.mark.parametrize("batch_size", [256, 5])
+def test_units_of_several_layers_go_down_together(name: str, batch_size: int) -> None:
+    x, model = images(2), toy(name)
+    net, layers = zf.DeconvNet(model), ("classes", "top", "body", "stem.0")
+    forward = net.forward(x, layers)
+    units = {layer: some_units(forward.activations(layer), 6) for layer in layers}
+    together = forward.project_layers(units, batch_size)
+    assert tuple(together) == layers
+    for layer, found in together.items():
+        alone = net.project(x, layer, units=units[layer])
+        torch.testing.assert_close(found.dense(), alone.dense(), rtol=0, atol=1e-12)
+        assert torch.equal(found.windows.boxes, alone.windows.boxes)
+        for field in ("image", "channel", "position", "activation", "receptive_field"):
+            assert torch.equal(getattr(found, field), getattr(alone, field)), field
+        assert alone.dense().any()
+
+
 def test_windows_are_small_where_receptive_fields_are() -> None:
     x = zoo.photos(1, zoo.SIZES["vgg11"])
     net = zf.DeconvNet(zoo.network("vgg11"))

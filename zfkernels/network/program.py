@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zfkernels.network.kinds import Kind, Scene, recognise
+from zfkernels.network.kinds import Kind, Scene, op_name, recognise
 from zfkernels.network.recording import INPUT, Recording, Sized, readers_of
+
+FACTORIES = {"new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like", "full_like"}
 
 
 class Program:
@@ -74,9 +76,11 @@ class Program:
     @cached_property
     def mixing(self) -> str | None:
         """A step that puts the images of a batch together (a mean over all of them), None if no shape shows one."""
+        fixed: set[str] = set()  # steps that read no number of an image
         for kind in self.kinds.values():
-            shape = kind.step.shape
-            if kind.step.dtype is not None and not any(isinstance(size, Sized) for size in shape):
+            if kind.name != INPUT and (op_name(kind.step) in FACTORIES or fixed.issuperset(kind.inputs)):
+                fixed.add(kind.name)
+            elif kind.step.dtype is not None and not any(isinstance(size, Sized) for size in kind.step.shape):
                 return kind.name
         return None
 

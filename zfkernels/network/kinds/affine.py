@@ -126,7 +126,8 @@ def _norm(bound: dict[str, Any], mean: Tensor, variance: Tensor) -> tuple[str, A
 
 def _for_each_map(value: Any, channels: int) -> Tensor | None:
     """float64 [C], on the CPU, of a number or of a tensor that is the same all over the frame of maps [N, C, H, W]."""
-    value = torch.as_tensor(value, dtype=torch.float64, device="cpu")
+    is_meta = isinstance(value, Tensor) and value.is_meta  # a network without numbers
+    value = torch.as_tensor(value, dtype=torch.float64, device="meta" if is_meta else "cpu")
     if (
         value.dim() > 4
         or tuple(value.shape[-2:]) not in ((), (1,), (1, 1))
