@@ -47,7 +47,7 @@ class WindowSweep:
         rates: Rates | None = None,
         made: dict[Any, Any] | None = None,
     ) -> None:
-        self.program = Program(recording, {watched} if watched else (), made=made)
+        self.program = Program(recording, {watched} if watched else (), forwards=True, made=made)
         self.shape = tuple(boxes.shape[:-1])
         self.squares = Boxes.of(boxes.cpu().reshape(-1, 4), recording.size)
         self.watched, self.backend, self.rates = watched, backend, rates

@@ -9,6 +9,7 @@ from zfkernels.network.kinds.blocks import PixelShuffle
 from zfkernels.network.kinds.cellwise import Cellwise
 from zfkernels.network.kinds.concatenation import Concatenation
 from zfkernels.network.kinds.convolution import Convolution
+from zfkernels.network.kinds.fully_connected import FullyConnected
 from zfkernels.network.kinds.image import Images
 from zfkernels.network.kinds.max_pool import MaxPool
 from zfkernels.network.kinds.pieces import Expansion, Piece
@@ -27,6 +28,7 @@ __all__ = ["Chunk", "Kind", "Occluder", "Scene", "recognise", "register_kind"]
 _KINDS: list[type[Kind]] = [
     Images, Convolution, MaxPool, FrameReduction, AvgPool, Rectifier, ChannelAffine, Concatenation, Reshaping,
     Reordering, Piece, Expansion, Pointwise, Cellwise, ConstantPadding, Resampling, PixelShuffle, TransposedConvolution,
+    FullyConnected,
 ]  # fmt: skip
 _registered: list[type[Kind]] = []
 
