@@ -1,5 +1,6 @@
 # One environment serves every target; it is made, and the kernels are built, when something they depend on changes.
-#   make demo    the gallery of the shipped network over natural photos, and an occlusion map, in demo_out/
+#   make demo    the gallery of the shipped network over natural photos, and an occlusion map, in demo_out/;
+#                it ends by naming the command that opens them in the browser
 #   make test    all tests, in two processes      (ARGS="-k pool" is handed to pytest, WORKERS=0: in one process)
 #   make lint    ruff, mypy, clang-format
 #   make bench   the benchmarks                   (ARGS="--only alexnet" and so on, see zfkernels bench --help)

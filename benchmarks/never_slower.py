@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from zfkernels.occlusion.arguments import grid
 from zfkernels.occlusion.engine import WindowSweep
 from zfkernels.occlusion.sweeper import Sweeper
+from zfkernels.occlusion.where import Where
 
 SIDE, WINDOW, STRIDE = 224, (16, 16), (4, 4)
 FORMS = [(format, batch) for format in (torch.contiguous_format, torch.channels_last) for batch in (8, 32)]
@@ -48,13 +49,13 @@ def measure(name: str, count: int, rounds: int) -> dict[str, object]:
     """A row of the table."""
     model, image = network(name), torch.randn(1, 3, SIDE, SIDE)
     places = grid((SIDE, SIDE), WINDOW, STRIDE).reshape(-1, 2)
-    sweeper = Sweeper(model, WINDOW, None, places[torch.randperm(len(places))[:count]], None, None, None)
-    first = seconds(lambda: sweeper.sweep(image, 0.0, None, None))
+    sweeper = Sweeper(model, Where(WINDOW, positions=places[torch.randperm(len(places))[:count]]))
+    first = seconds(lambda: sweeper.sweep(image, 0.0))
     run = next(iter(sweeper.runs.values()))
     occluded = torch.randn(count, 3, SIDE, SIDE)
     times: dict[object, list[float]] = {}
     for _ in range(rounds):
-        times.setdefault("sweep", []).append(seconds(lambda: sweeper.sweep(image, 0.0, None, None)))
+        times.setdefault("sweep", []).append(seconds(lambda: sweeper.sweep(image, 0.0)))
         for memory_format, batch in FORMS:
             model.to(memory_format=memory_format)
             images = occluded.contiguous(memory_format=memory_format)

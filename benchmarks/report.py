@@ -1,6 +1,7 @@
-"""Turns the JSON of a benchmark run into a table, a bar chart and rows of the results file.
+"""Turns a benchmark run into a table, a chart and rows of the results file.
 
 python benchmarks/report.py benchmark.json … --out FOLDER [--only TEXT …] [--record benchmarks/results/DEVICE.csv]
+python benchmarks/report.py benchmarks/results/DEVICE.csv --out FOLDER   # of each group the latest run on record
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import statistics
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from chart import chart
 
 BASELINES = ("eager", "compile", "fill", "dense", "captum", "full-frame", "bare", "reference")
 COLUMNS = (
@@ -49,6 +50,9 @@ class Row:
 
 
 def load(path: Path) -> list[Row]:
+    """The rows of pytest-benchmark's JSON, or of a results file, there of each group the latest run."""
+    if path.suffix == ".csv":
+        return _recorded(path)
     try:
         data = json.loads(path.read_text())
         return [
@@ -58,6 +62,22 @@ def load(path: Path) -> list[Row]:
         ]  # fmt: skip
     except (ValueError, KeyError, TypeError) as error:
         raise click.ClickException(f"report: expected JSON of this suite in {path}, got {error!r}") from error
+
+
+def _recorded(path: Path) -> list[Row]:
+    texts = {"date", "commit", "device", "torch", "zfkernels", "group", "contender", "baseline"}
+    with path.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    latest = {line["group"]: line["date"] for line in sorted(lines, key=lambda line: line["date"])}
+    rows = []
+    for line in lines:
+        if line["date"] == latest[line["group"]]:
+            info = {name: value if name in texts else float(value or 0) for name, value in line.items()}
+            info["threads"] = int(info["threads"])
+            rows.append(
+                Row(line["group"], line["contender"], [info[f"p{n}_s"] for n in (20, 50, 80)], info, line["date"])
+            )
+    return rows
 
 
 def winners(rows: Sequence[Row]) -> list[Row]:
@@ -86,34 +106,12 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, "", *machines(rows), ""])
 
 
-def chart(rows: Sequence[Row], path: Path) -> None:
-    """A bar for each group: how many times faster than the fastest baseline."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    shown = winners(rows)[::-1]
-    figure, axes = plt.subplots(figsize=(11, 0.24 * len(shown) + 1.4), layout="constrained")
-    speedups = [row.info["speedup"] for row in shown]
-    several = Counter(row.group for row in shown)
-    names = [
-        row.group.removesuffix("-float32") + (f", {row.contender}" if several[row.group] > 1 else "") for row in shown
-    ]
-    bars = axes.barh(names, speedups, color="#3b6ea5", height=0.7)
-    axes.bar_label(
-        bars, [f" {speedup:.2g}x" if speedup < 10 else f" {speedup:.0f}x" for speedup in speedups], fontsize=7
-    )
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_xscale("log")
-    axes.margins(x=0.12, y=0.01)
-    axes.tick_params(axis="y", labelsize=7)
-    axes.set_xlabel("times faster than the fastest baseline (log scale)")
-    figure.suptitle("\n".join(line for machine in machines(rows) for line in textwrap.wrap(machine, 110)), fontsize=8)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+def speedups(rows: Sequence[Row]) -> dict[str, float]:
+    """Of each group what the best variant of this package gains over its baseline."""
+    found: dict[str, float] = {}
+    for row in winners(rows):
+        found[row.group] = max(row.info["speedup"], found.get(row.group, 0.0))
+    return found
 
 
 def record(rows: Sequence[Row], path: Path) -> None:
@@ -170,7 +168,7 @@ def _range(values: Sequence[float]) -> str:
 @click.option("--only", metavar="TEXT", multiple=True, help="Show groups with this in their names; may be repeated.")
 @click.option("--record", "csv_path", type=click.Path(path_type=Path), help="CSV file to append the numbers to.")
 def main(results: tuple[Path, ...], out: Path, only: tuple[str, ...], csv_path: Path | None) -> None:
-    """Writes a table and a chart of RESULTS, JSON files of pytest-benchmark."""
+    """Writes a table and a chart of RESULTS: JSON files of pytest-benchmark, or results files of --record."""
     rows = [row for path in results for row in load(path)]
     count = Counter((row.group, row.contender) for row in rows)
     for (group, contender), times in count.items():
@@ -183,7 +181,7 @@ def main(results: tuple[Path, ...], out: Path, only: tuple[str, ...], csv_path: 
         )
     out.mkdir(parents=True, exist_ok=True)
     (out / "table.md").write_text(table(shown))
-    chart(shown, out / "chart.png")
+    chart(speedups(shown), machines(shown), out / "chart.png")
     if csv_path is not None:
         record(rows, csv_path)
     click.echo(table(shown))

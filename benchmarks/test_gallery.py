@@ -20,7 +20,7 @@ from zfkernels.gallery.checkpoint import Progress
 from zfkernels.gallery.layers import select_layers
 from zfkernels.gallery.sweep import CPU_BLOCK, Sweeper
 from zfkernels.models import get_preprocess
-from zfkernels.trace import trace_model
+from zfkernels.network.network import trace_model
 
 pytestmark = pytest.mark.benchmark(timer=replay_timer)
 # name → images, rounds
@@ -44,8 +44,8 @@ def in_memory(name: str) -> list[Batch]:
 def sweep_race(name: str, batches: Callable[[str], Iterable[Batch]]) -> Race:
     size = get_preprocess(name).size
     trace = trace_model(network(name), (size, size))
-    convolutions = [info.name for info in trace.layer_info((size, size)) if info.kind == "conv"]
-    layers = select_layers(trace, convolutions, (size, size))
+    convolutions = [info.name for info in trace.layer_info() if info.is_convolution]
+    layers = select_layers(trace, convolutions)
 
     def bare(model: torch.nn.Module, memory_format: torch.memory_format, block: int) -> int:
         count = 0

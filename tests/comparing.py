@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -94,6 +95,32 @@ def assert_within_budget(op: str, arguments: dict[str, Any], actual: list[Tensor
             f"{op}: {int(wrong.sum())} of {wrong.numel()} numbers are outside the budget, the first at "
             f"{wrong.nonzero()[0].tolist()}: {a[wrong][0]} for {truth[wrong][0]} ± {budget[wrong][0]:.1e}"
         )
+
+
+def roundings(dtype: torch.dtype, actual: Tensor, truth: Tensor) -> float:
+    """The root mean square of the errors, each in units of what one rounding of its number to ``dtype`` costs.
+
+    That is 1 / sqrt(12) of the distance between neighbouring numbers of the type. Numbers below the root mean square of
+    all are taken for as large as that: their terms are.
+    """
+    info = torch.finfo(dtype)
+    size = truth.abs().clamp(min=max(truth.square().mean().sqrt().item(), info.smallest_normal))
+    one = torch.exp2(size.log2().floor()) * info.eps / math.sqrt(12)
+    return ((actual.double() - truth) / one).square().mean().sqrt().item()
+
+
+def assert_rounded_once(op: str, arguments: dict[str, Any], actual: list[Tensor], most: float = 1.5) -> None:
+    """Results in 16 bits cost about one rounding: sums kept in 16 bits do not pass, however short they are.
+
+    Over all numbers together, where there are a hundred and more that are finite and not zero.
+    """
+    for a, truth in zip(actual, exact(op, arguments), strict=True):
+        if not a.is_floating_point() or torch.finfo(a.dtype).bits > 16:
+            continue
+        known = truth.isfinite() & (truth.abs() <= torch.finfo(a.dtype).max) & (truth != 0)
+        if int(known.sum()) >= 100:
+            found = roundings(a.dtype, a[known], truth[known])
+            assert found <= most, f"{op}: errors of {found:.2f} roundings, expected at most {most}"
 
 
 def assert_refused(function: Callable[..., Any], arguments: dict[str, Any], error: type, message: str) -> None:

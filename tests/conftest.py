@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import faulthandler
+import importlib.util
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 REPOSITORY = Path(__file__).parent.parent
+BROWSER = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
 REQUIRABLE = {"data", "nvcc", "browser", "ray", "aarch64"}
 
 
@@ -66,3 +73,17 @@ def shared_data(require: Callable[[str, object, str], None]) -> Path:
     folder = Path(os.environ.get("ZFKERNELS_DATA", REPOSITORY.parent / "shared" / "data"))
     require("data", folder.is_dir(), f"the data folder {folder} does not exist")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser(require: Callable[[str, object, str], None]) -> Iterator[Any]:
+    """Chromium."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    there = chromium and importlib.util.find_spec("playwright")
+    require("browser", there, "there is no chromium, or no playwright to drive it")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(BROWSER))
+        yield browser
+        browser.close()

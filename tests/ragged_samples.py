@@ -85,12 +85,16 @@ def _occluded(
     out: str = "default",
     bias: bool = True,
     hanging: bool = False,
+    far: bool = False,
     **options: Any,
 ) -> Arguments:
     boxes = make.boxes(count, size)
     if hanging:  # over all borders
         boxes[:, :2] += make.integers(-3, 3, count, 2).int()
         boxes[:, 2:] += make.integers(0, 3, count, 2).int()
+    if far:  # on all sides, some of them as large as to reach over the image all the same
+        boxes[:, :2] += 1000 * make.integers(-1, 2, count, 2).int()
+        boxes[::3, 2:] += 1995
     image = torch.arange(count, device=make.device) % max(images, 1)
     inside = Boxes.of(boxes, size).flat
     fills = {
@@ -209,6 +213,10 @@ _FILTERS: list[tuple[Any, ...]] = [
     ("1x1", {"kernel": (1, 1), "channels": (5, 2)}),
     ("groups", {"channels": (6, 4), "groups": 2}),
     ("depthwise", {"channels": (4, 8), "groups": 4}),
+    ("32 channels, 32 groups", {"channels": (32, 32), "groups": 32, "padding": 1}),
+    ("groups of 6 outputs", {"channels": (16, 12), "groups": 2}),
+    ("groups of 12 outputs", {"channels": (32, 24), "groups": 2}),
+    ("11x11", {"size": (25, 27), "kernel": (11, 11), "stride": 4, "padding": 2}),
     ("one cell", {"size": (1, 1), "kernel": (1, 1), "channels": (1, 1)}),
     ("NaN and infinity", {"size": (12, 11), "padding": 1, "relu": True}, "nonfinite"),
 ]
@@ -246,11 +254,15 @@ RAGGED: dict[str, list[Sample]] = {
         *((name, row) for name, row in _placed(padding=1, relu=True) if "framed" not in row),
         *_FILTERS,
         ("hanging over", {"hanging": True, "padding": 2}),
+        ("far away", {"far": True, "padding": 1, "out": "somewhere"}),
+        ("far away, a fill for each", {"far": True, "padding": 1, "fill": "pixels", "out": "whole"}),
         *((f"fill {fill}", {"fill": fill, "images": 3, "hanging": True}) for fill in
           ("channels", "image", "pixels", "windows", "other windows")),
         *((f"masked {fill}", {"fill": fill, "images": 2, "masked": True, "padding": 1}) for fill in
           ("number", "channels", "image", "pixels", "windows", "other windows")),
         ("blocks", {"size": (45, 41), "kernel": (7, 7), "stride": 2, "padding": 1, "count": 40, "channels": (3, 70)}),
+        ("blocks of large filters", {"size": (71, 69), "kernel": (11, 11), "stride": 4, "padding": 2, "count": 6,
+                                     "fill": "channels"}),
         ("blocks masked", {"size": (25, 21), "stride": 2, "padding": 1, "count": 40, "masked": True,
                            "fill": "windows"}),
         plain={"padding": 1, "out": "layout", "fill": "image"},
@@ -269,6 +281,8 @@ RAGGED: dict[str, list[Sample]] = {
         ("no switches, frames", {"size": (9, 8), "pool": None, "rectify": False, "framed": True, "out": "whole",
                                  **STRIDED}),
         ("groups", {"size": (9, 8), "kernel": (3, 3), "channels": (6, 4), "groups": 2}),
+        ("groups of 6 outputs", {"size": (9, 8), "kernel": (3, 3), "channels": (8, 12), "groups": 2}),
+        ("groups of 12 outputs", {"size": (9, 8), "kernel": (3, 3), "channels": (8, 24), "groups": 2}),
         ("depthwise", {"size": (9, 8), "kernel": (3, 3), "channels": (4, 4), "groups": 4}),
         ("non-square", {"size": (13, 11), "kernel": (3, 2), "stride": (2, 1), "padding": (0, 1), "dilation": (1, 2)}),
         ("pool with dilation", {"size": (12, 11), "kernel": (3, 3), "pool": (2, 2, 1, 2, False)}),

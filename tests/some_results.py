@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zfkernels.ragged import Windows
 from zfkernels.results import (
     Correspondence,
     Diagnosis,
@@ -21,7 +22,6 @@ from zfkernels.results import (
     Result,
     Transfer,
 )
-from zfkernels.windows import Windows
 
 
 def values(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -60,7 +60,7 @@ def projections(images: int = 2, maps: int = 3) -> Projections:
     origins = torch.tensor([[n % 5 * 3, n % 4 * 4] for n in range(count)], dtype=torch.int32)
     image = torch.arange(images).repeat_interleave(maps)
     field = torch.cat([origins, origins + 10], 1).long()
-    windows = Windows(values(count, 3, 10, 10), origins, image, (24, 24))
+    windows = Windows.of(values(count, 3, 10, 10), origins, image, (24, 24))
     return Projections("features.3", windows, image, torch.arange(maps).repeat(images), origins.long() // 2,
                        values(count).abs(), field, Look((0.5,) * 3, (0.25,) * 3))  # fmt: skip
 

@@ -4,8 +4,9 @@
         kernel[grid](...)
 
 Inside, a launch raises :class:`Violation` where it reads or writes outside its tensors, where two programs (or two
-lanes of one store) write the same element, and where a program reads what another one writes. ``tl.device_assert`` is
-alive, masked lanes of a load without ``other`` hold garbage, bfloat16 and TF32 round as on a GPU. Each
+lanes of one store) write the same element, where a program reads what another one writes, and where ``tl.multiple_of``
+says what is not so. ``tl.device_assert`` is alive, and so is Triton's check of sums and products of integers that
+overflow; masked lanes of a load without ``other`` hold garbage, bfloat16 and TF32 round as on a GPU. Each
 :class:`Launch` counts what each tensor argument was read and written for.
 """
 
@@ -119,6 +120,10 @@ class _Watch:
         if wrong.any():
             self._fail(f"a program {what} element {elements[wrong][0]} of {region.name}")
 
+    def hint(self, values: np.ndarray, multiple: int) -> None:
+        if (values.astype(np.int64) % multiple).any():
+            self._fail(f"a hint says multiples of {multiple}, got {int(values.flat[0])} and others")
+
     def _fail(self, what: str) -> None:
         raise Violation(f"{self.launch.kernel}: program {self.program} of {self.launch.grid}: {what}")
 
@@ -220,6 +225,12 @@ def watch() -> Iterator[list[Launch]]:
     active: list[_Watch] = []
     patches = _patches(lambda: active[-1])
     saved = {name: getattr(builder, name) for name in patches}
+    set_attr = interpreter.TensorHandle.set_attr
+
+    def checked_attr(self: Any, key: str, value: Any) -> None:
+        if key == "tt.divisibility":
+            active[-1].hint(self.data, value[-1])
+        set_attr(self, key, value)
 
     def launch(self: Any, *args: Any, **kwargs: Any) -> Any:
         launches.append(Launch(self.fn.__name__))
@@ -239,6 +250,7 @@ def watch() -> Iterator[list[Launch]]:
     for name, function in patches.items():
         setattr(builder, name, function)
     executor.__call__ = launch
+    interpreter.TensorHandle.set_attr = checked_attr
     interpreter.interpreter_builder.options = dataclasses.replace(options, debug=True)  # device_assert is alive
     try:
         yield launches
@@ -246,4 +258,5 @@ def watch() -> Iterator[list[Launch]]:
         for name, function in saved.items():
             setattr(builder, name, function)
         executor.__call__ = call
+        interpreter.TensorHandle.set_attr = set_attr
         interpreter.interpreter_builder.options = options

@@ -15,7 +15,8 @@ from tests.toys import images as toy_images
 from tests.zoo import SIZES, network, photos, wake
 from zfkernels.captum_api import deconvolution
 from zfkernels.captum_api.autograd import run_and_differentiate
-from zfkernels.methods.deconvnet import DeconvNet
+from zfkernels.deconvnet import DeconvNet
+from zfkernels.deconvnet.descent import Descent
 
 captum = pytest.importorskip("captum.attr", reason="captum, which these tests compare with, is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # captum warns on every call
@@ -165,14 +166,14 @@ def test_neurons(path: str, selector: Any, at_input: bool, pulls: list[str]) -> 
 
 def test_a_neuron_is_projected_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    descend = deconvolution.DeconvNet._place
+    run = Descent.run
 
-    def watched(self: DeconvNet, *args: Any) -> Any:
-        placements = descend(self, *args)
-        sizes.append(placements["input"].size)
-        return placements
+    def watched(self: Descent) -> Any:
+        pixels = run(self)
+        sizes.append(tuple(pixels.boxes[0, 2:].tolist()))
+        return pixels
 
-    monkeypatch.setattr(DeconvNet, "_place", watched)
+    monkeypatch.setattr(Descent, "run", watched)
     model = toy("residual")
     zf.NeuronDeconvolution(model, model.stem[0]).attribute(toy_images(1), (0, 3, 3))
     assert sizes == [(3, 3)]

@@ -62,6 +62,18 @@ def test_gallery(photos: Path, tmp_path: Path) -> None:
     assert all(entry["reason"] for entry in skipped)
 
 
+@pytest.mark.parametrize(("show", "kept"), [("grey", "grey"), ("2,1, 0", [2, 1, 0]), (None, "rgb")])
+def test_gallery_shows_channels(show: str | None, kept: object, photos: Path, tmp_path: Path) -> None:
+    given = [] if show is None else ["--show", show]
+    result = run("gallery", *MODEL, "--data", photos, "--out", tmp_path / "out", "--layers", "kind:rectifier", *given)
+    assert result.exit_code == 0, result.output
+    info = json.loads((tmp_path / "out" / "gallery.json").read_text())
+    assert info["run"]["options"]["show"] == kept
+    wrong = run("gallery", *MODEL, "--data", photos, "--out", tmp_path / "other", "--show", "1,2,9")
+    assert wrong.exit_code == 1
+    assert "expected show three channels from 0 to 2" in wrong.output
+
+
 def test_gallery_as_json(photos: Path, tmp_path: Path) -> None:
     result = run("gallery", *MODEL, "--data", photos, "--out", tmp_path / "out", "--layers", "1, 3", "--json")
     assert result.exit_code == 0, result.output
@@ -135,7 +147,7 @@ def code(path: Path) -> Path:
         (lambda p: ["--data", p / "broken.zip"], "expected data an archive that can be read, got"),
         (lambda p: ["--data", f"CIFAR10:{p / 'empty'}"], "Dataset not found"),
         (lambda p: ["--layers", "convolution1"], "got 'convolution1'; near matches: ["),
-        (lambda p: ["--model", f"{__name__}:grey"], "expected model that takes images of 3 channels"),
+        (lambda p: ["--model", f"{__name__}:grey"], "expected images of 1 channels, as the model takes them, got 3"),
         (lambda p: ["--model", f"{__name__}:no_module"], "to return a torch.nn.Module, got str"),
         (
             lambda p: ["--model", f"{__name__}:missing"],
@@ -196,7 +208,7 @@ def test_project_refuses_a_channel_that_does_not_exist(photos: Path, tmp_path: P
 
 def test_help_names_every_command() -> None:
     text = run("--help").stdout
-    assert all(name in text for name in ("demo", "gallery", "project", "info"))
+    assert all(name in text for name in ("demo", "serve", "gallery", "project", "info"))
 
 
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,6 +225,7 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (tmp_path / "out" / name).stat().st_size > 1000
     assert str(tmp_path / "out" / "gallery" / "index.html") in result.stdout
     assert str(tmp_path / "out" / "occlusion.png") in result.stdout
+    assert f"zfkernels serve --gallery {tmp_path / 'out' / 'gallery'}" in result.stdout
 
 
 def test_without_click_the_extra_is_named() -> None:

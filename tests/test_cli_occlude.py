@@ -18,7 +18,7 @@ import zfkernels as zf
 from zfkernels.cli.app import app
 from zfkernels.cli.occlude import _strongest_part, last_maps
 from zfkernels.models import Preprocess, get_preprocess
-from zfkernels.trace import trace_model
+from zfkernels.network.network import trace_model
 
 
 def tiny() -> nn.Module:
@@ -212,7 +212,7 @@ def test_the_layer_chosen_by_itself(name: str, layer: str) -> None:
     models = pytest.importorskip("torchvision.models")
     with torch.device("meta"):
         model = models.get_model(name, weights=None)
-    assert last_maps(trace_model(model.eval()), 224) == layer
+    assert last_maps(trace_model(model.eval())) == layer
 
 
 def test_the_strongest_part_of_projections() -> None:

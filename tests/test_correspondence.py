@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from PIL import Image
 from torch import Tensor, nn
 
+from zfkernels.analysis.correspondence import ONE_PLACE, RANDOM, correspondence
 from zfkernels.cli.app import app
 from zfkernels.cli.correspondence import read_landmarks
 from zfkernels.data import open_source
-from zfkernels.methods.correspondence import ONE_PLACE, RANDOM, correspondence
 from zfkernels.models import Preprocess
 
 

@@ -230,9 +230,9 @@ def test_an_archive_that_breaks_off_gives_what_it_holds(folder: Path) -> None:
         (lambda p: [], ValueError, "got an empty data set"),
         (lambda p: ["no picture"], TypeError, "items are pictures or tensors, got str"),
         (
-            lambda p: TensorDataset(torch.rand(3, 1, 8, 8)),
+            lambda p: TensorDataset(torch.rand(3, 8, 8)),
             ValueError,
-            r"float tensors of shape \(3, H, W\), got .*\(1, 8",
+            r"float tensors of shape \(C, H, W\), got .*\(8, 8\)",
         ),
         (lambda p: TensorDataset(torch.ones(3, 3, 8, 8).int()), ValueError, "got torch.int32"),
     ],

@@ -129,7 +129,7 @@ def test_shares_of_a_pixel_add_up() -> None:
     """Without rectifiers and biases projecting is linear: the projections of a patch's cells add up to its gradient."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.MaxPool2d(3, 2), nn.Conv2d(4, 1, 3, bias=False)).double()
     x, net = images(1), zf.DeconvNet(model)
-    maps = net.trace.activations(x, ["2"])["2"]
+    maps = net.network.activations(x, ["2"])["2"]
     cells = torch.cartesian_prod(*(torch.arange(length) for length in (1, 1, *maps.shape[2:])))
     total = net.project(x, "2", units=cells).dense().sum(0)
     assert math.isclose(float((total * x[0]).sum()), float(maps.square().sum()), rel_tol=1e-10)

@@ -15,9 +15,9 @@ from click.testing import CliRunner
 from PIL import Image
 from torch import Tensor, nn
 
+from zfkernels.analysis.diagnosis import diagnose, frequency_bands
 from zfkernels.cli.app import app
 from zfkernels.cli.diagnose import verdict
-from zfkernels.methods.diagnosis import diagnose, frequency_bands
 
 
 def wave(frequency: float, side: int = 15) -> Tensor:

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 import zfkernels as zf
+from zfkernels.analysis.evolution import evolution, pick_maps, strongest_projections
 from zfkernels.cli.app import app
-from zfkernels.methods.deconvnet import DeconvNet
-from zfkernels.methods.evolution import evolution, pick_maps, strongest_projections
+from zfkernels.deconvnet import DeconvNet
 
 
 def network(seed: int) -> nn.Module:
@@ -35,7 +35,7 @@ def test_strongest_activations_against_a_loop() -> None:
     found = strongest_projections(model, IMAGES, MAPS, batch_size=3)
     net = DeconvNet(model)
     for layer, maps in MAPS.items():
-        values = net.trace.activations(IMAGES, [layer])[layer]
+        values = net.network.activations(IMAGES, [layer])[layer]
         for m, channel in enumerate(maps.tolist()):
             peak = values[:, channel].flatten(1).amax(1)
             image = int(peak.argmax())

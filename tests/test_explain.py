@@ -112,3 +112,18 @@ def test_a_report_is_short_where_it_is_shown_by_itself() -> None:
     page = report._repr_html_()
     assert page.count("<tr>") == len(report.rows) + 1
     assert len(page) < 400 * len(report.rows)
+
+
+def test_a_plan_as_a_figure() -> None:
+    report = zf.explain_plan(toy("residual"), SIZE, 4)
+    axes = report.plot().axes[0]
+    assert axes.get_title(loc="left").replace("\n", " ") == report.summary()
+    multiplying = [row for row in report.rows if row.dense_multiply_adds]
+    assert [label.get_text() for label in axes.get_xticklabels()] == [row.layer for row in multiplying]
+    heights = [patch.get_height() for patch in axes.patches[: len(multiplying)]]
+    assert heights == pytest.approx([row.dense_multiply_adds / 1e6 for row in multiplying])
+    assert sum(patch.get_height() for patch in axes.patches[len(multiplying) :]) == pytest.approx(
+        sum(row.multiply_adds for row in multiplying) / 1e6
+    )
+    with pytest.raises(ValueError, match="plot: expected a plan with layers that multiply, got square 4x4: the sweep"):
+        zf.explain_plan(Net(Body(lambda m, x: x - x.mean())).eval(), SIZE, 4).plot()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ pytest.importorskip("matplotlib")
 
 from figures import problems, smallest_letters
 from matplotlib.figure import Figure
+from PIL import Image
 from some_results import (
     correspondence,
     diagnosis,
@@ -56,6 +58,20 @@ def ablation() -> list[dict[str, object]]:
     return [{**errors, "title": title, "parameters": 1_500_000} for title in titles]
 
 
+def plan(layers: int) -> Figure:
+    rows = [(f"layer{n}.0.conv{n % 3}", n < 2 * layers / 3, 2e6 * (n % 7 + 1), 4e5 * (n % 5)) for n in range(layers)]
+    words = (
+        "12,321 positions of a square of 16x16: 4.56x fewer multiply-adds than dense; 106 of 131 layers on whole frames"
+    )
+    return viz.plan_figure(rows, title=words)
+
+
+def gallery(layers: int) -> Figure:
+    sprite = Image.new("RGBA", (130, 62))
+    maps = [(f"map {n}\n12.5 to 0.25", sprite) for n in (3, 14, 159, 265)]
+    return viz.gallery_figure([(f"features.{n} of a long name", maps) for n in range(layers)], note=LONG)
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "map": lambda: watched(2).plot(values(2, 3, 24, 24), names=[LONG, LONG]),
     "map without photos": lambda: watched(1).plot(),
@@ -71,7 +87,13 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "evolution": lambda: evolution(5).plot(),
     "transfer": lambda: transfer().plot("zfnet64, features.8, softmax"),
     "probe": lambda: layer_probe(5).plot("zfnet64, softmax"),
+    "probes": lambda: viz.probe_figure({LONG: layer_probe(5), "b": layer_probe(3), "c": layer_probe(3)}, data="photos"),
     "learning curve": lambda: viz.learning_curve_figure(curve(), title="zfnet64"),
+    "plan": lambda: plan(16),
+    "plan of many layers": lambda: plan(200),
+    "plan of one layer": lambda: plan(1),
+    "gallery": lambda: gallery(3),
+    "gallery of one layer": lambda: gallery(1),
     "ablation": lambda: viz.ablation_figure(ablation()),
 }
 
@@ -106,11 +128,14 @@ def test_shares() -> None:
 
 
 def test_a_sheet_has_a_title_and_says_what_it_shows() -> None:
-    from PIL import Image
-
     sprite = Image.new("RGBA", (120, 60))
     plain = viz.feature_sheet([("features.1", [("3", sprite)])], columns=1)
     told = viz.feature_sheet([("features.1", [("3", sprite)])], columns=1, title="a network", note="many words " * 9)
+    headed = viz.feature_sheet([("features.1", [("3", sprite)])], columns=1, heads=["projections", "patches"])
+    assert headed.height == plain.height + 18
+    written = (np.asarray(headed.convert("L"))[48:70] < 200).any(0).nonzero()[0]
+    assert written.min() >= 18  # over the first block and over the second
+    assert any(78 <= column < 90 for column in written)
     assert told.width == plain.width
     assert told.height >= plain.height + 30 + 5 * 20  # the words are wrapped at the width of the page
 

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from PIL import Image
 from torch import Tensor, nn
 
+from zfkernels.analysis.invariance import AMOUNTS, TRANSFORMS, invariance, transform_images
 from zfkernels.cli.app import app
-from zfkernels.methods.invariance import AMOUNTS, TRANSFORMS, invariance, transform_images
 
 BLACK, WHITE = torch.tensor([-2.0, -1.8, -1.5]), torch.tensor([2.0, 2.2, 2.5])
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from toys import SIZE, TOYS, images, toy
 
 import zfkernels as zf
-from zfkernels.trace import UnrecordableError
+from zfkernels.network import UnrecordableError
 
 
 @pytest.mark.parametrize("name", zoo.COMPUTED)

@@ -16,6 +16,7 @@ from toys import MAPS, SIZE, Body, Net, conv, images, toy
 
 import zfkernels as zf
 from zfkernels.occlusion import sweeper as sweepers
+from zfkernels.occlusion.where import Where
 
 
 def spoilt() -> Tensor:
@@ -51,12 +52,12 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
         ValueError,
         "precision None or a floating dtype such as 'bfloat16', got 'half a bit'",
     ),
-    ({"fill": "grey"}, ValueError, "fill a number, a tensor or 'mean', got 'grey'"),
-    ({"fill": torch.zeros(2)}, ValueError, "fill of shape [3], (3, 25, 31) or (2, 3, 25, 31), got (2,)"),
+    ({"fill": "grey"}, ValueError, "fill a number, a tensor, a function or one of ('mean', 'blur'), got 'grey'"),
+    ({"fill": torch.zeros(2)}, ValueError, "fill of shape [3], (3, 25, 31), (2, 3, 25, 31) or (56, 3, 4, 4), got (2,)"),
     ({"targets": [7]}, ValueError, "targets from 0 to 6, got [7]"),
     ({"targets": 3.5}, TypeError, "targets a class or a list of classes, got 3.5"),
     ({"targets": [True]}, TypeError, "targets a class or a list of classes, got [True]"),
-    ({"fill": (0.5, 0.5)}, ValueError, "fill of shape [3], (3, 25, 31) or (2, 3, 25, 31), got (2,)"),
+    ({"fill": (0.5, 0.5)}, ValueError, "fill of shape [3], (3, 25, 31), (2, 3, 25, 31) or (56, 3, 4, 4), got (2,)"),
     ({"batch_size": 0}, ValueError, "batch_size a positive int or None, got 0"),
     ({"model": "vgg16"}, TypeError, "model an nn.Module or a function, got str"),
     ({"model": lambda x: x.mean()}, ValueError, "a model whose output is made of tensors [2, ...], got ()"),
@@ -103,7 +104,7 @@ def test_a_data_set_is_swept_with_the_same_arguments() -> None:
 def test_progress_over_a_data_set(form: str, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = list(images(3)) if form == "list" else (image for image in images(3))
     assert len(list(zf.occlusion_sweeps(toy("residual"), dataset, window=12, start=1, progress=True))) == 2
-    assert ("2/2" if form == "list" else "2images") in capsys.readouterr().err
+    assert ("2/2" if form == "list" else "2 images") in capsys.readouterr().err
 
 
 def test_images_that_require_grad() -> None:
@@ -157,9 +158,9 @@ def test_a_hook_that_changes_an_activation_takes_part() -> None:
 
 
 def test_images_of_many_sizes_do_not_fill_the_memory() -> None:
-    sweeper = sweepers.Sweeper(toy("residual"), 12, None, None, None, None, None)
+    sweeper = sweepers.Sweeper(toy("residual"), Where(12))
     for side in range(24, 31):
-        sweeper.sweep(images(1)[:, :, :25, :side], 0.0, None, None)
+        sweeper.sweep(images(1)[:, :, :25, :side], 0.0)
     assert list(sweeper.runs) == [(25, side) for side in range(31 - sweepers.SIZES, 31)]
     filters = [
         [id(kind.weight) for kind in run.program.kinds.values() if hasattr(kind, "weight")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 
@@ -37,3 +38,41 @@ def test_nothing_is_shown_unasked(capsys: pytest.CaptureFixture[str], monkeypatc
     assert capsys.readouterr().err == ""
     with pytest.raises(ImportError, match="tqdm is not installed"), progress_bar(3, "images", True):
         pass
+
+
+def test_long_work_is_forecast_from_its_first_piece(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    with progress_bar(210, "images", True, name="reading", done=10) as advance:
+        now += 3  # 10 of 200 in 3 seconds
+        advance(10)
+        said = capsys.readouterr().err
+        assert "reading" in said
+        assert re.search(r" 10/210 .*about 60 s in all, [0-9.]+ GB of memory", said)
+    capsys.readouterr()
+    with progress_bar(200, "images", True) as advance:
+        now += 0.1  # 2 seconds in all
+        advance(10)
+        now += 1.9
+        advance(190)
+    with progress_bar(None, "images", True) as advance:
+        now += 100
+        advance(10)
+    assert "in all" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "1 s"), (89, "89 s"), (91, "2 min"), (5000, "83 min"), (9000, "2.5 h"), (400_000, "4.6 days")],
+)
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert progress.in_words(seconds) == words
+
+
+def test_memory_is_that_of_this_process() -> None:
+    before = float(progress.gigabytes().split()[0])
+    block = bytearray(700_000_000)
+    block[::4096] = b"x" * len(block[::4096])
+    assert float(progress.gigabytes().split()[0]) >= max(0.7, before)

@@ -19,7 +19,7 @@ import zfkernels as zf
 def test_channels_and_positions() -> None:
     model, x = toy("residual"), images(3)
     net = zf.DeconvNet(model)
-    maps = net.trace.activations(x, ["top.1"])["top.1"]
+    maps = net.network.activations(x, ["top.1"])["top.1"]
     whole = net.project(x, "top.1")
     assert len(whole) == 3 * 5
     some = net.project(x, "top.1", channels=[4, 0, 4])
@@ -35,7 +35,7 @@ def test_channels_and_positions() -> None:
 
 def test_units_come_back_in_their_order() -> None:
     x, net = images(3), zf.DeconvNet(toy("cat_keywords"))
-    units = some_units(net.trace.activations(x, ["top.0"])["top.0"], 20)
+    units = some_units(net.network.activations(x, ["top.0"])["top.0"], 20)
     order = torch.randperm(len(units))
     straight, shuffled = (net.project(x, "top.0", units=u) for u in (units, units[order].to(torch.int32)))
     torch.testing.assert_close(shuffled.dense(), straight.dense()[order], rtol=0, atol=1e-13)
@@ -51,7 +51,7 @@ def test_the_batch_size_does_not_matter(name: str) -> None:
     for batch_size in (1, 3, 7):
         found = net.project(x, layer, batch_size=batch_size)
         torch.testing.assert_close(found.dense(), expected.dense(), rtol=0, atol=1e-12)
-        assert torch.equal(found.windows.origins, expected.windows.origins)
+        assert torch.equal(found.windows.boxes, expected.windows.boxes)
 
 
 def test_windows_are_small_where_receptive_fields_are() -> None:
@@ -59,11 +59,11 @@ def test_windows_are_small_where_receptive_fields_are() -> None:
     net = zf.DeconvNet(zoo.network("vgg11"))
     row = {info.name: info for info in net.layers}["features.5"]
     found = net.project(x, "features.5")
-    assert found.windows.size == row.receptive_field == (10, 10)
-    assert found.windows.values.shape[:2] == (128, 3)
+    assert tuple(found.windows.boxes[:, 2:].amax(0).tolist()) == row.receptive_field == (10, 10)
     fields = found.receptive_field
-    assert (found.windows.origins <= fields[:, :2]).all()
-    assert (found.windows.origins + 10 >= fields[:, 2:]).all()
+    assert torch.equal(found.windows.boxes[:, :2], fields[:, :2])
+    assert torch.equal(found.windows.boxes[:, 2:], fields[:, 2:] - fields[:, :2])
+    assert (found.windows.boxes[:, 2:] < 10).any()  # at the border, where there is less to see
     assert [tuple(patch.shape[1:]) for patch in found.patches(x)] == [
         (bottom - top, right - left) for top, left, bottom, right in fields.tolist()
     ]
@@ -76,7 +76,7 @@ def test_windows_are_small_where_receptive_fields_are() -> None:
 def test_receptive_fields(name: str) -> None:
     x, net = images(), zf.DeconvNet(toy(name))
     for layer in ("body", "top", "top.0"):
-        mask = toy_footprints(name)[net.trace.resolve(layer)]
+        mask = toy_footprints(name)[net.network.resolve(layer)]
         cells = torch.cartesian_prod(*(torch.arange(length) for length in mask.shape[2:]))
         expected = bounding_boxes(mask.flatten(2).permute(2, 0, 1))
         expected = torch.cat([expected.lo, expected.hi], 1)
@@ -95,35 +95,49 @@ def test_a_layer_without_maps_sees_the_whole_image() -> None:
     found = net.project(x, "classes", channels=[1, 2])
     assert not found.position.any()
     assert found.receptive_field.tolist() == [[0, 0, *SIZE]] * 4
-    assert found.windows.size == SIZE
+    assert found.windows.boxes.tolist() == [[0, 0, *SIZE]] * 4
     assert net.receptive_field("classes", torch.zeros(2, 2), SIZE).tolist() == [[0, 0, *SIZE]] * 2
 
 
-def forbidden(*args: Any, **kwargs: Any) -> None:
-    raise AssertionError("autograd took part")
+def nodes(tensor: Tensor) -> list[str]:
+    """What autograd would go back through from a tensor."""
+    found, waiting = {}, [tensor.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in found:
+            found[node] = type(node).__name__
+            waiting.extend(before for before, _ in node.next_functions)
+    return list(found.values())
 
 
 @pytest.mark.parametrize(
-    ("name", "layer"),
+    ("name", "layer", "steps"),
     [
-        ("vgg16_bn", "features.26"),
-        ("alexnet", "classifier.3"),
-        ("resnet18", "fc"),
-        ("googlenet", "inception4a"),
-        ("densenet121", "features.transition1"),
-        ("shufflenet_v2_x1_0", "stage3"),
-        ("mobilenet_v3_small", "features.6"),
-        ("efficientnet_b0", "features.3"),
-        ("convnext_tiny", "features.1"),
+        ("vgg16_bn", "features.26", False),
+        ("squeezenet1_1", "features.12", False),
+        ("densenet121", "features.transition1", False),
+        ("resnet18", "fc", True),
+        ("googlenet", "inception4a", True),
+        ("shufflenet_v2_x1_0", "stage3", True),
+        ("mobilenet_v3_small", "features.6", True),
+        ("efficientnet_b0", "features.3", True),
+        ("convnext_tiny", "features.1", True),
     ],
 )
-def test_no_autograd_takes_part(name: str, layer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_autograd_sees_single_steps_at_most(
+    name: str, layer: str, steps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, x = zoo.network(name, dtype=torch.float32), zoo.photos(1, zoo.SIZES[name]).float()
-    with monkeypatch.context() as patched:
-        patched.setattr(torch.autograd, "grad", forbidden)
-        patched.setattr(torch.autograd, "backward", forbidden)
-        patched.setattr(torch.Tensor, "backward", forbidden)
-        found = zf.DeconvNet(model).project(x.requires_grad_(), layer, channels=range(4))
+    grad, seen = torch.autograd.grad, []
+
+    def watched(out: Tensor, *args: Any, **kwargs: Any) -> Any:
+        seen.append([node for node in nodes(out) if "Reshape" not in node and "View" not in node])
+        return grad(out, *args, **kwargs)
+
+    monkeypatch.setattr(torch.autograd, "grad", watched)
+    found = zf.DeconvNet(model).project(x.requires_grad_(), layer, channels=range(4))
+    assert bool(seen) == steps
+    assert all(len(graph) < 10 for graph in seen), seen
     assert not found.windows.values.requires_grad
     assert found.windows.values.dtype == torch.float32
 
@@ -212,14 +226,21 @@ def test_bad_input(arguments: dict[str, Any], error: type[Exception], message: s
 @pytest.mark.parametrize(
     ("make", "layer", "message"),
     [
-        (lambda: toy("split"), "chunk", r"layer that is one tensor of the network, got 'chunk'"),
-        (lambda: Folded(), "relu", r"a layer that is one tensor \[2, \.\.\.\], got \(8, 6, 10, 12\)"),
-        (lambda: Folded(), "last", r"first dimension is that of the images, 2, got 'relu' of shape \(8, 6, 10, 12\)"),
+        (lambda: toy("split"), "chunk", r"a layer that is one tensor \[N, \.\.\.\] for N images, got step 'chunk'"),
+        (lambda: Folded(), "relu", r"a layer that is one tensor \[N, \.\.\.\] for N images, got step 'relu_1'"),
     ],
 )
 def test_layers_that_have_no_projections(make: Callable[[], nn.Module], layer: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         zf.DeconvNet(make().double()).project(images(), layer)
+
+
+def test_a_rectifier_of_what_are_no_images_follows_the_rule() -> None:
+    model, x = Folded().double(), images()
+    units = some_units(model(x), 8)
+    assert_projections(
+        zf.DeconvNet(model).project(x, "last", units=units).dense(), projections(model, x, "last", units)
+    )
 
 
 def test_bad_networks() -> None:

@@ -7,42 +7,42 @@ import torch
 from footprint import assert_boxes, bounding_boxes, toy_footprints
 from toys import SIZE, TOYS, toy
 
-from zfkernels.methods.reach import needed_boxes
-from zfkernels.trace import Trace, trace_model
+import zfkernels as zf
+from zfkernels.geometry import Boxes
+from zfkernels.network import INPUT
+from zfkernels.network.network import Network, trace_model
 
 # Steps that are not followed cell by cell, and layers that dilation or strides make read with gaps: their boxes, and
 # those of all steps behind them, may be larger than what can be reached.
 NOT_EXACT = {
-    "same_padding": [], "reflecting": ["pad"], "adaptive": ["body.1"], "means": ["mean"], "cat_rows": ["body"],
-    "difference": ["body"], "smooth_functions": ["body"], "upsampling": ["body.0"], "ruler": ["mul"],
-    "dilated": ["body.2"],
+    "same_padding": ["conv2d"], "adaptive": ["body.1"], "means": ["mean"], "cat_rows": ["body"],
+    "difference": ["body"], "ruler": ["mul"], "dilated": ["body.2"],
 }  # fmt: skip
 
 
-def behind(trace: Trace, roots: list[str]) -> set[str]:
+def behind(network: Network, roots: list[str]) -> set[str]:
     """The named layers and all that depend on them."""
-    found = {trace.resolve(root) for root in roots}
-    for step in trace.steps:
-        if found & set(step.inputs):
-            found.add(step.name)
+    found = {network.resolve(root) for root in roots}
+    for kind in network.kinds.values():
+        if found & set(kind.inputs):
+            found.add(kind.name)
     return found
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_needed_boxes_are_what_a_cell_depends_on(name: str) -> None:
-    trace, masks = trace_model(toy(name), SIZE), toy_footprints(name)
-    shapes = trace.shapes(SIZE)
-    loose = behind(trace, NOT_EXACT.get(name, []))
-    steps = masks.keys() & {step.name for step in trace.steps if step.layout}
+def test_receptive_fields_are_what_a_cell_depends_on(name: str) -> None:
+    model, masks = toy(name), toy_footprints(name)
+    net, network = zf.DeconvNet(model), trace_model(model, SIZE)
+    loose = behind(network, NOT_EXACT.get(name, []))
+    steps = [step for step in masks if step != INPUT and len(network.shape(step)) == 4 and step in network.kinds]
     assert len(steps) > 2
     for step in steps:
         cells = torch.cartesian_prod(*(torch.arange(length) for length in masks[step].shape[2:]))
-        found = needed_boxes(trace, shapes, step, cells)[trace.input.name]
-        assert_boxes(found, bounding_boxes(masks[step].flatten(2).permute(2, 0, 1)), step not in loose, step)
+        field = net.receptive_field(step, cells, SIZE)
+        expected = bounding_boxes(masks[step].flatten(2).permute(2, 0, 1))
+        assert_boxes(Boxes(field[:, :2], field[:, 2:]), expected, step not in loose, step)
 
 
 def test_a_layer_without_maps_needs_all() -> None:
-    trace = trace_model(toy("residual"), SIZE)
-    found = needed_boxes(trace, trace.shapes(SIZE), trace.resolve("classes"), None)
-    assert all((box.lo == 0).all() for box in found.values())
-    assert found[trace.input.name].hi.tolist() == [list(SIZE)]
+    found = zf.DeconvNet(toy("residual")).receptive_field("classes", torch.zeros(1, 2), SIZE)
+    assert found.tolist() == [[0, 0, *SIZE]]

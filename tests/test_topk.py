@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from zfkernels.methods.topk import Ranking, TopK
+from zfkernels.analysis.topk import Ranking, TopK
 
 
 def brute_force(activations: Tensor, image_ids: list[int], k: int) -> list[list[tuple[float, int, int, int]]]:

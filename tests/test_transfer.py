@@ -14,16 +14,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 from zfkernels import features as features_module
+from zfkernels.analysis.transfer import class_accuracy, folds_of
 from zfkernels.cli.app import app
 from zfkernels.data import open_source
 from zfkernels.features import extract_features
-from zfkernels.methods.transfer import class_accuracy, folds_of
 from zfkernels.models import Preprocess
 
 pytest.importorskip("sklearn")
 
-from zfkernels.methods.layer_probe import layer_probe
-from zfkernels.methods.transfer import transfer
+from zfkernels.analysis.layer_probe import layer_probe
+from zfkernels.analysis.transfer import transfer
 
 LABELS = torch.arange(60) % 3
 

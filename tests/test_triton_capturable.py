@@ -6,7 +6,7 @@ down in place of being run.
 
 from __future__ import annotations
 
-import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 pytest.importorskip("triton")
 
 from zfkernels.inspect.cases import CASES, Case
-from zfkernels.ops import _triton_launch
+from zfkernels.inspect.ragged_cases import RAGGED
+from zfkernels.ops import _triton_launch, registered
 
 WAITS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 MOST_OPERATIONS = 64  # of PyTorch, views among them, around a launch for thousands of positions
@@ -44,6 +45,10 @@ class OnDevice(TorchDispatchMode):
         return result
 
 
+def triton(case: Case) -> Callable[..., Any]:
+    return registered()[case.op].variants["triton"].load()
+
+
 def observed(function: Callable[..., Any], case: Case) -> tuple[list[str], list[Any]]:
     """The operations of PyTorch and the launches of a call on fake CUDA tensors."""
     with FakeTensorMode(), torch.no_grad():
@@ -53,10 +58,9 @@ def observed(function: Callable[..., Any], case: Case) -> tuple[list[str], list[
     return mode.operations, launches
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.op}-{case.name}")
+@pytest.mark.parametrize("case", [*CASES, *RAGGED], ids=lambda case: f"{case.op}-{case.name}")
 def test_nothing_waits_for_the_gpu(case: Case) -> None:
-    module = importlib.import_module(f"zfkernels.ops.{case.op}.triton_kernel")
-    operations, launches = observed(getattr(module, case.op), case)
+    operations, launches = observed(triton(case), case)
     assert len(launches) == 1
     assert len(operations) <= MOST_OPERATIONS
     assert all(isinstance(n, int) for n in launches[0].grid)
@@ -110,31 +114,31 @@ def test_a_compiled_graph_holds_one_op(case: Case) -> None:
     assert called[0].kwargs["backend"] == "triton"
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.op}-{case.name}")
+@pytest.mark.parametrize("case", [*CASES, *RAGGED], ids=lambda case: f"{case.op}-{case.name}")
 def test_the_default_tile_is_launched_without_a_gpu(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is measured where no GPU has a name, whatever is wished for."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    module = importlib.import_module(f"zfkernels.ops.{case.op}.triton_kernel")
-    plain = observed(getattr(module, case.op), case)[1]
+    plain = observed(triton(case), case)[1]
     monkeypatch.setenv("ZFKERNELS_TUNE", "1")
-    wished = observed(getattr(module, case.op), case)[1]
+    wished = observed(triton(case), case)[1]
     assert [(launch.grid, launch.options) for launch in plain] == [(launch.grid, launch.options) for launch in wished]
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in CASES if "conv" in case.op], ids=lambda case: f"{case.op}-{case.name}"
+    "case",
+    [case for case in (*CASES, *RAGGED) if "conv" in case.op and case.name != "depthwise"],
+    ids=lambda case: f"{case.op}-{case.name}",
 )
 def test_every_tile_is_measured_once_and_the_winner_launched(
     case: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ZFKERNELS_TUNE", "1")
     monkeypatch.setenv("ZFKERNELS_CACHE", str(tmp_path))
-    module = importlib.import_module(f"zfkernels.ops.{case.op}.triton_kernel")
-    monkeypatch.setattr(module, "gpu_name", lambda device: "Some GPU")
+    monkeypatch.setattr(sys.modules[triton(case).__module__], "gpu_name", lambda device: "Some GPU")
     monkeypatch.setattr("zfkernels.tuning._triton_timer", lambda call: call() or 1.0)
     *measured, last = [
         (launch.grid, launch.options, [argument for argument in launch.args if not isinstance(argument, Tensor)])
-        for launch in observed(getattr(module, case.op), case)[1]
+        for launch in observed(triton(case), case)[1]
     ]
     assert len(measured) >= 2
     assert all(measured.count(tile) == 1 for tile in measured)

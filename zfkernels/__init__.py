@@ -15,20 +15,32 @@ __version__ = "0.2.0"
 _HOME = {
     "BackendError": "zfkernels.ops",
     "use_backend": "zfkernels.ops",
-    "Windows": "zfkernels.windows",
-    "DeconvNet": "zfkernels.methods.deconvnet",
+    "Windows": "zfkernels.ragged",
+    "DeconvNet": "zfkernels.deconvnet",
     "Deconvolution": "zfkernels.captum_api",
+    "FeatureAblation": "zfkernels.captum_api",
     "Gallery": "zfkernels.gallery",
     "NeuronDeconvolution": "zfkernels.captum_api",
     "Occlusion": "zfkernels.captum_api",
+    "correspondence": "zfkernels.analysis.correspondence",
+    "diagnose": "zfkernels.analysis.diagnosis",
+    "evolution": "zfkernels.analysis.evolution",
+    "invariance": "zfkernels.analysis.invariance",
+    "layer_probe": "zfkernels.analysis.layer_probe",
+    "record": "zfkernels.network",
+    "register_kind": "zfkernels.network.kinds",
+    "transfer": "zfkernels.analysis.transfer",
     "build_gallery": "zfkernels.gallery",
+    "deletion_curve": "zfkernels.occlusion.curves",
     "explain_plan": "zfkernels.occlusion.explain",
+    "insertion_curve": "zfkernels.occlusion.curves",
+    "occlusion_pairs": "zfkernels.occlusion.pairs",
     "occlusion_sweep": "zfkernels.occlusion.api",
     "occlusion_sweeps": "zfkernels.occlusion.api",
     "renormalize_filters_": "zfkernels.models",
-    "trace_model": "zfkernels.trace",
+    "trace_model": "zfkernels.network.network",
 }
-_MODULES = ("ops", "methods", "models", "gallery", "viz", "data")
+_MODULES = ("ops", "occlusion", "deconvnet", "analysis", "models", "gallery", "viz", "data")
 
 __all__ = [*_HOME, *_MODULES]
 

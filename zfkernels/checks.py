@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import sys
 import warnings
 from typing import Any
@@ -9,10 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zfkernels.network import Recording, UnrecordableError, first_channels, record, refuse_training
+from zfkernels.network import Recording, UnrecordableError, Verdict, check, first_channels, record, refuse_training
+from zfkernels.network.network import Network
 from zfkernels.results.look import UNKNOWN, Look
 
 INSIDE = ("zfkernels", "torch", "contextlib")  # between a user's call and a warning: the package, and decorators
+
+
+def as_int(value: Any) -> Any:
+    """A whole number of another library, such as NumPy's, as an int; in tuples and lists too; all else as it is."""
+    if type(value) in (tuple, list):
+        return type(value)(map(as_int, value))
+    return int(value) if isinstance(value, numbers.Integral) and not isinstance(value, (bool, int)) else value
 
 
 def is_int_tensor(value: Any) -> bool:
@@ -34,11 +43,18 @@ def check_images(method: str, images: Any, model: nn.Module | None) -> None:
         got = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"{method}: expected images a floating-point tensor [N, C, H, W], got {got}{_remedy(images)}")
     if images.dim() != 4:
-        raise ValueError(f"{method}: expected images of shape [N, C, H, W], got {tuple(images.shape)}")
+        remedy = "; images[None] makes a batch of one image" if images.dim() == 3 else ""
+        raise ValueError(f"{method}: expected images of shape [N, C, H, W], got {tuple(images.shape)}{remedy}")
     if parameter is not None and images.dtype != parameter.dtype:
-        raise TypeError(f"{method}: expected images of the model's dtype {parameter.dtype}, got {images.dtype}")
+        remedy = f"images.to({parameter.dtype}) makes them"
+        raise TypeError(
+            f"{method}: expected images of the model's dtype {parameter.dtype}, got {images.dtype}; {remedy}"
+        )
     if parameter is not None and images.device != parameter.device:
-        raise ValueError(f"{method}: expected images on the model's device {parameter.device}, got {images.device}")
+        remedy = f"images.to({str(parameter.device)!r}) brings them there"
+        raise ValueError(
+            f"{method}: expected images on the model's device {parameter.device}, got {images.device}; {remedy}"
+        )
     if images.device.type == "cpu" and images.dtype == torch.float16:
         raise TypeError(f"{method}: expected images of float32, float64 or bfloat16 on a CPU, got {images.dtype}")
     _warn_of_bytes(method, images, model)
@@ -62,6 +78,21 @@ def recording_for(method: str, model: nn.Module, images: Any) -> Recording:
         if images.shape[1] != channels:
             raise ValueError(f"{method}: expected images of {channels} channels, got {images.shape[1]}") from None
         raise
+
+
+def network_for(method: str, model: nn.Module, images: Any) -> Network:
+    """The same with its layers and kinds of steps."""
+    return Network(recording_for(method, model, images))
+
+
+def refuse_difference(method: str, recording: Recording, images: Tensor) -> Verdict:
+    """Raises ValueError where the recording of a model is not what the model computes for the first of ``images``."""
+    verdict = Verdict()
+    if len(images) and images[:1].isfinite().all():
+        verdict = check(recording, images[:1], images[:1].flip(3))
+        if verdict.differs:
+            raise ValueError(f"{method}: expected model that can be recorded, got one of which {verdict.differs}")
+    return verdict
 
 
 def _remedy(images: Any) -> str:

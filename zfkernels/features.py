@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zfkernels._extras import require
 from zfkernels.data import Batch, ImageSource, UnreadableImageError, stream
 from zfkernels.models import Preprocess
-from zfkernels.trace import Trace, trace_model
+from zfkernels.network.network import Network, trace_model
+from zfkernels.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,8 @@ def extract_features(
             f"extract_features: expected at least one layer and grid ≥ 1, got {list(layers)} and grid {grid}"
         )
     size = source.tensor_size or (preprocess.size, preprocess.size)
-    trace = trace_model(model, size)
-    shapes = trace.shapes(size)
-    widths = [_width(shapes[trace.resolve(layer)], grid) for layer in layers]
+    network = trace_model(model, size)
+    widths = [_width(network.shape(network.resolve(layer)), grid) for layer in layers]
     order = list(source.order if ids is None else ids)
     if not order:
         raise ValueError("extract_features: expected ids of at least one image, got none")
@@ -100,7 +99,7 @@ def extract_features(
         _Store({**common, "layer": layer}, len(source.keys), width, folder)
         for layer, width in zip(layers, widths, strict=True)
     ]
-    _fill(stores, trace, source, order, preprocess, grid, batch_size, workers, progress)
+    _fill(stores, network, source, order, preprocess, grid, batch_size, workers, progress)
     first = stores[0]
     kept = [n for n in first.ids if first.names[n] is not None]
     if not kept:
@@ -223,18 +222,17 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def _fill(
-    stores: Sequence[_Store], trace: Trace, source: ImageSource, order: list[int], preprocess: Preprocess, grid: int,
-    batch_size: int, workers: int | None, progress: bool,
+    stores: Sequence[_Store], network: Network, source: ImageSource, order: list[int], preprocess: Preprocess,
+    grid: int, batch_size: int, workers: int | None, progress: bool,
 ) -> None:  # fmt: skip
     """Computes what is not done yet, all layers that stand at the same image together."""
-    like = next(trace.model.parameters())
-    tqdm = require("tqdm", "viz").tqdm
+    like = next(network.model.parameters())
     for seen in sorted({store.seen for store in stores if store.seen < len(order)}):
         together = [store for store in stores if store.seen == seen]
         names = [store.identity["layer"] for store in together]
-        with tqdm(total=len(order), initial=seen, unit="images", disable=not progress) as bar:
+        with progress_bar(len(order), "images", progress, name="features", done=seen) as advance:
             for batch in stream(source, preprocess, ids=order[seen:], batch_size=batch_size, workers=workers):
-                values = trace.activations(batch.images.to(like), names) if len(batch.ids) else {}
+                values = network.activations(batch.images.to(like), names) if len(batch.ids) else {}
                 for store, name in zip(together, names, strict=True):
                     store.put(batch, _pooled(values[name], grid) if values else None, source)
-                bar.update(len(batch.ids) + len(batch.skipped))
+                advance(len(batch.ids) + len(batch.skipped))

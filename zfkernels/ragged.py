@@ -125,13 +125,50 @@ class Windows:
         return self.values[first:last].view(height, width, self.values.shape[1]).permute(2, 0, 1)
 
     def paste(self, frames: Tensor | None = None) -> Tensor:
-        """The whole layer for each window: [P, C, H, W], ``frames`` [N, C, H, W] (zeros if None) outside the window."""
+        """The whole layer for each window: [P, C, H, W], ``frames`` [N, C, H, W] (zeros if None) outside the window.
+
+        Raises:
+            ValueError: frames of other channels or another size, or, where :attr:`images` is known, too few of them.
+        """
         count, channels = len(self), self.values.shape[1]
         if frames is None:
             whole = self.values.new_zeros(count * self.frame[0] * self.frame[1], channels)
         else:
+            self._refuse(frames)
             whole = frames.permute(0, 2, 3, 1)[self.image].reshape(-1, channels)
         return self._scattered(whole, self.frame, within_frame=True)
+
+    def _refuse(self, frames: Tensor) -> None:
+        """Raises where ``frames`` cannot be those of these windows."""
+        expected = (self.values.shape[1], *self.frame)
+        if frames.dim() != 4 or tuple(frames.shape[1:]) != expected:
+            raise ValueError(f"Windows.paste: expected frames {('N', *expected)}, got {tuple(frames.shape)}")
+        if self.images is not None and self.images > frames.shape[0]:
+            raise ValueError(
+                f"Windows.paste: expected image below {frames.shape[0]}, the number of frames, got {self.images - 1}"
+            )
+
+    def crops(self, origins: Tensor, size: Pair, rows: Tensor | None = None) -> Tensor:
+        """Crops of one size from the layers of some windows, zero outside the windows and the frame: [K, C, h, w].
+
+        Args:
+            origins: int [K, 2], row and column where each begins; it may hang over the frame's border.
+            size: (h, w).
+            rows: int64 [K], the windows; None: all, in their order.
+        """
+        box, first = self.boxes.long(), self.offsets[:-1]
+        if rows is not None:
+            rows = rows.to(box.device)
+            box, first = box[rows], first[rows]
+        row, column = (
+            origins[:, axis, None].to(box) + torch.arange(size[axis], device=box.device) - box[:, axis, None]
+            for axis in (0, 1)
+        )
+        inside = ((row >= 0) & (row < box[:, 2:3]))[:, :, None] & ((column >= 0) & (column < box[:, 3:]))[:, None, :]
+        cell = first[:, None, None] + row[:, :, None] * box[:, 3, None, None] + column[:, None, :]
+        values = self.values.new_zeros(*inside.shape, self.values.shape[1])
+        values[inside] = self.values[cell[inside]]
+        return values.permute(0, 3, 1, 2)
 
     def padded(self, value: float = 0) -> Tensor:
         """All windows in the upper left corners of maps as large as the largest: [P, C, h, w], ``value`` beyond them.

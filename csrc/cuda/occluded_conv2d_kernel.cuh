@@ -147,127 +147,131 @@ __global__ void __launch_bounds__(256, 2)
   const int thread = threadIdx.x, lane = thread % O::kLanes;
   const int group = blockIdx.y / shape.blocks();
   const int first_output = int(blockIdx.y) % shape.blocks() * O::kOutputs + lane * O::kRun;
-  const Tile place = tile_of(op.at, blockIdx.x, {tiling.side, tiling.side});
-  if (!place.exists()) return;
-  const Pair& tile = place.size;
-  const Hidden<T> hidden = op.hidden(place.window);
-  const int top = place.row * op.conv.rows.stride - op.conv.rows.padding;
-  const int left = place.column * op.conv.columns.stride - op.conv.columns.padding;
-  Range rows{0, 0}, columns{0, 0};
-  if (op.constant) {
-    const Box& box = hidden.box;
-    rows = inside_square(op.conv.rows, place.row, tile.rows, box.top, box.height, op.size.rows);
-    columns = inside_square(op.conv.columns, place.column, tile.columns, box.left, box.width, op.size.columns);
-    if (!rows.size() || !columns.size()) rows = columns = {0, 0};
-  }
-
-  const int all_outputs = op.groups * op.outputs, channel_out = group * op.outputs + first_output;
-  const bool aligned = op.outputs % O::kRun == 0;
-  const auto store = [&](int y, int x, const float (&run)[O::kRun]) {
-    if (first_output < op.outputs)
-      store_run(op.out + (place.first + int64_t(y) * place.pitch + x) * all_outputs + channel_out, 1, aligned,
-                op.outputs - first_output, run);
-  };
-
-  // A warp reads whole stretches of neighbouring numbers, each time from the begin of a sector to the begin of one:
-  // rows of pixels with all their channels where those are neighbours, else rows of a channel.
-  const auto stage_patch = [&](int first, int count) {
-    constexpr int kSector = 32 / sizeof(T);
-    const bool whole = op.images.stride[1] == 1 && op.images.stride[3] == count;
-    const int channels = whole ? count : 1, length = op.conv.columns.span(tile.columns) * channels;
+  const Pair most{tiling.side, tiling.side};
+  TileWalk walk = TileWalk::of(op.at, blockIdx.x, most);
 #pragma unroll 1
-    for (int i = thread / 32; i < op.conv.rows.span(tile.rows) * (count / channels); i += O::kThreads / 32) {
-      const int row_of_patch = i / (count / channels), y = top + row_of_patch;
-      const int first_channel = i % (count / channels) + first;
-      const T* const from = op.images.at(hidden.image, group * op.channels + first_channel, y, left);
-      const int early = int(reinterpret_cast<uintptr_t>(from) / sizeof(T) % kSector);
-#pragma unroll 1
-      for (int begin = -early; begin < length; begin += 32) {
-        const int j = begin + thread % 32, column_of_patch = j / channels, x = left + column_of_patch;
-        const int channel = first_channel + j % channels;
-        const bool wanted = unsigned(j) < unsigned(length);
-        const bool exists = wanted && unsigned(y) < unsigned(op.size.rows) && unsigned(x) < unsigned(op.size.columns);
-        const T* const at = exists ? op.pixel(hidden, group * op.channels + channel, y, x) : op.images.data;
-        store_shared_if(wanted,
-                        patch + (row_of_patch * tiling.patch.columns + column_of_patch) * pitch + channel - first,
-                        to_float(load_if(exists, at)));
-      }
+  for (WindowTile place = walk.next(op.at, most); place.exists(); place = walk.next(op.at, most)) {
+    const Pair& tile = place.size;
+    const Hidden<T> hidden = op.hidden(place.window);
+    const int top = place.row * op.conv.rows.stride - op.conv.rows.padding;
+    const int left = place.column * op.conv.columns.stride - op.conv.columns.padding;
+    Range rows{0, 0}, columns{0, 0};
+    if (op.constant) {
+      const Box& box = hidden.box;
+      rows = inside_square(op.conv.rows, place.row, tile.rows, box.top, box.height, op.size.rows);
+      columns = inside_square(op.conv.columns, place.column, tile.columns, box.left, box.width, op.size.columns);
+      if (!rows.size() || !columns.size()) rows = columns = {0, 0};
     }
-  };
-  const float* const block = filters + blockIdx.y * shape.block_size();
-  const auto stage_weights = [&](int first, int count, int tap_row, int tap_rows) {
-    const int per_tap = count * O::kLanes;
-#pragma unroll 1
-    for (int i = thread; i < tap_rows * kernel_columns * per_tap; i += O::kThreads) {
-      const int tap = i / per_tap, rest = i % per_tap;
-      copy_async<16>(weights + i * O::kRun,
-                     block + (int64_t(tap_row * kernel_columns + tap) * shape.padded_channels + first) * O::kOutputs +
-                         rest * O::kRun,
-                     true);
-    }
-    commit_copies();
-  };
 
-  const int pixels = tile.area() - rows.size() * columns.size();
-  const bool at_once = tiling.channels == op.channels && tiling.tap_rows == op.conv.rows.kernel;
-  for (int done = 0; done < pixels; done += O::kPixels) {
-    int starts[O::kPixelsOfThread];  // of the cells that a pixel reads, in the patch
-    Pair at[O::kPixelsOfThread];
-#pragma unroll
-    for (int j = 0; j < O::kPixelsOfThread; ++j) {
-      const int pixel = done + thread / O::kLanes * O::kPixelsOfThread + j;
-      at[j] = outside_square(smaller(pixel, pixels - 1), tile, rows, columns);
-      starts[j] =
-          (at[j].rows * op.conv.rows.stride * tiling.patch.columns + at[j].columns * op.conv.columns.stride) * pitch;
-    }
-    float sums[O::kPixelsOfThread][O::kRun] = {};
-    for (int first = 0; first < op.channels; first += tiling.channels) {
-      const int count = smaller(tiling.channels, op.channels - first);
-      for (int tap_row = 0; tap_row < op.conv.rows.kernel; tap_row += tiling.tap_rows) {
-        const int tap_rows = smaller(tiling.tap_rows, op.conv.rows.kernel - tap_row);
-        if (!at_once || done == 0) {
-          __syncthreads();
-          stage_weights(first, count, tap_row, tap_rows);
-          if (tap_row == 0) stage_patch(first, count);
-          wait_copies<0>();
-          __syncthreads();
+    const int all_outputs = op.groups * op.outputs, channel_out = group * op.outputs + first_output;
+    const bool aligned = op.outputs % O::kRun == 0;
+    const auto store = [&](int y, int x, const float (&run)[O::kRun]) {
+      if (first_output < op.outputs)
+        store_run(op.out + (place.first + int64_t(y) * place.pitch + x) * all_outputs + channel_out, 1, aligned,
+                  op.outputs - first_output, run);
+    };
+
+    // A warp reads whole stretches of neighbouring numbers, each time from the begin of a sector to the begin of one:
+    // rows of pixels with all their channels where those are neighbours, else rows of a channel.
+    const auto stage_patch = [&](int first, int count) {
+      constexpr int kSector = 32 / sizeof(T);
+      const bool whole = op.images.stride[1] == 1 && op.images.stride[3] == count;
+      const int channels = whole ? count : 1, length = op.conv.columns.span(tile.columns) * channels;
+#pragma unroll 1
+      for (int i = thread / 32; i < op.conv.rows.span(tile.rows) * (count / channels); i += O::kThreads / 32) {
+        const int row_of_patch = i / (count / channels), y = top + row_of_patch;
+        const int first_channel = i % (count / channels) + first;
+        const T* const from = op.images.at(hidden.image, group * op.channels + first_channel, y, left);
+        const int early = int(reinterpret_cast<uintptr_t>(from) / sizeof(T) % kSector);
+#pragma unroll 1
+        for (int begin = -early; begin < length; begin += 32) {
+          const int j = begin + thread % 32, column_of_patch = j / channels, x = left + column_of_patch;
+          const int channel = first_channel + j % channels;
+          const bool wanted = unsigned(j) < unsigned(length);
+          const bool exists = wanted && unsigned(y) < unsigned(op.size.rows) && unsigned(x) < unsigned(op.size.columns);
+          const T* const at = exists ? op.pixel(hidden, group * op.channels + channel, y, x) : op.images.data;
+          store_shared_if(wanted,
+                          patch + (row_of_patch * tiling.patch.columns + column_of_patch) * pitch + channel - first,
+                          to_float(load_if(exists, at)));
         }
+      }
+    };
+    const float* const block = filters + blockIdx.y * shape.block_size();
+    const auto stage_weights = [&](int first, int count, int tap_row, int tap_rows) {
+      const int per_tap = count * O::kLanes;
 #pragma unroll 1
-        for (int ky = 0; ky < tap_rows; ++ky)
+      for (int i = thread; i < tap_rows * kernel_columns * per_tap; i += O::kThreads) {
+        const int tap = i / per_tap, rest = i % per_tap;
+        copy_async<16>(weights + i * O::kRun,
+                       block + (int64_t(tap_row * kernel_columns + tap) * shape.padded_channels + first) * O::kOutputs +
+                           rest * O::kRun,
+                       true);
+      }
+      commit_copies();
+    };
+
+    const int pixels = tile.area() - rows.size() * columns.size();
+    const bool at_once = tiling.channels == op.channels && tiling.tap_rows == op.conv.rows.kernel;
+    for (int done = 0; done < pixels; done += O::kPixels) {
+      int starts[O::kPixelsOfThread];  // of the cells that a pixel reads, in the patch
+      Pair at[O::kPixelsOfThread];
+#pragma unroll
+      for (int j = 0; j < O::kPixelsOfThread; ++j) {
+        const int pixel = done + thread / O::kLanes * O::kPixelsOfThread + j;
+        at[j] = outside_square(smaller(pixel, pixels - 1), tile, rows, columns);
+        starts[j] =
+            (at[j].rows * op.conv.rows.stride * tiling.patch.columns + at[j].columns * op.conv.columns.stride) * pitch;
+      }
+      float sums[O::kPixelsOfThread][O::kRun] = {};
+      for (int first = 0; first < op.channels; first += tiling.channels) {
+        const int count = smaller(tiling.channels, op.channels - first);
+        for (int tap_row = 0; tap_row < op.conv.rows.kernel; tap_row += tiling.tap_rows) {
+          const int tap_rows = smaller(tiling.tap_rows, op.conv.rows.kernel - tap_row);
+          if (!at_once || done == 0) {
+            __syncthreads();
+            stage_weights(first, count, tap_row, tap_rows);
+            if (tap_row == 0) stage_patch(first, count);
+            wait_copies<0>();
+            __syncthreads();
+          }
 #pragma unroll 1
-          for (int kx = 0; kx < kernel_columns; ++kx) {
-            const int shift =
-                ((tap_row + ky) * op.conv.rows.dilation * tiling.patch.columns + kx * op.conv.columns.dilation) * pitch;
-            for (int channel = 0; channel < count; ++channel) {
-              const auto weight = load_pack<float, O::kRun>(
-                  weights + (((ky * kernel_columns + kx) * count + channel) * O::kLanes + lane) * O::kRun);
+          for (int ky = 0; ky < tap_rows; ++ky)
+#pragma unroll 1
+            for (int kx = 0; kx < kernel_columns; ++kx) {
+              const int shift =
+                  ((tap_row + ky) * op.conv.rows.dilation * tiling.patch.columns + kx * op.conv.columns.dilation) *
+                  pitch;
+              for (int channel = 0; channel < count; ++channel) {
+                const auto weight = load_pack<float, O::kRun>(
+                    weights + (((ky * kernel_columns + kx) * count + channel) * O::kLanes + lane) * O::kRun);
 #pragma unroll
-              for (int j = 0; j < O::kPixelsOfThread; ++j) {
-                const float value = patch[starts[j] + shift + channel];
+                for (int j = 0; j < O::kPixelsOfThread; ++j) {
+                  const float value = patch[starts[j] + shift + channel];
 #pragma unroll
-                for (int o = 0; o < O::kRun; ++o) multiply_add(sums[j][o], value, weight.item[o]);
+                  for (int o = 0; o < O::kRun; ++o) multiply_add(sums[j][o], value, weight.item[o]);
+                }
               }
             }
-          }
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < O::kPixelsOfThread; ++j) {
+        if (done + thread / O::kLanes * O::kPixelsOfThread + j >= pixels) continue;
+        float run[O::kRun];
+#pragma unroll
+        for (int o = 0; o < O::kRun; ++o)
+          run[o] = first_output + o < op.outputs ? op.finish(sums[j][o], channel_out + o) : 0.f;
+        store(at[j].rows, at[j].columns, run);
       }
     }
-#pragma unroll
-    for (int j = 0; j < O::kPixelsOfThread; ++j) {
-      if (done + thread / O::kLanes * O::kPixelsOfThread + j >= pixels) continue;
-      float run[O::kRun];
-#pragma unroll
-      for (int o = 0; o < O::kRun; ++o)
-        run[o] = first_output + o < op.outputs ? op.finish(sums[j][o], channel_out + o) : 0.f;
-      store(at[j].rows, at[j].columns, run);
-    }
-  }
 
 #pragma unroll 1
-  for (int i = thread / O::kLanes; i < rows.size() * columns.size(); i += O::kThreads / O::kLanes) {
-    float run[O::kRun];
+    for (int i = thread / O::kLanes; i < rows.size() * columns.size(); i += O::kThreads / O::kLanes) {
+      float run[O::kRun];
 #pragma unroll
-    for (int o = 0; o < O::kRun; ++o) run[o] = first_output + o < op.outputs ? op.constant[channel_out + o] : 0.f;
-    store(rows.first + i / columns.size(), columns.first + i % columns.size(), run);
+      for (int o = 0; o < O::kRun; ++o) run[o] = first_output + o < op.outputs ? op.constant[channel_out + o] : 0.f;
+      store(rows.first + i / columns.size(), columns.first + i % columns.size(), run);
+    }
   }
 }
 
@@ -276,7 +280,7 @@ __global__ void __launch_bounds__(256, 2)
 template <class T>
 OccludedTile occluded_tile(const OccludedConv<T>& op, int most_shared_bytes) {
   OccludedTile tiling;
-  tiling.side = smaller(16, mean_side(op.at.at) + 1);
+  tiling.side = smaller(16, usual_side(op.at.at));
   for (;; --tiling.side) {
     tiling.patch = {op.conv.rows.span(tiling.side), op.conv.columns.span(tiling.side)};
     const int64_t tap_row_bytes = int64_t(4) * OccludedTile::kOutputs * op.conv.columns.kernel;
@@ -301,8 +305,8 @@ void occluded_conv(OccludedConv<T> op, const FilterShape& shape, const float* fi
   }
   const OccludedTile tiling = occluded_tile(op, most_shared_bytes);
   launch("occluded_conv2d", occluded_conv_kernel<T>,
-         grid_of(most_tiles(op.at.at, tiling.side), int64_t(op.groups) * shape.blocks()), OccludedTile::kThreads,
-         tiling.shared_bytes(op.conv.columns.kernel), stream, op, tiling, shape, filters);
+         grid_of(blocks_of_tiles(op.at.at, tiling.side * tiling.side), int64_t(op.groups) * shape.blocks()),
+         OccludedTile::kThreads, tiling.shared_bytes(op.conv.columns.kernel), stream, op, tiling, shape, filters);
 }
 
 }  // namespace zfkernels::cuda

@@ -106,6 +106,12 @@ __device__ __forceinline__ void multiply_add(float& sum, float a, float b) {
   sum = fmaf(a, b, sum);
 }
 
+// The same number; what is computed from it stays where it is written, and holds no register outside of a loop.
+__device__ __forceinline__ int in_place(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 // kBytes (4 or 16) from global to shared memory, which arrive at wait_copies; zeros unless `valid`.
 template <int kBytes>
 __device__ __forceinline__ void copy_async(void* to, const void* from, bool valid) {
@@ -230,6 +236,10 @@ __forceinline__ void multiply_add(float& sum, float a, float b) {
   sum += a * b;
 }
 
+__forceinline__ int in_place(int value) {
+  return value;
+}
+
 template <int kBytes>
 __forceinline__ void copy_async(void* to, const void* from, bool valid) {
   simt::copy_async(to, from, kBytes, valid ? kBytes : 0);
@@ -270,7 +280,7 @@ void launch(const char*, void (*kernel)(Parameters...), dim3 grid, int threads, 
 
 inline Device current_device() {
   const simt::EmulatedDevice& device = simt::emulated_device();
-  return {device.major, int(simt::kMostSharedBytes), device.least_matrix_outputs};
+  return {device.major, int(device.most_shared_bytes), device.least_matrix_outputs};
 }
 
 #endif

@@ -4,7 +4,9 @@
 
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
 #if defined(__CUDACC__)
+#include "equal_windows.cuh"
 namespace zfkernels::cuda {
+template void write_equal_places<256>(const EqualPlaces&, Stream);
 #define ZFK_LAUNCHES(T)                                                                                              \
   template void conv_transpose_mma<T>(const Stage<T>&, const FilterShape&, const T*, const PhaseTiling<T>&, Stream); \
   template void conv_transpose_fma<T>(const Stage<T>&, const FilterShape&, const float*, int, Stream);               \
@@ -15,9 +17,7 @@ ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 #endif
 
 #if !defined(__CUDA_ARCH__)
-#include <optional>
-
-#include "tensors.h"
+#include "equal_tensors.h"
 
 namespace zfkernels::cuda {
 namespace {
@@ -49,6 +49,108 @@ void run_stage(const Stage<T>& stage, const Tensor& weight, Stream stream) {
   }
 }
 
+struct StageArguments {
+  Tensor values;  // [N, C, Hp, Wp], or windows' [cells, C]
+  std::optional<Tensor> switches;
+  Tensor weight;
+  Sliding pool, conv;
+  Pair unpooled;
+  int64_t groups;
+  bool sum, rectify;
+};
+
+// Windows and the outputs that are made of them.
+struct StageWindows {
+  HeldPlaces at;
+  HeldOutputs out;
+  Tensor image;
+};
+
+template <class T>
+Stage<T> stage_of(const StageArguments& given, const Tensor& cells, const std::optional<Tensor>& switches) {
+  Stage<T> stage{};
+  stage.values = data_of<const T>(cells, "values");
+  stage.groups = to_int(given.groups);
+  stage.channels = to_int(cells.size(1) / given.groups);
+  stage.outputs = to_int(given.weight.size(1));
+  stage.value_bytes = copy_bytes<T>(cells, stage.channels);
+  if (switches) {
+    const View<const uint8_t> code = view_of<const uint8_t>(*switches, "switches");
+    stage.switches = code.data;
+    stage.switch_bytes = copy_bytes<uint8_t>(*switches, stage.channels);
+    for (int i = 0; i < 3; ++i) stage.switch_stride[i] = code.stride[i ? i + 1 : 0];
+    stage.pooled = size_of(*switches);
+    stage.images = to_int(switches->size(0));
+  } else {
+    stage.pooled = given.unpooled;
+  }
+  stage.unpooled = given.unpooled;
+  stage.pool = given.pool;
+  stage.conv = given.conv;
+  stage.holders = most_holders(stage.pool);
+  stage.last = !given.sum;
+  stage.rectify = given.rectify;
+  return stage;
+}
+
+// `out`: [N, C_in, H, W], of windows [cells, C_in] or of that many numbers in this order.
+void run(const StageArguments& given, const StageWindows* windows, const Tensor& out, Stream stream) {
+  STD_TORCH_CHECK(
+      given.groups > 0 && given.weight.size(0) == given.values.size(1) && given.weight.size(0) % given.groups == 0,
+      "expected weight [C, C_in / groups, kh, kw], got other channels");
+  const Tensor cells = with_contiguous_cells(given.values);
+  const std::optional<Tensor> codes =
+      given.switches ? std::optional(with_contiguous_cells(*given.switches)) : std::nullopt;
+  if (codes) check_dtype(*codes, ScalarType::Byte, "switches");
+  for_dtype(given.values, [&](auto zero) {
+    using T = decltype(zero);
+    Stage<T> stage = stage_of<T>(given, cells, codes);
+    if (windows) {
+      const int64_t all_outputs = given.weight.size(1) * given.groups;
+      stage.value_stride[2] = cells.stride(0);
+      stage.windows = windows->at.get();
+      stage.image = data_of<const int64_t>(windows->image, "image");
+      stage.at = windows->out.get();
+      stage.batch = stage.windows.count;
+      stage.out = {data_of<T>(out, "out"), {0, 1, 0, all_outputs}};
+    } else {
+      const View<const T> view = view_of<const T>(cells, "values");
+      for (int i = 0; i < 3; ++i) stage.value_stride[i] = view.stride[i ? i + 1 : 0];
+      stage.batch = to_int(cells.size(0));
+      stage.out = view_of<T>(out, "out");
+      stage.out_size = size_of(out);
+    }
+    run_stage(stage, given.weight, stream);
+  });
+}
+
+Tensor ragged_unpool_relu_conv_transpose2d(const Tensor& values, const Tensor& boxes, const Tensor& offsets,
+                                           const Tensor& image, const std::optional<Tensor>& frames, const Ints& frame,
+                                           const std::optional<Tensor>& switches, const Tensor& weight,
+                                           const Tensor& out_boxes, const Tensor& out_offsets, const Tensor& owner,
+                                           int64_t cells, const Ints& pool_kernel_size, const Ints& pool_stride,
+                                           const Ints& pool_padding, const Ints& pool_dilation,
+                                           const Ints& unpooled_size, const Ints& stride, const Ints& padding,
+                                           const Ints& dilation, int64_t groups, bool sum, bool rectify) {
+  STD_TORCH_CHECK(!frames, "expected no frames around the windows");
+  const OnDeviceOf device(values);
+  const Tensor out = empty_cells(values, cells, weight.size(1) * groups);
+  if (out.numel() == 0) return out;
+  check_dtype(image, ScalarType::Long, "image");
+  STD_TORCH_CHECK(image.numel() == boxes.size(0) && out_boxes.size(0) == boxes.size(0),
+                  "expected image and out_boxes of ", boxes.size(0), " windows");
+  STD_TORCH_CHECK(!switches || (switches->size(1) == values.size(1) && switches->size(2) == frame[0] &&
+                                switches->size(3) == frame[1]),
+                  "expected switches of the frame's size");
+  const StageWindows windows{{boxes, offsets, values.size(0), "boxes", "offsets"},
+                             {out_boxes, out_offsets, owner, cells},
+                             torch::stable::contiguous(image)};
+  run({values, switches, weight, sliding(pair(pool_kernel_size), pool_stride, pool_padding, pool_dilation),
+       sliding(size_of(weight), stride, padding, dilation), pair(unpooled_size), groups, sum, rectify},
+      &windows, out, device.stream);
+  return out;
+}
+
 Tensor unpool_relu_conv_transpose2d(const Tensor& values, const std::optional<Tensor>& switches, const Tensor& weight,
                                     const std::optional<Tensor>& origins, const std::optional<Tensor>& image,
                                     const std::optional<Tensor>& out_origins, const Ints& pool_kernel_size,
@@ -61,49 +163,26 @@ Tensor unpool_relu_conv_transpose2d(const Tensor& values, const std::optional<Te
   const Tensor out =
       origins ? empty_channels_last(values, size) : empty_like_format(values, size, values.scalar_type());
   if (out.numel() == 0) return out;
-  const Tensor cells = with_contiguous_cells(values);
-  const std::optional<Tensor> codes = switches ? std::optional(with_contiguous_cells(*switches)) : std::nullopt;
-  const auto contiguous = [](const std::optional<Tensor>& tensor) {
-    return tensor ? std::optional(torch::stable::contiguous(*tensor)) : std::nullopt;
-  };
-  const auto from = contiguous(origins), to = contiguous(out_origins), index = contiguous(image);
-  for_dtype(values, [&](auto zero) {
-    using T = decltype(zero);
-    Stage<T> stage{};
-    const View<const T> view = view_of<const T>(cells, "values");
-    stage.values = view.data;
-    stage.channels = to_int(values.size(1) / groups);
-    stage.value_bytes = copy_bytes<T>(cells, stage.channels);
-    for (int i = 0; i < 3; ++i) stage.value_stride[i] = view.stride[i ? i + 1 : 0];
-    stage.crop = size_of(values);
-    if (origins) {
-      stage.origins = data_of<const int32_t>(*from, "origins");
-      stage.out_origins = data_of<const int32_t>(*to, "out_origins");
-      stage.image = data_of<const int64_t>(*index, "image");
-    }
-    if (codes) {
-      const View<const uint8_t> code = view_of<const uint8_t>(*codes, "switches");
-      stage.switches = code.data;
-      stage.switch_bytes = copy_bytes<uint8_t>(*codes, stage.channels);
-      for (int i = 0; i < 3; ++i) stage.switch_stride[i] = code.stride[i ? i + 1 : 0];
-      stage.pooled = size_of(*codes);
-      stage.unpooled = pair(unpooled_size);
-      stage.images = to_int(codes->size(0));
-    } else {
-      stage.pooled = stage.unpooled = pair(unpooled_size);
-    }
-    stage.out = view_of<T>(out, "out");
-    stage.batch = to_int(values.size(0));
-    stage.groups = to_int(groups);
-    stage.outputs = to_int(weight.size(1));
-    stage.out_size = pair(output_size);
-    stage.pool = sliding(pair(pool_kernel_size), pool_stride, pool_padding, pool_dilation);
-    stage.conv = sliding(size_of(weight), stride, padding, dilation);
-    stage.holders = most_holders(stage.pool);
-    stage.last = !sum;
-    stage.rectify = rectify;
-    run_stage(stage, weight, device.stream);
-  });
+  StageArguments given{values,
+                       switches,
+                       weight,
+                       sliding(pair(pool_kernel_size), pool_stride, pool_padding, pool_dilation),
+                       sliding(size_of(weight), stride, padding, dilation),
+                       pair(unpooled_size),
+                       groups,
+                       sum,
+                       rectify};
+  if (!origins) {
+    run(given, nullptr, out, device.stream);
+    return out;
+  }
+  const EqualTensors at(*origins, values.size(0), size_of(values), device.stream);
+  const EqualTensors to(out_origins.value(), values.size(0), pair(output_size), device.stream);
+  given.values = as_cells(values);
+  const StageWindows windows{{at.boxes, at.offsets, at.cells, "boxes", "offsets"},
+                             {to.boxes, to.offsets, to.owner, to.cells},
+                             torch::stable::contiguous(image.value())};
+  run(given, &windows, out, device.stream);
   return out;
 }
 
@@ -112,6 +191,7 @@ Tensor unpool_relu_conv_transpose2d(const Tensor& values, const std::optional<Te
 
 ZFK_KERNELS(m) {
   m.impl("unpool_relu_conv_transpose2d", TORCH_BOX(&zfkernels::cuda::unpool_relu_conv_transpose2d));
+  m.impl("ragged_unpool_relu_conv_transpose2d", TORCH_BOX(&zfkernels::cuda::ragged_unpool_relu_conv_transpose2d));
 }
 
 #endif

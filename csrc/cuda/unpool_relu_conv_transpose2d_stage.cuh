@@ -6,24 +6,56 @@
 //   out[d, y, x] = sum over c, ky, kx of w[c, d, ky, kx] * max(u[c, (y + p - ky * d) / s, (x + p - kx * d) / s], 0)
 #pragma once
 
-#include "geometry.cuh"
+#include "window_tiles.cuh"
 
 namespace zfkernels::cuda {
 
+// Of full maps, or of windows: crops of the maps with zeros around them.
 template <class T>
 struct Stage {
-  const T* values;          // [N or P, h, w, C], channels side by side
-  const uint8_t* switches;  // [N, Hp, Wp, C], null: no unpooling
-  int64_t value_stride[3], switch_stride[3];
-  const int32_t *origins, *out_origins;          // [P, 2], null: full maps
+  const T* values;                               // [N, Hp, Wp, C], of windows [cells, C]; channels side by side
+  const uint8_t* switches;                       // [N, Hp, Wp, C], null: no unpooling
+  int64_t value_stride[3], switch_stride[3];     // of maps, rows, cells; of windows' values cells only
+  Places windows;                                // boxes null: full maps
   const int64_t* image;                          // [P]
-  View<T> out;                                   // [N or P, C_in, H, W]
+  Outputs at;                                    // of windows
+  View<T> out;                                   // [N, C_in, H, W], of windows [cells, C_in] as [1, C_in, 1, cells]
   int batch, images, groups, channels, outputs;  // of one group
-  Pair crop, pooled, unpooled, out_size;         // sizes of the values, the pooled, the unpooled map, the result
+  Pair pooled, unpooled, out_size;               // sizes of the maps; out_size of full maps only
   Sliding pool, conv;
   bool last, rectify;
   Pair holders;                   // how many pooling windows may hold an unpooled cell, at most: see most_holders
   int value_bytes, switch_bytes;  // that can be copied at a time: 16, 4 or 0
+
+  __host__ __device__ bool ragged() const { return windows.boxes != nullptr; }
+  // Of a map, or of most windows.
+  Pair usual_size() const {
+    if (!ragged()) return out_size;
+    const int side = usual_side(at.at);
+    return {side, side};
+  }
+  // How many blocks there are for tiles of at most this size.
+  int64_t blocks(const Pair& most) const {
+    if (ragged()) return blocks_of_tiles(at.at, most.area());
+    return int64_t(batch) * ceil_div(out_size.rows, most.rows) * ceil_div(out_size.columns, most.columns);
+  }
+  // The tiles of block `number`: several of a thin window, one of a map.
+  __device__ __forceinline__ TileWalk walk(int64_t number, const Pair& most) const {
+    return ragged() ? TileWalk::of(at, number, most) : TileWalk{0, number, 1};
+  }
+  __device__ __forceinline__ WindowTile next(TileWalk& walk, const Pair& most) const {
+    if (ragged()) return walk.next(at, most);
+    const int columns = ceil_div(out_size.columns, most.columns);
+    const int tiles = columns * ceil_div(out_size.rows, most.rows);
+    const int64_t item = quotient(walk.tile, tiles);
+    if (walk.step == 0 || item >= batch) return {-1, {0, 0}, 0, 0, 0, 0};
+    walk.step = 0;
+    const int place = int(walk.tile - item * tiles);
+    const int row = place / columns * most.rows, column = place % columns * most.columns;
+    return {int(item), {smaller(most.rows, out_size.rows - row), smaller(most.columns, out_size.columns - column)},
+            row,       column,
+            0,         0};
+  }
 };
 
 // Outputs y (counted in the frame, padding included) of one phase, y = phase mod stride, are reached by the taps first,
@@ -68,25 +100,46 @@ __host__ __device__ inline int most_pooled(int rows, const Axis& pool) {
   return (rows + pool.extent() - 2) / pool.stride + 1;
 }
 
-// Where the tile of one window or image lies.
+// Where a tile of one phase lies, and what it is made from.
+template <class T>
 struct Corner {
-  int item, image;                    // which one, -1: none; whose switches
-  int row, column;                    // of the first cell of its crop
+  TileWalk walk;  // to the next tile
+  Pair phase;     // of the stride
+  bool exists;
+  int image;                          // whose switches
+  Box crop;                           // pooled cells that have values
+  const T* values;                    // of the first of them
+  int64_t value_row;                  // from one row of them to the next
   int pooled_row, pooled_column;      // of the tile's first pooled cell
   int unpooled_row, unpooled_column;  // of its first unpooled cell
-  int out_row, out_column;            // of its first output, in the result
+  int out_row, out_column;            // of the first output of its phase, in the tile
+  Pair size;                          // of the tile
+  T* out;                             // of its first output
+  int64_t out_line;                   // from one row of outputs to the next
 
-  template <class T>
-  __device__ __forceinline__ static Corner of(const Stage<T>& op, int item) {
-    Corner corner{item < op.batch ? item : -1, item};
-    if (corner.item < 0) return corner;
-    if (op.origins) {
-      corner.row = op.origins[2 * item];
-      corner.column = op.origins[2 * item + 1];
-    }
-    if (op.switches && op.image) {
-      require(op.image[item] >= 0 && op.image[item] < op.images);
-      corner.image = int(op.image[item]);
+  __device__ __forceinline__ static Corner of(const Stage<T>& op, const WindowTile& tile) {
+    Corner corner{};
+    corner.exists = tile.exists();
+    if (!corner.exists) return corner;
+    const int item = tile.window;
+    corner.image = item;
+    corner.size = tile.size;
+    if (op.ragged()) {
+      corner.crop = op.windows.box(item);
+      corner.values = op.values + op.windows.first(item, corner.crop) * op.value_stride[2];
+      corner.value_row = corner.crop.width * op.value_stride[2];
+      corner.out = op.out.data + tile.first * op.out.stride[3];
+      corner.out_line = tile.pitch * op.out.stride[3];
+      if (op.switches) {
+        require(op.image[item] >= 0 && op.image[item] < op.images);
+        corner.image = int(op.image[item]);
+      }
+    } else {
+      corner.crop = {0, 0, op.pooled.rows, op.pooled.columns};
+      corner.values = op.values + item * op.value_stride[0];
+      corner.value_row = op.value_stride[1];
+      corner.out = op.out.at(item, 0, tile.row, tile.column);
+      corner.out_line = op.out.stride[2];
     }
     return corner;
   }
@@ -122,10 +175,10 @@ struct PooledTile {
 
   // Asks for the channels [first, first + kDepth) of the group that begins at channel `group`, and for all switches of
   // 32 channels with the first of them.
-  __device__ __forceinline__ void stage(const Stage<T>& op, const Corner& corner, int group, int first, int thread,
+  __device__ __forceinline__ void stage(const Stage<T>& op, const Corner<T>& corner, int group, int first, int thread,
                                         int threads) const {
-    if (corner.item < 0) return;
-    const T* const from = op.values + corner.item * op.value_stride[0] + group + first;
+    if (!corner.exists) return;
+    const T* const from = corner.values + group + first;
     if (op.value_bytes == 16)
       stage_values<kPack>(op, corner, from, first, thread, threads);
     else if (op.value_bytes == 4)
@@ -142,13 +195,13 @@ struct PooledTile {
 
   // kPack channels, from `channel` of the group on, of the unpooled cell at place (row, column) of the tile, summed in
   // float32. They are among those that are staged.
-  __device__ __forceinline__ void unpool(const Stage<T>& op, const Corner& corner, int row, int column, int channel,
+  __device__ __forceinline__ void unpool(const Stage<T>& op, const Corner<T>& corner, int row, int column, int channel,
                                          float (&cell)[kPack]) const {
 #pragma unroll
     for (int i = 0; i < kPack; ++i) cell[i] = 0.f;
     const int y = corner.unpooled_row + row, x = corner.unpooled_column + column;
     const bool exists =
-        corner.item >= 0 && unsigned(y) < unsigned(op.unpooled.rows) && unsigned(x) < unsigned(op.unpooled.columns);
+        corner.exists && unsigned(y) < unsigned(op.unpooled.rows) && unsigned(x) < unsigned(op.unpooled.columns);
     const int top = first_pooled(y, op.pool.rows), left = first_pooled(x, op.pool.columns);
     const T* const of_pack = values + channel % kDepth / kPack * size.value_plane * kPack;
     // In row-major order: the last one wins, or the sum is that of the reference to the bit. All lanes go through as
@@ -198,17 +251,17 @@ struct PooledTile {
 
   // kCount numbers at a time, 0: one after the other without cp.async. Zeros around the crop and behind the channels.
   template <int kCount>
-  __device__ __forceinline__ void stage_values(const Stage<T>& op, const Corner& corner, const T* from, int first,
+  __device__ __forceinline__ void stage_values(const Stage<T>& op, const Corner<T>& corner, const T* from, int first,
                                                int thread, int threads) const {
     constexpr int kStep = kCount ? kCount : 1, kSteps = kDepth / kStep;
 #pragma unroll 1  // the sums of the product hold most registers
     for (int i = thread; i < size.pooled.area() * kSteps; i += threads) {
       const int cell = i / kSteps, channel = i % kSteps * kStep;
-      const int row = corner.pooled_row + cell / size.pooled.columns - corner.row;
-      const int column = corner.pooled_column + cell % size.pooled.columns - corner.column;
-      const bool valid = first + channel < op.channels && unsigned(row) < unsigned(op.crop.rows) &&
-                         unsigned(column) < unsigned(op.crop.columns);
-      const T* const at = valid ? from + row * op.value_stride[1] + column * op.value_stride[2] + channel : op.values;
+      const int row = corner.pooled_row + cell / size.pooled.columns - corner.crop.top;
+      const int column = corner.pooled_column + cell % size.pooled.columns - corner.crop.left;
+      const bool valid = first + channel < op.channels && unsigned(row) < unsigned(corner.crop.height) &&
+                         unsigned(column) < unsigned(corner.crop.width);
+      const T* const at = valid ? from + row * corner.value_row + column * op.value_stride[2] + channel : op.values;
       T* const to = values + (channel / kPack * size.value_plane + cell) * kPack + channel % kPack;
       if constexpr (kCount)
         copy_async<kCount * sizeof(T)>(to, at, valid);
@@ -218,7 +271,7 @@ struct PooledTile {
   }
 
   template <int kCount>
-  __device__ __forceinline__ void stage_switches(const Stage<T>& op, const Corner& corner, const uint8_t* from,
+  __device__ __forceinline__ void stage_switches(const Stage<T>& op, const Corner<T>& corner, const uint8_t* from,
                                                  int first, int thread, int threads) const {
     constexpr int kStep = kCount ? kCount : 1, kSteps = kSwitchDepth / kStep;
 #pragma unroll 1  // the sums of the product hold most registers

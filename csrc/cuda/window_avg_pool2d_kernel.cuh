@@ -44,6 +44,7 @@ __global__ void __launch_bounds__(256) window_avg_pool_kernel(const WindowAvgPoo
   if (output >= op.cells.out.at.cells) return;
   const int c = int(item - output * packs) * kPack;
   const Reads<T> reads = op.cells.reads(output, op.pool);
+  const float divisor = op.divisor.of(reads.row, reads.column, op.pool, op.cells.frames.size);
 
   float sums[kPack] = {};
   for (int ky = 0; ky < op.pool.rows.kernel; ++ky)
@@ -54,7 +55,6 @@ __global__ void __launch_bounds__(256) window_avg_pool_kernel(const WindowAvgPoo
 #pragma unroll
       for (int i = 0; i < kPack; ++i) sums[i] += to_float(cell.item[i]);
     }
-  const float divisor = op.divisor.of(reads.row, reads.column, op.pool, op.cells.frames.size);
   Pack<T, kPack> mean;
 #pragma unroll
   for (int i = 0; i < kPack; ++i) mean.item[i] = from_float<T>(sums[i] / divisor);

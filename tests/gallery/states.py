@@ -10,8 +10,8 @@ import pytest
 from small import OPTIONS, small_network
 from torch import nn
 
+from zfkernels.analysis.topk import TopK
 from zfkernels.gallery import build_gallery, checkpoint, draw, run
-from zfkernels.methods.topk import TopK
 
 STATE = Path(".zfkernels", "state")
 

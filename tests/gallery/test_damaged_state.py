@@ -55,6 +55,7 @@ def test_whatever_is_damaged_no_other_table_comes_out(
         assert "\n" not in str(error) and ("expected" in str(error) or "changed during" in str(error))  # noqa: PT017,PT018
     else:
         assert (gallery.path / "topk.parquet").read_bytes() == (states["whole"] / "topk.parquet").read_bytes()
+        assert (gallery.path / "maps.parquet").read_bytes() == (states["whole"] / "maps.parquet").read_bytes()
         for part in ("maps", "images"):
             pictures = {path.relative_to(out): path.read_bytes() for path in (out / part).rglob("*.webp")}
             root = states["whole"]
@@ -106,7 +107,7 @@ def test_what_was_drawn_and_is_gone_is_drawn_again(
         }
 
 
-@pytest.mark.parametrize("lost", ["topk.parquet", "index.html", "gallery.json", "maps", "images"])
+@pytest.mark.parametrize("lost", ["topk.parquet", "maps.parquet", "index.html", "gallery.json", "maps", "images"])
 def test_a_gallery_of_which_a_part_was_deleted_is_made_again(
     photos: Path, states: dict[str, Path], tmp_path: Path, lost: str
 ) -> None:

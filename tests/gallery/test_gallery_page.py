@@ -45,6 +45,24 @@ class Tags(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
+def test_a_gallery_shows_itself(gallery: Gallery) -> None:
+    some = gallery.maps("4")[:2]
+    figure = gallery.plot({"4": some}, columns=1)
+    values = [[row["value"] for row in gallery.winners("4", channel)] for channel in some]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        f"4, map {channel}\n{max(found):.3g} to {min(found):.3g}" for channel, found in zip(some, values, strict=True)
+    ]
+    for axes, channel in zip(figure.axes, some, strict=True):
+        assert np.array_equal(axes.images[0].get_array(), np.asarray(gallery.picture("4", channel)))
+    assert len(gallery.plot(1).axes) == 3 * len(gallery.layers)  # a row of three places for each layer
+    with pytest.raises(ValueError, match=r"expected maps of .* that fired, got none"):
+        gallery.plot({"4": []})
+    assert repr(gallery) == f"<Gallery: {gallery.headline()}, in {gallery.path}>"
+    assert gallery.headline().startswith("16 maps of 3 layers of Sequential, ")
+    assert gallery.overview()[1] == {"layer": "1", "maps": 5, "dead": 1}
+    assert gallery._repr_html_().count("<tr>") == 1 + len(gallery.layers)
+
+
 def test_names_from_data_and_model_are_escaped(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script><!--\u2028"
     folder = tmp_path / "photos"
@@ -75,10 +93,16 @@ def layer_data(gallery: Gallery, index: int) -> dict[str, Any]:
 
 def test_page_says_what_the_table_says(gallery: Gallery) -> None:
     rows = [row for row in gallery.table.to_pylist() if row["layer"] == "4" and row["value"] > 0]
-    data = layer_data(gallery, 2)
-    found = []
-    for channel, fired, purity, units in data["maps"]:
+    data, found = layer_data(gallery, 2), []
+    statistics = [row for row in gallery.statistics.to_pylist() if row["layer"] == "4"]
+    for channel, fired, purity, units, (bars, label, selectivity) in data["maps"]:
         assert 0 < fired <= 1
+        row = statistics[channel]
+        assert sum(bars) == pytest.approx(100 * row["fired"], abs=0.5)
+        assert [label, selectivity] == [
+            (row["labels"] or [None])[0],
+            row["selectivity"] and round(row["selectivity"], 3),
+        ]
         labels = [data["images"][unit[0]][2] for unit in units]
         assert purity == round(max(labels.count(label) for label in labels) / len(labels), 3)
         for rank, (image, value, *place) in enumerate(units):

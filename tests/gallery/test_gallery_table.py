@@ -20,7 +20,7 @@ from zfkernels.gallery import Gallery, build_gallery, default_layers
 from zfkernels.gallery.checkpoint import Progress
 from zfkernels.gallery.layers import select_layers
 from zfkernels.gallery.sweep import Sweeper
-from zfkernels.trace import trace_model
+from zfkernels.network.network import trace_model
 
 
 def all_activations(photos: Path) -> tuple[dict[str, Tensor], list[int], Tensor]:
@@ -141,9 +141,9 @@ class Both(nn.Module):
 def test_rectifiers_in_place_spoil_nothing(photos: Path) -> None:
     trace = trace_model(Both().eval(), (SIZE, SIZE))
     names = ["first", "relu", "second", "rectifier"]
-    sweeper = Sweeper(trace, select_layers(trace, names, (SIZE, SIZE)), 4, 16)
+    sweeper = Sweeper(trace, select_layers(trace, names), 4, 16)
     images = torch.cat([batch.images for batch in stream(open_source(photos), SMALL, workers=0)])
-    sweeper.update(Batch(images, torch.arange(len(images)), [], []), Progress())
+    sweeper.update(Batch(images, torch.arange(len(images)), [None] * len(images), []), Progress())
     for topk, maps in zip(sweeper.topks, trace.activations(images, names).values(), strict=True):
         best = maps.amax((2, 3)).T.sort(descending=True).values[:, :4].double()
         torch.testing.assert_close(topk.compute().values, best)
@@ -250,5 +250,5 @@ def test_layers_without_maps(photos: Path, tmp_path: Path) -> None:
 
 def test_default_layers_are_the_rectifiers() -> None:
     trace = zf.trace_model(small_network())
-    assert default_layers(trace, (SIZE, SIZE)) == ["1", "4"]
-    assert default_layers(zf.trace_model(nn.Sequential(nn.Conv2d(3, 2, 3)).eval()), (SIZE, SIZE)) == ["0"]
+    assert default_layers(trace) == ["1", "4"]
+    assert default_layers(zf.trace_model(nn.Sequential(nn.Conv2d(3, 2, 3)).eval())) == ["0"]

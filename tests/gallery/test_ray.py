@@ -129,6 +129,7 @@ def test_equals_the_local_engine_though_workers_die(
     assert decoder.exists()
     assert actor.exists()
     assert (far.path / "topk.parquet").read_bytes() == (local.path / "topk.parquet").read_bytes()
+    assert (far.path / "maps.parquet").read_bytes() == (local.path / "maps.parquet").read_bytes()
     assert far.info["data"] == local.info["data"]
     assert far.info["data"]["images"] == COUNT - 1
     assert far.info["layers"] == local.info["layers"]

@@ -186,3 +186,4 @@ def test_torchrun_shares_the_work(photos: Path, tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "out" / "topk.parquet").read_bytes() == (alone.path / "topk.parquet").read_bytes()
+    assert (tmp_path / "out" / "maps.parquet").read_bytes() == (alone.path / "maps.parquet").read_bytes()

@@ -4,39 +4,22 @@ from __future__ import annotations
 
 import functools
 import http.server
-import importlib.util
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from small import OPTIONS, small_network
 
 from zfkernels.gallery import Gallery, build_gallery
 
-ARGUMENTS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 EVIL = "<script>alert(1)<"
-
-
-@pytest.fixture(scope="module")
-def browser(require: Callable[[str, object, str], None]) -> Iterator[Any]:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    there = chromium and importlib.util.find_spec("playwright")
-    require("browser", there, "there is no chromium, or no playwright to drive it")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -244,3 +227,24 @@ def test_a_thousand_maps_do_not_load_at_once(page: Any, site: Gallery, tmp_path:
     assert 4 <= fetched < 500
     page.evaluate("document.querySelectorAll('.card')[990].scrollIntoView()")
     page.wait_for_function("document.querySelectorAll('.card img')[990].naturalWidth > 0")
+
+
+def test_statistics_are_shown_and_sorted_by(page: Any, site: Gallery) -> None:
+    rows = {(row["layer"], row["channel"]): row for row in site.statistics.to_pylist()}
+    visit(page, site, "#layer=1")
+    maps = site.maps("1")
+    assert page.locator(".card .bars").count() == len(maps)
+    bars = page.locator(f"#map-{maps[0]} .bars i").evaluate_all("bars => bars.map((bar) => bar.offsetHeight)")
+    assert max(bars) == 10
+    counts = torch.tensor([rows["1", channel]["histogram"][1:] for channel in range(5)])
+    used = counts.sum(0).nonzero()[:, 0]
+    expected = counts[maps[0], used[0] : used[-1] + 1]
+    assert [height == 10 for height in bars] == [count == max(expected) for count in expected]
+    page.select_option("#sort", "selectivity")
+    order = sorted(maps, key=lambda channel: (-round(rows["1", channel]["selectivity"], 3), channel))
+    assert shown(page) == order
+    best = rows["1", order[0]]
+    assert page.locator(f"#map-{order[0]} .caption").text_content().startswith(f"{order[0]}{best['labels'][0]} ")
+    assert "sort=selectivity" in page.url
+    page.locator(f"#map-{order[0]} button").click()
+    assert f"{best['labels'][0]}, selectivity" in page.locator("#unit-facts").text_content()

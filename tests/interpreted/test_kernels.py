@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import strict
 import torch
-from comparing import assert_bits_equal, assert_within_budget, call, selects
+from comparing import assert_bits_equal, assert_rounded_once, assert_within_budget, call, selects
 from samples import SAMPLES, Sample
 from variants import flat_arguments, skip_unless_possible, variants
 
@@ -52,6 +52,7 @@ def assert_right(op: str, arguments: dict[str, Any]) -> list[strict.Launch]:
         assert_bits_equal(actual, call(op, arguments, "reference"))
     else:
         assert_within_budget(op, arguments, actual)
+        assert_rounded_once(op, arguments, actual)
     return launches
 
 

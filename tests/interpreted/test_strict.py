@@ -55,6 +55,34 @@ def test_planted_bugs_are_found(bug: dict[str, Any], message: str) -> None:
 
 
 @triton.jit
+def hinted(x_ptr, y_ptr, STRIDE: tl.constexpr):
+    row = tl.multiple_of(x_ptr + tl.arange(0, 4) * STRIDE, 16)
+    tl.store(y_ptr + tl.arange(0, 4), tl.load(row))
+
+
+def test_a_wrong_hint_is_found() -> None:
+    with strict.watch():
+        hinted[(1,)](torch.ones(16), torch.ones(4), 4)
+        with pytest.raises(strict.Violation, match="a hint says multiples of 16, got"):
+            hinted[(1,)](torch.ones(16), torch.ones(4), 2)
+
+
+@triton.jit
+def far(x_ptr, y_ptr, stride, INDEX: tl.constexpr):
+    at = tl.program_id(0).to(INDEX) * stride
+    tl.store(y_ptr + tl.program_id(0), tl.load(x_ptr + (at - at)))
+
+
+def test_an_offset_of_32_bits_that_overflows_is_found() -> None:
+    x, y = torch.ones(4), torch.zeros(4)
+    with strict.watch():
+        far[(2,)](x, y, 2**30, tl.int32)
+        far[(3,)](x, y, 2**30, tl.int64)
+        with pytest.raises(AssertionError, match="overflow"):
+            far[(3,)](x, y, 2**30, tl.int32)
+
+
+@triton.jit
 def copy_first(x_ptr, y_ptr, WRONG: tl.constexpr):
     lane = tl.arange(0, 4)
     x = tl.load(x_ptr + lane, mask=lane < 2)  # what the other lanes hold is not defined

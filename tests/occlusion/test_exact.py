@@ -12,7 +12,7 @@ from sweeping import ON_FRAMES, ON_WINDOWS, squares, sweep_of
 from torch import Tensor, nn
 from toys import SIZE, TOYS, images, toy
 
-from zfkernels.occlusion.engine import SweepValues
+from zfkernels.occlusion import SweepValues, Watched
 
 # Toys with a step that changes the whole frame, or that no kind carries windows through; all others run on windows.
 WHOLE = {
@@ -109,12 +109,12 @@ def test_a_watched_layer(layer: str, rates: Any) -> None:
 
     expected, clean = dense_outputs(sums, x, positions, window, 0.2)
     sweep = sweep_of(toy("residual"), x, squares(positions, window), rates=rates)
-    sweep = type(sweep)(
-        sweep.program.recording, squares(positions, window), sweep.program.recording.resolve(layer), rates=rates
-    )
-    found = sweep(x, torch.full((3,), 0.2, dtype=x.dtype), batch_size=5)
+    recording = sweep.recording
+    sweep = type(sweep)(recording, squares(positions, window), [Watched(recording.resolve(layer))], rates=rates)
+    (found,) = sweep(x, torch.full((3,), 0.2, dtype=x.dtype), batch_size=5).activities
     channel = clean.argmax(1)
-    assert torch.equal(found.channel, channel)
+    assert torch.equal(found.units, channel)
+    torch.testing.assert_close(found.clean, clean.amax(1), rtol=1e-10, atol=1e-12)
     of_channel = expected.gather(2, channel[:, None, None].expand(-1, len(positions), 1))[..., 0]
     torch.testing.assert_close(found.activity, of_channel, rtol=1e-10, atol=1e-12)
 

@@ -12,8 +12,8 @@
 SIMT_API void simt_seed(unsigned seed) {
   simt::Block::current().seed(seed);
 }
-SIMT_API void simt_device(int major, int least_matrix_outputs) {
-  simt::emulated_device() = {major, least_matrix_outputs};
+SIMT_API void simt_device(int major, int least_matrix_outputs, size_t most_shared_bytes) {
+  simt::emulated_device() = {major, least_matrix_outputs, most_shared_bytes};
 }
 SIMT_API void simt_sample(int64_t blocks) {
   simt::Block::current().sample(blocks);

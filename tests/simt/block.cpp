@@ -31,8 +31,9 @@ void Block::launch(dim3 grid, dim3 threads, size_t shared_bytes, const std::func
   if (count < 1 || count > 1024) throw Fault("launch: expected 1 to 1024 threads, got " + std::to_string(count));
   if (grid.x < 1 || grid.y < 1 || grid.z < 1 || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535)
     throw Fault("launch: expected a grid of at most (2^31 - 1, 65535, 65535) blocks, got " + describe(grid));
-  if (shared_bytes > kMostSharedBytes)
-    throw Fault("launch: expected at most " + std::to_string(kMostSharedBytes) + " bytes of shared memory, got " +
+  const size_t most = emulated_device().most_shared_bytes;
+  if (shared_bytes > most)
+    throw Fault("launch: expected at most " + std::to_string(most) + " bytes of shared memory, got " +
                 std::to_string(shared_bytes));
   grid_size = grid;
   block_size = threads;

@@ -23,13 +23,13 @@ struct dim3 {
 
 namespace simt {
 
-constexpr size_t kMostSharedBytes = 101376;  // of a block, on the smallest of the devices compiled for but sm_75
 constexpr int kWarp = 32;
 
 // The device that is emulated: with compute capability 7 it has no tensor cores that the kernels use. Ops with fewer
-// outputs than the least leave the tensor cores to others; tests lower it.
+// outputs than the least leave the tensor cores to others; tests lower it. A block has at most so much shared memory.
 struct EmulatedDevice {
   int major = 9, least_matrix_outputs = 16;
+  size_t most_shared_bytes = 232448;
 };
 inline EmulatedDevice& emulated_device() {
   static EmulatedDevice device;

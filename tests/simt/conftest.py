@@ -6,7 +6,7 @@ import ctypes
 import os
 
 import pytest
-from emulation import emulated, emulator
+from emulation import become, emulated, emulator
 
 from zfkernels import ops
 
@@ -23,7 +23,7 @@ def simt(_loaded: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> ctypes.CDLL:
         if "cuda" in entry.variants:
             monkeypatch.setitem(entry.variants, "cuda", emulated(name))
     _loaded.simt_seed(1)
-    _loaded.simt_device(9, 16)
+    become(_loaded)
     return _loaded
 
 

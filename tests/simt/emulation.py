@@ -11,9 +11,12 @@ from typing import Any
 import compilation
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
 
 from zfkernels import ops
-from zfkernels.ops._library import Variant, _takes, load_native
+from zfkernels.inspect.gpus import MULTIPROCESSORS
+from zfkernels.ops._library import Variant, load_native
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _libraries: list[torch.library.Library] = []  # a definition lives as long as its library
@@ -45,12 +48,29 @@ def emulator(way: str) -> ctypes.CDLL:
 def emulated(op: str) -> Variant:
     """The variant "cuda" of an op, but that the emulator runs its kernels, on CPU tensors."""
     kernel = getattr(torch.ops.zfkernels_simt, op).default
-    return dataclasses.replace(
-        ops.registered()[op].variants["cuda"],
-        load=lambda: ops.registered()[op].encoded(kernel),
-        missing=lambda: None,
-        refuses=_takes({"cpu"}, DTYPES, None),
-    )
+    variant = _variant(op)
+
+    def refuses(*args: Any) -> str | None:
+        with FakeTensorMode():  # the same tensors on a GPU
+            on_gpu = pytree.tree_map_only(
+                torch.Tensor, lambda t: torch.empty(t.shape, dtype=t.dtype, device="cuda"), args
+            )
+        return variant.refuses(*on_gpu)
+
+    load = lambda: ops.registered()[op].encoded(kernel)  # noqa: E731
+    return dataclasses.replace(variant, load=load, missing=lambda: None, refuses=refuses)
+
+
+@cache
+def _variant(op: str) -> Variant:
+    """The variant "cuda" of an op as it is for GPUs."""
+    return ops.registered()[op].variants["cuda"]
+
+
+def become(simt: ctypes.CDLL, arch: str = "sm_90", least_matrix_outputs: int = 16) -> None:
+    """Emulates a device of ``arch``; ops with fewer outputs leave the tensor cores to others."""
+    shared = ctypes.c_size_t(MULTIPROCESSORS[arch].shared_of_block)
+    simt.simt_device(int(arch.removeprefix("sm_")) // 10, least_matrix_outputs, shared)
 
 
 def record(simt: ctypes.CDLL, run: Any, blocks: int = 0) -> dict[str, Any]:

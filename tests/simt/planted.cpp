@@ -53,6 +53,7 @@ const std::map<std::string, bool (*)()> kStates{
     {"divergent_warp", run<Bug::divergent_warp>},
     {"misaligned_copy", run<Bug::misaligned_copy>},
     {"too_much_shared", run<Bug::too_much_shared>},
+    {"write_after_two_reads", run<Bug::write_after_two_reads>},
 };
 
 }  // namespace

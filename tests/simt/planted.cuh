@@ -23,6 +23,7 @@ enum class Bug {
   divergent_warp,
   misaligned_copy,
   too_much_shared,
+  write_after_two_reads,
 };
 
 constexpr int kThreads = 128;
@@ -57,6 +58,11 @@ __global__ void sums_of_neighbours(const float* numbers, float* sums, float* tot
       __shfl_sync(~0u, 0, 0);
   } else if (kBug != Bug::missing_barrier) {
     __syncthreads();
+  }
+  if (kBug == Bug::write_after_two_reads && thread == 0) {  // by two blocks, the second of which writes
+    volatile float& first = const_cast<float*>(numbers)[0];
+    const float seen = first;
+    if (blockIdx.x == 1) first = seen + 0.f;
   }
   const float sum = tile[thread] + tile[thread ? thread - 1 : 0];
   sums[place] = sum;

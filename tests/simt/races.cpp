@@ -42,11 +42,13 @@ void Races::check(Array& array, const char* address, size_t bytes, Access kind, 
     if (kind == Access::load) {
       const bool more = shadow.read.thread != Touch::nobody && shadow.read.block == now.block &&
                         shadow.read.epoch == now.epoch && shadow.read.thread != now.thread;
+      if (shadow.read.thread != Touch::nobody && shadow.read.block != now.block) shadow.elsewhere = !array.shared;
       shadow.read = now;
       if (more) shadow.read.thread = Touch::several;
       continue;
     }
-    if (!atomic && unordered(shadow.read, now, array.shared)) note("race: write after read", array, pc);
+    if (!atomic && (shadow.elsewhere || unordered(shadow.read, now, array.shared)))
+      note("race: write after read", array, pc);
     shadow.write = now;
     shadow.atomic = atomic;
   }

@@ -27,8 +27,9 @@ struct Touch {
 
 struct Shadow {
   Touch write, read;
-  bool atomic = false;   // the write was
-  bool pending = false;  // an asynchronous copy has not arrived yet
+  bool elsewhere = false;  // blocks other than that of the last read have read it, too
+  bool atomic = false;     // the write was
+  bool pending = false;    // an asynchronous copy has not arrived yet
 };
 
 struct Array {

@@ -29,6 +29,7 @@ FOUND = {
     "divergent_warp": dict.fromkeys(WAYS, "divergent warp: lanes of one warp call"),
     "misaligned_copy": dict.fromkeys(WAYS, "cp.async: expected addresses aligned to 16 bytes"),
     "too_much_shared": dict.fromkeys(WAYS, "shared memory: 512 bytes were asked for at launch, 1024 are taken"),
+    "write_after_two_reads": {"recorded": "race: write after read of global numbers at planted.cuh:"},
 }
 
 

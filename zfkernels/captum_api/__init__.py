@@ -2,6 +2,7 @@
 
 from zfkernels.captum_api.arguments import RefusedType, RefusedValue
 from zfkernels.captum_api.deconvolution import Deconvolution, NeuronDeconvolution
+from zfkernels.captum_api.feature_ablation import FeatureAblation
 from zfkernels.captum_api.occlusion import Occlusion
 
-__all__ = ["Deconvolution", "NeuronDeconvolution", "Occlusion", "RefusedType", "RefusedValue"]
+__all__ = ["Deconvolution", "FeatureAblation", "NeuronDeconvolution", "Occlusion", "RefusedType", "RefusedValue"]

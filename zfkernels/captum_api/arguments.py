@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zfkernels.checks import as_int
+
 Inputs = Tensor | tuple[Tensor, ...]
 Forward = Callable[..., Any]
 Index = int | slice
@@ -36,8 +38,17 @@ def as_arguments(additional: Any) -> tuple[Any, ...]:
 
 
 def as_inputs(inputs: Any, results: tuple[Tensor, ...]) -> Any:
-    """One result for each input, in the form of the inputs."""
-    return results if isinstance(inputs, tuple) else results[0]
+    """One result for each input, in the form of the inputs and each in the memory format of its own."""
+    like = inputs if isinstance(inputs, tuple) else (inputs,)
+    laid_out = tuple(_laid_out(*pair) for pair in zip(results, like, strict=True))
+    return laid_out if isinstance(inputs, tuple) else laid_out[0]
+
+
+def _laid_out(result: Tensor, like: Tensor) -> Tensor:
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    last = formats.get(like.dim(), torch.contiguous_format)
+    fits = not like.is_contiguous() and like.is_contiguous(memory_format=last) and result.dim() == like.dim()
+    return result.contiguous(memory_format=last if fits else torch.contiguous_format)
 
 
 def without_wrapper(model: Any) -> Any:
@@ -54,6 +65,7 @@ def select(name: str, output: Tensor, target: Any) -> Tensor:
         target: None (all); an int or a tensor of one int (an index of axis 1); a tuple (of axes 1, 2, …); an int tensor
             [N] or a list of N ints (each example's index of axis 1, for [N, classes] only); a list of N tuples.
     """
+    target = as_int(target)
     if target is None:
         return output
     if isinstance(target, Tensor):
@@ -87,7 +99,7 @@ def columns(name: str, argument: str, output: Tensor, index: Any) -> Tensor:
     Raises:
         IndexError: ``index`` lies outside of the output.
     """
-    index = index if isinstance(index, tuple) else (index,)
+    index = as_int(index if isinstance(index, tuple) else (index,))
     shape = tuple(output.shape[1:])
     if len(index) > len(shape) or not all(isinstance(entry, Index) for entry in index):
         raise RefusedValue(

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from zfkernels.captum_api.arguments import RefusedType, RefusedValue
+from zfkernels.network import snapshot, users_context
 
+_WRONG_AT_ONE_IMAGE = {F.instance_norm, torch.instance_norm}
 _IN_PLACE = {F.relu_, torch.relu_, Tensor.relu_}
 _RECTIFIERS = {F.relu, torch.relu, Tensor.relu, *_IN_PLACE}
 
@@ -32,6 +34,18 @@ class _Rectify(torch.autograd.Function):
         return gradients[0].relu()
 
 
+class _ContiguousGradient(torch.autograd.Function):
+    """The identity. Torch's gradient of an instance norm of one image is wrong for one that is not contiguous."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0].contiguous()
+
+
 class DeconvolvedRectifiers(TorchFunctionMode):
     """While active, each rectifier has the DeconvNet's rule as its gradient."""
 
@@ -39,6 +53,8 @@ class DeconvolvedRectifiers(TorchFunctionMode):
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if function in _WRONG_AT_ONE_IMAGE:
+            return _ContiguousGradient.apply(function(*args, **kwargs))
         if function not in _RECTIFIERS:
             return function(*args, **kwargs)
         x = args[0] if args else kwargs["input"]
@@ -59,11 +75,30 @@ def run_and_differentiate(
             raise RefusedType(
                 f"{name}: expected a model whose rectifiers Python sees, got {path or 'a model'} compiled by torch.jit"
             )
-    leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+    if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
+        model = snapshot(model)  # autograd takes no tensor that was made under inference_mode
+    arguments = tuple(_ordinary(argument) for argument in arguments)
+    leaves = [_ordinary(tensor).detach().requires_grad_() for tensor in tensors]
     with torch.enable_grad():
-        with DeconvolvedRectifiers():
+        with users_context(), DeconvolvedRectifiers():
             output = model(*(leaf.clone() for leaf in leaves), *arguments)  # clones may be changed in place
-        return torch.autograd.grad(pick(output).sum(), leaves)
+        chosen = pick(output).sum()
+        with users_context(), DeconvolvedRectifiers():  # checkpoints run parts of the model again
+            return _gradients(chosen, leaves)
+
+
+def _ordinary(value: Any) -> Any:
+    """A tensor that autograd takes, anything else as it is."""
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+
+
+def _gradients(output: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """``torch.autograd.grad`` but that a function mode stays active inside; there it handles the whole call at once."""
+    engine = torch.autograd.Variable._execution_engine
+    return engine.run_backward(
+        (output,), (torch.ones_like(output),), False, False, tuple(leaves),
+        allow_unreachable=False, accumulate_grad=False,
+    )  # fmt: skip
 
 
 class LayerValue:

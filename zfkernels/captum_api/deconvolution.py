@@ -20,19 +20,18 @@ from zfkernels.captum_api.arguments import (
     select,
     without_wrapper,
 )
+from zfkernels.captum_api.attribution import Attribution, attributing
 from zfkernels.captum_api.autograd import LayerValue, run_and_differentiate
-from zfkernels.methods.checks import trace_for
-from zfkernels.methods.deconvnet import DeconvNet
-from zfkernels.methods.pullback import Rules
-from zfkernels.network import Ref, refuse_training, without_autocast
+from zfkernels.checks import as_int, recording_for
+from zfkernels.deconvnet import CAPTUM, DeconvNet
+from zfkernels.deconvnet.graph import is_of_images
+from zfkernels.network import INPUT, Recording, Ref, UnrecordableError, refuse_training
 from zfkernels.network.tree import leaves
-from zfkernels.trace import Trace, UnrecordableError
 
-CAPTUM = Rules(soft_rectifiers=False, contrast_normalization=False)
 Pick = Callable[[Any], Tensor]
 
 
-class Deconvolution:
+class Deconvolution(Attribution):
     """The gradient of an output, with max(gradient, 0) at every ReLU: a drop-in for ``captum.attr.Deconvolution``.
 
     Unlike :meth:`zfkernels.DeconvNet.project` it injects 1 instead of the activation's value, and ReLU6, LeakyReLU and
@@ -42,7 +41,9 @@ class Deconvolution:
 
     Differs from Captum: functional ReLUs (``F.relu``, ``x.relu()``) follow the rule too, where Captum silently passes
     their plain gradient; what a ReLU reads may be read by other layers too, whose share of the gradient Captum
-    silently drops; no warnings; a module with dropout or batch normalisation in training mode is refused.
+    silently drops; of several ReLU modules in a row each follows the rule, where Captum passes the plain gradient of
+    all but the last, masked by the forward pass; no warnings; a module with dropout or batch normalisation in training
+    mode is refused.
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 2.1.
 
@@ -53,10 +54,13 @@ class Deconvolution:
         AssertionError: ``model`` is no nn.Module (also a TypeError).
     """
 
+    twin = "Deconvolution"
+
     def __init__(self, model: nn.Module) -> None:
         self.model = _as_model("Deconvolution", model)
+        super().__init__(model)
 
-    @without_autocast()
+    @attributing
     def attribute(self, inputs: Inputs, target: Any = None, additional_forward_args: Any = None) -> Any:
         """What each cell of the inputs contributes to an output.
 
@@ -77,14 +81,15 @@ class Deconvolution:
         name = "Deconvolution"
         tensors, arguments = as_tensors(name, inputs), as_arguments(additional_forward_args)
         pick = _one_each(name, lambda output: select(name, output, target))
-        trace = _trace(name, self.model, tensors, arguments)
-        if trace is None or not isinstance(trace.recording.outputs, Ref):
+        recording = _recording(name, self.model, tensors, arguments)
+        output = None if recording is None else recording.outputs
+        if recording is None or not isinstance(output, Ref) or not is_of_images(recording.by_name[output.name]):
             return as_inputs(inputs, run_and_differentiate(name, self.model, tensors, arguments, pick))
         net = DeconvNet(self.model, rules=CAPTUM)
-        return as_inputs(inputs, (net.pull_back(tensors[0], trace.output, _gradient_of(pick)),))
+        return as_inputs(inputs, (net.pull_back(tensors[0], output.name, _gradient_of(pick)),))
 
 
-class NeuronDeconvolution:
+class NeuronDeconvolution(Attribution):
     """The same for a neuron inside the model: a drop-in for ``captum.attr.NeuronDeconvolution``.
 
     Only what the chosen neurons depend on is computed: the layers up to theirs, and windows around them. Rules,
@@ -102,13 +107,16 @@ class NeuronDeconvolution:
         AssertionError: ``model`` is no nn.Module (also a TypeError).
     """
 
+    twin = "NeuronDeconvolution"
+
     def __init__(self, model: nn.Module, layer: nn.Module, device_ids: list[int] | None = None) -> None:
         self.model = _as_model("NeuronDeconvolution", model)
+        super().__init__(model)
         if not isinstance(layer, nn.Module):
             raise RefusedType(f"NeuronDeconvolution: expected layer an nn.Module, got {type(layer).__name__}")
         self.layer = layer
 
-    @without_autocast()
+    @attributing
     def attribute(
         self,
         inputs: Inputs,
@@ -140,8 +148,8 @@ class NeuronDeconvolution:
         if not paths:
             raise RefusedValue(f"{name}: expected layer a module of the model, got {type(self.layer).__name__}")
         pick = _one_each(name, lambda value: _neurons(name, value, neuron_selector))
-        trace = _trace(name, self.model, tensors, arguments)
-        step = None if trace is None else _step_of(trace, paths[0], bool(attribute_to_neuron_input))
+        recording = _recording(name, self.model, tensors, arguments)
+        step = None if recording is None else _step_of(recording, paths[0], bool(attribute_to_neuron_input))
         if step is not None:
             net = DeconvNet(self.model, rules=CAPTUM)
             return as_inputs(inputs, (net.pull_back(tensors[0], step, _gradient_of(pick)),))
@@ -156,13 +164,15 @@ def _as_model(name: str, model: Any) -> nn.Module:
     return without_wrapper(model)
 
 
-def _trace(name: str, model: nn.Module, tensors: tuple[Tensor, ...], arguments: tuple[Any, ...]) -> Trace | None:
-    """The model's trace, None where autograd has to do: see :class:`Deconvolution`."""
+def _recording(
+    name: str, model: nn.Module, tensors: tuple[Tensor, ...], arguments: tuple[Any, ...]
+) -> Recording | None:
+    """The model's recording, None where autograd has to do: see :class:`Deconvolution`."""
     refuse_training(model)
     if len(tensors) != 1 or tensors[0].dim() != 4 or not tensors[0].is_floating_point() or arguments:
         return None
     try:
-        return trace_for(name, model, tensors[0])
+        return recording_for(name, model, tensors[0])
     except UnrecordableError:
         return None
 
@@ -201,6 +211,7 @@ def _neurons(name: str, value: Any, selector: Any) -> Tensor:
         return selector(value)
     if not isinstance(value, Tensor):
         raise RefusedValue(f"{name}: expected neuron_selector a function for a layer of {len(value)} tensors")
+    selector = as_int(selector)
     if not isinstance(selector, (int, tuple)):
         raise RefusedType(f"{name}: expected neuron_selector an int, tuple or function, got {type(selector).__name__}")
     chosen = columns(name, "neuron_selector", value, selector)
@@ -208,19 +219,19 @@ def _neurons(name: str, value: Any, selector: Any) -> Tensor:
     return chosen.flatten(1).sum(1) if slices else chosen
 
 
-def _step_of(trace: Trace, path: str, at_input: bool) -> str | None:
-    """The step whose value a module returns (or reads) in its last call; None without exactly one of a known kind."""
+def _step_of(recording: Recording, path: str, at_input: bool) -> str | None:
+    """The step whose value a module returns (or reads) in its last call; None unless that is one tensor [N, ...]."""
     if not at_input:
-        returned = _tensors(trace.recording.layers.get(path))
+        returned = _tensors(recording.layers.get(path))
         names = [leaf.name for leaf in returned if isinstance(leaf, Ref)]
         ends = names if len(names) == len(returned) else []
     else:
-        calls = [scope for step in trace.steps for scope in step.scope if scope.partition(":")[0] == path]
-        inside = [step for step in trace.steps if not path or (calls and calls[-1] in step.scope)]
+        calls = [scope for step in recording.steps for scope in step.scope if scope.partition(":")[0] == path]
+        inside = [step for step in recording.steps if not path or (calls and calls[-1] in step.scope)]
         names = [step.name for step in inside]
         ends = [name for step in inside for name in step.inputs if name not in names]
-        ends = ends if path else [trace.input.name]
-    if len(set(ends)) != 1 or ends[0] not in trace.by_name or trace.by_name[ends[0]].kind == "other":
+        ends = ends if path else [INPUT]
+    if len(set(ends)) != 1 or not is_of_images(recording.by_name[ends[0]]):
         return None
     return ends[0]
 

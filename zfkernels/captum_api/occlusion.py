@@ -20,9 +20,12 @@ from zfkernels.captum_api.arguments import (
     as_tensors,
     select,
 )
-from zfkernels.checks import recording_for
-from zfkernels.network import Recording, Ref, Sized, UnrecordableError, refuse_training, without_autocast
+from zfkernels.captum_api.attribution import Attribution, attributing
+from zfkernels.captum_api.bound import as_module
+from zfkernels.checks import as_int, recording_for
+from zfkernels.network import Recording, Ref, Sized, UnrecordableError, refuse_training, users_context
 from zfkernels.occlusion.cost import rates_of
+from zfkernels.occlusion.cover import Cover
 from zfkernels.occlusion.engine import Advance, WindowSweep
 from zfkernels.occlusion.sweeper import examine
 from zfkernels.progress import progress_bar
@@ -31,14 +34,15 @@ NAME = "Occlusion"
 Shape = tuple[int, ...]
 
 
-class Occlusion:
+class Occlusion(Attribution):
     """How much the output falls where a window hides the input: a drop-in for ``captum.attr.Occlusion``.
 
     Each place of the window is replaced by the baseline in turn; a cell's attribution is the mean of clean minus
     occluded output over the windows that cover it. Arguments, places, clipping and numbers are Captum 0.9's. If
-    ``forward_func`` is an nn.Module that can be recorded, ``inputs`` one batch of images [N, C, H, W] and the output
-    [N, classes], only what the window can change is computed (:func:`zfkernels.occlusion_sweep`); the numbers are the
-    same up to floating-point order. Everything else is run whole, as Captum does it.
+    ``forward_func`` is an nn.Module that can be recorded, or a method of one (``model.forward``), ``inputs`` one batch
+    of images [N, C, H, W] and the output [N, classes] or [N], only what the window can change is computed
+    (:func:`zfkernels.occlusion_sweep`); the numbers are the same up to floating-point order. Everything else is run
+    whole, as Captum does it.
 
     A NaN in an input makes all attributions NaN, as the clean output is. Differs from Captum: a module with dropout or
     batch normalisation in training mode is refused.
@@ -53,13 +57,20 @@ class Occlusion:
         TypeError: ``forward_func`` cannot be called.
     """
 
+    twin = "Occlusion"
+
     def __init__(self, forward_func: Forward) -> None:
         if not callable(forward_func):
             raise TypeError(f"{NAME}: expected forward_func a function, got {type(forward_func).__name__}")
-        self.forward_func = forward_func
+        super().__init__(forward_func)
+        self._run = as_module(forward_func)
 
-    @torch.no_grad()
-    @without_autocast()
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """True, as in Captum: what is removed is the input itself."""
+        return True
+
+    @attributing
     def attribute(
         self,
         inputs: Inputs,
@@ -103,17 +114,18 @@ class Occlusion:
         grids = _grids(tensors, sliding_window_shapes, strides)
         shown = _baselines(tensors, baselines)
         arguments = as_arguments(additional_forward_args)
-        at_once = perturbations_per_eval
+        at_once = as_int(perturbations_per_eval)
         if not isinstance(at_once, int) or at_once < 1:
             raise RefusedValue(f"{NAME}: expected perturbations_per_eval an int of at least 1, got {at_once!r}")
-        recording = _recording(self.forward_func, tensors, arguments, grids)
-        clean = _as_tensor(self.forward_func(*tensors, *arguments))
+        recording = _recording(self._run, tensors, arguments, grids)
+        clean = _called(self.forward_func, [*tensors, *arguments])
         wanted = select(NAME, torch.arange(clean.numel(), device=clean.device).view(clean.shape), target).flatten()
         count = len(tensors[0]) * sum(math.prod(grid.counts) for grid in grids)
-        with progress_bar(count, "positions", show_progress) as advance:
+        with progress_bar(count, "positions", show_progress, name=f"{self.get_name()} attribution") as advance:
             if recording is not None:
-                image, classes = wanted // clean.shape[1], wanted % clean.shape[1]
-                effects = [_sweep(recording, tensors[0], grids[0], shown[0], (image, classes), at_once, advance)]
+                shape = clean.shape if clean.dim() == 2 else (*clean.shape, 1)
+                place = wanted // shape[1], wanted % shape[1]
+                effects = [_sweep(recording, tensors[0], grids[0], shown[0], place, at_once, advance)]
             else:
                 run = _Whole(self.forward_func, tensors, arguments, clean, wanted, at_once, advance)
                 effects = [run(index, grid, shown[index]) for index, grid in enumerate(grids)]
@@ -153,6 +165,7 @@ class _Grid:
 
 
 def _grids(tensors: Sequence[Tensor], windows: Any, strides: Any) -> list[_Grid]:
+    windows, strides = as_int(windows), as_int(strides)
     if isinstance(windows, tuple) and all(isinstance(side, int) for side in windows):
         windows = (windows,)
     if not isinstance(windows, tuple) or len(windows) != len(tensors):
@@ -211,7 +224,10 @@ def _baselines(tensors: Sequence[Tensor], baselines: Any) -> list[Tensor]:
     return shown
 
 
-def _as_tensor(output: Any) -> Tensor:
+def _called(forward: Callable[..., Any], arguments: Sequence[Any]) -> Tensor:
+    """The output of ``forward`` as a tensor."""
+    with users_context():
+        output = forward(*arguments)
     if isinstance(output, (Tensor, int, float)):
         return torch.as_tensor(output, dtype=torch.float64 if isinstance(output, float) else None)
     raise RefusedType(f"{NAME}: expected forward_func to return a tensor or a number, got {type(output).__name__}")
@@ -220,7 +236,7 @@ def _as_tensor(output: Any) -> Tensor:
 def _recording(
     forward: Any, tensors: tuple[Tensor, ...], arguments: tuple[Any, ...], grids: Sequence[_Grid]
 ) -> Recording | None:
-    """The recording of a module of one batch of images that returns [N, classes]; None for what runs whole."""
+    """The recording of a module of images that returns [N, classes] or [N]; None for what runs whole."""
     if not isinstance(forward, nn.Module):
         return None
     refuse_training(forward)
@@ -234,12 +250,13 @@ def _recording(
     output = recording.outputs
     if not isinstance(output, Ref) or not _is_scores(recording.by_name[output.name].shape):
         return None
-    verdict = examine(recording, images, torch.tensor([0, 0, *grids[0].window[1:]]), images.new_zeros(images.shape[1]))
+    grey = Cover(images.new_zeros(images.shape[1]))
+    verdict = examine(recording, images, torch.tensor([0, 0, *grids[0].window[1:]]), grey)
     return None if verdict.differs or verdict.mixes else recording
 
 
 def _is_scores(shape: tuple[Any, ...]) -> bool:
-    return len(shape) == 2 and shape[0] == Sized(1, 0)
+    return len(shape) in (1, 2) and shape[0] == Sized(1, 0)
 
 
 def _sweep(
@@ -258,6 +275,7 @@ def _sweep(
     room = max(plan.head_bytes, plan.tail_bytes, min(at_once * len(images) * plan.whole_bytes, budget))
     image, classes = wanted
     targets, column = classes.unique(return_inverse=True)
+    one = len(recording.by_name[recording.output_names[0]].shape) == 1
     frame = shown.view((1,) * (4 - shown.dim()) + shown.shape)
     flat = frame.shape[0] == frame.shape[2] == frame.shape[3] == 1
     effects = []
@@ -266,8 +284,9 @@ def _sweep(
             fill = frame.expand(1, images.shape[1], 1, 1).flatten()
         else:
             fill = torch.where(covered[:, None, None], frame, images).contiguous(memory_format=torch.channels_last)
-        swept = run(images, fill, targets=targets, memory=room, advance=advance)
-        effects.append(swept.clean[image, classes, None] - swept.outputs[image, :, column])
+        swept = run(images, fill, targets=None if one else targets, memory=room, advance=advance)
+        outputs, clean = (x[..., None] if one else x for x in (swept.outputs, swept.clean))
+        effects.append(clean[image, classes, None] - outputs[image, :, column])
     return torch.stack(effects, 1).view(len(image), *grid.counts)
 
 
@@ -309,7 +328,8 @@ class _Whole:
             inputs = [_repeated(tensor, len(places)) for tensor in self.tensors]
             occluded = torch.where(grid.mask(places)[:, None], shown, self.tensors[index])  # [P, N, ...]
             inputs[index] = occluded.flatten(0, 1)
-            out = _as_tensor(self.forward(*inputs, *(_repeated(argument, len(places)) for argument in self.arguments)))
+            further = [_repeated(argument, len(places)) for argument in self.arguments]
+            out = _called(self.forward, [*inputs, *further])
             self._check(out, len(places))
             effects.append(self.clean.flatten()[self.wanted] - out.reshape(len(places), -1)[:, self.wanted])
             self.advance(len(places) * len(self.tensors[index]))

@@ -21,6 +21,7 @@ from zfkernels.cli.invariance import invariance
 from zfkernels.cli.layers import layers
 from zfkernels.cli.occlude import occlude
 from zfkernels.cli.project import project
+from zfkernels.cli.serve import serve
 from zfkernels.cli.train import evaluate, train
 from zfkernels.cli.transfer import probe, transfer
 
@@ -72,7 +73,7 @@ def app(debug: bool) -> None:
 
 
 COMMANDS = (
-    demo, layers, gallery, figure, project, occlude, invariance, correspondence, diagnose,
+    demo, serve, layers, gallery, figure, project, occlude, invariance, correspondence, diagnose,
     train, evaluate, evolve, ablate, transfer, probe,
     bench, inspect, info,
 )  # fmt: skip

@@ -58,10 +58,10 @@ def correspondence(
     whole image and, if the landmarks have head_xmin … head_ymax, on the head, are the comparison. Writes to --out
     correspondence.png, correspondence.csv and correspondence.json.
     """
+    from zfkernels.analysis.correspondence import correspondence as measure
     from zfkernels.cli.tables import write_csv, write_json
-    from zfkernels.methods.correspondence import correspondence as measure
+    from zfkernels.network.network import trace_model
     from zfkernels.output import staged
-    from zfkernels.trace import trace_model
     from zfkernels.viz import correspondence_figure
 
     files = options.in_format(FILES)
@@ -69,11 +69,7 @@ def correspondence(
     network, preprocess = options.load_model(model, weights, device)
     images, keys, parts, regions = read_landmarks(landmarks, options.open_data(data, None), preprocess)
     side = max(1, round(window * preprocess.size if window <= 1 else window))
-    names = (
-        layers.split(",")
-        if layers
-        else spread(trace_model(network, (preprocess.size, preprocess.size)), preprocess.size)
-    )
+    names = layers.split(",") if layers else spread(trace_model(network, (preprocess.size, preprocess.size)))
     with options.use_backend(backend):
         result = measure(
             network, images.to(device), parts, layers=names, window=side, regions=regions, random_draws=random_draws,
@@ -106,6 +102,7 @@ def read_landmarks(
         ValueError: It names no part, an image that is not there, or a point outside its image.
     """
     import torch
+    from PIL import Image
 
     if not path.is_file():
         raise FileNotFoundError(f"correspondence: expected landmarks an existing CSV file, got {path}")
@@ -123,8 +120,8 @@ def read_landmarks(
         if row["filename"] not in index:
             raise ValueError(f"correspondence: expected data with the image {row['filename']!r} of the landmarks")
         picture, _ = source.load(index[row["filename"]])
-        if isinstance(picture, torch.Tensor):
-            raise TypeError("correspondence: expected data of pictures, got a data set of tensors")
+        if not isinstance(picture, Image.Image):
+            raise TypeError(f"correspondence: expected data of pictures, got one of {type(picture).__name__}s")
         images.append(preprocess(picture))
         keys.append(row["filename"])
         for name in names:
@@ -165,16 +162,16 @@ def _number(row: dict[str, str], column: str) -> float:
     return number
 
 
-def spread(trace: Any, side: int) -> list[str]:
+def spread(network: Any) -> list[str]:
     """Four rectifiers, evenly spaced from the first to the last."""
-    names = [info.name for info in trace.layer_info((side, side)) if info.kind == "relu"]
+    names = [info.name for info in network.layer_info() if info.is_rectifier]
     if not names:
         raise ValueError("correspondence: expected a model with rectifiers, or --layers, got neither")
     return list(dict.fromkeys(names[round(n * (len(names) - 1) / 3)] for n in range(4)))
 
 
 def _rows(model: str, result: Correspondence) -> Any:
-    from zfkernels.methods.correspondence import ONE_PLACE, RANDOM
+    from zfkernels.analysis.correspondence import ONE_PLACE, RANDOM
 
     for n, layer in enumerate(result.layers):
         for part in result.parts:

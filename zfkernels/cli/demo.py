@@ -24,17 +24,15 @@ def demo(out: Path, workers: int | None, as_json: bool) -> None:
     """The main job on the shipped network and photos: a feature gallery and an occlusion map. No network, no GPU."""
     from zfkernels.gallery import build_gallery, default_layers
     from zfkernels.models import get_model, get_preprocess
+    from zfkernels.network.network import trace_model
     from zfkernels.output import staged
-    from zfkernels.trace import trace_model
 
     options.check_out("demo", out, FILES)
     model, preprocess = get_model(MODEL), get_preprocess(MODEL)
     gallery = build_gallery(
         model,
         "embedded",
-        layers=default_layers(
-            trace_model(model, (preprocess.size, preprocess.size)), (preprocess.size, preprocess.size)
-        ),
+        layers=default_layers(trace_model(model, (preprocess.size, preprocess.size))),
         out=out / "gallery",
         workers=workers,
         resume=False,
@@ -51,6 +49,7 @@ def demo(out: Path, workers: int | None, as_json: bool) -> None:
             describe(gallery.info, gallery.path),
             f"a page of it: {out / FILES[0]}",
             f"an occlusion map: {out / FILES[1]}",
+            f"look into the network, photo by photo: zfkernels serve --gallery {out / 'gallery'}",
         )
     )
     options.report(result, text, as_json)

@@ -51,9 +51,9 @@ def diagnose(
     duplicates; a verdict in words with the numbers behind it. Writes to --out diagnosis.png, diagnosis.csv and
     diagnosis.json.
     """
+    from zfkernels.analysis.diagnosis import diagnose as measure
     from zfkernels.cli.images import load_images
     from zfkernels.cli.tables import left_out, write_csv, write_json
-    from zfkernels.methods.diagnosis import diagnose as measure
     from zfkernels.output import staged
     from zfkernels.viz import diagnosis_figure
 

@@ -47,10 +47,10 @@ def evolve(
     Reads the weights that train kept. Writes to --out evolution.png (maps below each other, epochs beside each other;
     a bar where another image became the strongest), convergence.png, evolution.csv and evolution.json.
     """
+    from zfkernels.analysis.evolution import evolution, pick_maps
     from zfkernels.cli.tables import write_csv, write_json
+    from zfkernels.deconvnet import DeconvNet
     from zfkernels.gallery.layers import default_layers
-    from zfkernels.methods.deconvnet import DeconvNet
-    from zfkernels.methods.evolution import evolution, pick_maps
     from zfkernels.models import get_model
     from zfkernels.output import staged
     from zfkernels.training.evolution import TrainingImages
@@ -63,7 +63,7 @@ def evolve(
     networks = [(epoch, get_model(model, path)) for epoch, path in kept]
     images = TrainingImages.of_run(run, data, networks[0][1], cache=cache, progress=not as_json)
     net = DeconvNet(networks[-1][1])
-    names = layers.split(",") if layers else default_layers(net.trace_at(images.size), images.size)
+    names = layers.split(",") if layers else default_layers(net.network_at(images.size))
     chosen = pick_maps(net, names, max(maps, follow), image_size=images.size, seed=seed)
     result = evolution(networks, images, chosen, batch_size=batch_size, progress=not as_json)
     record = {

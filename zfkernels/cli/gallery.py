@@ -16,7 +16,11 @@ from zfkernels.cli import options
 @options.model_options(default="zfnet64")
 @options.data_option
 @options.limit_option
-@click.option("--layers", help="Names, separated by commas; every rectifier with feature maps if not given.")
+@click.option(
+    "--layers",
+    help="Names or patterns (features.*, kind:rectifier), separated by commas; every rectifier with maps if not given.",
+)
+@click.option("--show", help="How images are shown: rgb, grey, or the numbers of three channels (3,2,1).")
 @options.out_option
 @click.option("--top-k", type=click.IntRange(min=1), default=9, help="Activations of each map, one for each image.")
 @click.option("--projections/--no-projections", default=True, help="Project the activations, or show patches alone.")
@@ -37,6 +41,7 @@ def gallery(
     data: str,
     limit: int | None,
     layers: str | None,
+    show: str | None,
     out: Path,
     top_k: int,
     projections: bool,
@@ -57,7 +62,7 @@ def gallery(
     share the work; --device cuda then gives each its own GPU.
     """
     from zfkernels.gallery import build_gallery, default_layers
-    from zfkernels.trace import trace_model
+    from zfkernels.network.network import trace_model
 
     options.check_out("gallery", out, (), data)
     network, preprocess = options.load_model(model, weights, device)
@@ -66,10 +71,7 @@ def gallery(
         result = build_gallery(
             network,
             options.open_data(data, limit),
-            layers=names
-            or default_layers(
-                trace_model(network, (preprocess.size, preprocess.size)), (preprocess.size, preprocess.size)
-            ),
+            layers=names or default_layers(trace_model(network, (preprocess.size, preprocess.size))),
             out=out,
             top_k=top_k,
             batch_size=batch_size,
@@ -81,6 +83,7 @@ def gallery(
             strict=strict,
             progress=options.say_json if as_json else True,
             preprocess=preprocess,
+            show=_shown(show),
             title=title or model,
         )
     if os.environ.get("RANK", "0") != "0":  # one of torchrun's processes speaks for all
@@ -88,6 +91,12 @@ def gallery(
     if tensorboard is not None:
         result.to_tensorboard(tensorboard)
     options.report(summary(result.info, out), describe(result.info, out), as_json)
+
+
+def _shown(text: str | None) -> str | tuple[int, ...] | None:
+    """What ``--show`` says, as ``build_gallery`` takes it."""
+    parts = [] if text is None else [part.strip() for part in text.split(",")]
+    return tuple(map(int, parts)) if parts and all(part.isdecimal() for part in parts) else text
 
 
 @click.command()

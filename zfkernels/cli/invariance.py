@@ -57,11 +57,11 @@ def invariance(
     """
     import torch
 
+    from zfkernels.analysis.invariance import invariance as measure
     from zfkernels.cli.images import known_classes, load_images
     from zfkernels.cli.tables import left_out, write_csv, write_json
-    from zfkernels.methods.invariance import invariance as measure
+    from zfkernels.network.network import trace_model
     from zfkernels.output import staged
-    from zfkernels.trace import trace_model
     from zfkernels.viz import invariance_figure
 
     files = options.in_format(FILES)
@@ -70,9 +70,7 @@ def invariance(
     loaded = load_images("invariance", data, limit, preprocess, device)
     if len(loaded.keys) < 2:
         raise ValueError("invariance: expected at least two images, whose distance is the unit of all others, got one")
-    names = (
-        layers.split(",") if layers else ends(trace_model(network, (preprocess.size, preprocess.size)), preprocess.size)
-    )
+    names = layers.split(",") if layers else ends(trace_model(network, (preprocess.size, preprocess.size)))
     targets = (
         None if classes == "model" else known_classes("invariance", model, options.class_names(network), loaded.labels)
     )
@@ -110,9 +108,9 @@ def invariance(
     )
 
 
-def ends(trace: Any, side: int) -> list[str]:
+def ends(network: Any) -> list[str]:
     """The first rectifier, and the last layer before the classes that is one: the paper's layers 1 and 7."""
-    rectifiers = [info.name for info in trace.layer_info((side, side)) if info.kind == "relu"]
+    rectifiers = [info.name for info in network.layer_info() if info.is_rectifier]
     if len(rectifiers) < 2:
         raise ValueError("invariance: expected a model with two rectifiers or more, or --layers, got neither")
     return [rectifiers[0], rectifiers[-1]]
@@ -122,7 +120,7 @@ def _strip(result: Invariance, loaded: Loaded, preprocess: Preprocess, black: Te
     """Pictures of the first images under a few amounts, uint8 [images, STRIP, 3, H, W]."""
     import torch
 
-    from zfkernels.methods.invariance import transform_images
+    from zfkernels.analysis.invariance import transform_images
     from zfkernels.viz.invariance import SHOWN, STRIP
 
     images = loaded.images[:SHOWN].cpu()

@@ -19,10 +19,10 @@ def layers(name: str, model: str, weights: str, device: str, backend: str | None
     Size is that of a map, stride the pixels from one cell to the next, the receptive field the pixels that a cell
     depends on; a dash: none, or the whole image. MODEL is short for --model.
     """
-    from zfkernels.trace import trace_model
+    from zfkernels.network.network import trace_model
 
     network, preprocess = options.load_model(name or model, weights, device)
-    table = trace_model(network).layer_info((preprocess.size, preprocess.size))
+    table = trace_model(network, (preprocess.size, preprocess.size)).layer_info()
     record = {
         "model": name or model,
         "size": preprocess.size,

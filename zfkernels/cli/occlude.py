@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
+    from zfkernels.analysis.topk import Ranking
     from zfkernels.data import ImageSource
-    from zfkernels.methods.topk import Ranking
     from zfkernels.models import Preprocess
-    from zfkernels.trace import Trace
+    from zfkernels.network.network import Network
     from zfkernels.viz import OcclusionRow
 
 FILES = ("occlusion.png", "occlusion.npz", "occlusion.json")
@@ -154,18 +154,18 @@ class Study:
     """What is the same for all images: the network, a layer, and the images that excite each map of it most."""
 
     def __init__(self, network: nn.Module, preprocess: Preprocess, model: str, layer: str | None, others: str) -> None:
-        from zfkernels.methods.deconvnet import DeconvNet
+        from zfkernels.deconvnet import DeconvNet
 
         self.network, self.preprocess = network, preprocess
         self.names = tuple(options.class_names(network))
         self.net = DeconvNet(network)
-        self.layer = layer or last_maps(self.net.trace_at((preprocess.size, preprocess.size)), preprocess.size)
+        self.layer = layer or last_maps(self.net.network_at((preprocess.size, preprocess.size)))
         self.source = options.open_data(others, None)
         self.ranking = self._rank_others()
 
     def _rank_others(self) -> Ranking:
+        from zfkernels.analysis.topk import TopK
         from zfkernels.data import EmbeddedPhotos, stream
-        from zfkernels.methods.topk import TopK
 
         ids = list(self.source.order)
         if isinstance(self.source, EmbeddedPhotos):  # of each photo its first crop, which is a largest one
@@ -182,7 +182,7 @@ class Study:
 
     def _maps(self, images: Tensor) -> Tensor:
         parameter = next(self.network.parameters())
-        maps = self.net.trace_at((images.shape[2], images.shape[3])).activations(images.to(parameter), [self.layer])[
+        maps = self.net.network_at((images.shape[2], images.shape[3])).activations(images.to(parameter), [self.layer])[
             self.layer
         ]
         if maps.dim() != 4:
@@ -196,8 +196,8 @@ class Study:
         from zfkernels.results import class_numbers
 
         side = self.preprocess.size
-        trace = self.net.trace_at((side, side))
-        clean = torch.zeros(1, trace.shapes(trace.size)[trace.output][-1])
+        network = self.net.network_at((side, side))
+        clean = torch.zeros(1, network.shape(network.recording.output_names[0])[-1])
         return int(class_numbers("occlude", int(text) if text.isdigit() else text, clean, self.names))
 
     def class_name(self, number: int) -> str:
@@ -283,7 +283,7 @@ class Study:
 
         projections = self.net.project(images, self.layer, channels=channel)
         corners, size = _strongest_part(projections.dense())
-        cut = crop(None, corners, projections.image, size, windows=projections.windows)
+        cut = projections.windows.crops(corners, size)
         patches = crop(self.preprocess.to_pixels(images), corners, projections.image, size)
         return torch.stack([stretch_projections(cut), patches]).permute(0, 1, 3, 4, 2).cpu().numpy()
 
@@ -334,14 +334,13 @@ def in_words(square: Square) -> str:
     return f"{fill}, {square.window} pixels"
 
 
-def last_maps(trace: Trace, side: int) -> str:
+def last_maps(network: Network) -> str:
     """The last rectifier of maps that are not the classes yet; where there is none, the last convolution."""
-    table = trace.layer_info((side, side))
+    table = network.layer_info()
     maps = [info for info in table if info.size is not None and info.channels != table[-1].channels]
-    for kind in ("relu", "conv"):
-        names = [info.name for info in maps if info.kind == kind]
-        if names:
-            return names[-1]
+    names = [info.name for info in maps if info.is_rectifier] or [info.name for info in maps if info.is_convolution]
+    if names:
+        return names[-1]
     raise ValueError("occlude: expected a model with feature maps, got one without")
 
 

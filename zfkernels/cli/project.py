@@ -13,8 +13,8 @@ from zfkernels.cli import options
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from zfkernels.deconvnet import DeconvNet
     from zfkernels.gallery.layers import Layer
-    from zfkernels.methods.deconvnet import DeconvNet
     from zfkernels.results import Projections
 
 RESULTS = ("figures", "projections.json")
@@ -54,8 +54,8 @@ def project(
     """
     from zfkernels.cli.tables import left_out, write_json
     from zfkernels.data import stream
+    from zfkernels.deconvnet import DeconvNet
     from zfkernels.gallery.layers import select_layers
-    from zfkernels.methods.deconvnet import DeconvNet
     from zfkernels.output import staged
 
     options.check_out("project", out, RESULTS, data)
@@ -64,7 +64,7 @@ def project(
     (pattern,) = options.in_format(("{:06d}.png",))
     source = options.open_data(data, limit)
     size = source.tensor_size or (preprocess.size, preprocess.size)
-    (chosen,) = select_layers(net.trace_at(size), [layer], size)
+    (chosen,) = select_layers(net.network_at(size), [layer])
     wanted = _channels(channels, chosen)
     found, skipped = [], [{"image": key, "reason": reason} for key, reason in source.ignored]
     with staged(out, RESULTS, "project") as folder, options.use_backend(backend):
@@ -112,10 +112,10 @@ def _project_one(net: DeconvNet, layer: Layer, image: Tensor, channels: list[int
     """The strongest activation of each chosen map in one image [1, 3, H, W], projected."""
     import torch
 
-    from zfkernels.methods.topk import TopK
+    from zfkernels.analysis.topk import TopK
 
     topk = TopK(layer.info.channels, 1)
-    topk.update(net.trace.activations(image, [layer.name])[layer.name], torch.zeros(1, dtype=torch.int64))
+    topk.update(net.network.activations(image, [layer.name])[layer.name], torch.zeros(1, dtype=torch.int64))
     ranking = topk.compute()
     values, positions = ranking.values[:, 0], ranking.positions[:, 0]
     channel = values.topk(min(maps, len(values))).indices if channels is None else torch.tensor(channels)

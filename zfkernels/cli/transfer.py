@@ -69,8 +69,8 @@ def transfer(
 
     Writes to --out transfer.png, transfer.csv (each fold) and transfer.json.
     """
+    from zfkernels.analysis.transfer import transfer as measure
     from zfkernels.cli.tables import write_csv, write_json
-    from zfkernels.methods.transfer import transfer as measure
     from zfkernels.output import staged
     from zfkernels.viz import transfer_figure
 
@@ -117,8 +117,8 @@ def probe(
 
     Writes to --out probe.png, probe.csv (each fold) and probe.json.
     """
+    from zfkernels.analysis.layer_probe import layer_probe
     from zfkernels.cli.tables import write_csv, write_json
-    from zfkernels.methods.layer_probe import layer_probe
     from zfkernels.output import staged
     from zfkernels.viz import probe_figure
 
@@ -151,10 +151,10 @@ def probe(
 
 def rectifiers(network: nn.Module, preprocess: Preprocess) -> tuple[str, ...]:
     """The names of all rectifiers, in order."""
-    from zfkernels.trace import trace_model
+    from zfkernels.network.network import trace_model
 
     table = trace_model(network, (preprocess.size, preprocess.size)).layer_info()
-    names = tuple(info.name for info in table if info.kind == "relu")
+    names = tuple(info.name for info in table if info.is_rectifier)
     if not names:
         raise ValueError("probe: expected a model with rectifiers, or --layers, got neither")
     return names
@@ -217,7 +217,7 @@ def _scratch(
     """The same network, trained on the same images of each fold alone."""
     import torch
 
-    from zfkernels.methods.transfer import class_accuracy, folds_of
+    from zfkernels.analysis.transfer import class_accuracy, folds_of
     from zfkernels.results import Transfer
     from zfkernels.training import SMALL, new_network
     from zfkernels.training.scratch import predict, train_from_scratch

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import partial
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from zfkernels.data.names import printable
+from zfkernels.data.pictures import as_mode
 from zfkernels.data.source import ImageSource, UnreadableImageError, reason_of
 
 TRIED = 100  # items that are tried until one says what the data set holds
@@ -20,12 +23,15 @@ TRIED = 100  # items that are tried until one says what the data set holds
 class DatasetSource(ImageSource):
     """A map-style data set; an image's id is its index.
 
-    Items are pictures (``PIL.Image``) or float tensors [3, H, W], the latter already normalised and all of one size; or
-    a tuple that begins with (image, label). Integer labels are looked up in ``dataset.classes`` where there is one. An
-    item that raises, whatever it is, is an image that cannot be used.
+    Items are pictures (``PIL.Image``), NumPy arrays, or float tensors [C, H, W], the latter ready for the network and
+    all of one size; or a tuple that begins with (image, label); or a dict, with the image under "image", "img",
+    "pixel_values", "input" or "x" (or the only picture, array or tensor of images in it) and the label under "label",
+    "labels", "target", "class", "fine_label" or "y". Integer labels are looked up in ``dataset.classes``, or in the
+    names that a data set of HuggingFace's has for them. An item that raises, whatever it is, is an image that cannot be
+    used.
 
     Raises:
-        TypeError: The data set has no length, or its first item that can be read is neither a picture nor a tensor.
+        TypeError: The data set has no length, or its first item that can be read has no image in it.
         ValueError: The data set is empty, none of its first 100 items can be read, or the first one that can is a
             tensor of another shape.
     """
@@ -37,10 +43,10 @@ class DatasetSource(ImageSource):
         self.name = type(dataset).__name__
         self.keys = [str(index) for index in range(len(dataset))]
         self.order = range(len(dataset))
-        self.tensor_size = _tensor_size((partial(self._item, index) for index in self.order), dataset)
+        _find_kind(self, (partial(self._item, index) for index in self.order))
 
-    def load(self, image_id: int) -> tuple[Image.Image | Tensor, str | None]:
-        return _unpacked(self._item(image_id), self.dataset, self.tensor_size)
+    def load(self, image_id: int) -> tuple[Any, str | None]:
+        return _unpacked(self._item(image_id), self)
 
     def _item(self, index: int) -> Any:
         try:
@@ -80,7 +86,7 @@ class IterableSource(ImageSource):
         self.keys = _Counted()
         self.order = ()
         self.length = _length(dataset)
-        self.tensor_size = _tensor_size((partial(_same, item) for item in self._checked(items)), dataset)
+        _find_kind(self, (partial(_same, item) for item in self._checked(items)))
 
     @property
     def count(self) -> int | None:
@@ -125,15 +131,15 @@ class IterableSource(ImageSource):
         if self.count is not None and self.length is not None and done < self.count:
             raise RuntimeError(f"stream: {self.name} gave {done} images, its length says {self.length}")
 
-    def unpack(self, item: Any) -> tuple[Image.Image | Tensor, str | None]:
+    def unpack(self, item: Any) -> tuple[Any, str | None]:
         """The image and the label of an item.
 
         Raises:
             UnreadableImageError: It is no image that fits.
         """
-        return _unpacked(item, self.dataset, self.tensor_size)
+        return _unpacked(item, self)
 
-    def load(self, image_id: int) -> tuple[Image.Image | Tensor, str | None]:
+    def load(self, image_id: int) -> tuple[Any, str | None]:
         """Walks there, which takes as long as that takes."""
         for place, item in enumerate(self.walk()):
             if place == image_id:
@@ -166,67 +172,108 @@ def _same(item: Any) -> Any:
 
 
 class _NoImageError(TypeError):
-    """An item is neither a picture nor a tensor."""
+    """An item has no image in it."""
 
 
-def _unpacked(item: Any, dataset: Any, size: tuple[int, int] | None) -> tuple[Image.Image | Tensor, str | None]:
-    """The image of an item, of the kind and size that the data set's others are, and its label."""
+IMAGES = ("image", "img", "pixel_values", "input", "x")
+LABELS = ("label", "labels", "target", "class", "fine_label", "y")
+Source = DatasetSource | IterableSource
+
+
+def _unpacked(item: Any, source: Source) -> tuple[Any, str | None]:
+    """The image of an item, of the kind and size that the source's others are, and its label."""
     try:
-        image, label = _image_and_label(item, dataset)
+        image, label = _image_and_label(item, source)
     except _NoImageError as error:
         raise UnreadableImageError(str(error)) from error
+    size = source.tensor_size
     if isinstance(image, Tensor) != (size is not None):
         raise UnreadableImageError(f"a {'tensor' if size is None else 'picture'} among others that are none")
     if isinstance(image, Tensor):
-        if image.shape != (3, *(size or ())):
-            raise UnreadableImageError(f"shape {tuple(image.shape)} instead of {(3, *(size or ()))}")
+        expected = (source.channels, *(size or ()))
+        if image.shape != expected:
+            raise UnreadableImageError(f"shape {tuple(image.shape)} instead of {expected}")
         if not image.is_floating_point() or image.layout != torch.strided:
             raise UnreadableImageError(f"a tensor of {image.dtype}, {image.layout} instead of floating-point numbers")
     return image, label
 
 
-def _image_and_label(item: Any, dataset: Any) -> tuple[Image.Image | Tensor, str | None]:
+def _image_and_label(item: Any, source: Source) -> tuple[Any, str | None]:
     """The image and the label of an item.
 
     Raises:
         _NoImageError: There is no image in it.
         UnreadableImageError: The picture, which may be read only now, or the label cannot be used.
     """
-    image, label = (*item, None)[:2] if isinstance(item, (tuple, list)) else (item, None)
-    if not isinstance(image, (Image.Image, Tensor)):
+    image, label, key = _parts(item)
+    if not _is_image(image):
         raise _NoImageError(
             f"open_source: expected data whose items are pictures or tensors, got {type(image).__name__}"
         )
     try:
-        # A tensor that belongs to a graph cannot travel between processes.
-        image = image.convert("RGB") if isinstance(image, Image.Image) else image.detach()
-        if isinstance(label, Tensor) and label.numel() == 1:
+        if isinstance(image, Image.Image):
+            image = as_mode(image, source.mode, source.deep)
+        elif isinstance(image, Tensor):
+            image = image.detach()  # what belongs to a graph cannot travel between processes
+        if isinstance(label, (Tensor, np.generic, np.ndarray)) and math.prod(label.shape) == 1:
             label = label.item()
-        classes = getattr(dataset, "classes", None)
+        classes = _classes(source.dataset, key)
         if isinstance(label, int) and classes is not None and 0 <= label < len(classes):
             label = classes[label]
         return image, None if label is None else printable(str(label))
+    except UnreadableImageError:
+        raise
     except Exception as error:
         raise UnreadableImageError(reason_of(error)) from error
 
 
-def _tensor_size(items: Iterable[Callable[[], Any]], dataset: Any) -> tuple[int, int] | None:
-    """Height and width of a source of tensors, None for one of pictures: as of the first item that can be read."""
+def _parts(item: Any) -> tuple[Any, Any, str]:
+    """The image of an item, its label (None: it has none), and the label's name."""
+    if isinstance(item, (tuple, list)):
+        image, label = (*item, None, None)[:2]
+        return image, label, "label"
+    if not isinstance(item, Mapping):
+        return item, None, "label"
+    image = next((item[key] for key in IMAGES if key in item), None)
+    if image is None:
+        found = [value for value in item.values() if _is_image(value)]
+        image = found[0] if len(found) == 1 else item
+    key = next((key for key in LABELS if key in item), "label")
+    return image, item.get(key), key
+
+
+def _is_image(value: Any) -> bool:
+    if isinstance(value, (Tensor, np.ndarray)):
+        return value.ndim in (2, 3)
+    return isinstance(value, Image.Image)
+
+
+def _classes(dataset: Any, key: str) -> Any:
+    """The names of the classes that the labels under ``key`` are numbers of; None where nobody knows them."""
+    features = getattr(dataset, "features", None)
+    if isinstance(features, Mapping) and key in features:
+        return getattr(features[key], "names", None)
+    return getattr(dataset, "classes", None)
+
+
+def _find_kind(source: Source, items: Iterable[Callable[[], Any]]) -> None:
+    """Sets a source's size and channels if it is one of tensors, as of the first item that can be read."""
     reasons = []
     for get in islice(items, TRIED):
         try:
-            first = _image_and_label(get(), dataset)[0]
+            first = _image_and_label(get(), source)[0]
         except UnreadableImageError as error:
             reasons.append(str(error))
             continue
-        if isinstance(first, Image.Image):
-            return None
-        if first.dim() != 3 or first.shape[0] != 3 or not first.is_floating_point():
+        if not isinstance(first, Tensor):
+            return
+        if first.dim() != 3 or not first.is_floating_point():
             raise ValueError(
-                "open_source: expected data whose items are pictures or float tensors of shape (3, H, W), "
+                "open_source: expected data whose items are pictures or float tensors of shape (C, H, W), "
                 f"got {first.dtype} of shape {tuple(first.shape)}"
             )
-        return first.shape[1], first.shape[2]
+        source.channels, source.tensor_size = first.shape[0], (first.shape[1], first.shape[2])
+        return
     if not reasons:
         raise ValueError("open_source: expected data with at least one image, got an empty data set")
     raise ValueError(

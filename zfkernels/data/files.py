@@ -8,16 +8,34 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from zfkernels.data.archives import Shards
+from zfkernels.data.arrays import read_array
 from zfkernels.data.names import printable
-from zfkernels.data.pictures import decode
+from zfkernels.data.pictures import count_pages, decode
 from zfkernels.data.places import open_store
 from zfkernels.data.source import ImageSource, UnreadableImageError, reason_of
 
 SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".j2k", ".avif")
+    (
+        ".npy",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".jp2",
+        ".j2k",
+        ".avif",
+    )
 )
 MAX_FILE_BYTES = 1 << 28
 LABEL_SUFFIX, MAX_LABEL_BYTES = ".cls", 1 << 12  # what a WebDataset says of the class of the image of the same name
@@ -29,6 +47,9 @@ class ImageFiles(ImageSource):
     The path of one image file is a source of one image; several archives are named by a pattern
     (``shards-{000..012}.tar``), or as a folder of tar files; addresses such as ``s3://bucket/photos`` go through
     fsspec.
+
+    A TIFF file of several pages is as many images, "name.tif#0", "name.tif#1", and so on; a ``.npy`` file is the array
+    in it.
 
     Keys are the paths inside the folder or archive, after the archive's name where there are several, control
     characters and bytes that are no text escaped; ids follow their sorted order, so that a folder and an archive of it
@@ -53,8 +74,11 @@ class ImageFiles(ImageSource):
         if not images:
             why = "".join(f"; {key}: {reason}" for key, reason in self.ignored[:1])
             raise ValueError(f"open_source: expected data with at least one image file, got {path} with none{why}")
-        self.keys = sorted(images)
-        self._places = [images[key] for key in self.keys]
+        pages = {(key if count == 1 else f"{key}#{page}"): (images[key], page)
+                 for key, count in self._pages(images).items() for page in range(count)}  # fmt: skip
+        self.keys = sorted(pages)
+        self._places = [pages[key][0] for key in self.keys]
+        self._page = [pages[key][1] for key in self.keys]
         ids = range(len(self.keys))
         self.order = sorted(ids, key=self._places.__getitem__) if self._store.seeks else ids
 
@@ -79,15 +103,30 @@ class ImageFiles(ImageSource):
             others += [(key, "another file's name is the same once it is printable")] * names[key]
         return images, others
 
+    def _pages(self, images: dict[str, Any]) -> dict[str, int]:
+        """How many pages each file has; a TIFF file has to be opened for that."""
+        return {key: self._count(key, place) for key, place in images.items()}
+
+    def _count(self, key: str, place: Any) -> int:
+        if PurePosixPath(key).suffix.lower() not in (".tif", ".tiff"):
+            return 1
+        try:
+            return count_pages(self._store.read(place, MAX_FILE_BYTES))
+        except Exception:  # noqa: BLE001  # it is listed when it is loaded
+            return 1
+
     def marks(self) -> Iterator[object]:
         return map(self._store.mark, self._places)
 
-    def load(self, image_id: int) -> tuple[Image.Image, str | None]:
+    def load(self, image_id: int) -> tuple[Image.Image | np.ndarray, str | None]:
         try:
             data = self._store.read(self._places[image_id], MAX_FILE_BYTES + 1)
             if len(data) > MAX_FILE_BYTES:
                 raise UnreadableImageError(f"larger than {MAX_FILE_BYTES >> 20} MiB")
-            return decode(data), self._label(image_id)
+            if PurePosixPath(self.keys[image_id]).suffix.lower() == ".npy":
+                return read_array(data), self._label(image_id)
+            picture = decode(data, mode=self.mode, deep=self.deep, page=self._page[image_id])
+            return picture, self._label(image_id)
         except UnreadableImageError:
             raise
         except Exception as error:  # of decoders and archive readers on broken files

@@ -12,6 +12,7 @@ from torch import Tensor
 from zfkernels.data.names import printable
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
 
@@ -39,6 +40,10 @@ class ImageSource(ABC):
         ignored: (key, reason) of what the source holds beside images.
         tensor_size: Height and width of the images of a source of tensors; None for a source of pictures.
         random_access: Any image can be loaded at any time; otherwise see ``IterableSource``.
+        channels: Of the images of a source of tensors.
+        mode: Pillow's mode that pictures of up to 8 bits are given in.
+        deep: Pictures of more bits, and of floating-point numbers, are given as they are; otherwise their upper 8 bits
+            are, and the latter are refused.
     """
 
     name: str
@@ -46,6 +51,9 @@ class ImageSource(ABC):
     order: Sequence[int]
     ignored: Sequence[tuple[str, str]] = ()
     tensor_size: tuple[int, int] | None = None
+    channels: int = 3
+    mode: str = "RGB"
+    deep: bool = False
     random_access = True
 
     @property
@@ -80,8 +88,8 @@ class ImageSource(ABC):
         return len(self.order)
 
     @abstractmethod
-    def load(self, image_id: int) -> tuple[Image.Image | Tensor, str | None]:
-        """One image, as an RGB picture or as a tensor that is ready for the network, and its label.
+    def load(self, image_id: int) -> tuple[Image.Image | np.ndarray | Tensor, str | None]:
+        """One image, as a picture, an array, or a tensor that is ready for the network, and its label.
 
         Raises:
             UnreadableImageError: The image cannot be used, whatever was raised by what reads it.

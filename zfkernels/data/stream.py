@@ -18,9 +18,9 @@ from zfkernels.data.pictures import start_no_programs
 from zfkernels.data.source import ImageSource, UnreadableImageError, reason_of
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
-Preprocess = Callable[["Image.Image"], Tensor]  # a picture → float32 [3, H, W]; ValueError where it cannot
+Preprocess = Callable[[Any], Tensor]  # a picture or array → float32 [C, H, W]; ValueError where it cannot
 Item = tuple[int, "Tensor | None", "str | None"]  # id, image, label; or id, None, reason where it cannot be used
 
 
@@ -29,7 +29,7 @@ class Batch:
     """N images of a source, and those that could not be read on the way.
 
     Attributes:
-        images: float32 [N, 3, H, W], as the network takes them. N may be 0.
+        images: float32 [N, C, H, W], as the network takes them. N may be 0.
         ids: int64 [N], increasing in the source's reading order.
         labels: The label of each image, None where there is none.
         skipped: (id, reason) of each image that was left out.
@@ -164,8 +164,8 @@ def stream(
 
     Args:
         source: Where the images come from.
-        preprocess: Makes the network's input, float32 [3, H, W], of a picture (``zfkernels.models.Preprocess``);
-            tensors of a source are taken as they are.
+        preprocess: Makes the network's input, float32 [C, H, W], of a picture or an array
+            (``zfkernels.models.Preprocess``); tensors of a source are taken as they are.
         ids: Only these images, in this order (an iterable source: in its own); None for all.
         batch_size: Images of a batch, those that are skipped included; ≥ 1.
         workers: Worker processes that decode; 0 decodes in this one, None takes one for each core, at most 8. An

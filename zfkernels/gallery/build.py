@@ -8,24 +8,27 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from zfkernels._extras import require
 from zfkernels.data import open_source
+from zfkernels.deconvnet import DeconvNet
 from zfkernels.gallery.contents import LARGEST_SPRITE
 from zfkernels.gallery.events import Event, Reporter
 from zfkernels.gallery.layers import Layer, select_layers
+from zfkernels.gallery.prepare import prepare
 from zfkernels.gallery.ranks import Ranks
 from zfkernels.gallery.reader import Gallery
 from zfkernels.gallery.record import left_out, run_record
 from zfkernels.gallery.run import Run
+from zfkernels.gallery.show import Show
 from zfkernels.gallery.table import Winners
 from zfkernels.gallery.tiles import BLOCKS, tile_size
 from zfkernels.gallery.workplace import Workplace, workplace
-from zfkernels.methods.deconvnet import DeconvNet
-from zfkernels.models import Preprocess, preprocess_of, refuse_nan_weights
+from zfkernels.models import refuse_nan_weights
+from zfkernels.network import UnrecordableError, first_channels
+from zfkernels.network.network import Network, trace_model
 from zfkernels.output import check_out, local_paths
-from zfkernels.trace import Trace, UnrecordableError, first_channels, trace_model
 from zfkernels.viz import SpriteGrid
 
 ENGINES = ("local", "ray")
@@ -46,7 +49,8 @@ def build_gallery(
     resume: bool = True,
     strict: bool = False,
     progress: bool | Callable[[Event], object] = True,
-    preprocess: Preprocess | None = None,
+    preprocess: Callable[[Any], Any] | None = None,
+    show: str | Sequence[int] | Callable[[Tensor], Tensor] | None = None,
     title: str | None = None,
 ) -> Gallery:
     """The strongest activations of every feature map over a data set, each projected back to pixels, on a page.
@@ -62,14 +66,18 @@ def build_gallery(
 
     ``out`` receives ``topk.parquet`` (one row for each activation: layer, channel, rank, value, image_id, image, label,
     row, col, top, left, bottom, right; rank 0 is the strongest, ties go to the lowest image_id, the place is the first
-    in row-major order), ``index.html`` with ``maps/`` and ``images/`` (the gallery) and ``gallery.json`` (model, hash
-    of the weights, data, versions, dead maps, skipped images with the reason, where the time went).
+    in row-major order), ``maps.parquet`` (one row for each map: the share of the images in which it fired, a histogram
+    of its maxima, its means by label, the labels that it answers to most), ``index.html`` with ``maps/`` and
+    ``images/`` (the gallery) and ``gallery.json`` (model, hash of the weights, data, versions, dead maps, skipped
+    images with the reason, where the time went).
 
     Args:
-        model: A traceable network in eval mode that takes float images [N, 3, H, W]; it runs where its weights are.
-        dataset: A folder, an archive, shards, an address of fsspec's, ``"embedded"``, a map-style or iterable data set,
-            or an ``ImageSource``; see ``zfkernels.data.open_source``.
-        layers: Names of the layers to show.
+        model: A network in eval mode that takes float images [N, C, H, W] of any number of channels and returns
+            anything; it runs where its weights are.
+        dataset: A folder, an archive, shards, a stack of arrays, an address of fsspec's, ``"embedded"``, a map-style or
+            iterable data set, a table of paths and labels, or an ``ImageSource``; see ``zfkernels.data.open_source``.
+        layers: Names of the layers to show, or patterns of them: ``"features.*"``, ``"*conv*"``; ``"kind:rectifier"``
+            is every layer of that kind, as the table of layers has it.
         out: Folder of the results, apart from the data; made if need be.
         top_k: Activations of each map, at most one for each image; ≥ 1.
         batch_size: Images that are loaded together, and go through a GPU together. A CPU takes them in blocks of its
@@ -85,8 +93,16 @@ def build_gallery(
             (stage, total, done, unit), ``"progress"`` (stage, done, total, rate per second, seconds_left), ``"done"``
             (stage, done, seconds), ``"skipped"`` (image, reason), ``"waiting"`` (sentence: no images for a minute;
             called in another thread).
-        preprocess: How pictures become the network's input; also undoes the normalisation where images are shown.
-            None: ``zfkernels.models.preprocess_of(model)``.
+        preprocess: How pictures and arrays become the network's input: any function to a floating-point tensor
+            [C, H, W], a transform of torchvision's or timm's, a HuggingFace processor. It gets pictures of 8 bits in
+            RGB (in grey for a network of one channel), deeper ones and arrays with their values as they are; tensors of
+            a data set are ready and do not pass it. None: ``zfkernels.models.preprocess_of(model)``; arrays are then
+            taken as they are.
+        show: How images and projections are shown: ``"rgb"`` (the first three channels), ``"grey"`` (the mean of all),
+            the numbers of three channels, or a function from images [N, C, H, W] to uint8, or floats in [0, 1],
+            [N, 3, H, W] or [N, 1, H, W]; projections are then shown as with "grey". None: "rgb" where there are three
+            channels, else "grey". A normalisation that can be told from ``preprocess`` is undone; otherwise each image
+            is stretched over its own range.
         title: Heading of the page; None takes the name of the model's class.
 
     Returns:
@@ -115,26 +131,26 @@ def build_gallery(
     path = check_out("build_gallery", out, local_paths(dataset))
     net = DeconvNet(model)
     refuse_nan_weights(model, "build_gallery")
-    preprocess = preprocess or preprocess_of(model)
     source = open_source(dataset)
-    image_size = source.tensor_size or (preprocess.size, preprocess.size)
-    trace = _trace(model, image_size)
-    chosen = tuple(select_layers(trace, [layers] if isinstance(layers, str) else list(layers), image_size))
+    prepared, image = prepare(source, model, preprocess, first_channels(model))
+    shown, image_size = Show.of(show, len(image), prepared.function), (image.shape[1], image.shape[2])
+    network = _network(model, image)
+    chosen = tuple(select_layers(network, [layers] if isinstance(layers, str) else list(layers)))
     if projections:
-        _rehearse(net, chosen, image_size)
+        _rehearse(net, chosen, image)
     blocks = BLOCKS if projections else BLOCKS[1:]
     kept = top_k if source.count is None else min(top_k, source.count)
     _check_sprites(chosen, kept, len(blocks), image_size)
     title = title or type(model).__name__
     options = {"top_k": top_k, "batch_size": batch_size, "projections": projections, "title": title,
-               "image_size": list(image_size)}  # fmt: skip
+               "image_size": list(image_size), "show": shown.record()}  # fmt: skip
     ranks = Ranks.here()
     with workplace(path) if ranks.rank == 0 else nullcontext(Workplace(path)) as place:
         run = Run(
-            net, source, chosen, preprocess, image_size, kept, batch_size, workers, strict, place, ranks,
+            net, source, chosen, prepared, shown, image_size, kept, batch_size, workers, strict, place, ranks,
             Reporter.of(progress, ranks.rank == 0), blocks,
         )  # fmt: skip
-        record = run_record(trace, source, chosen, preprocess, options) if ranks.rank == 0 else {}
+        record = run_record(network, source, chosen, prepared, options) if ranks.rank == 0 else {}
 
         def begin() -> bool:
             place.begin(record, resume)
@@ -176,25 +192,26 @@ def _check_sprites(layers: Sequence[Layer], top_k: int, blocks: int, image_size:
             )
 
 
-def _rehearse(net: DeconvNet, layers: Sequence[Layer], image_size: tuple[int, int]) -> None:
+def _rehearse(net: DeconvNet, layers: Sequence[Layer], image: Tensor) -> None:
     """Projects one activation of each layer: what cannot be done is refused now and not after the first pass."""
     parameter = next(net.model.parameters(), torch.empty(0))
-    forward = net.forward(parameter.new_zeros(1, 3, *image_size), [layer.name for layer in layers])
+    forward = net.forward(parameter.new_zeros(1, *image.shape), [layer.name for layer in layers])
     for layer in layers:
         forward.project(layer.name, units=torch.zeros(1, 4, dtype=torch.int64))
 
 
-def _trace(model: nn.Module, image_size: tuple[int, int]) -> Trace:
-    """The network for the gallery's images."""
-    channels = first_channels(model)
-    if channels != 3:
-        raise ValueError(
-            "build_gallery: expected model that takes images of 3 channels (red, green, blue), "
-            f"got one whose first convolution takes {channels}"
-        )
+def _network(model: nn.Module, image: Tensor) -> Network:
+    """The network for images like ``image`` [C, H, W]."""
+    channels, size = first_channels(model), tuple(image.shape)
     try:
-        return trace_model(model, image_size)
+        return trace_model(model, size)
     except UnrecordableError as error:
+        if channels != len(image):
+            raise ValueError(
+                f"build_gallery: expected images of {channels} channels, as the model takes them, got {len(image)}; "
+                f"preprocess= makes them"
+            ) from error
         raise ValueError(
-            f"build_gallery: expected images that fit the model, got {image_size[0]}x{image_size[1]} pixels ({error})"
+            f"build_gallery: expected images that fit the model, got {size[1]}x{size[2]} pixels ({error}); preprocess= "
+            f"makes them of the right size"
         ) from error

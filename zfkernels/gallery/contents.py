@@ -39,6 +39,9 @@ def _check(info: Any) -> None:
     _expect(isinstance(blocks, list) and blocks and blocks == [b for b in BLOCKS if b in blocks], "blocks", blocks)
     _expect(_is_count(info.get("top_k")), "top_k", info.get("top_k"))
     _expect(isinstance(info.get("table_sha256"), str), "table_sha256", info.get("table_sha256"))
+    _expect(isinstance(info.get("title"), str), "title", info.get("title"))
+    data = info.get("data")
+    _expect(isinstance(data, dict) and isinstance(data.get("name"), str), "data", data)
     _expect(_is_pair(info.get("image_size")), "image_size", info.get("image_size"))
     _expect(isinstance(layers, list) and layers, "layers", layers)
     for layer in layers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from zfkernels.data import Batch
+from zfkernels.deconvnet import DeconvNet, Forward
+from zfkernels.deconvnet.units import batches_of
 from zfkernels.gallery.checkpoint import Checkpoint
 from zfkernels.gallery.events import Stage
 from zfkernels.gallery.layers import Layer
@@ -20,7 +22,7 @@ from zfkernels.gallery.page import sprite_path
 from zfkernels.gallery.pictures import Pictures
 from zfkernels.gallery.table import Winners
 from zfkernels.gallery.tiles import Painter, Tiles
-from zfkernels.methods.deconvnet import DeconvNet
+from zfkernels.ragged import Windows
 from zfkernels.viz import map_sprite
 
 CHUNK = 128  # activations projected and drawn at a time
@@ -66,18 +68,32 @@ class Studio:
         images = batch.images.to(parameter.device, parameter.dtype)
         chosen = [_in_batch(found, batch.ids) for found in self.winners]
         needed = [layer.name for layer, (rows, _) in zip(self.layers, chosen, strict=True) if len(rows)]
-        pixels = self.painter.preprocess.to_pixels(images)
+        pixels = self.painter.show.pixels(images)
         for image_id, picture in zip(batch.ids.tolist(), pixels, strict=True):
             self.pictures.put(image_id, picture)
         forward = self.net.forward(images, needed)
-        for index, (layer, found, (rows, image)) in enumerate(zip(self.layers, self.winners, chosen, strict=True)):
-            for here, n in zip(rows.split(CHUNK), image.split(CHUNK), strict=True):
-                if not len(here):
-                    continue
-                units = torch.cat([n[:, None], found.channel[here, None], found.position[here]], 1)
-                painted, values = self.painter.paint(layer, forward, pixels.float(), units, found.field[here])
+        pixels = pixels.float()
+        for places in batches_of({index: torch.arange(len(rows)) for index, (rows, _) in enumerate(chosen)}, CHUNK):
+            units: dict[int, Tensor] = {}
+            for index, place in places.items():
+                found, (rows, image) = self.winners[index], chosen[index]
+                here = rows[place]
+                units[index] = torch.cat([image[place, None], found.channel[here, None], found.position[here]], 1)
+            projected = self._project(forward, units)
+            for index, place in places.items():
+                layer, found, here = self.layers[index], self.winners[index], chosen[index][0][place]
+                painted, values = self.painter.paint(
+                    layer, forward, pixels, units[index], found.field[here], projected.get(index)
+                )
                 self._compare(values, found.value[here], found.image_id[here])
                 self.tiles.put(index, here, painted)
+
+    def _project(self, forward: Forward, units: Mapping[int, Tensor]) -> dict[int, Windows]:
+        """The projections of winners of several layers, which go down together; none where none are shown."""
+        if "projections" not in self.painter.blocks:
+            return {}
+        found = forward.project_layers({self.layers[index].name: wanted for index, wanted in units.items()}, CHUNK)
+        return {index: found[self.layers[index].name].windows for index in units}
 
     def tensors(self) -> dict[str, Tensor]:
         """What is known of the tiles and images that were drawn, when they are on disk."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zfkernels.data.patience import warn
+from zfkernels.progress import progress_bar
 
 Event = dict[str, Any]
 EVERY = 1.0  # seconds between two events of a stage
@@ -49,12 +50,10 @@ class Reporter:
     @contextmanager
     def stage(self, name: str, total: int | None, unit: str, done: int = 0) -> Iterator[Stage]:
         """Times a stage and shows how far it is; ``done`` of ``total`` were done before."""
-        from tqdm import tqdm
-
         start = time.perf_counter()
         self.say("stage", stage=name, total=total, done=done, unit=unit)
-        with tqdm(total=total, initial=done, desc=name, disable=not self.show, unit=unit, smoothing=0.05) as bar:
-            stage = Stage(self, name, total, done, bar)
+        with progress_bar(total, unit, self.show, name=name, done=done) as advance:
+            stage = Stage(self, name, total, done, advance)
             yield stage
         self.seconds[name] = time.perf_counter() - start
         self.say("done", stage=name, done=stage.done, seconds=round(self.seconds[name], 3))
@@ -63,7 +62,9 @@ class Reporter:
 class Stage:
     """How far a stage is."""
 
-    def __init__(self, reporter: Reporter, name: str, total: int | None, done: int, bar: Any) -> None:
+    def __init__(
+        self, reporter: Reporter, name: str, total: int | None, done: int, bar: Callable[[int], object]
+    ) -> None:
         self.name, self.total, self.done = name, total, done
         self._reporter, self._bar = reporter, bar
         self._first = done
@@ -72,7 +73,7 @@ class Stage:
     def advance(self, count: int) -> None:
         """Says that so many more are done."""
         self.done += count
-        self._bar.update(count)
+        self._bar(count)
         now = time.perf_counter()
         if self._reporter.listen is None or now - self._said < EVERY:
             return

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor
 
-from zfkernels.methods.deconvnet import DeconvNet
-from zfkernels.trace import LayerInfo, Step, Trace
+from zfkernels.deconvnet import DeconvNet
+from zfkernels.network.kinds import Kind
+from zfkernels.network.network import LayerInfo, Network
 from zfkernels.windows import Pair
 
-_KEEPS_SIGN = frozenset(("max_pool", "avg_pool", "global_pool", "identity", "lrn", "cat", "add", "flatten"))
+KIND = "kind:"  # what stands for all layers of a kind begins with it
 
 
 @dataclass(frozen=True)
@@ -70,59 +72,84 @@ class Layer:
         return fields
 
 
-def default_layers(trace: Trace, image_size: Pair) -> list[str]:
+def default_layers(network: Network) -> list[str]:
     """Every rectifier with feature maps; where there is none, every convolution."""
-    maps = [info for info in trace.layer_info(image_size) if info.size is not None]
-    return [info.name for info in maps if info.kind == "relu"] or [info.name for info in maps if info.kind == "conv"]
+    maps = [info for info in network.layer_info() if info.size is not None]
+    return [info.name for info in maps if info.is_rectifier] or [info.name for info in maps if info.is_convolution]
 
 
-def select_layers(trace: Trace, names: Sequence[str], image_size: Pair) -> list[Layer]:
-    """The layers of the given names.
+def select_layers(network: Network, names: Sequence[str]) -> list[Layer]:
+    """The layers of the given names and patterns.
 
     Raises:
-        ValueError: No such layer (the message lists near matches), none at all, the same name twice, or images of a
-            size that the network does not take.
+        ValueError: No such layer (the message lists near matches), none at all, the same name twice, or a pattern that
+            no layer has.
     """
     if not names:
         raise ValueError("build_gallery: expected layers at least one name, got none")
     if len(set(names)) < len(names):
         raise ValueError(f"build_gallery: expected layers different names, got {list(names)}")
-    rows = {info.name: info for info in trace.layer_info(image_size)}
-    rectified = _rectified(trace)
+    names = _expanded(network, names)
+    rectified = _rectified(network)
     layers = []
     for name in names:
-        step = trace.by_name[trace.resolve(name)]
-        if step.label not in rows or step.layout == "NHWC":
+        kind = network.kinds.get(network.resolve(name))
+        if kind is None or not _has_maps(network, kind):
             raise ValueError(f"build_gallery: expected layers of feature maps or units of the image, got {name!r}")
-        info = rows[step.label]
         branches, start = [], 0
-        for part in _branches(trace, step):
-            row = rows[part.label]
+        for part in _branches(network, kind):
+            row = network.info(part.name)
             channels = range(start, start + row.channels)
-            branches.append(Branch(channels, part.name, row.receptive_field or image_size))
+            branches.append(Branch(channels, part.name, row.receptive_field or network.size))
             start = channels.stop
-        layers.append(Layer(name, info, step.name in rectified, tuple(branches)))
+        layers.append(Layer(name, network.info(kind.name), kind.name in rectified, tuple(branches)))
     return layers
 
 
-def _branches(trace: Trace, step: Step) -> list[Step]:
-    """The steps whose maps are those of ``step``, one after the other."""
-    inputs = [trace.by_name[name] for name in step.inputs]
-    if step.kind == "cat" or (step.kind in ("relu", "batch_norm", "identity") and inputs[0].kind == "cat"):
-        return [part for source in inputs for part in _branches(trace, source)]
-    return [step]
+def _expanded(network: Network, names: Sequence[str]) -> list[str]:
+    """The names, and in place of each pattern the layers that it fits, each once."""
+    rows = [info for info in network.layer_info() if _has_maps(network, network.kinds[info.step])]
+    found: dict[str, None] = {}
+    for name in names:
+        kind = name.removeprefix(KIND) if name.startswith(KIND) else None
+        if name in network.recording.layers or (kind is None and not any(sign in name for sign in "*?")):
+            found[name] = None
+            continue
+        fits = [row.name for row in rows if (row.kind == kind if kind is not None else fnmatchcase(row.name, name))]
+        if not fits:
+            has = f"; kinds: {sorted({row.kind for row in rows})}" if kind is not None else ""
+            raise ValueError(f"build_gallery: expected layers a pattern that some layer fits, got {name!r}{has}")
+        found.update(dict.fromkeys(fits))
+    return list(found)
 
 
-def _rectified(trace: Trace) -> set[str]:
+def _has_maps(network: Network, kind: Kind | None) -> bool:
+    """Whether a step has feature maps or units of the image."""
+    shape = () if kind is None else network.shape(kind.name)
+    return kind is not None and bool(shape) and not (len(shape) == 4 and kind.maps and not kind.maps.is_planar)
+
+
+def _branches(network: Network, kind: Kind) -> list[Kind]:
+    """The steps whose maps are those of ``kind``, one after the other."""
+    inputs = [network.kinds[name] for name in kind.inputs]
+    passes = kind.is_rectifier or kind.affine is not None or kind.is_identity
+    if kind.joins:
+        return [part for name in kind.joins for part in _branches(network, network.kinds[name])]
+    if passes and inputs[0].joins:
+        return _branches(network, inputs[0])
+    return [kind]
+
+
+def _rectified(network: Network) -> set[str]:
     """Names of the steps whose values are never negative."""
     found: set[str] = set()
-    for step in trace.steps:
-        keeps = step.kind in _KEEPS_SIGN and step.inputs and found.issuperset(step.inputs)
-        if keeps or (step.kind == "relu" and _cuts_off(step)):
-            found.add(step.name)
+    for kind in network.kinds.values():
+        keeps = kind.keeps_sign and kind.inputs and found.issuperset(kind.inputs)
+        if keeps or (kind.is_rectifier and _cuts_off(kind)):
+            found.add(kind.name)
     return found
 
 
-def _cuts_off(step: Step) -> bool:
+def _cuts_off(kind: Kind) -> bool:
     """Whether a rectifier lets no negative value through (a leaky one does)."""
-    return bool((step.call(torch.tensor([[[[-1.0]]]])) >= 0).all())
+    return bool((kind.run({kind.inputs[0]: torch.tensor([[[[-1.0]]]])}, 1) >= 0).all())

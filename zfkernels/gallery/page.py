@@ -15,9 +15,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from zfkernels.analysis.topk import Ranking
 from zfkernels.gallery.layers import Layer
+from zfkernels.gallery.statistics import MapStatistics, shown
 from zfkernels.gallery.table import Winners
-from zfkernels.methods.topk import Ranking
 from zfkernels.viz import SpriteGrid
 from zfkernels.windows import Pair
 
@@ -47,6 +48,7 @@ def write_page(
     layers: Sequence[Layer],
     winners: Sequence[Winners],
     rankings: Sequence[Ranking],
+    statistics: Sequence[MapStatistics],
     grids: Sequence[SpriteGrid],
     blocks: Sequence[str],
     image_size: Pair,
@@ -56,7 +58,7 @@ def write_page(
     """Writes the page and the scripts of its layers. Everything that comes from the model or the data is escaped."""
     rows = list(zip(layers, winners, rankings, grids, strict=True))
     for index, (_, found, ranking, _) in enumerate(rows):
-        text = _as_script(layer_data(found, ranking, keys, labels))
+        text = _as_script(layer_data(found, ranking, statistics[index], keys, labels))
         path = folder / script_path(index)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"showLayer({index}, {text});\n", encoding="utf-8", errors="backslashreplace")
@@ -66,11 +68,12 @@ def write_page(
         "layers": [_layer(layer, found, grid) for layer, found, _, grid in rows],
     }
     site = files("zfkernels.gallery") / "site"
+    scripts = ("picture.js", "theme.js", "gallery.js")
     page = Template((site / "index.html").read_text(encoding="utf-8")).substitute(
         title=escape(title),
         facts="".join(f"<li>{escape(fact)}</li>" for fact in facts),
         style=(site / "style.css").read_text(encoding="utf-8"),
-        script="\n".join((site / name).read_text(encoding="utf-8") for name in ("picture.js", "gallery.js")),
+        script="\n".join((site / name).read_text(encoding="utf-8") for name in scripts),
         data=_as_script(summary),
     )
     (folder / "index.html").write_text(page, encoding="utf-8", errors="backslashreplace")
@@ -97,13 +100,17 @@ def _layer(layer: Layer, found: Winners, grid: SpriteGrid) -> dict[str, Any]:
 
 
 def layer_data(
-    found: Winners, ranking: Ranking, keys: Sequence[str], labels: Mapping[int, str | None]
+    found: Winners,
+    ranking: Ranking,
+    statistics: MapStatistics,
+    keys: Sequence[str],
+    labels: Mapping[int, str | None],
 ) -> dict[str, Any]:
     """What the page says of the maps of one layer.
 
     ``images``: path, name and label of each. ``maps``: channel, share of the images in which it fired, share of its
-    commonest label among the labelled winners (or None), and its drawn winners by rank: image, value, row, column, top,
-    left, bottom, right.
+    commonest label among the labelled winners (or None), its drawn winners by rank: image, value, row, column, top,
+    left, bottom, right; and its statistics (``zfkernels.gallery.statistics.shown``).
     """
     places: dict[int, int] = {}
     maps = []
@@ -117,7 +124,7 @@ def layer_data(
             for image_id, row, (place, field) in zip(ids, rows.tolist(), cells, strict=True)
         ]
         share = round(int(ranking.fired[channel]) / max(ranking.images, 1), 6)
-        maps.append([channel, share, _purity([labels.get(n) for n in ids]), units])
+        maps.append([channel, share, _purity([labels.get(n) for n in ids]), units, shown(statistics, channel)])
     return {"images": [[image_path(n), keys[n], labels.get(n)] for n in places], "maps": maps}
 
 

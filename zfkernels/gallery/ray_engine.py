@@ -25,9 +25,9 @@ from zfkernels.data import Batch, ImageSource, load_batch
 from zfkernels.gallery.checkpoint import Checkpoint, Progress
 from zfkernels.gallery.events import Stage
 from zfkernels.gallery.layers import Layer
+from zfkernels.gallery.prepare import Prepared
 from zfkernels.gallery.sweep import Sweeper
-from zfkernels.models import Preprocess
-from zfkernels.trace import trace_model
+from zfkernels.network.network import trace_model
 from zfkernels.windows import Pair
 
 GATHER = 4  # batches whose partial results an actor merges before it sends them
@@ -38,7 +38,7 @@ _HOST_AND_PORT = re.compile(r"(ray://)?(?P<host>[^:/]+):(?P<port>\d+)")
 class _Decode:
     """Row numbers of batches → their images, padded to one shape; −1 stands for an id that is not there."""
 
-    def __init__(self, source: ImageSource, preprocess: Preprocess, batches: Any, batch_size: int) -> None:
+    def __init__(self, source: ImageSource, preprocess: Prepared, batches: Any, batch_size: int) -> None:
         self.source, self.preprocess, self.batches, self.batch_size = source, preprocess, batches, batch_size
 
     def __call__(self, table: Table) -> Table:
@@ -53,6 +53,7 @@ class _Decode:
             "images": images,
             "ids": ids,
             "skipped": np.array([json.dumps(batch.skipped)]),
+            "labels": np.array([json.dumps(batch.labels)]),
         }
 
 
@@ -93,7 +94,8 @@ class _Sweep:
             images, ids = one["images"][0], one["ids"][0]
             there = ids >= 0
             tensors = torch.from_numpy(np.ascontiguousarray(images[there])), torch.from_numpy(ids[there])
-            self.sweeper.update(Batch(*tensors, [], [], int(one["number"][0])), progress)
+            labels = json.loads(one["labels"][0])
+            self.sweeper.update(Batch(*tensors, labels, [], int(one["number"][0])), progress)
             skipped += json.loads(one["skipped"][0])
         meta = {"numbers": table["number"].tolist(), "skipped": skipped, "seconds": progress.seconds}
         return {"state": np.array([save(self.sweeper.tensors())], object), "meta": np.array([json.dumps(meta)])}
@@ -102,7 +104,7 @@ class _Sweep:
 def ray_sweep(
     sweeper: Sweeper,
     source: ImageSource,
-    preprocess: Preprocess,
+    preprocess: Prepared,
     batches: Sequence[Sequence[int]] | None,
     checkpoint: Checkpoint,
     skip: Callable[[int], bool],
@@ -147,7 +149,7 @@ def _pipeline(
     ray: Any,
     sweeper: Sweeper,
     source: ImageSource,
-    preprocess: Preprocess,
+    preprocess: Prepared,
     batches: Sequence[Sequence[int]],
     size: int,
     left: list[dict[str, int]],
@@ -157,7 +159,7 @@ def _pipeline(
     gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
     actors = gpus or max(1, cpus)
     decode = _Decode(source, preprocess, batches, size)
-    model = copy.deepcopy(sweeper.trace.model).cpu()
+    model = copy.deepcopy(sweeper.network.model).cpu()
     numbers = ray.data.from_items(left, override_num_blocks=-(-len(left) // GATHER))
     if gpus:
         shared = ray.put(decode)  # once to each machine, not once to each task
@@ -169,7 +171,7 @@ def _pipeline(
     found = numbers.map_batches(
         _Sweep,
         fn_constructor_args=(
-            model, sweeper.layers, sweeper.top_k, size, "cuda" if gpus else "cpu", sweeper.trace.size,
+            model, sweeper.layers, sweeper.top_k, size, "cuda" if gpus else "cpu", sweeper.network.size,
             None if gpus else decode
         ),
         batch_size=GATHER,

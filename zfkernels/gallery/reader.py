@@ -17,11 +17,13 @@ from zfkernels.gallery.contents import MOST, read_contents
 from zfkernels.gallery.page import image_path, sprite_path
 from zfkernels.gallery.table import read_table
 from zfkernels.output import check_file, replacing
-from zfkernels.viz import SpriteGrid, feature_sheet, save_picture
+from zfkernels.results import html_table, plural
+from zfkernels.viz import SpriteGrid, feature_sheet, gallery_figure, save_picture
 from zfkernels.windows import Pair
 
 if TYPE_CHECKING:
     import pyarrow
+    from matplotlib.figure import Figure
     from PIL.Image import Image
 
 FIGURE = ("projections", "patches")
@@ -31,7 +33,7 @@ WORDS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Gallery:
     """A gallery on disk; ``open`` makes one.
 
@@ -54,6 +56,24 @@ class Gallery:
         path = Path(path)
         return cls(path, read_contents(path / "gallery.json"))
 
+    def __repr__(self) -> str:
+        return f"<Gallery: {self.headline()}, in {self.path}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(f"Gallery: {self.headline()}, in {self.path / 'index.html'}", self.overview(), limit=None)
+
+    def headline(self) -> str:
+        """The gallery in one line."""
+        maps = sum(record["maps"] for record in self.info["layers"])
+        return f"{plural(maps, 'map')} of {plural(len(self.layers), 'layer')} of {self._name}"
+
+    def overview(self) -> list[dict[str, Any]]:
+        """A row for each layer: its maps, and how many of them never fired."""
+        return [
+            {"layer": record["name"], "maps": record["maps"], "dead": len(record["dead"])}
+            for record in self.info["layers"]
+        ]
+
     @property
     def layers(self) -> list[str]:
         """Names of the layers, in order."""
@@ -68,6 +88,18 @@ class Gallery:
             ValueError: It is damaged.
         """
         return read_table(self.path / "topk.parquet", self.info["table_sha256"])
+
+    @cached_property
+    def statistics(self) -> pyarrow.Table:
+        """What is known of every map, one row each: layer, channel, images, share of them in which it fired, histogram
+        of its maxima (bins: ``zfkernels.gallery.statistics.edges()``), the labels that it answers to most and the means
+        of its maxima on them, selectivity, and the means on all labels (``info["labels"]``, in this order).
+
+        Raises:
+            FileNotFoundError: maps.parquet is missing; galleries of earlier versions have none.
+            ValueError: It is damaged.
+        """
+        return read_table(self.path / "maps.parquet", self.info.get("statistics_sha256", ""))
 
     def maps(self, layer: str) -> list[int]:
         """The maps of a layer that are drawn: all that fired, and without a rectifier the others with a value too."""
@@ -148,15 +180,30 @@ class Gallery:
         Raises:
             ValueError: No such layer, or a map that is not drawn.
         """
-        if isinstance(maps, int):
-            maps = {layer: evenly_spaced(self.maps(layer), maps) for layer in self.layers}
         rows = [
             (layer, [(str(channel), self.picture(layer, channel)) for channel in channels])
-            for layer, channels in maps.items()
+            for layer, channels in self._chosen(maps).items()
         ]
-        blocks = [block for block in self.info["blocks"] if block in FIGURE]
-        note = "each map by its number: its strongest activations, " + " beside ".join(WORDS[block] for block in blocks)
-        return feature_sheet(rows, columns=columns, title=self._name, note=note)
+        note = f"each map by its number: its strongest activations, {self._words}"
+        heads = [block for block in self.info["blocks"] if block in FIGURE]
+        return feature_sheet(rows, columns=columns, title=self._name, note=note, heads=heads)
+
+    def plot(self, maps: Mapping[str, Sequence[int]] | int = 6, *, columns: int = 3) -> Figure:
+        """The same as a figure of matplotlib's, which a notebook shows; each map with the range of its activations.
+
+        Args:
+            maps, columns: As of :meth:`figure`.
+
+        Raises:
+            ValueError: No such layer, a map that is not drawn, or no map at all.
+        """
+        rows = [
+            (layer, [(self._range(layer, channel), self.picture(layer, channel)) for channel in channels])
+            for layer, channels in self._chosen(maps).items()
+        ]
+        if not any(drawn for _, drawn in rows):
+            raise ValueError(f"Gallery.plot: expected maps of {self.layers} that fired, got none")
+        return gallery_figure(rows, columns=columns, note=f"{self._words}\n{self._name}")
 
     def export(self, layer: str, channel: int, path: str | os.PathLike[str]) -> None:
         """Writes one map as the paper's figure 2 has it, projections beside patches, as ``.png``, ``.pdf`` or ``.svg``.
@@ -195,6 +242,19 @@ class Gallery:
     @property
     def _name(self) -> str:
         return f"{self.info['title']}, {self.info['data']['name']}"
+
+    @property
+    def _words(self) -> str:
+        return " beside ".join(WORDS[block] for block in self.info["blocks"] if block in FIGURE)
+
+    def _chosen(self, maps: Mapping[str, Sequence[int]] | int) -> Mapping[str, Sequence[int]]:
+        if isinstance(maps, int):
+            return {layer: evenly_spaced(self.maps(layer), maps) for layer in self.layers}
+        return maps
+
+    def _range(self, layer: str, channel: int) -> str:
+        values = [row["value"] for row in self.winners(layer, channel)]
+        return f"map {channel}\n{values[0]:.3g} to {values[-1]:.3g}"
 
     def _grid(self, layer: str, blocks: int) -> SpriteGrid:
         record = self._record(layer)

@@ -6,20 +6,19 @@ import hashlib
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import zfkernels
+from zfkernels.analysis.topk import Ranking
 from zfkernels.data import ImageSource
 from zfkernels.gallery.layers import Layer
+from zfkernels.gallery.prepare import Prepared
 from zfkernels.gallery.sweep import Swept
 from zfkernels.gallery.table import Winners
-from zfkernels.methods.topk import Ranking
-from zfkernels.models import Preprocess
-from zfkernels.trace import Trace
+from zfkernels.network.network import Network
 from zfkernels.windows import Pair
 
 
@@ -34,15 +33,15 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def run_record(
-    trace: Trace,
+    network: Network,
     source: ImageSource,
     layers: Sequence[Layer],
-    preprocess: Preprocess,
+    preprocess: Prepared,
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What must stay the same when a run is taken up again: model, weights, data, options and versions."""
-    model = trace.model
-    steps = "\n".join(f"{step.label} {step.kind} {step.inputs}" for step in trace.steps)
+    model = network.model
+    steps = "\n".join(f"{network.labels[kind.name]} {kind.kind} {kind.inputs}" for kind in network.kinds.values())
     parameter = next(model.parameters(), torch.empty(0))
     return {
         "model": {
@@ -54,7 +53,7 @@ def run_record(
             "device": parameter.device.type,
         },
         "data": {"name": source.name, "images": source.count, "sha256": source.digest()},
-        "options": {"layers": [layer.name for layer in layers], "preprocess": asdict(preprocess), **options},
+        "options": {"layers": [layer.name for layer in layers], "preprocess": preprocess.record(), **options},
         "versions": versions(),
     }
 

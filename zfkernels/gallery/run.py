@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from zfkernels.data import Batch, ImageSource, split, stream
+from zfkernels.deconvnet import DeconvNet
 from zfkernels.gallery.account import check_batches, check_drawn, check_sweep
 from zfkernels.gallery.checkpoint import SUFFIX, Checkpoint, Progress
 from zfkernels.gallery.draw import Studio, draw, write_sprites
@@ -18,14 +19,16 @@ from zfkernels.gallery.events import Reporter, Stage
 from zfkernels.gallery.layers import Layer
 from zfkernels.gallery.page import write_page
 from zfkernels.gallery.pictures import Pictures
+from zfkernels.gallery.prepare import Prepared
 from zfkernels.gallery.ranks import Ranks
 from zfkernels.gallery.record import data_record, describe, layer_record, left_out, peak_memory
+from zfkernels.gallery.show import Show
+from zfkernels.gallery.statistics import write_statistics
 from zfkernels.gallery.sweep import Sweeper, Swept, collect, sweep
 from zfkernels.gallery.table import Winners, table_digest, write_table
 from zfkernels.gallery.tiles import Painter, Tiles, tile_size
 from zfkernels.gallery.workplace import Workplace
-from zfkernels.methods.deconvnet import DeconvNet
-from zfkernels.models import Preprocess
+from zfkernels.network.network import trace_model
 from zfkernels.output import write_json, write_whole
 from zfkernels.viz import SpriteGrid
 
@@ -42,6 +45,7 @@ class Run:
         source: Of the images.
         layers: What is shown.
         preprocess: Makes the network's input.
+        show: Makes pictures of it.
         image_size: Height and width of it.
         top_k: Activations that are kept of each map, not more than there are images.
         batch_size, workers: See ``zfkernels.gallery.build_gallery``.
@@ -55,7 +59,8 @@ class Run:
     net: DeconvNet
     source: ImageSource
     layers: tuple[Layer, ...]
-    preprocess: Preprocess
+    preprocess: Prepared
+    show: Show
     image_size: tuple[int, int]
     top_k: int
     batch_size: int
@@ -73,7 +78,7 @@ class Run:
             RuntimeError: An image was not seen, or twice.
             ValueError: A checkpoint is damaged; with ``strict``, an image cannot be used.
         """
-        sweeper = Sweeper(self.net.trace_at(self.image_size), self.layers, self.top_k, self.batch_size)
+        sweeper = Sweeper(trace_model(self.net.model, self.preprocess.shape), self.layers, self.top_k, self.batch_size)
         batches = split(self.source.order, self.batch_size) if self.source.random_access else None
         complete = self.place.state / SWEPT
 
@@ -115,7 +120,7 @@ class Run:
         batches = split(ids, DRAW_BATCH)
         state = self.place.state
         tiles = Tiles(state / "tiles", self.layers, winners, self.blocks, self.image_size)
-        painter = Painter(self.preprocess, self.blocks)
+        painter = Painter(self.show, self.blocks)
         studio = Studio(self.net, painter, self.layers, winners, tiles, Pictures(state), self.source.keys, self.top_k)
         self.ranks.first(lambda: self._prepare(tiles))
 
@@ -160,6 +165,7 @@ class Run:
         with self.reporter.stage("write", maps, "map") as stage:
             write_sprites(state, studio, stage.advance)
             write_table(state / "topk.parquet", self.layers, winners, self.source.keys, labels)
+            write_statistics(state / "maps.parquet", self.layers, swept.rankings, swept.statistics)
             write_page(
                 state,
                 title=record["options"]["title"],
@@ -167,6 +173,7 @@ class Run:
                 layers=self.layers,
                 winners=winners,
                 rankings=swept.rankings,
+                statistics=swept.statistics,
                 grids=[SpriteGrid(self.top_k, size, len(self.blocks)) for size in sizes],
                 blocks=self.blocks,
                 image_size=self.image_size,
@@ -184,9 +191,11 @@ class Run:
                 "model": record["model"],
                 "data": data_record(self.source, swept),
                 "image_size": list(self.image_size),
-                "preprocess": asdict(self.preprocess),
+                "preprocess": self.preprocess.record(),
                 "top_k": self.top_k,
                 "table_sha256": table_digest(state / "topk.parquet"),
+                "statistics_sha256": table_digest(state / "maps.parquet"),
+                "labels": list(swept.statistics[0].labels),
                 "blocks": list(self.blocks),
                 "layers": [layer_record(*row) for row in zip(self.layers, winners, swept.rankings, sizes, strict=True)],
                 "seconds": seconds,

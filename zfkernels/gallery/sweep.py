@@ -9,17 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zfkernels.analysis.topk import Ranking, TopK
 from zfkernels.data import Batch
 from zfkernels.gallery.checkpoint import Checkpoint, Progress
 from zfkernels.gallery.events import Stage
 from zfkernels.gallery.layers import Layer
-from zfkernels.methods.topk import Ranking, TopK
-from zfkernels.trace import Step, Trace
+from zfkernels.gallery.statistics import MapStatistics, Statistics
+from zfkernels.network import Step
+from zfkernels.network.network import Network
 
 # Images that go through the network together on a CPU, whatever the batch: libraries choose other loops for other
 # shapes, which round otherwise. It is also where a CPU is fastest: larger maps leave its caches.
 CPU_BLOCK = 16
-MAKES_NEW = ("conv", "linear", "batch_norm", "cat")  # kinds of steps whose result is memory of its own
 
 
 @dataclass
@@ -27,12 +28,13 @@ class Swept:
     """What the first pass found.
 
     Attributes:
-        rankings: One for each layer, in order.
+        rankings, statistics: One for each layer, in order.
         images: Number of images that went through the network.
         skipped: (image id, reason) of those that did not, by id.
     """
 
     rankings: list[Ranking]
+    statistics: list[MapStatistics]
     images: int
     skipped: list[tuple[int, str]]
 
@@ -45,63 +47,72 @@ class Sweeper:
     other devices.
     """
 
-    def __init__(self, trace: Trace, layers: Sequence[Layer], top_k: int, batch_size: int) -> None:
-        self.trace, self.layers, self.top_k = trace, layers, top_k
-        self.parameter = next(trace.model.parameters(), torch.empty(0))
+    def __init__(self, network: Network, layers: Sequence[Layer], top_k: int, batch_size: int) -> None:
+        self.network, self.layers, self.top_k = network, layers, top_k
+        self.parameter = next(network.model.parameters(), torch.empty(0))
         on_cpu = self.parameter.device.type == "cpu"
         self.block = CPU_BLOCK if on_cpu else batch_size
         self.memory_format = torch.channels_last if on_cpu else torch.contiguous_format
         self.steps: dict[str, list[int]] = {}  # which layers each step is
         for index, layer in enumerate(layers):
-            self.steps.setdefault(trace.resolve(layer.name), []).append(index)
-        needed = {name: {step.name for step in trace.needed_for([name])} - {name} for name in self.steps}
+            self.steps.setdefault(network.resolve(layer.name), []).append(index)
+        needed = {name: {step.name for step in network.recording.needed_for([name])} - {name} for name in self.steps}
         self.ends = [name for name in self.steps if not any(name in before for before in needed.values())]
-        self.in_place = {step.name for step in trace.steps if _overwrites(trace, step)}
+        self.in_place = {name for name in network.kinds if _overwrites(network, name)}
         self.reset()
 
     def reset(self) -> None:
         """Forgets everything seen so far."""
         self.topks = [TopK(layer.info.channels, self.top_k) for layer in self.layers]
+        self.statistics = Statistics([layer.info.channels for layer in self.layers])
 
     def update(self, batch: Batch, progress: Progress) -> None:
         """Takes in a batch, and the time that it takes."""
-        for images, ids in zip(batch.images.split(self.block), batch.ids.split(self.block), strict=True):
+        rows = self.statistics.see(batch.labels)
+        labels = rows if rows is None else rows.split(self.block)
+        for n, (images, ids) in enumerate(
+            zip(batch.images.split(self.block), batch.ids.split(self.block), strict=True)
+        ):
             if not len(ids):
                 continue
             missing = self.block - len(images)
             images = torch.cat([images, images.new_zeros(missing, *images.shape[1:])]) if missing else images
             before = progress.seconds.get("top-k", 0.0)
             with progress.timed("network"):
-                self._run(images, ids, progress)
+                self._run(images, ids, None if labels is None else labels[n], progress)
             progress.seconds["network"] -= progress.seconds.get("top-k", 0.0) - before
 
-    def _run(self, images: Tensor, ids: Tensor, progress: Progress) -> None:
+    def _run(self, images: Tensor, ids: Tensor, labels: Tensor | None, progress: Progress) -> None:
         images = images.to(self.parameter.device, self.parameter.dtype, memory_format=self.memory_format)
 
         def watch(step: Step, inputs: tuple[Any, ...]) -> Any:
             value = torch.relu_(*inputs) if step.name in self.in_place else None
             if step.name not in self.steps:
                 return value
-            value = step.call(*inputs) if value is None else value
+            if value is None:
+                value = step.run(dict(zip(step.inputs, inputs, strict=True)), len(images))
             with progress.timed("top-k"):  # while the maps are warm, and so that none has to be kept
                 for index in self.steps[step.name]:
-                    self.topks[index].update(value[: len(ids)], ids)
+                    maxima = self.topks[index].update(value[: len(ids)], ids)
+                    self.statistics.update(index, maxima, labels)
             return value
 
         with torch.inference_mode():
-            self.trace.run(images, self.ends, hook=watch)
+            self.network.run(images, self.ends, hook=watch)
 
     def tensors(self) -> dict[str, Tensor]:
         """The state of all layers, to be saved."""
-        return {
-            f"{index}.{key}": value for index, topk in enumerate(self.topks) for key, value in topk.state_dict().items()
-        }
+        state = self.statistics.tensors()
+        for index, topk in enumerate(self.topks):
+            state |= {f"{index}.{key}": value for key, value in topk.state_dict().items()}
+        return state
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Replaces the state by a saved one; none at all is the state of the beginning."""
         self.reset()
         if not tensors:
             return
+        self.statistics.load(tensors)
         for index, topk in enumerate(self.topks):
             prefix = f"{index}."
             topk.load_state_dict(
@@ -110,18 +121,21 @@ class Sweeper:
 
     def merge(self, tensors: Mapping[str, Tensor]) -> None:
         """Takes in the saved state of another one, which has seen other images."""
-        other = Sweeper(self.trace, self.layers, self.top_k, self.block)
+        other = Sweeper(self.network, self.layers, self.top_k, self.block)
         other.load(tensors)
         for topk, more in zip(self.topks, other.topks, strict=True):
             topk.merge(more)
+        self.statistics.merge(other.statistics)
 
 
-def _overwrites(trace: Trace, step: Step) -> bool:
+def _overwrites(network: Network, name: str) -> bool:
     """Whether a rectifier may write to its input: nobody else reads that, and it is no view of what others read."""
-    if not step.rectifies:
+    kind, recording = network.kinds[name], network.recording
+    if not kind.rectifies:
         return False
-    (name,) = step.inputs
-    return trace.by_name[name].kind in MAKES_NEW and trace.users[name] == (step.name,) and name != trace.output
+    (source,) = kind.inputs
+    alone = recording.users[source] == (name,) and source not in recording.output_names
+    return alone and network.kinds[source].makes_new
 
 
 def sweep(batches: Iterable[Batch], sweeper: Sweeper, checkpoint: Checkpoint, stage: Stage) -> None:
@@ -143,4 +157,4 @@ def collect(sweeper: Sweeper, progresses: Sequence[Progress]) -> Swept:
             sweeper.merge(progress.tensors)
     rankings = [topk.compute() for topk in sweeper.topks]
     skipped = sorted((image_id, str(reason)) for progress in progresses for image_id, reason in progress.notes.items())
-    return Swept(rankings, rankings[0].images, skipped)
+    return Swept(rankings, sweeper.statistics.compute(), rankings[0].images, skipped)

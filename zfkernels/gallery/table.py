@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from zfkernels._extras import require
+from zfkernels.analysis.topk import Ranking
+from zfkernels.deconvnet import DeconvNet
 from zfkernels.gallery.layers import Layer
-from zfkernels.methods.deconvnet import DeconvNet
-from zfkernels.methods.topk import Ranking
 from zfkernels.windows import Pair
 
 if TYPE_CHECKING:

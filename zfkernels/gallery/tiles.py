@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zfkernels.deconvnet import Forward
 from zfkernels.gallery.checkpoint import ANEW
 from zfkernels.gallery.layers import Layer
+from zfkernels.gallery.show import Show
 from zfkernels.gallery.table import Winners
-from zfkernels.methods.deconvnet import Forward
-from zfkernels.models import Preprocess
+from zfkernels.ragged import Windows
 from zfkernels.viz import heat_tiles, resize_tiles, stretch_projections
-from zfkernels.windows import Pair, Windows, crop, place
+from zfkernels.windows import Pair, crop, place
 
 BLOCKS = ("projections", "patches", "activations")
 
@@ -145,11 +146,11 @@ class Painter:
     """Draws activations.
 
     Attributes:
-        preprocess: Undoes the normalisation of the images.
+        show: Chooses the channels of projections.
         blocks: What to draw, of ``BLOCKS``.
     """
 
-    preprocess: Preprocess
+    show: Show
     blocks: tuple[str, ...] = BLOCKS
 
     def paint(
@@ -159,8 +160,11 @@ class Painter:
         pixels: Tensor,  # float [N, 3, H, W], 0 … 255
         units: Tensor,  # int64 [P, 4]: image, channel, row, column
         field: Tensor,  # int64 [P, 4]: the part of the image that each one depends on
+        projected: Windows | None,
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Tiles of P activations of one layer. Those of one branch all show as much of the image, inside its border.
+
+        ``projected`` are their projections, None where none are shown.
 
         Returns:
             Of each block uint8 [P, 3, height, width], on the CPU; and the activations [P].
@@ -172,7 +176,6 @@ class Painter:
         values = maps[image, channel, row, column]
         painted = {block: torch.zeros(len(units), 3, *size, dtype=torch.uint8) for block in self.blocks}
         painted["activations"] = heat_tiles(maps[image, channel].float(), size).cpu()
-        projected = forward.project(layer.name, units=units).windows if "projections" in self.blocks else None
         for branch in layer.branches:
             here = branch.members(units[:, 1])
             view = view_size(branch.field, frame)
@@ -180,11 +183,6 @@ class Painter:
             patches = resize_tiles(crop(pixels, origins, n, view), size)
             painted["patches"][here] = patches.clamp_(0, 255).round_().to(torch.uint8).cpu()
             if projected is not None:
-                signal = resize_tiles(crop(None, origins, n, view, windows=_rows(projected, here)).float(), size)
+                signal = resize_tiles(self.show.chosen(projected.crops(origins, view, here).float()), size)
                 painted["projections"][here] = stretch_projections(signal).cpu()
         return painted, values.cpu()
-
-
-def _rows(windows: Windows, chosen: Tensor) -> Windows:
-    chosen = chosen.to(windows.values.device)
-    return Windows(windows.values[chosen], windows.origins[chosen], windows.image[chosen], windows.frame)

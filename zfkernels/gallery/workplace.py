@@ -19,7 +19,7 @@ NAME = "build_gallery"
 STATE, RUN = "state", "run.json"
 RUN_PARTS = {"model", "data", "options", "versions"}
 # gallery.json comes last: where it is, the rest is too.
-ENTRIES = ("maps", "images", "topk.parquet", "index.html", "gallery.json")
+ENTRIES = ("maps", "images", "topk.parquet", "maps.parquet", "index.html", "gallery.json")
 
 
 class Workplace:

@@ -6,14 +6,25 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from zfkernels.inspect.cases import Case
+from zfkernels.inspect.ragged_cases import RaggedCase
 from zfkernels.windows import Sliding
 
 
 def numbers(case: Case, flat: tuple[Any, ...], *, maps: bool = True) -> tuple[Any, ...]:
     """Fills the arguments of a case: maps (or not) with normal numbers, switches with cells, places with places."""
-    generator = torch.Generator(flat[0].device).manual_seed(0)
+    device = next(part.device for part in flat if isinstance(part, Tensor))
+    generator = torch.Generator(device).manual_seed(0)
+    if isinstance(case, RaggedCase):
+        for tensor in pytree.tree_leaves(flat):
+            if isinstance(tensor, Tensor) and tensor.is_floating_point() and maps:
+                tensor.normal_(generator=generator)
+            elif isinstance(tensor, Tensor) and tensor.dtype == torch.uint8:
+                tensor.random_(flat[12][0] * flat[12][1], generator=generator)
+        case.fill(flat, generator)
+        return flat
     for position, value in enumerate(flat):
         if not isinstance(value, Tensor):
             continue

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from zfkernels.inspect.estimate import Work
 from zfkernels.windows import Pair, Sliding
@@ -30,7 +31,7 @@ class Case:
     name: str
     arguments: Callable[[Callable[..., Tensor]], tuple[Any, ...]]
     multiply_adds: int
-    trips: Callable[[Any], list[int]]
+    trips: Callable[[Any], Sequence[float]]
 
     def flat(self, dtype: torch.dtype, device: str = "meta") -> tuple[Any, ...]:
         """The arguments on ``device``, maps channels last; numbers are not set."""
@@ -46,45 +47,47 @@ class Case:
         flat = self.flat(dtype)
         outputs = getattr(torch.ops.zfkernels, self.op).default(*flat)
         results = outputs if isinstance(outputs, tuple) else (outputs,)
-        tensors = [t for t in (*flat, *results) if isinstance(t, Tensor)]
+        tensors = [t for t in pytree.tree_leaves((flat, results)) if isinstance(t, Tensor)]
         return Work(self.multiply_adds, sum(t.numel() * t.element_size() for t in tensors))
 
 
 def launches_of(case: Case, dtype: torch.dtype, arch: str = "sm_90") -> list[Any]:
     """What the Triton variant of the op would launch on a GPU of ``arch``."""
-    import importlib
+    from zfkernels.ops import _triton_launch, registered
 
-    from zfkernels.ops import _triton_launch
-
-    module = importlib.import_module(f"zfkernels.ops.{case.op}.triton_kernel")
+    kernel = registered()[case.op].variants["triton"].load()
     capability = int(arch[3:]) if arch.startswith("sm_") else 0
     with _triton_launch.record(capability) as launches:
-        getattr(module, case.op)(*case.flat(dtype))
+        kernel(*case.flat(dtype))
     return launches
 
 
-def _value(launch: Any, name: str) -> Any:
+def value_of(launch: Any, name: str) -> Any:
     values = dict(zip(launch.kernel.arg_names, launch.args, strict=False)) | launch.options
     return values[name]
 
 
-def _once(launch: Any) -> list[int]:
+def once(launch: Any) -> list[int]:
     return [1]
 
 
-def _steps(launch: Any) -> list[int]:
+def steps(launch: Any) -> list[int]:
     """Of a loop over taps around one over channels."""
-    blocks = math.ceil(_value(launch, "CG") / _value(launch, "BLOCK_K"))
-    return [_value(launch, "KH") * _value(launch, "KW") * blocks]
+    blocks = math.ceil(value_of(launch, "CG") / value_of(launch, "BLOCK_K"))
+    return [value_of(launch, "KH") * value_of(launch, "KW") * blocks]
 
 
-def _flat_steps(launch: Any) -> list[int]:
-    return [math.ceil(_value(launch, "KH") * _value(launch, "KW") * _value(launch, "CG") / _value(launch, "BLOCK_K"))]
+def flat_steps(launch: Any) -> list[int]:
+    return [
+        math.ceil(
+            value_of(launch, "KH") * value_of(launch, "KW") * value_of(launch, "CG") / value_of(launch, "BLOCK_K")
+        )
+    ]
 
 
-def _bands(launch: Any) -> list[int]:
-    blocks = math.ceil(_value(launch, "CG") / _value(launch, "BLOCK_K"))
-    return [blocks] * (len(_value(launch, "BANDS_Y")) * len(_value(launch, "BANDS_X")))
+def of_bands(launch: Any) -> list[int]:
+    blocks = math.ceil(value_of(launch, "CG") / value_of(launch, "BLOCK_K"))
+    return [blocks] * (len(value_of(launch, "BANDS_Y")) * len(value_of(launch, "BANDS_X")))
 
 
 def _stage(
@@ -110,7 +113,7 @@ def _stage(
 
     cells = pool.span(windows) if windows else unpooled
     products = batch * math.prod(cells) * above * below * math.prod(conv.kernel)
-    return Case("unpool_relu_conv_transpose2d", name, arguments, products, _bands)
+    return Case("unpool_relu_conv_transpose2d", name, arguments, products, of_bands)
 
 
 def _occluded(name: str, count: int, channels: Pair, conv: Sliding, size: int, square: int) -> Case:
@@ -124,7 +127,7 @@ def _occluded(name: str, count: int, channels: Pair, conv: Sliding, size: int, s
         )  # fmt: skip
 
     products = count * math.prod(out) * math.prod(channels) * math.prod(conv.kernel)
-    return Case("occluded_conv2d", name, arguments, products, _flat_steps)
+    return Case("occluded_conv2d", name, arguments, products, flat_steps)
 
 
 def _window_conv(name: str, count: int, channels: Pair, conv: Sliding, size: int, window: int) -> Case:
@@ -139,14 +142,14 @@ def _window_conv(name: str, count: int, channels: Pair, conv: Sliding, size: int
         )  # fmt: skip
 
     products = count * math.prod(out) * math.prod(channels) * math.prod(conv.kernel)
-    return Case("window_conv2d", name, arguments, products, _steps)
+    return Case("window_conv2d", name, arguments, products, steps)
 
 
 def _pool(name: str, batch: int, channels: int, pool: Sliding, size: int) -> Case:
     def arguments(make: Callable[..., Tensor]) -> tuple[Any, ...]:
         return make(batch, channels, size, size), pool.kernel, pool.stride, pool.padding, pool.dilation, False
 
-    return Case("max_pool2d_with_switches", name, arguments, 0, _once)
+    return Case("max_pool2d_with_switches", name, arguments, 0, once)
 
 
 def _window_pool(name: str, count: int, channels: int, pool: Sliding, size: int, window: int) -> Case:
@@ -159,34 +162,34 @@ def _window_pool(name: str, count: int, channels: int, pool: Sliding, size: int,
             pool.stride, pool.padding, pool.dilation,
         )  # fmt: skip
 
-    return Case("window_max_pool2d", name, arguments, 0, _once)
+    return Case("window_max_pool2d", name, arguments, 0, once)
 
 
-def _square(kernel: int, stride: int = 1, padding: int = 0) -> Sliding:
+def square(kernel: int, stride: int = 1, padding: int = 0) -> Sliding:
     return Sliding((kernel, kernel), (stride, stride), (padding, padding))
 
 
 CASES = (
-    _stage("zfnet2", 16, (256, 96), _square(5, 2), _square(3, 2, 1), 55),
-    _stage("zfnet1", 16, (96, 3), _square(7, 2, 1), _square(3, 2, 1), 224),
-    _stage("zfnet5", 16, (256, 384), _square(3, 1, 1), _square(3, 2), 13),
-    _stage("vgg16.3", 16, (256, 256), _square(3, 1, 1), _square(2, 2), 56),
-    _stage("zfnet2-windows", 1024, (256, 96), _square(5, 2), _square(3, 2, 1), 55, windows=(2, 2)),
-    _occluded("zfnet1", 3136, (3, 96), _square(7, 2, 1), 224, 16),
-    _occluded("vgg16.1", 3136, (3, 64), _square(3, 1, 1), 224, 16),
-    _window_conv("zfnet2", 3136, (96, 256), _square(5, 2), 55, 7),
-    _window_conv("vgg16.3", 3136, (128, 256), _square(3, 1, 1), 56, 8),
-    _pool("zfnet1", 64, 96, _square(3, 2, 1), 110),
-    _window_pool("zfnet1", 3136, 96, _square(3, 2, 1), 110, 11),
+    _stage("zfnet2", 16, (256, 96), square(5, 2), square(3, 2, 1), 55),
+    _stage("zfnet1", 16, (96, 3), square(7, 2, 1), square(3, 2, 1), 224),
+    _stage("zfnet5", 16, (256, 384), square(3, 1, 1), square(3, 2), 13),
+    _stage("vgg16.3", 16, (256, 256), square(3, 1, 1), square(2, 2), 56),
+    _stage("zfnet2-windows", 1024, (256, 96), square(5, 2), square(3, 2, 1), 55, windows=(2, 2)),
+    _occluded("zfnet1", 3136, (3, 96), square(7, 2, 1), 224, 16),
+    _occluded("vgg16.1", 3136, (3, 64), square(3, 1, 1), 224, 16),
+    _window_conv("zfnet2", 3136, (96, 256), square(5, 2), 55, 7),
+    _window_conv("vgg16.3", 3136, (128, 256), square(3, 1, 1), 56, 8),
+    _pool("zfnet1", 64, 96, square(3, 2, 1), 110),
+    _window_pool("zfnet1", 3136, 96, square(3, 2, 1), 110, 11),
 )
 
 # The same calls on shapes that take an interpreter or a debugger seconds.
 SMALL = (
-    _stage("stage", 2, (16, 24), _square(3, 2), _square(3, 2, 1), 15),
-    _stage("pixels", 1, (8, 3), _square(5, 2, 1), _square(3, 2, 1), 16),
-    _stage("windows", 8, (16, 24), _square(3, 2), _square(3, 2, 1), 31, windows=(2, 2)),
-    _occluded("squares", 9, (3, 16), _square(3, 1, 1), 16, 6),
-    _window_conv("windows", 9, (16, 24), _square(3, 1, 1), 12, 4),
-    _pool("pooling", 1, 16, _square(3, 2, 1), 13),
-    _window_pool("windows", 9, 16, _square(3, 2, 1), 14, 5),
+    _stage("stage", 2, (16, 24), square(3, 2), square(3, 2, 1), 15),
+    _stage("pixels", 1, (8, 3), square(5, 2, 1), square(3, 2, 1), 16),
+    _stage("windows", 8, (16, 24), square(3, 2), square(3, 2, 1), 31, windows=(2, 2)),
+    _occluded("squares", 9, (3, 16), square(3, 1, 1), 16, 6),
+    _window_conv("windows", 9, (16, 24), square(3, 1, 1), 12, 4),
+    _pool("pooling", 1, 16, square(3, 2, 1), 13),
+    _window_pool("windows", 9, 16, square(3, 2, 1), 14, 5),
 )

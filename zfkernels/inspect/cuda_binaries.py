@@ -34,7 +34,11 @@ KERNELS = {
     "occluded_conv_kernel": "occluded_conv2d",
     "constant_outputs_kernel": "occluded_conv2d",
     "window_max_pool_kernel": "window_max_pool2d",
+    "window_avg_pool_kernel": "window_avg_pool2d",
     "window_gather_kernel": "window_gather",
+    "run_cells_kernel": "window_reduce",
+    "run_rows_kernel": "window_reduce",
+    "window_reduce_kernel": "window_reduce",
     "max_pool_kernel": "max_pool2d_with_switches",
 }
 TENSOR = {"conv_transpose_mma_kernel", "window_conv_mma_kernel"}

@@ -57,7 +57,7 @@ def _loops(code: Code, hot: list[Instruction], launch: CudaLaunch) -> tuple[list
     """The loops that cost most, and how often a warp runs each, by what the emulator counted."""
     products = sum(_products(instruction) for instruction in hot)
     if not products or not launch.multiply_adds:  # a pooling: the loop over its window, unrolled or not
-        loads = launch.accesses.get("global input load", 0) + launch.accesses.get("global frames load", 0)
+        loads = sum(launch.accesses.get(f"global {array} load", 0) for array in ("input", "values", "frames"))
         once = sum(instruction.kind == "global load" for instruction in hot)
         return ([hot], [loads / launch.warps / once]) if once else ([], [1.0])
     loops, trips = [hot], [launch.multiply_adds / launch.warps / products]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from zfkernels.models.alexnet import alexnet2012
 from zfkernels.models.own import load_object, refusal
 from zfkernels.models.preprocess import Preprocess
+from zfkernels.models.states import inner_state, without_prefixes
 from zfkernels.models.weights_info import Weights
 from zfkernels.models.zfnet import zfnet, zfnet_large
 from zfkernels.models.zfnet64 import zfnet64
@@ -38,9 +39,12 @@ def get_model(name: str, weights: str | Path | None = "DEFAULT") -> nn.Module:
             torchvision's, or ``package.module:function`` or ``path/to/file.py:function``, which is called without
             arguments.
         weights: ``"DEFAULT"`` for the weights that come with the network (torchvision downloads them; what a
-            ``package.module:function`` returns is taken as it is); the path of a safetensors file or of a state dict;
-            or None for freshly drawn weights. A file that ``zfkernels.training`` wrote says how many classes and
-            which layers its network has, and one of the package's own is built accordingly.
+            ``package.module:function`` returns is taken as it is); the path of a safetensors file or of a state dict
+            (or of a checkpoint with one under "state_dict", "model" and the like; prefixes that DataParallel,
+            Lightning or torch.compile have put before all names are taken off); or None for freshly drawn weights.
+            Names and shapes have to be the network's, all of them; counters of batch normalisation may be missing. A
+            file that ``zfkernels.training`` wrote says how many classes and which layers its network has, and one of
+            the package's own is built accordingly.
 
     Raises:
         ValueError: No such network, no such function, no default weights, a file that does not hold weights of this
@@ -52,8 +56,11 @@ def get_model(name: str, weights: str | Path | None = "DEFAULT") -> nn.Module:
         state, options = _read_state(Path(weights))
         if name in _OWN:
             with torch.device("meta"):  # a file may name options of any size: none of them takes memory in vain
-                _check_weights(_construct(name, None, options), state, Path(weights), name)
+                sketch = _construct(name, None, options)
+            state = without_prefixes(state, sketch.state_dict())
+            _check_weights(sketch, state, Path(weights), name)
         model = _construct(name, None, options)
+        state = without_prefixes(state, model.state_dict())
         _check_weights(model, state, Path(weights), name)
         model.load_state_dict(state, strict=False)  # the counters of batch normalisation may be missing
     else:
@@ -194,8 +201,7 @@ def _read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's readers raise all kinds on damaged files
         raise ValueError(f"get_model: expected weights a state dict that loads safely, got {path}") from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
+    state = inner_state(state)
     if not isinstance(state, dict):
         raise ValueError(f"get_model: expected weights a state dict, got {path} with a {type(state).__name__}")
     for key, value in state.items():

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from zfkernels.models.function import LEVELS, normalization_of
 from zfkernels.models.preprocess import Preprocess
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
 
@@ -86,7 +88,7 @@ class OwnPreprocess(Preprocess):
 
     name: str = ""
 
-    def __call__(self, image: Image.Image) -> Tensor:  # float32 [3, size, size]
+    def __call__(self, image: Image.Image | np.ndarray) -> Tensor:  # float32 [3, size, size]
         return _called(self.name, image)
 
 
@@ -108,20 +110,15 @@ def own_preprocess(
     """
     from PIL import Image
 
-    levels = (0, 51, 255)
-    values = [_called(name, Image.new("RGB", (400, 300), (level,) * 3)) for level in levels]
+    values = [_called(name, Image.new("RGB", (400, 300), (level,) * 3)) for level in LEVELS]
     size = values[0].shape[-1]
     if mean is None or std is None:
-        black, dark, white = (value.double().mean((1, 2)) for value in values)
-        step = white - black
-        even = max(float((value - value.double().mean((1, 2), keepdim=True)).abs().max()) for value in values)
-        bent = float((dark - black - step * levels[1] / 255).abs().max())
-        if bool((step <= 0).any()) or max(even, bent) > 1e-3 * float(step.abs().max()):
+        found = normalization_of(values)
+        if found is None:
             raise ValueError(
                 f"own_preprocess: expected --mean and --std for {name!r}, whose normalisation is not (pixels - mean) / "
                 f"std for each channel"
             )
-        found = (-black / step).tolist(), (1 / step).tolist()
         mean, std = ((float(m[0]), float(m[1]), float(m[2])) for m in found)
     return OwnPreprocess(size, size, mean, std, name)
 
@@ -131,7 +128,7 @@ def _function(name: str) -> Any:
     return load_object(name, "own_preprocess: expected preprocess")
 
 
-def _called(name: str, image: Image.Image) -> Tensor:
+def _called(name: str, image: Image.Image | np.ndarray) -> Tensor:
     value = _function(name)(image)
     if not isinstance(value, Tensor) or not value.is_floating_point():
         got = value.dtype if isinstance(value, Tensor) else type(value).__name__

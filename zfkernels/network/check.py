@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zfkernels.network.contexts import without_autocast
+from zfkernels.network.contexts import users_context, without_autocast
 from zfkernels.network.record import record
 from zfkernels.network.recording import INPUT, Recording, Ref, Sized
 from zfkernels.network.stand_in import stand_in, unwrapped
@@ -94,7 +94,7 @@ def _very_different(image: Tensor) -> Tensor:
 def run_model(model: nn.Module, images: Tensor) -> Any:
     """The model's output for ``images``, which it may write to; what its ``forward`` sets is not set on the model."""
     twin, _ = stand_in(unwrapped(model)[0])
-    with without_autocast():
+    with without_autocast(), users_context():
         return twin(images.clone())
 
 

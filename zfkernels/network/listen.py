@@ -28,7 +28,7 @@ from torch._subclasses.fake_tensor import (
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from zfkernels.network.contexts import without_autocast
+from zfkernels.network.contexts import users_context, without_autocast
 from zfkernels.network.events import Events, UnwritableError, Value, Viewing, map_tensors
 from zfkernels.network.functional import functional, is_random, is_viewing, written
 from zfkernels.network.refusals import UnrecordableError
@@ -90,7 +90,7 @@ class Listener(TorchDispatchMode):
         before = sys.getprofile()
         error: Exception | None = None
         try:
-            with torch.inference_mode(), without_autocast(), _Plain(), self:
+            with torch.inference_mode(), without_autocast(), users_context(), _Plain(), self:
                 _here.listening = True
                 sys.setprofile(self._profile)
                 try:

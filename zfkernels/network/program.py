@@ -22,14 +22,16 @@ class Program:
     Args:
         recording: the network.
         keep: names of steps whose own value is wanted.
+        outputs: names of the steps that are wanted as outputs; None: all that the network's output is made of.
         fold: make one step of several.
         forwards: also where that leaves no way back down through them.
         made: what programs of one model for several sizes of images share.
 
     Attributes:
         recording: the network.
+        scene: of its steps, each by itself.
         kinds: the steps by name, in order.
-        outputs: names of the steps that the network's output is made of.
+        outputs: names of the steps that are wanted as outputs.
     """
 
     def __init__(
@@ -37,13 +39,15 @@ class Program:
         recording: Recording,
         keep: Collection[str] = (),
         *,
+        outputs: Collection[str] | None = None,
         fold: bool = True,
         forwards: bool = False,
         made: dict[Any, Any] | None = None,
     ) -> None:
-        self.recording, self.outputs = recording, recording.output_names
+        self.recording = recording
+        self.outputs = recording.output_names if outputs is None else tuple(outputs)
         self.kept = {*self.outputs, *keep}
-        scene = Scene(recording)
+        self.scene = scene = Scene(recording)
         for step in recording.steps:
             recognise(step, scene)
         self.kinds = _needed(scene.kinds, {*self.kept, INPUT})

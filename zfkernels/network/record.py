@@ -35,7 +35,7 @@ class _Kept:
     outputs: Any = None
     layers: Any = None
     problem: UnrecordableError | None = None
-    memo: dict[str, Any] = field(default_factory=dict)
+    memo: dict[Any, Any] = field(default_factory=dict)
 
 
 def record(model: nn.Module, images: Tensor | tuple[int, ...]) -> Recording:

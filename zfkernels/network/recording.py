@@ -7,6 +7,7 @@ happened, for images of one size. Making one: :func:`zfkernels.network.record`.
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -123,7 +124,7 @@ class Recording:
     layers: dict[str, Any]
     size: tuple[int, int]
     channels: int
-    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**{field.name: getattr(self, field.name) for field in fields(self)}, "memo": {}}
@@ -183,9 +184,34 @@ class Recording:
                 return names[int(chosen)]
         if layer in self.by_name:
             return layer
+        raise ValueError(
+            f"network: expected layer one of the network's layers, got {layer!r}; {self._suggestions(path)}"
+        )
+
+    def _suggestions(self, path: str) -> str:
+        """What may have been meant: modules and blocks, and how the calls are named of one that is called often."""
         known = [name for name, value in self.layers.items() if name and any(isinstance(x, Ref) for x in leaves(value))]
-        near = difflib.get_close_matches(layer, known, n=4, cutoff=0.4) or known[:6]
-        raise ValueError(f"network: expected layer one of the network's layers, got {layer!r}; near matches: {near}")
+        module, _, call = path.rpartition(":")
+        if call.isdecimal() and module in self.layers:
+            count = self._calls(module)
+            called = f"{count} times: name {module}:0 to {module}:{count - 1}" if count > 1 else f"once: name {module}"
+            return f"{module} is called {called}"
+        alone = [name for name in known if ":" not in name]
+        inside = [name for name in alone if path and name.startswith(f"{path}.")]
+        near = (
+            difflib.get_close_matches(path, alone, n=4, cutoff=0.4)
+            or inside[:4]
+            or sorted(alone, key=lambda name: name.count("."))[:6]
+        )
+        return f"near matches: {[self._with_calls(name) for name in near]}"
+
+    def _calls(self, module: str) -> int:
+        """How often a module is called; 0 where its calls are not numbered, as it is called once."""
+        return next(k for k in itertools.count() if f"{module}:{k}" not in self.layers)
+
+    def _with_calls(self, module: str) -> str:
+        count = self._calls(module)
+        return f"{module} (the last of {count} calls, {module}:0 the first)" if count > 1 else module
 
     @torch.no_grad()
     def run(

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 import types
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def unwrapped(model: nn.Module) -> tuple[nn.Module, str]:
@@ -30,8 +31,8 @@ def unwrapped(model: nn.Module) -> tuple[nn.Module, str]:
         model, prefix = getattr(model, attribute), f"{prefix}{attribute}."
 
 
-def stand_in(model: nn.Module) -> tuple[nn.Module, dict[int, str]]:
-    """The copy, and the path of each module of both, by its id."""
+def stand_in(model: nn.Module, tensor: Callable[[Tensor], Tensor] | None = None) -> tuple[nn.Module, dict[int, str]]:
+    """The copy, and the path of each module of both, by its id; ``tensor`` (None: none) copies tensors."""
     twins: dict[int, nn.Module] = {}
     paths: dict[int, str] = {}
     for path, module in model.named_modules():
@@ -41,21 +42,42 @@ def stand_in(model: nn.Module) -> tuple[nn.Module, dict[int, str]]:
     for module in model.modules():
         twin = twins[id(module)]
         if twin is not module:
-            twin.__dict__.update({key: _copied(value, twins) for key, value in module.__dict__.items()})
+            twin.__dict__.update({key: _copied(value, twins, tensor) for key, value in module.__dict__.items()})
     return twins[id(model)], paths
 
 
-def _copied(value: Any, twins: dict[int, nn.Module]) -> Any:
+def snapshot(model: nn.Module) -> nn.Module:
+    """A copy of a model with copies of its tensors: what happens to the model later is no matter.
+
+    Tensors that are shared stay shared, those made under ``inference_mode`` become ordinary ones. Parts compiled by
+    torch.jit are not copied.
+    """
+    copies: dict[int, Tensor] = {}
+
+    def copied(tensor: Tensor) -> Tensor:
+        if id(tensor) not in copies:
+            with torch.inference_mode(False):
+                copy = tensor.detach().clone()
+            parameter = isinstance(tensor, nn.Parameter)
+            copies[id(tensor)] = nn.Parameter(copy, tensor.requires_grad) if parameter else copy
+        return copies[id(tensor)]
+
+    return stand_in(model, copied)[0]
+
+
+def _copied(value: Any, twins: dict[int, nn.Module], tensor: Callable[[Tensor], Tensor] | None) -> Any:
     """An attribute of the copy: modules are those of the copy, containers are new, everything else is shared."""
+    if tensor is not None and isinstance(value, Tensor):
+        return tensor(value)
     if id(value) in twins:
         return twins[id(value)]
     if isinstance(value, types.MethodType) and id(value.__self__) in twins:  # a forward replaced on an instance
         return types.MethodType(value.__func__, twins[id(value.__self__)])
     if type(value) in (list, tuple, set):
-        return type(value)(_copied(part, twins) for part in value)
+        return type(value)(_copied(part, twins, tensor) for part in value)
     if isinstance(value, dict) and type(value).__module__ in ("builtins", "collections"):
         made = value.copy()
         for key, part in value.items():
-            made[key] = _copied(part, twins)
+            made[key] = _copied(part, twins, tensor)
         return made
     return value

@@ -14,31 +14,42 @@ import torch
 from torch import Tensor, nn
 
 from zfkernels.geometry import Pair
-from zfkernels.occlusion.sweeper import Sweeper
+from zfkernels.network import snapshot
+from zfkernels.occlusion.collect import Reduce
+from zfkernels.occlusion.sweeper import Sweeper, Wanted
+from zfkernels.occlusion.where import Where
 from zfkernels.progress import progress_bar
-from zfkernels.results import OcclusionMap
+from zfkernels.signed import signed
 
 
 @torch.no_grad()
+@signed("occlusion_sweep")
 def occlusion_sweep(
     model: nn.Module | Callable[[Tensor], Tensor],
     images: Tensor,  # [N, C, H, W]
     *,
-    window: int | Pair,
+    window: int | Pair | None = None,
     stride: int | Pair | None = None,
     positions: Tensor | None = None,  # int [P, 2]
-    fill: float | str | Sequence[float] | Tensor = 0.0,
+    windows: Tensor | None = None,  # int [P, 4]
+    regions: Tensor | None = None,  # int [H, W] or [N, H, W]
+    shape: str | Tensor = "square",
+    fill: Any = 0.0,
     layer: str | None = None,
+    units: str | int | Sequence[int] | Tensor | None = None,
+    statistic: str = "sum",
     targets: int | Sequence[int] | None = None,
+    reduce: Reduce | None = None,
     batch_size: int | None = None,
+    memory: int | None = None,
     precision: torch.dtype | str | None = None,
     progress: bool = False,
     backend: str | None = None,
-) -> OcclusionMap:
+) -> Any:
     """The model's outputs with a square at each place of a grid, for every image.
 
     The result is that of running the whole model on every occluded image, up to floating-point order; only what the
-    square can change is computed. A square that hangs over the bottom or right border is clipped.
+    square can change is computed. A square that hangs over a border is clipped.
 
     Args:
         model: an nn.Module in eval mode, or any callable of [N, C, H, W] (which runs on whole images). Its output may
@@ -48,28 +59,46 @@ def occlusion_sweep(
         images: [N, C, H, W], in the model's input units, all of them finite. Gradients do not flow into them.
         window: (height, width) of the square, in pixels, no larger than the image.
         stride: of the grid, in pixels; the window's size by default.
-        positions: int [P, 2] (row, column), places of the square instead of a grid; none outside the image.
+        positions: int [P, 2] (row, column), places of the square instead of a grid, also over the top and left border;
+            each holds a pixel of the image.
+        windows: in place of ``window``: int [P, 4] (top, left, height, width), changes that each have their own size.
+        regions: in place of ``window``: int [H, W], or [N, H, W] for each image its own; one change for each label, in
+            the labels' order.
+        shape: of what is hidden in the window: "square", "disc" (the ellipse that fills it), or bool [h, w].
         fill: what the square shows, in the model's input units: a number, [C] (a tensor or numbers), an image
-            [C, H, W], one for each image [N, C, H, W], or "mean", the mean of each channel of each image. The default,
-            0, is the mean colour that a normalising preprocessing subtracts: for ImageNet's a grey.
+            [C, H, W], one for each image [N, C, H, W], one for each position [P, C, h, w]; "mean", the mean of each
+            channel of each image; "blur", the image itself, fading out towards the middle of the square
+            (:func:`~zfkernels.occlusion.fills.fading`); or a function from an image [C, H, W] to a number, [C] or
+            [C, H, W] (:class:`zfkernels.occlusion.noise`). Several fills share the clean pass and the plan: a list of
+            any of these, [F, C], or [F, N, C, H, W]. The default, 0, is the mean colour that a normalising
+            preprocessing subtracts: for ImageNet's a grey.
         layer: also record the activity of this layer's strongest map.
+        units: with ``layer``: "all" maps or a list of them in place of the strongest.
+        statistic: what of a map: "sum" or "max" over its cells, or its "value" where it is largest on the clean image.
         targets: keep the outputs of these classes, or of this one, only.
-        batch_size: windows that travel together; None chooses by the free memory.
+        reduce: what is kept of the outputs: a function of a chunk's outputs (of the form of the model's own, [K, ...]
+            each), image int64 [K], and the clean outputs, to a tensor [K, ...]. Ready-made for maps, on windows as long
+            as there are any: ``zfkernels.occlusion.region_mean``, ``class_area``, ``dice``, ``largest_probability``.
+        batch_size: positions that travel together; None: as many as ``memory`` holds.
+        memory: bytes that the values of positions that travel together may take; None: 64 MiB on a CPU, 2 GiB on a GPU.
+            The same arguments, backend and threads give the same bytes.
         precision: torch.bfloat16 runs the sweep in that type, faster only on processors that multiply it (AVX512-BF16,
             AMX); None: the images' own.
         progress: show a progress bar.
         backend: variant of the ops, asked for by name; None chooses by device.
 
     Returns:
-        :class:`OcclusionMap`.
+        :class:`~zfkernels.results.OcclusionMap`; with several fills :class:`~zfkernels.results.OcclusionFills`.
 
     Raises:
         TypeError: images or arguments of a wrong type or dtype.
         ValueError: a window larger than the image, a stride of 0, no positions, NaN in the images, a model in training
-            mode with dropout or batch normalisation, targets of an output that is not [N, classes].
+            mode with dropout or batch normalisation, targets of an output that is not [N, classes], a reducer that
+            returns a wrong count, more results than memory, ``memory`` for less than one position.
     """
-    sweeper = Sweeper(model, window, stride, positions, layer, precision, backend)
-    return sweeper.sweep(images, fill, targets, batch_size, progress)
+    where = Where(window, stride, positions, windows, regions, shape)
+    sweeper = Sweeper(model, where, Wanted(layer, units, statistic, reduce), precision, backend)
+    return sweeper.sweep(images, fill, targets, batch_size, memory, progress)
 
 
 @torch.no_grad()
@@ -77,22 +106,31 @@ def occlusion_sweeps(
     model: nn.Module | Callable[[Tensor], Tensor],
     dataset: Iterable[Any],
     *,
-    window: int | Pair,
+    window: int | Pair | None = None,
     stride: int | Pair | None = None,
     positions: Tensor | None = None,
-    fill: float | str | Sequence[float] | Tensor = 0.0,
+    windows: Tensor | None = None,
+    regions: Tensor | None = None,
+    shape: str | Tensor = "square",
+    fill: Any = 0.0,
     layer: str | None = None,
+    units: str | int | Sequence[int] | Tensor | None = None,
+    statistic: str = "sum",
     targets: int | Sequence[int] | None = None,
+    reduce: Reduce | None = None,
     batch_size: int | None = None,
+    memory: int | None = None,
     precision: torch.dtype | str | None = None,
     start: int = 0,
     progress: bool = False,
     backend: str | None = None,
-) -> Iterator[OcclusionMap]:
+) -> Iterator[Any]:
     """:func:`occlusion_sweep` over a whole data set: one map for each image, one image in memory at a time.
 
     The network is recorded, and a sweep planned, once for each size of image. To resume, pass as ``start`` how many
     maps are already there: a data set with ``__getitem__`` and ``__len__`` is entered there, another one is skipped to.
+
+    All maps are of the model as it is when the first one is asked for: a copy of its weights is kept until the last.
 
     Args:
         dataset: yields images [C, H, W], or tuples that start with one.
@@ -102,11 +140,15 @@ def occlusion_sweeps(
     The other arguments are :func:`occlusion_sweep`'s.
 
     Yields:
-        :class:`OcclusionMap` of one image each, in the data set's order.
+        :class:`~zfkernels.results.OcclusionMap` of one image each, in the data set's order.
     """
     if not isinstance(start, int) or start < 0:
         raise ValueError(f"occlusion_sweeps: expected start a number of images, got {start!r}")
-    sweeper = Sweeper(model, window, stride, positions, layer, precision, backend)
+    if isinstance(model, nn.Module):
+        model = snapshot(model)
+    with signed("occlusion_sweeps"):
+        where = Where(window, stride, positions, windows, regions, shape)
+        sweeper = Sweeper(model, where, Wanted(layer, units, statistic, reduce), precision, backend)
     indexed = isinstance(dataset, Sequence) or (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"))
     if indexed:
         items: Iterator[Any] = (dataset[i] for i in range(start, len(dataset)))  # type: ignore[index,arg-type]
@@ -121,5 +163,7 @@ def occlusion_sweeps(
                     f"occlusion_sweeps: expected dataset of images [C, H, W] or tuples that start with one, got "
                     f"{type(image).__name__}"
                 )
-            yield sweeper.sweep(image[None], fill, targets, batch_size)
+            with signed("occlusion_sweeps"):
+                found = sweeper.sweep(image[None], fill, targets, batch_size, memory)
+            yield found
             advance(1)

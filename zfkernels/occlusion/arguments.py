@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from zfkernels.checks import is_int_tensor
+from zfkernels.checks import as_int
 from zfkernels.geometry import Pair
 
 NAME = "occlusion_sweep"
@@ -22,6 +21,7 @@ def grid(image: Pair, window: Pair, stride: Pair) -> Tensor:
 
 def to_pair(name: str, argument: str, value: Any) -> Pair:
     """An int or a pair of ints of at least 1, as (rows, columns)."""
+    value = as_int(value)
     pair = (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(v, int) for v in pair):
         raise TypeError(f"{name}: expected {argument} an int or a pair of ints, got {value!r}")
@@ -30,40 +30,8 @@ def to_pair(name: str, argument: str, value: Any) -> Pair:
     return pair[0], pair[1]
 
 
-def positions_of(positions: Any, size: Pair) -> Tensor:
-    if not is_int_tensor(positions):
-        got = positions.dtype if isinstance(positions, Tensor) else type(positions).__name__
-        raise TypeError(f"{NAME}: expected positions an int tensor [P, 2], got {got}")
-    if positions.dim() != 2 or positions.shape[1] != 2 or len(positions) == 0:
-        raise ValueError(f"{NAME}: expected positions of shape [P, 2], at least one, got {tuple(positions.shape)}")
-    outside = (positions < 0).any() or (positions >= torch.tensor(size, device=positions.device)).any()
-    if outside:
-        raise ValueError(f"{NAME}: expected positions inside the images {size}, got some outside")
-    return positions.to("cpu", torch.int64)
-
-
-def fill_of(fill: Any, images: Tensor) -> Tensor:
-    if isinstance(fill, str):
-        if fill != "mean":
-            raise ValueError(f"{NAME}: expected fill a number, a tensor or 'mean', got {fill!r}")
-        return images.mean((2, 3), keepdim=True).expand_as(images)
-    if isinstance(fill, (int, float)) and not isinstance(fill, bool):
-        return images.new_full((images.shape[1],), fill)
-    if isinstance(fill, (tuple, list)) and all(isinstance(value, numbers.Real) for value in fill):
-        fill = torch.tensor(fill)
-    if not isinstance(fill, Tensor):
-        raise TypeError(f"{NAME}: expected fill a number, a tensor or 'mean', got {type(fill).__name__}")
-    if fill.shape not in (images.shape[1:2], images.shape[1:], (1, *images.shape[1:]), images.shape):
-        raise ValueError(
-            f"{NAME}: expected fill of shape [{images.shape[1]}], {tuple(images.shape[1:])} or {tuple(images.shape)}, "
-            f"got {tuple(fill.shape)}"
-        )
-    fill = fill.detach().to(images)
-    return fill if fill.dim() == 1 else fill.expand_as(images)
-
-
 def targets_of(targets: Any, device: torch.device) -> Tensor:
-    classes = targets.tolist() if isinstance(targets, Tensor) else targets
+    classes = targets.tolist() if isinstance(targets, Tensor) else as_int(targets)
     classes = classes if isinstance(classes, (list, tuple, range)) else [classes]
     if not all(isinstance(target, int) and not isinstance(target, bool) for target in classes):
         raise TypeError(f"{NAME}: expected targets a class or a list of classes, got {targets!r}")

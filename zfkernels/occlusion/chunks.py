@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from zfkernels.network.kinds import Occluder
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import INPUT
 from zfkernels.occlusion.plan import SweepPlan
-from zfkernels.ops.ragged import window_gather, window_reduce
+from zfkernels.ops.ragged import window_gather
 from zfkernels.ragged import Layout, Windows
 
 
@@ -23,38 +23,43 @@ class Places:
 
     Args:
         plan: of the sweep.
+        corners: int64 [P, 2], of what is hidden, before it is clipped to the images.
     """
 
-    def __init__(self, plan: SweepPlan) -> None:
+    def __init__(self, plan: SweepPlan, corners: Tensor) -> None:
         self.frames = [place.frame for place in plan.places]
-        self.squares = plan.place[INPUT]
         self.boxes = torch.stack([place.boxes for place in plan.places])  # [L, P, 4]
         self.cells = torch.stack([place.cells for place in plan.places])  # [L, P]
+        self.corners = corners
         self.latest: tuple[Any, ChunkLayouts] | None = None
 
     def of(self, start: int, stop: int, images: int, device: torch.device) -> ChunkLayouts:
-        """The layouts of entries ``start`` to ``stop`` of all positions of the first image, of the second, ….
+        """The layouts of entries ``start`` to ``stop`` of all positions of the first image, of the second, …."""
+        key = start, stop, images, device
+        if self.latest is None or self.latest[0] != key:  # the next image of a data set has the same
+            count = self.boxes.shape[1]
+            entry = torch.arange(start, stop)
+            self.latest = key, self.at(entry % count, entry // count, images, device)
+        return self.latest[1]
+
+    def at(self, position: Tensor, image: Tensor, images: int, device: torch.device) -> ChunkLayouts:
+        """The layouts of entries ``position`` of ``image``, int64 [K] each, on the CPU.
 
         All is computed and copied before anything is launched; nothing on ``device`` is waited for.
         """
-        key = start, stop, images, device
-        if self.latest is not None and self.latest[0] == key:  # the next image of a data set
-            return self.latest[1]
-        count = self.boxes.shape[1]
-        entry = torch.arange(start, stop)
-        position, image = entry % count, entry // count
+        corners = self.corners[position]
         boxes, cells = self.boxes[:, position], self.cells[:, position]
         offsets = torch.nn.functional.pad(cells.cumsum(1), (1, 0))
         total = offsets[:, -1].tolist()
-        boxes, cells, offsets, image = (part.to(device, non_blocking=True) for part in (boxes, cells, offsets, image))
-        rows = torch.arange(stop - start, device=device, dtype=torch.int32)
+        boxes, cells, offsets, image, position, corners = (
+            part.to(device, non_blocking=True) for part in (boxes, cells, offsets, image, position, corners)
+        )
+        rows = torch.arange(len(position), device=device, dtype=torch.int32)
         layouts = []
         for index, frame in enumerate(self.frames):
             owner = rows.repeat_interleave(cells[index], output_size=total[index])
             layouts.append(Layout(boxes[index], offsets[index], image, frame, total[index], owner, images))
-        found = ChunkLayouts(tuple(layouts), image, boxes[self.squares])
-        self.latest = key, found
-        return found
+        return ChunkLayouts(tuple(layouts), image, position, corners)
 
 
 @dataclass(frozen=True)
@@ -64,12 +69,14 @@ class ChunkLayouts:
     Attributes:
         layouts: one for each of the plan's places.
         image: int64 [K], the image of each entry.
-        squares: int32 [K, 4], what is hidden of it.
+        position: int64 [K], its position.
+        corners: int64 [K, 2], of what is hidden, before it is clipped to the image.
     """
 
     layouts: tuple[Layout, ...]
     image: Tensor
-    squares: Tensor
+    position: Tensor
+    corners: Tensor
 
 
 class WindowChunk:
@@ -108,9 +115,9 @@ class WindowChunk:
     def occluder(self, name: str) -> Occluder | None:
         return self.hidden if name == INPUT else None
 
-    def run(self) -> None:
-        """Computes the head's steps in order; afterwards :attr:`values` holds what the plan keeps."""
-        head, keep = self.plan.head, self.plan.kept
+    def run(self, keep: Collection[str] | None = None) -> None:
+        """Computes the head's steps in order; then :attr:`values` holds those to ``keep``, by default the plan's."""
+        head, keep = self.plan.head, self.plan.kept if keep is None else keep
         last = {name: index for index, kind in enumerate(head) for name in (kind.name, *kind.inputs)}
         for index, kind in enumerate(head):
             if kind.name != INPUT:
@@ -118,10 +125,6 @@ class WindowChunk:
             for name in {kind.name, *kind.inputs}:
                 if last[name] <= index and name not in keep:
                     self.values.pop(name, None)
-
-    def sums(self, name: str) -> Tensor:
-        """[K, C]: the sum over each map of a step of the head, for each entry."""
-        return window_reduce(self.windows(name), self.clean[name], "sum", backend=self.backend)
 
     def whole(self, name: str, start: int, stop: int) -> Tensor:
         """The value of a step of the head for entries ``start`` to ``stop`` as a whole value [stop - start, ...]."""

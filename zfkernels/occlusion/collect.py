@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from zfkernels.network.program import Program
+from zfkernels.network.check import tensors_of
+from zfkernels.network.tree import map_leaves
+from zfkernels.occlusion.arguments import NAME
+from zfkernels.occlusion.watch import Activity
+
+Reduce = Callable[[Any, Tensor, Any], Tensor]
 
 
 @dataclass(frozen=True)
@@ -16,73 +23,104 @@ class SweepValues:
     """What a sweep returns.
 
     Attributes:
-        clean: the model's output for the clean images, of its own form.
+        clean: the model's output for the clean images, of its own form; reduced, if the outputs are.
         outputs: the same form, each tensor [N, *positions, ...] in place of [N, ...].
-        channel: int64 [N], with a watched step: the map with the largest spatial sum on the clean image.
-        activity: [N, *positions], with a watched step: that map's spatial sum.
+        activities: one for each watched step.
         batch_size: positions that travelled together.
     """
 
     clean: Any
     outputs: Any
-    channel: Tensor | None
-    activity: Tensor | None
+    activities: tuple[Activity, ...]
     batch_size: int
 
 
 class Outputs:
-    """The tensors that the network's output is made of, for every image and position.
+    """What is kept of the outputs of all entries (entry = image * positions + position): all, classes, or reduced.
 
     Args:
-        clean: their values for the clean images, by name.
+        clean: the model's output for the clean images.
+        form: of a chunk's output: tensors [K, ...] in the places that depend on the images.
+        moving: which tensors of it depend on the images, in order.
+        images: how many.
         total: images times positions.
         targets: int64 [T], the classes to keep of outputs [N, classes]; None: all.
+        reduce: from a chunk's outputs, image int64 [K] and the clean outputs to a tensor [K, ...]; None: all is kept.
+        device: of the results.
+
+    Raises:
+        ValueError: a reducer that returns something else, or more results than there is memory.
     """
 
-    def __init__(self, clean: Mapping[str, Tensor], total: int, targets: Tensor | None) -> None:
-        self.targets = targets
-        kept = {name: self._kept(value) for name, value in clean.items()}
-        self.held = {name: value.new_empty((total, *value.shape[1:])) for name, value in kept.items()}
+    def __init__(
+        self,
+        clean: Any,
+        moving: Sequence[bool],
+        images: int,
+        total: int,
+        targets: Tensor | None,
+        reduce: Reduce | None,
+        device: torch.device,
+    ) -> None:
+        self.form, self.moving, self.targets, self.reduce = clean, moving, targets, reduce
+        self.total = total
+        every = torch.arange(images, device=device)
+        self.clean = clean if reduce is None else self.reduced(reduce(clean, every, clean), images)
+        kept = [self.clean] if reduce is not None else self._tensors(clean)
+        like = [value if targets is None else value[:, targets] for value in kept]
+        size = sum(total * value[:1].nbytes for value in like)
+        room = _memory(device)
+        if size > room:
+            raise ValueError(
+                f"{NAME}: expected results that fit into the memory of {room / 2**30:.1f} GiB, got {size / 2**30:.1f} "
+                f"GiB for {total} positions; reduce= keeps what is wanted of each, targets= some classes"
+            )
+        self.held = [value.new_empty((total, *value.shape[1:])) for value in like]
 
-    def store(self, first: int, values: Mapping[str, Any]) -> None:
-        """Takes the values of entries from ``first`` on (entry = image * positions + position)."""
-        for name, held in self.held.items():
-            value = self._kept(values[name])
-            held[first : first + len(value)] = value
+    def store(self, first: int, outputs: Any, image: Tensor) -> None:
+        """Takes the outputs of entries from ``first`` on, of ``image`` int64 [K]."""
+        if self.reduce is not None:
+            return self.take(first, self.reduced(self.reduce(outputs, image, self.form), len(image)))
+        rows = slice(first, first + len(image))
+        for held, value in zip(self.held, self._tensors(outputs), strict=True):
+            held[rows] = value if self.targets is None else value[:, self.targets]
+        return None
 
-    def _kept(self, value: Tensor) -> Tensor:
-        return value if self.targets is None else value[:, self.targets]
+    def take(self, first: int, found: Tensor) -> None:
+        """Takes reduced outputs [K, ...] of entries from ``first`` on."""
+        self.held[0][first : first + len(found)] = found
 
-    def by_name(self, shape: tuple[int, ...]) -> dict[str, Tensor]:
-        """The tensors with axes (images, positions) in place of the first."""
-        return {name: value.unflatten(0, shape) for name, value in self.held.items()}
+    def reduced(self, found: Any, count: int) -> Tensor:
+        if not isinstance(found, Tensor) or not found.dim() or len(found) != count:
+            got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise ValueError(
+                f"{NAME}: expected reduce to return a tensor [{count}, ...] for {count} outputs, got {got}"
+            )
+        return found
+
+    def result(self, shape: tuple[int, ...]) -> Any:
+        """The outputs with the axes ``shape`` (images, positions) in place of the first."""
+        if self.reduce is not None:
+            return self.held[0].unflatten(0, shape)
+        rest, moving = iter(self.held), iter(self.moving)
+
+        def filled(leaf: Any) -> Any:
+            return next(rest).unflatten(0, shape) if isinstance(leaf, Tensor) and next(moving) else leaf
+
+        return map_leaves(filled, self.form)
+
+    def _tensors(self, outputs: Any) -> list[Tensor]:
+        return [value for value, moves in zip(tensors_of(outputs), self.moving, strict=True) if moves]
 
 
-class Watch:
-    """The strongest map of each image at one step, ``channel`` [N], and its spatial sums, ``activity`` [N * P].
-
-    Args:
-        program: the network.
-        name: of the step.
-        clean: its value for the clean images.
-        total: images times positions.
-    """
-
-    def __init__(self, program: Program, name: str, clean: Tensor, total: int) -> None:
-        self.name, self.maps = name, program.kinds[name].maps
-        sums = self.sums(clean)
-        self.channel = sums.argmax(1)
-        self.wanted = self.channel[:, None].expand(-1, total // max(1, len(clean))).flatten()
-        self.activity = sums.new_empty(total)
-
-    def record(self, first: int, sums: Tensor) -> None:
-        """Takes the spatial sums [K, C] of entries from ``first`` on."""
-        rows = slice(first, first + len(sums))
-        self.activity[rows] = sums.gather(1, self.wanted[rows, None])[:, 0]
-
-    def sums(self, value: Tensor) -> Tensor:
-        """[K, C]: sums over each map; the units of a step without maps."""
-        return value.flatten(1) if self.maps is None else self.maps.frames(value).sum((2, 3))
+def _memory(device: torch.device) -> int:
+    """Bytes that results may take: all of a machine's memory, what is free on a GPU."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    known = getattr(os, "sysconf_names", {})
+    if not {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(known):
+        return 2**63  # a system that does not say
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def check_targets(outputs: Sequence[Tensor], targets: Tensor, name: str) -> None:

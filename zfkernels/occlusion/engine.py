@@ -6,24 +6,45 @@ sizes of everything are known before a chunk's first launch, and no value of a t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from zfkernels.geometry import Boxes
-from zfkernels.network.kinds import Occluder
 from zfkernels.network.program import Program, run_steps
-from zfkernels.network.recording import INPUT, Recording
+from zfkernels.network.recording import INPUT, Recording, Ref
+from zfkernels.network.tree import leaves
 from zfkernels.occlusion.arguments import NAME
 from zfkernels.occlusion.chunks import Places, WindowChunk
-from zfkernels.occlusion.collect import Outputs, SweepValues, Watch, check_targets
+from zfkernels.occlusion.collect import Outputs, Reduce, SweepValues, check_targets
 from zfkernels.occlusion.cost import Rates, rates_of
+from zfkernels.occlusion.cover import Cover
 from zfkernels.occlusion.plan import SweepPlan, plan_sweep
+from zfkernels.occlusion.reduce import MapReducer, Reduction
+from zfkernels.occlusion.watch import Watch, Watched
 from zfkernels.ops import fixed_weights
 
 Advance = Callable[[int], object]
+
+
+@dataclass(frozen=True)
+class Clean:
+    """What a sweep keeps of the clean pass.
+
+    Attributes:
+        images: [N, C, H, W], channels last.
+        values: of the outputs and the watched steps, by name.
+        frames: maps [N, C, H, W] of the steps that the head reads, the images among them.
+        output: the model's output, of its own form.
+    """
+
+    images: Tensor
+    values: Mapping[str, Any]
+    frames: Mapping[str, Tensor]
+    output: Any
 
 
 class WindowSweep:
@@ -32,7 +53,9 @@ class WindowSweep:
     Args:
         recording: the network.
         boxes: int [..., 4] (top, left, height, width), what is hidden, one at a time; clipped to the images.
-        watched: name of a step to watch, or None.
+        watched: steps to watch.
+        reduce: what is kept of a chunk's outputs, see :mod:`.reduce`; None: all.
+        outputs: whether the network's outputs are wanted at all.
         backend: variant of the ops; None chooses by device.
         rates: what the cut is chosen by; None: those of the images' device.
         made: what sweeps of one model over images of several sizes share.
@@ -42,36 +65,71 @@ class WindowSweep:
         self,
         recording: Recording,
         boxes: Tensor,
-        watched: str | None = None,
+        watched: Sequence[Watched] = (),
+        *,
+        reduce: Reduce | None = None,
+        outputs: bool = True,
         backend: str | None = None,
         rates: Rates | None = None,
         made: dict[Any, Any] | None = None,
     ) -> None:
-        self.program = Program(recording, {watched} if watched else (), forwards=True, made=made)
+        self.recording, self.watched, self.reduce, self.backend, self.rates = recording, watched, reduce, backend, rates
         self.shape = tuple(boxes.shape[:-1])
-        self.squares = Boxes.of(boxes.cpu().reshape(-1, 4), recording.size)
-        self.watched, self.backend, self.rates = watched, backend, rates
-        self.wanted = {*self.program.outputs, *([watched] if watched else [])}
+        self.boxes = boxes.cpu().to(torch.int64).reshape(-1, 4)
+        self.squares = Boxes.of(self.boxes, recording.size)
+        self.reduced = self._reduced()
+        wanted = recording.output_names if self.reduced is None else (self.reduced,)
+        names = {watch.name for watch in watched}
+        self.program = Program(recording, names, outputs=wanted if outputs else (), forwards=True, made=made)
+        if self.reduced is not None:
+            maps = self.program.kinds[self.reduced].maps
+            self.reduced = self.reduced if maps is not None and maps.is_planar else None
+        self.wanted = {*self.program.outputs, *names}
         self.plans: dict[tuple[str, int], tuple[SweepPlan, Places]] = {}
+
+    def _reduced(self) -> str | None:
+        """The output that a reducer of maps looks at."""
+        if not isinstance(self.reduce, MapReducer):
+            return None
+        picked = self.reduce.pick(self.recording.outputs)
+        return picked.name if isinstance(picked, Ref) else None
 
     def plan(self, device: torch.device, dtype: torch.dtype) -> SweepPlan:
         """What a sweep does with images on ``device``."""
-        return self._planned(device, dtype)[0]
+        return self.planned(device, dtype)[0]
 
-    def _planned(self, device: torch.device, dtype: torch.dtype) -> tuple[SweepPlan, Places]:
+    def planned(self, device: torch.device, dtype: torch.dtype) -> tuple[SweepPlan, Places]:
+        """The plan, and the layouts of its chunks."""
         key = device.type, dtype.itemsize
         if key not in self.plans:
-            plan = plan_sweep(
-                self.program, self.squares, self.rates or rates_of(device.type), dtype.itemsize, self.watched
-            )
-            self.plans[key] = plan, Places(plan)
+            rates, names = self.rates or rates_of(device.type), {watch.name for watch in self.watched}
+            reduced = () if self.reduced is None else (self.reduced,)
+            plan = plan_sweep(self.program, self.squares, rates, dtype.itemsize, names, reduced)
+            self.plans[key] = plan, Places(plan, self.boxes[:, :2])
         return self.plans[key]
+
+    @torch.no_grad()
+    def clean(self, images: Tensor) -> Clean:
+        """The clean pass; several sweeps of the same images may share it.
+
+        Raises:
+            ValueError: a network that puts the images of a batch together.
+        """
+        if self.program.mixing is not None:
+            raise ValueError(
+                f"{NAME}: expected a network that computes each image alone, got step {self.program.mixing!r} over all"
+            )
+        plan = self.plan(images.device, images.dtype)
+        images = images.contiguous(memory_format=torch.channels_last)
+        values = self.program.run(images, plan.frames | self.wanted)
+        frames = {name: self.frames(name, values[name]) for name in plan.frames} | {INPUT: images}
+        return Clean(images, {name: values[name] for name in self.wanted}, frames, self._rebuilt(values))
 
     @torch.no_grad()
     def __call__(
         self,
-        images: Tensor,
-        fill: Tensor,
+        images: Tensor | Clean,
+        cover: Tensor | Cover,
         *,
         targets: Tensor | None = None,
         batch_size: int | None = None,
@@ -81,62 +139,99 @@ class WindowSweep:
         """Sweeps over images.
 
         Args:
-            images: [N, C, H, W], of the size recorded.
-            fill: what is shown in place of what is hidden: [C], or an image for each image [N, C, H, W].
+            images: [N, C, H, W], of the size recorded; or their clean pass.
+            cover: what is shown in place of what is hidden: a :class:`Cover`; or [C], or an image for each image
+                [N, C, H, W].
             targets: int64 [T], for a model whose output is one tensor [N, classes]: the classes to keep.
             batch_size: positions that travel together; None: as many as ``memory`` holds.
             memory: bytes that the values of one chunk may take; None: the device's own budget (see :mod:`.cost`).
             advance: called with the number of positions that are done.
 
         Raises:
-            ValueError: ``memory`` for less than one position, a network that puts the images of a batch together.
+            ValueError: ``memory`` for less than one position, more results than memory, a reducer that returns a wrong
+                count, a network that puts the images of a batch together.
         """
-        if self.program.mixing is not None:
-            raise ValueError(
-                f"{NAME}: expected a network that computes each image alone, got step {self.program.mixing!r} over all"
-            )
-        plan, places = self._planned(images.device, images.dtype)
-        images = images.contiguous(memory_format=torch.channels_last)
-        clean = self.program.run(images, plan.frames | self.wanted)
-        parts = {name: clean[name] for name in self.program.outputs}
+        clean = images if isinstance(images, Clean) else self.clean(images)
+        images, device = clean.images, clean.images.device
+        plan, places = self.planned(device, images.dtype)
         if targets is not None:
-            check_targets(list(parts.values()), targets, NAME)
-        frames = {name: self._frames(name, clean[name]) for name in plan.frames} | {INPUT: images}
-        total = len(images) * len(self.squares.lo)
-        sizes = chunk_sizes(plan, total, batch_size, memory or (self.rates or rates_of(images.device.type)).budget)
-        outputs = Outputs(parts, total, targets)
-        watch = None if self.watched is None else Watch(self.program, self.watched, clean[self.watched], total)
-        fill = fill.to(images)
+            check_targets([clean.values[name] for name in self.program.outputs], targets, NAME)
+        total = len(images) * len(self.boxes)
+        sizes = chunk_sizes(plan, total, batch_size, memory or (self.rates or rates_of(device.type)).budget)
+        outputs = self._outputs(clean, total, targets)
+        watches = [Watch(self.program, watched, clean.values[watched.name], total) for watched in self.watched]
+        reduction = self._reduction(plan, clean)
+        cover = (Cover(cover) if isinstance(cover, Tensor) else cover).to(images)
         with fixed_weights():
             for start in range(0, total, sizes[0]):
-                at = places.of(start, min(start + sizes[0], total), len(images), images.device)
-                run = WindowChunk(plan, at, Occluder(images, at.squares, fill), frames, self.backend)
-                self._run(run, start, sizes[1], outputs, watch, advance)
-        output = self.program.recording.rebuild(parts)
+                at = places.of(start, min(start + sizes[0], total), len(images), device)
+                occluder = cover.over(images, at.layouts[plan.place[INPUT]], at.position, at.corners)
+                run = WindowChunk(plan, at, occluder, clean.frames, self.backend)
+                self._run(run, start, sizes[1], outputs, reduction, watches, advance)
         shape = (len(images), *self.shape)
-        held = self.program.recording.rebuild(outputs.by_name(shape))
-        if watch is None:
-            return SweepValues(output, held, None, None, sizes[0])
-        return SweepValues(output, held, watch.channel, watch.activity.view(shape), sizes[0])
+        if outputs is None:
+            return SweepValues(None, None, tuple(watch.result(shape) for watch in watches), sizes[0])
+        found = tuple(watch.result(shape) for watch in watches)
+        return SweepValues(outputs.clean, outputs.result(shape), found, sizes[0])
 
     def _run(
-        self, run: WindowChunk, start: int, batch: int, outputs: Outputs, watch: Watch | None, advance: Advance
+        self,
+        run: WindowChunk,
+        start: int,
+        batch: int,
+        outputs: Outputs | None,
+        reduction: Reduction | None,
+        watches: Sequence[Watch],
+        advance: Advance,
     ) -> None:
         """One chunk, whose first entry is ``start``: the head at once, the tail in batches."""
         run.run()
         plan, count = run.plan, len(run.image)
-        if watch is not None and watch.name in plan.place:
-            watch.record(start, run.sums(watch.name))
+        for watch in watches:
+            if watch.name in plan.place:
+                frames = run.clean.get(watch.name)
+                found = watch.of_windows(run.windows(watch.name), frames, run.image, run.backend)
+                watch.record(start, found, run.image)
+        if reduction is not None and outputs is not None and self.reduced is not None:
+            outputs.take(start, outputs.reduced(reduction.windows(run.windows(self.reduced), run.backend), count))
+            if not plan.tail:
+                advance(count)
+                return
         for first in range(0, count, batch):
             last = min(first + batch, count)
             values = {name: run.whole(name, first, last) for name in plan.cut}
             run_steps(plan.tail, values, last - first, self.wanted)
-            outputs.store(start + first, values)
-            if watch is not None and watch.name not in plan.place:
-                watch.record(start + first, watch.sums(values[watch.name]))
+            image = run.image[first:last]
+            if outputs is not None and reduction is None:
+                outputs.store(start + first, self._rebuilt(values), image)
+            for watch in watches:
+                if watch.name not in plan.place:
+                    watch.record(start + first, watch.of(values[watch.name], image), image)
             advance(last - first)
 
-    def _frames(self, name: str, value: Tensor) -> Tensor:
+    def _outputs(self, clean: Clean, total: int, targets: Tensor | None) -> Outputs | None:
+        if not self.program.outputs:
+            return None
+        moving = [isinstance(leaf, Ref) for leaf in leaves(self.recording.outputs) if isinstance(leaf, (Ref, Tensor))]
+        return Outputs(
+            clean.output, moving, len(clean.images), total, targets, self.reduce, clean.images.device
+        )  # fmt: skip
+
+    def _reduction(self, plan: SweepPlan, clean: Clean) -> Reduction | None:
+        """How windows of the output are reduced, if they are."""
+        if self.reduced is None or self.reduced not in plan.place or not isinstance(self.reduce, MapReducer):
+            return None
+        return Reduction(self.reduce, clean.values[self.reduced])
+
+    def _rebuilt(self, values: Mapping[str, Any]) -> Any:
+        """The output in the model's form; what nobody wants of it is left as a name."""
+        if not self.program.outputs:
+            return None
+        missing = {name: Ref(name) for name in self.recording.output_names if name not in values}
+        return self.recording.rebuild({**missing, **values})
+
+    def frames(self, name: str, value: Tensor) -> Tensor:
+        """Maps [N, C, H, W] of a step's whole value."""
         maps = self.program.kinds[name].maps
         assert maps is not None
         return maps.frames(value)

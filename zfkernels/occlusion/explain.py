@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from zfkernels.geometry import Boxes, Pair
-from zfkernels.network import UnrecordableError, first_channels, record, without_autocast
+from zfkernels.network import UnrecordableError, first_channels, record, undisturbed
 from zfkernels.network.recording import INPUT
 from zfkernels.occlusion.arguments import grid, to_pair
+from zfkernels.occlusion.cover import Cover
 from zfkernels.occlusion.engine import WindowSweep
 from zfkernels.occlusion.plan import SweepPlan, changed_boxes
 from zfkernels.occlusion.sweeper import examine
 from zfkernels.results import html_table
+from zfkernels.signed import signed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,23 @@ class PlanReport:
             f"fewer multiply-adds than dense; {dense} of {len(self.rows)} layers on whole frames"
         )
 
+    def plot(self) -> Figure:
+        """A bar for each layer that multiplies: the whole layer, and what one position needs of it on average.
+
+        Raises:
+            ValueError: a sweep on whole images, or a network that multiplies nothing.
+        """
+        from zfkernels.viz import plan_figure
+
+        layers = [
+            (row.layer, row.mode == "windows", float(row.dense_multiply_adds), float(row.multiply_adds))
+            for row in self.rows
+            if row.dense_multiply_adds
+        ]
+        if not layers:
+            raise ValueError(f"plot: expected a plan with layers that multiply, got {self.summary()}")
+        return plan_figure(layers, title=self.summary())
+
     def __repr__(self) -> str:
         return f"<PlanReport: {self.summary()}>"
 
@@ -108,7 +131,8 @@ class PlanReport:
         return "\n".join(lines)
 
 
-@without_autocast()
+@undisturbed()
+@signed("explain_plan")
 def explain_plan(
     model: nn.Module, size: int | Pair, window: int | Pair, stride: int | Pair | None = None
 ) -> PlanReport:
@@ -136,7 +160,7 @@ def explain_plan(
         return PlanReport(None, (), square, error.reason)
     parameter = next(model.parameters(), torch.empty(0))
     noise = torch.randn((1, recording.channels, *image), generator=torch.Generator().manual_seed(0)).to(parameter)
-    verdict = examine(recording, noise, places, noise.new_zeros(recording.channels))
+    verdict = examine(recording, noise, places, Cover(noise.new_zeros(recording.channels)))
     if verdict.mixes or verdict.differs:
         return PlanReport(None, (), square, verdict.mixes or verdict.differs)
     plan = WindowSweep(recording, places).plan(parameter.device, parameter.dtype)

@@ -7,7 +7,7 @@ weights are. From some step on whole frames are cheaper than windows: the cut. I
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -89,7 +89,14 @@ class _Work:
     paste_time: float  # from windows to whole frames
 
 
-def plan_sweep(program: Program, squares: Boxes, rates: Rates, itemsize: int, watched: str | None = None) -> SweepPlan:
+def plan_sweep(
+    program: Program,
+    squares: Boxes,
+    rates: Rates,
+    itemsize: int,
+    watched: Collection[str] = (),
+    reduced: Collection[str] = (),
+) -> SweepPlan:
     """Plans the sweep of ``squares``, boxes of the image that are hidden one at a time.
 
     Args:
@@ -97,7 +104,8 @@ def plan_sweep(program: Program, squares: Boxes, rates: Rates, itemsize: int, wa
         squares: P boxes of pixels, inside the images.
         rates: of the device.
         itemsize: bytes of a number.
-        watched: a step whose windows are wanted, or None.
+        watched: steps whose windows are wanted.
+        reduced: outputs that need not be whole where they are on windows.
     """
     changed = changed_boxes(program, squares)
     ends = {
@@ -109,11 +117,12 @@ def plan_sweep(program: Program, squares: Boxes, rates: Rates, itemsize: int, wa
         name: _work(kind, changed, program, name in ends, len(squares.lo), rates, itemsize)
         for name, kind in program.kinds.items()
     }
-    head_names, seconds = _choose_head(program, changed, ends, work, watched)
+    outputs = set(program.outputs) - set(reduced)
+    head_names, seconds = _choose_head(program, changed, ends, work, outputs, set(watched))
     head = tuple(kind for kind in program.kinds.values() if kind.name in head_names)
     tail = tuple(kind for kind in program.kinds.values() if kind.name not in head_names)
-    wanted = set() if watched is None else {watched}
-    read = {name for kind in tail for name in kind.inputs} | set(program.outputs) | (wanted - changed.keys())
+    wanted = {*watched, *reduced}
+    read = {name for kind in tail for name in kind.inputs} | outputs | (wanted - changed.keys())
     cut = tuple(kind.name for kind in head if kind.name in read)
     places, place = _places(program, head, changed)
     exact = sum(w.windows if name in changed or name in ends else w.whole for name, w in work.items())
@@ -125,7 +134,7 @@ def plan_sweep(program: Program, squares: Boxes, rates: Rates, itemsize: int, wa
         head,
         tail,
         cut,
-        frozenset({*cut, *wanted}),
+        frozenset({*cut, *(wanted & head_names)}),
         _frames_read(head, cut, place, places, wanted),
         int(exact),
         int(planned),
@@ -180,7 +189,12 @@ def _channels(kind: Kind) -> int:
 
 
 def _choose_head(
-    program: Program, changed: Mapping[str, Boxes], ends: set[str], work: Mapping[str, _Work], watched: str | None
+    program: Program,
+    changed: Mapping[str, Boxes],
+    ends: set[str],
+    work: Mapping[str, _Work],
+    outputs: set[str],
+    watched: set[str],
 ) -> tuple[set[str], float]:
     """Names of the steps that run on windows: of those that can, the first so many for which the sweep is fastest.
 
@@ -188,7 +202,7 @@ def _choose_head(
     """
     able = [name for name in program.kinds if name in changed or name in ends]
     head = set(able)
-    read: set[str] = {*program.outputs}
+    read = set(outputs)
     for kind in program.kinds.values():
         if kind.name not in head:
             read.update(kind.inputs)
@@ -197,7 +211,7 @@ def _choose_head(
     time = sum(work[name].windows_time if name in head else work[name].whole_time for name in program.kinds)
     time += sum(work[name].paste_time for name in pasted)
     adds, best, best_time = least, len(able), time
-    first = able.index(watched) + 1 if watched in head else 1
+    first = max([1, *(able.index(name) + 1 for name in watched & head)])
     for count in range(len(able) - 1, first - 1, -1):
         name = able[count]
         adds += work[name].whole - work[name].windows

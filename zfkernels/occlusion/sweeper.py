@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from zfkernels.checks import check_images, recording_for
+from zfkernels.checks import check_images, is_int_tensor, recording_for
 from zfkernels.geometry import Pair
 from zfkernels.network import (
     Recording,
@@ -19,16 +21,60 @@ from zfkernels.network import (
     batch_matters,
     check,
     refuse_training,
-    without_autocast,
+    undisturbed,
 )
-from zfkernels.occlusion.arguments import NAME, dtype_of, fill_of, grid, positions_of, targets_of, to_pair
+from zfkernels.network.program import Program
+from zfkernels.occlusion.arguments import NAME, dtype_of, targets_of
+from zfkernels.occlusion.collect import Reduce, SweepValues
+from zfkernels.occlusion.cover import Cover, hide
 from zfkernels.occlusion.engine import WindowSweep
+from zfkernels.occlusion.fills import cover_of, describe, of_image, several
 from zfkernels.occlusion.precision import say_if_no_faster
-from zfkernels.occlusion.whole_images import WholeSweep, hide
+from zfkernels.occlusion.watch import STATISTICS, Watched
+from zfkernels.occlusion.where import Changes, Where
+from zfkernels.occlusion.whole_images import WholeSweep
 from zfkernels.progress import progress_bar
-from zfkernels.results import Look, OcclusionMap
+from zfkernels.results import Look, OcclusionFills, OcclusionMap
+from zfkernels.results.fills import joined
 
 SIZES = 4  # sizes of images whose plans are kept
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is recorded beside or in place of the outputs; see ``occlusion_sweep``."""
+
+    layer: str | None = None
+    units: str | int | Sequence[int] | Tensor | None = None
+    statistic: str = "sum"
+    reduce: Reduce | None = None
+
+    def __post_init__(self) -> None:
+        if self.statistic not in STATISTICS:
+            raise ValueError(f"{NAME}: expected statistic one of {STATISTICS}, got {self.statistic!r}")
+        if self.units is not None and self.layer is None:
+            raise ValueError(f"{NAME}: expected units with a layer, got layer=None")
+        if self.reduce is not None and not callable(self.reduce):
+            raise TypeError(f"{NAME}: expected reduce a function, got {type(self.reduce).__name__}")
+
+    def watched(self, recording: Recording) -> tuple[Watched, ...]:
+        """The step that is watched."""
+        if self.layer is None:
+            return ()
+        name = recording.resolve(self.layer)
+        if self.units is None:
+            return (Watched(name, "strongest", self.statistic),)
+        if isinstance(self.units, str):
+            if self.units != "all":
+                raise ValueError(f"{NAME}: expected units None, 'all' or maps, got {self.units!r}")
+            return (Watched(name, None, self.statistic),)
+        units = torch.as_tensor([self.units] if isinstance(self.units, int) else self.units)
+        count = channels_of(recording, name)
+        if not is_int_tensor(units) or units.dim() != 1 or not len(units):
+            raise TypeError(f"{NAME}: expected units None, 'all' or a list of maps, got {self.units!r}")
+        if bool(((units < 0) | (units >= count)).any()):
+            raise ValueError(f"{NAME}: expected units from 0 to {count - 1}, got {units.tolist()}")
+        return (Watched(name, units.long(), self.statistic),)
 
 
 class Sweeper:
@@ -37,36 +83,38 @@ class Sweeper:
     def __init__(
         self,
         model: nn.Module | Callable[[Tensor], Any],
-        window: int | Pair,
-        stride: int | Pair | None,
-        positions: Tensor | None,
-        layer: str | None,
-        precision: torch.dtype | str | None,
-        backend: str | None,
+        where: Where,
+        wanted: Wanted | None = None,
+        precision: torch.dtype | str | None = None,
+        backend: str | None = None,
     ) -> None:
         self.precision = None if precision is None else dtype_of(precision)
         if self.precision is not None and isinstance(model, nn.Module):
             model = copy.deepcopy(model).to(self.precision)
         self.model, self.backend, self.look = model, backend, Look.of(model)
-        self.window = to_pair(NAME, "window", window)
-        self.stride = self.window if stride is None else to_pair(NAME, "stride", stride)
-        if positions is not None and stride is not None:
-            raise ValueError(f"{NAME}: expected stride or positions, got both")
-        self.positions = positions
+        self.where, self.wanted = where, wanted or Wanted()
         if not callable(model):
             raise TypeError(f"{NAME}: expected model an nn.Module or a function, got {type(model).__name__}")
         if isinstance(model, nn.Module):
             refuse_training(model)
-        elif layer is not None:
-            raise ValueError(f"{NAME}: expected layer=None for a model that is not an nn.Module, got {layer!r}")
-        self.layer, self.warned = layer, False
+        elif self.wanted.layer is not None:
+            raise ValueError(
+                f"{NAME}: expected layer=None for a model that is not an nn.Module, got {self.wanted.layer!r}"
+            )
+        self.warned = False
         self.made: dict[Any, Any] = {}  # filters that all sizes of images share
         self.runs: dict[Pair, WindowSweep | WholeSweep] = {}  # by size of image, the latest last
 
-    @without_autocast()
+    @undisturbed()
     def sweep(
-        self, images: Tensor, fill: Any, targets: Any, batch_size: int | None, progress: bool = False
-    ) -> OcclusionMap:
+        self,
+        images: Tensor,
+        fill: Any,
+        targets: Any = None,
+        batch_size: int | None = None,
+        memory: int | None = None,
+        progress: bool = False,
+    ) -> OcclusionMap | OcclusionFills:
         """The map of a batch of images; arguments as :func:`occlusion_sweep`'s."""
         if self.precision is not None and isinstance(images, Tensor) and images.is_floating_point():
             images = images.to(self.precision)
@@ -75,72 +123,125 @@ class Sweeper:
         images = images.detach()
         if not images.isfinite().all():
             raise ValueError(f"{NAME}: expected images of finite values, got NaN or infinity")
-        size = (images.shape[2], images.shape[3])
-        if self.window[0] > size[0] or self.window[1] > size[1]:
-            raise ValueError(f"{NAME}: expected window no larger than the images {size}, got {self.window}")
-        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-            raise ValueError(f"{NAME}: expected batch_size a positive int or None, got {batch_size!r}")
-        places = grid(size, self.window, self.stride) if self.positions is None else positions_of(self.positions, size)
-        shown = fill_of(fill, images)
+        for name, number in (("batch_size", batch_size), ("memory", memory)):
+            if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
+                raise ValueError(f"{NAME}: expected {name} a positive int or None, got {number!r}")
+        regions = self.where.regions
+        if regions is not None and self.where.is_of_each:
+            if len(regions) != len(images):
+                raise ValueError(f"{NAME}: expected regions of {len(images)} images, got {len(regions)}")
+            maps = [
+                self._sweep(images[n : n + 1], of_image(fill, n, images), targets, batch_size, memory, progress, n)
+                for n in range(len(images))
+            ]
+            return joined(maps)
+        return self._sweep(images, fill, targets, batch_size, memory, progress)
+
+    def _sweep(
+        self,
+        images: Tensor,
+        fill: Any,
+        targets: Any,
+        batch_size: int | None,
+        memory: int | None,
+        progress: bool,
+        number: int = 0,
+    ) -> Any:
+        changes = self.where.at((images.shape[2], images.shape[3]), number)
+        fills = several(fill)
+        covers = [cover_of(each, images, changes) for each in (fills or [fill])]
         wanted = None if targets is None else targets_of(targets, images.device)
-        run = self._run(images, size, places, shown)
-        with progress_bar(len(images) * places[..., 0].numel(), "positions", progress) as advance:
-            swept = run(images, shown, targets=wanted, batch_size=batch_size, advance=advance)
+        run = self._run(images, changes, covers[0])
+        count = len(covers) * len(images) * changes.boxes[..., 0].numel()
+        with progress_bar(count, "positions", progress) as advance:
+            clean = run.clean(images)
+            maps = [
+                self._map(
+                    changes,
+                    wanted,
+                    run(clean, cover, targets=wanted, batch_size=batch_size, memory=memory, advance=advance),
+                )
+                for cover in covers
+            ]
+        return maps[0] if fills is None else OcclusionFills(tuple(maps), tuple(describe(each) for each in fills))
+
+    def _map(self, changes: Changes, targets: Tensor | None, found: SweepValues) -> OcclusionMap:
+        activity = found.activities[0] if found.activities else None
         return OcclusionMap(
-            places, self.window, swept.outputs, swept.clean, wanted, swept.channel, swept.activity, self.look
+            changes.boxes[..., :2],
+            changes.window,
+            found.outputs,
+            found.clean,
+            targets,
+            None if activity is None else activity.units,
+            None if activity is None else activity.activity,
+            self.look,
+            None if activity is None else activity.clean,
+            changes.boxes if self.where.window is None else None,
+            found.batch_size,
         )
 
-    def _run(self, images: Tensor, size: Pair, positions: Tensor, fill: Tensor) -> WindowSweep | WholeSweep:
+    def _run(self, images: Tensor, changes: Changes, cover: Cover) -> WindowSweep | WholeSweep:
         """The sweep of images of one size; those of the latest few sizes are kept, so that a data set of images of many
         sizes takes no more memory."""
-        run = self.runs.pop(size, None) or self._new_run(images, positions, fill)
+        if self.where.is_of_each:
+            return self._new_run(images, changes, cover)
+        size = (images.shape[2], images.shape[3])
+        run = self.runs.pop(size, None) or self._new_run(images, changes, cover)
         self.runs[size] = run
         if len(self.runs) > SIZES:
             del self.runs[next(iter(self.runs))]
         return run
 
-    def _new_run(self, images: Tensor, positions: Tensor, fill: Tensor) -> WindowSweep | WholeSweep:
-        boxes = torch.cat([positions, torch.tensor(self.window).expand_as(positions)], -1)
+    def _new_run(self, images: Tensor, changes: Changes, cover: Cover) -> WindowSweep | WholeSweep:
+        boxes, reduce = changes.boxes, self.wanted.reduce
         if not isinstance(self.model, nn.Module):
-            return WholeSweep(self.model, boxes, False)
+            return WholeSweep(self.model, boxes, False, reduce)
         try:
             recording = recording_for(NAME, self.model, images)
         except UnrecordableError as error:
-            if self.layer is not None:
+            if self.wanted.layer is not None:
                 raise
             self._warn(error.reason)
-            return WholeSweep(self.model, boxes, _mixes(self.model, images))
-        watched = None if self.layer is None else recording.resolve(self.layer)
-        verdict = examine(recording, images, boxes, fill)
-        if verdict.mixes or verdict.differs:
-            if self.layer is not None:
-                raise ValueError(f"{NAME}: expected layer=None for a model of which {verdict.mixes or verdict.differs}")
-            self._warn(verdict.mixes or verdict.differs)
-            return WholeSweep(self.model, boxes, bool(verdict.mixes) or _mixes(self.model, images))
-        return WindowSweep(recording, boxes, watched, self.backend, made=self.made)
+            return WholeSweep(self.model, boxes, _mixes(self.model, images), reduce)
+        watched = self.wanted.watched(recording)
+        verdict = examine(recording, images, boxes, cover)
+        reason = verdict.mixes or verdict.differs
+        if reason:
+            if self.wanted.layer is not None:
+                raise ValueError(f"{NAME}: expected layer=None for a model of which {reason}")
+            self._warn(reason)
+            return WholeSweep(self.model, boxes, bool(verdict.mixes) or _mixes(self.model, images), reduce)
+        return WindowSweep(recording, boxes, watched, reduce=reduce, backend=self.backend, made=self.made)
 
     def _warn(self, reason: str) -> None:
         if not self.warned:
             name = type(self.model).__name__
-            warnings.warn(f"{NAME}: {name} runs on whole images: {reason}", RuntimeWarning, stacklevel=5)
+            warnings.warn(f"{NAME}: {name} runs on whole images: {reason}", RuntimeWarning, stacklevel=6)
         self.warned = True
 
 
-def examine(recording: Recording, images: Tensor, boxes: Tensor, fill: Tensor) -> Verdict:
+def channels_of(recording: Recording, name: str) -> int:
+    """How many maps (or units) a step has."""
+    kind = Program(recording, {name}, fold=False).kinds[name]
+    return kind.maps.channels if kind.maps is not None else math.prod(kind.sizes or (1,))
+
+
+def examine(recording: Recording, images: Tensor, boxes: Tensor, cover: Cover) -> Verdict:
     """Whether the recording is what the model computes, found out on the first image and an occluded one.
 
     Args:
         recording: of the model.
         images: [N, C, H, W].
         boxes: int [..., 4], what is hidden; the one in the middle is tried.
-        fill: [C], or an image for each image.
+        cover: what is shown.
     """
     if not len(images):
         return Verdict()
-    first, boxes = images[:1], boxes.reshape(-1, 4)
-    middle = boxes[len(boxes) // 2][None].to(images.device)
+    boxes = boxes.reshape(-1, 4)
+    middle = torch.tensor([len(boxes) // 2])
     image = torch.zeros(1, dtype=torch.int64, device=images.device)
-    return check(recording, first, hide(first, image, middle, fill if fill.dim() == 1 else fill[:1]))
+    return check(recording, images[:1], hide(images, image, middle.to(images.device), boxes[middle], cover))
 
 
 def _mixes(model: nn.Module, images: Tensor) -> bool:

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zfkernels.network import run_model, tensors_of
+from zfkernels.network import run_model, tensors_of, users_context
 from zfkernels.network.tree import map_leaves
 from zfkernels.occlusion.arguments import NAME
-from zfkernels.occlusion.collect import SweepValues, check_targets
+from zfkernels.occlusion.collect import Outputs, Reduce, SweepValues, check_targets
+from zfkernels.occlusion.cover import Cover, hide
+from zfkernels.occlusion.engine import Advance, Clean
 
-Advance = Callable[[int], object]
 BATCH = 32  # images that go through the model together where nothing else is asked for
 
 
@@ -25,43 +26,52 @@ class WholeSweep:
         model: of images [N, C, H, W]; what it writes into them stays here.
         boxes: int [..., 4] (top, left, height, width), what is hidden, one at a time.
         alone: run each image, and each occluded image, by itself, as models need it whose images depend on each other.
+        reduce: what is kept of a batch's outputs, see :mod:`.reduce`; None: all.
     """
 
-    def __init__(self, model: Callable[[Tensor], Any], boxes: Tensor, alone: bool) -> None:
-        self.model, self.boxes, self.alone = model, boxes, alone
+    def __init__(
+        self, model: Callable[[Tensor], Any], boxes: Tensor, alone: bool, reduce: Reduce | None = None
+    ) -> None:
+        self.model, self.boxes, self.alone, self.reduce = model, boxes, alone, reduce
 
+    @torch.no_grad()
     def __call__(
         self,
-        images: Tensor,
-        fill: Tensor,
+        images: Tensor | Clean,
+        cover: Tensor | Cover,
         *,
         targets: Tensor | None = None,
         batch_size: int | None = None,
+        memory: int | None = None,
         advance: Advance = lambda count: None,
     ) -> SweepValues:
         """Sweeps over images; arguments and result as of :class:`~zfkernels.occlusion.engine.WindowSweep`.
 
+        ``memory`` is not looked at: nothing is known of what a function takes.
+
         Raises:
             ValueError: the model's images are independent of each other, and an output has not one row for each.
         """
-        boxes = self.boxes.reshape(-1, 4).to(images.device)
-        clean = self._clean(images)
-        tensors = tensors_of(clean)
+        clean = images if isinstance(images, Clean) else self.clean(images)
+        images = clean.images
+        boxes = self.boxes.reshape(-1, 4)
         if targets is not None:
-            check_targets(tensors, targets, NAME)
+            check_targets(tensors_of(clean.output), targets, NAME)
         shape = (len(images), *self.boxes.shape[:-1])
         total, batch = math.prod(shape), 1 if self.alone else batch_size or BATCH
-        kept = tensors if targets is None else [tensors[0][:, targets]]
-        held = [value.new_empty((total, *value.shape[1:])) for value in kept]
-        for entry in torch.arange(total, device=images.device).split(batch) if total else ():
-            image, position = entry // len(boxes), entry % len(boxes)
-            found = tensors_of(self._run(hide(images, image, boxes[position], fill)))
-            for result, value in zip(held, found, strict=True):
-                result[entry] = value if targets is None else value[:, targets]
+        moving = [True] * len(tensors_of(clean.output))
+        outputs = Outputs(clean.output, moving, len(images), total, targets, self.reduce, images.device)
+        cover = (Cover(cover) if isinstance(cover, Tensor) else cover).to(images)
+        for entry in torch.arange(total).split(batch) if total else ():
+            position, image = entry % len(boxes), (entry // len(boxes)).to(images.device)
+            occluded = hide(images, image, position.to(images.device), boxes[position], cover)
+            outputs.store(int(entry[0]), self._run(occluded), image)
             advance(len(entry))
-        rest = iter([value.unflatten(0, shape) for value in held])
-        outputs = map_leaves(lambda leaf: next(rest) if isinstance(leaf, Tensor) else leaf, clean)
-        return SweepValues(clean, outputs, None, None, batch)
+        return SweepValues(outputs.clean, outputs.result(shape), (), batch)
+
+    def clean(self, images: Tensor) -> Clean:
+        """The clean pass; several sweeps of the same images may share it."""
+        return Clean(images, {}, {}, self._clean(images))
 
     def _clean(self, images: Tensor) -> Any:
         if self.alone and len(images):
@@ -78,27 +88,10 @@ class WholeSweep:
         )
 
     def _call(self, batch: Tensor) -> Any:
-        return run_model(self.model, batch) if isinstance(self.model, nn.Module) else self.model(batch.contiguous())
-
-
-def hide(images: Tensor, image: Tensor, boxes: Tensor, fill: Tensor) -> Tensor:
-    """Whole occluded images [K, C, H, W].
-
-    Args:
-        images: [N, C, H, W].
-        image: int64 [K], which of them.
-        boxes: int [K, 4] (top, left, height, width), what is hidden of each.
-        fill: what is shown instead: [C], or an image for each image [N, C, H, W].
-    """
-    hidden = None
-    for axis in (0, 1):
-        first, length = boxes[:, axis, None], boxes[:, axis + 2, None]
-        at = torch.arange(images.shape[axis + 2], device=images.device)
-        inside = (at >= first) & (at < first + length)
-        hidden = inside[:, :, None] if hidden is None else hidden & inside[:, None, :]
-    assert hidden is not None
-    shown = fill[:, None, None] if fill.dim() == 1 else fill.index_select(0, image)
-    return torch.where(hidden[:, None], shown, images.index_select(0, image))
+        if isinstance(self.model, nn.Module):
+            return run_model(self.model, batch)
+        with users_context():
+            return self.model(batch.contiguous())
 
 
 def _row(output: Any) -> Any:

@@ -23,8 +23,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.utils.flop_counter import register_flop_formula
 
 from zfkernels import _installation
+from zfkernels.ops._autograd import autograd_kernel
+from zfkernels.ops._guards import geometry_guard
 
 LIBRARY = torch.library.Library("zfkernels", "DEF")
 BACKENDS = ("reference", "cpp", "triton", "cuda")
@@ -150,7 +153,14 @@ class Op:
 
 
 def define(
-    schema: str, *, fake: Callable[..., Any], backward: Callable[..., Any], setup_context: Callable | None = None
+    schema: str,
+    *,
+    fake: Callable[..., Any],
+    backward: Callable[..., Any],
+    setup_context: Callable[..., Any] | None = None,
+    tangent: Callable[..., Any] | None = None,
+    guard: Callable[..., None] | None = None,
+    flops: Callable[..., int] | None = None,
 ) -> Op:
     """Registers ``torch.ops.zfkernels.<op>``.
 
@@ -159,15 +169,32 @@ def define(
         fake: shapes and strides of the outputs; takes the op's arguments without ``backend``.
         backward: autograd formula (or a function that refuses in words).
         setup_context: saves what ``backward`` needs.
+        tangent: forward-mode formula: (arguments, tangents, output) to the tangents of the outputs; None: the op
+            refuses tangents in words.
+        guard: takes the op's arguments and raises where a kernel would leave its tensors. The package's own functions
+            have checked all of it before; others may call the registered op. Geometry is guarded for every op.
+        flops: from the op's arguments, with shapes in place of tensors, to 2 x its multiply-adds, for PyTorch's
+            FlopCounterMode; None: it has none.
     """
     name = schema[: schema.index("(")]
     op = _ops[name] = Op(name)
     arguments, returns = schema.rsplit(") -> ", 1)
     LIBRARY.define(f"{arguments}, *, str? backend=None) -> {returns}", tags=(torch.Tag.pt2_compliant_tag,))
-    LIBRARY.impl(name, op.route, "CompositeExplicitAutograd")
-    qualified = f"zfkernels::{name}"
-    torch.library.register_fake(qualified, lambda *args, backend=None: fake(*args), lib=LIBRARY)
-    torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=LIBRARY)
+    overload = getattr(torch.ops.zfkernels, name).default
+    guard_geometry, route = geometry_guard(name, [argument.name for argument in overload._schema.arguments]), op.route
+
+    def run(*args: Any, backend: str | None = None) -> Any:
+        guard_geometry(*args)
+        if guard is not None:
+            guard(*args)
+        return route(*args, backend=backend)
+
+    LIBRARY.impl(name, run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"zfkernels::{name}", lambda *args, backend=None: fake(*args), lib=LIBRARY)
+    kernel = autograd_kernel(overload, backward, setup_context, tangent)
+    LIBRARY.impl(name, kernel, "Autograd", with_keyset=True)
+    if flops is not None:
+        register_flop_formula(overload._overloadpacket)(lambda *args, out_shape, backend=None: flops(*args))
     return op
 
 

@@ -6,12 +6,13 @@ A figure is drawn by ``zfkernels.viz``, which is imported when ``plot()`` is cal
 from zfkernels.results.correspondence import Correspondence
 from zfkernels.results.diagnosis import Diagnosis, FilterDiagnosis
 from zfkernels.results.evolution import Evolution, LayerEvolution
+from zfkernels.results.fills import OcclusionFills
 from zfkernels.results.invariance import Invariance
 from zfkernels.results.look import Look, class_numbers
 from zfkernels.results.occlusion import OcclusionMap
 from zfkernels.results.probability import activation_of, probabilities
 from zfkernels.results.projections import Projections
-from zfkernels.results.result import Result, html_table, table_of
+from zfkernels.results.result import Result, html_table, plural, table_of
 from zfkernels.results.transfer import LayerProbe, Transfer
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "LayerEvolution",
     "LayerProbe",
     "Look",
+    "OcclusionFills",
     "OcclusionMap",
     "Projections",
     "Result",
@@ -30,6 +32,7 @@ __all__ = [
     "activation_of",
     "class_numbers",
     "html_table",
+    "plural",
     "probabilities",
     "table_of",
 ]

@@ -26,13 +26,20 @@ class OcclusionMap(Result):
 
     Attributes:
         positions: int64 [rows, cols, 2] (or [P, 2]): row and column of the square's upper left corner.
-        window: (height, width) of the square.
+        window: (height, width) of the square; of windows and regions the largest.
         outputs: [N, rows, cols, classes] (or [N, P, classes]), the model's raw outputs; with ``targets``, theirs alone.
             Of a model that returns something else: of the form of its own output, each tensor [N, rows, cols, ...].
+            With ``reduce``, what it made of them.
         clean: [N, classes], the raw outputs for the clean images, all classes; or of the form of the model's output.
         targets: int64 [T], the classes that ``outputs`` holds; None: all.
-        channel: int64 [N], with ``layer``: the map with the largest spatial sum on the clean image.
-        activity: [N, rows, cols] (or [N, P]), with ``layer``: that map's spatial sum.
+        channel: int64 [N], with ``layer``: the map with the largest spatial sum on the clean image; with ``units`` the
+            maps that were watched, int64 [U].
+        activity: [N, rows, cols] (or [N, P]), with ``layer``: that map's spatial sum; with ``units``
+            [N, rows, cols, U], the statistic of each map.
+        clean_activity: [N] or [N, U], the same with nothing hidden.
+        boxes: int64 [P, 4] (top, left, height, width), what was hidden, where that is no square of one size; [N, P, 4]
+            with regions of each image.
+        batch_size: positions that travelled together.
         look: the colours of the model's inputs and the names of its classes, as far as the model says.
     """
 
@@ -44,6 +51,9 @@ class OcclusionMap(Result):
     channel: Tensor | None = None
     activity: Tensor | None = None
     look: Look = UNKNOWN
+    clean_activity: Tensor | None = None
+    boxes: Tensor | None = None
+    batch_size: int = 0
 
     def probability(self, target: Target = None, activation: str | None = None) -> Tensor:
         """[N, rows, cols]: the probability of a class per position.
@@ -64,17 +74,17 @@ class OcclusionMap(Result):
         if self.targets is not None and activation == "softmax":
             raise ValueError("probability: expected a sweep of all classes, got one of `targets` only")
         classes = self._classes("probability", target)
-        return self._pick("probability", probabilities(self.outputs, activation), classes)
+        return self._pick("probability", probabilities(self._scores, activation), classes)
 
     def clean_probability(self, target: Target = None, activation: str | None = None) -> Tensor:
         """[N]: the same for the clean images."""
         classes = self._classes("clean_probability", target)
-        return probabilities(self.clean, self._activation(activation)).gather(1, classes[:, None])[:, 0]
+        return probabilities(self._clean, self._activation(activation)).gather(1, classes[:, None])[:, 0]
 
     def best_class(self) -> Tensor:
         """int64 [N, rows, cols]: the most probable class (among ``targets`` if given) per position."""
         self._check_classes("best_class")
-        best = self.outputs.argmax(-1)
+        best = self._scores.argmax(-1)
         return best if self.targets is None else self.targets[best]
 
     def drop(self, target: Target = None) -> Tensor:
@@ -87,8 +97,8 @@ class OcclusionMap(Result):
             TypeError, ValueError: as :meth:`probability`.
         """
         classes = self._classes("drop", target)
-        clean = self.clean.gather(1, classes[:, None]).view(-1, *[1] * (self.outputs.dim() - 2))
-        return clean - self._pick("drop", self.outputs, classes)
+        clean = self._clean.gather(1, classes[:, None]).view(-1, *[1] * (self._scores.dim() - 2))
+        return clean - self._pick("drop", self._scores, classes)
 
     def _check_classes(self, method: str) -> None:
         if not self._is_classes:
@@ -128,9 +138,11 @@ class OcclusionMap(Result):
     def headline(self) -> str:
         """The result in one line."""
         places = " x ".join(str(length) for length in self.positions.shape[:-1])
-        watched = "" if self.channel is None else ", activity of the strongest map"
+        watched = "" if self.activity is None else ", activity of the strongest map"
+        if self.activity is not None and self.strongest_activity is None:
+            watched = f", activity of {plural(self.activity.shape[-1], 'map')}"
         leaves = self._leaves()
-        count = plural(self.outputs.shape[-1], "class") if self._is_classes else plural(len(leaves), "output")
+        count = plural(self._scores.shape[-1], "class") if self._is_classes else plural(len(leaves), "output")
         images, (height, width) = len(next(iter(leaves.values()))), self.window
         square = f"a square of {height} x {width} pixels"
         return f"{plural(images, 'image')}, {places} places of {square}, {count}{watched}"
@@ -162,13 +174,13 @@ class OcclusionMap(Result):
     def shown_values(self, classes: Tensor) -> tuple[str, Tensor]:
         """What is shown of classes int64 [N]: their probability, or the raw output where no softmax can be taken."""
         if self.targets is not None and self._activation(None) == "softmax":
-            return "output", self._pick("plot", self.outputs, classes)
+            return "output", self._pick("plot", self._scores, classes)
         return "probability", self.probability(classes)
 
     def clean_values(self, classes: Tensor) -> Tensor:
         """[N]: the same with nothing hidden."""
         if self.targets is not None and self._activation(None) == "softmax":
-            return self.clean.gather(1, classes[:, None])[:, 0]
+            return self._clean.gather(1, classes[:, None])[:, 0]
         return self.clean_probability(classes)
 
     def variables(self) -> Variables:
@@ -178,15 +190,19 @@ class OcclusionMap(Result):
             "positions": ((*places, "corner"), self.positions),
         }
         if self._is_classes:
-            found["outputs"] = ("image", *places, "class"), self.outputs
-            found["clean"] = ("image", "class" if self.targets is None else "all_classes"), self.clean
+            found["outputs"] = ("image", *places, "class"), self._scores
+            found["clean"] = ("image", "class" if self.targets is None else "all_classes"), self._clean
         else:
             for name, values in self._leaves().items():
                 own = (f"{name} axis {n}" for n in range(values.dim() - 1 - len(places)))
                 found[name] = ("image", *places, *own), values
         if self.channel is not None and self.activity is not None:
-            found["channel"] = (("image",), self.channel)
-            found["activity"] = (("image", *places), self.activity)
+            single = self.strongest_activity is not None
+            unit = () if single else ("unit",)
+            found["channel"] = (("image",) if single else unit, self.channel)
+            found["activity"] = (("image", *places, *unit), self.activity)
+            if self.clean_activity is not None:
+                found["clean_activity"] = (("image", *unit), self.clean_activity)
         return found
 
     def coordinates(self) -> Mapping[str, Sequence[Any]]:
@@ -201,7 +217,7 @@ class OcclusionMap(Result):
     def columns(self) -> Mapping[str, Sequence[Any]]:
         """A line for each image and place: the square's corner, the image's own class, its output, drop and so on."""
         self._check_classes("to_pandas")
-        flat, count = self.positions.reshape(-1, 2), len(self.outputs)
+        flat, count = self.positions.reshape(-1, 2), len(self._scores)
         own = self._own_classes()
         what, values = self.shown_values(own)
         found = {
@@ -213,13 +229,30 @@ class OcclusionMap(Result):
             "drop": self.drop(own).flatten(),
             "best_class": self.best_class().flatten(),
         }
-        if self.activity is not None:
-            found["activity"] = self.activity.flatten()
+        if self.strongest_activity is not None:
+            found["activity"] = self.strongest_activity.flatten()
         return {name: values.tolist() for name, values in found.items()}
 
     @property
     def _is_classes(self) -> bool:
-        return isinstance(self.clean, Tensor) and self.clean.dim() == 2
+        return isinstance(self.clean, Tensor) and self.clean.dim() in (1, 2)
+
+    @property
+    def _clean(self) -> Tensor:
+        """[N, classes]; of a model that returns [N] one class."""
+        return self.clean if self.clean.dim() == 2 else self.clean[:, None]
+
+    @property
+    def _scores(self) -> Tensor:
+        """[N, rows, cols, classes]; likewise."""
+        return self.outputs if self.clean.dim() == 2 else self.outputs[..., None]
+
+    @property
+    def strongest_activity(self) -> Tensor | None:
+        """[N, rows, cols]: :attr:`activity` where it is that of each image's strongest map, else None."""
+        if self.activity is None or self.activity.dim() != self.positions.dim():
+            return None
+        return self.activity
 
     def _leaves(self) -> dict[str, Tensor]:
         """The tensors of ``outputs`` by their places in it."""
@@ -228,16 +261,16 @@ class OcclusionMap(Result):
 
     def _own_classes(self) -> Tensor:
         """int64 [N]: of the classes that were kept the largest one with nothing hidden."""
-        return self.clean.argmax(1) if self.targets is None else self.targets[self.clean[:, self.targets].argmax(1)]
+        return self._clean.argmax(1) if self.targets is None else self.targets[self._clean[:, self.targets].argmax(1)]
 
     def _activation(self, activation: str | None) -> str:
         if activation is not None:
             return activation
-        return activation_of(self.clean) if self.targets is not None else activation_of(self.clean, self.outputs)
+        return activation_of(self._clean) if self.targets is not None else activation_of(self._clean, self._scores)
 
     def _classes(self, function: str, target: Target) -> Tensor:
         self._check_classes(function)
-        return class_numbers(function, target, self.clean, self.look.classes)
+        return class_numbers(function, target, self._clean, self.look.classes)
 
     def _pick(self, function: str, values: Tensor, column: Tensor) -> Tensor:
         if self.targets is not None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from zfkernels.ragged import Windows
 from zfkernels.results.look import UNKNOWN, Look
 from zfkernels.results.result import Result, Variables, plural
-from zfkernels.windows import Windows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +22,7 @@ class Projections(Result):
 
     Attributes:
         layer: the layer that they were taken from.
-        windows: pixels, [P, C, h, w] in the model's input units; zero outside the windows.
+        windows: pixels in the model's input units, of each activation in the box that it depends on; zero outside.
         image: int64 [P], index of the image in the batch.
         channel: int64 [P], the map.
         position: int64 [P, 2], row and column of the activation in its map (zeros for a layer without maps).
@@ -49,9 +49,10 @@ class Projections(Result):
 
     def one(self, unit: int) -> Tensor:
         """[C, H, W]: one projection on its whole image."""
-        windows = self.windows
-        own = slice(unit, unit + 1)
-        return Windows(windows.values[own], windows.origins[own], windows.image[own], windows.frame).paste()[0]
+        whole = self.windows.values.new_zeros(self.windows.values.shape[1], *self.windows.frame)
+        top, left, height, width = self.windows.boxes[unit].tolist()
+        whole[:, top : top + height, left : left + width] = self.windows[unit]
+        return whole
 
     def patches(self, images: Tensor) -> list[Tensor]:
         """What each activation saw: the receptive field of each, cut from ``images`` [N, C, H, W]; each [C, h, w]."""

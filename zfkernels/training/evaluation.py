@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
-from tqdm import tqdm
 
 from zfkernels.data import ImageSource
+from zfkernels.progress import progress_bar
 from zfkernels.results import probabilities
 from zfkernels.training.crops import center_crop, ten_crop
 from zfkernels.training.data import collate_of, mean_image, normalize, per_channel
@@ -85,16 +85,18 @@ def evaluate(
     count = len(images) if limit is None else min(limit, len(images))
     batches = DataLoader(shown, batch_size=batch_size, num_workers=workers, collate_fn=collate_of(images))
     hits = torch.zeros(2, dtype=torch.int64)
-    for pixels, labels in tqdm(batches, desc=f"evaluating {split}", disable=not progress):
-        inputs = normalize(pixels.to(device), mean, per_channel(recipe.std))
-        views = _ten_views(inputs, size, recipe.padding) if crops == "ten" else center_crop(inputs, size)[:, None]
-        probabilities = torch.stack([_mean_probabilities(network, views) for network in networks]).mean(0).cpu()
-        if probabilities.shape[1] < len(labelled.classes):
-            raise ValueError(
-                f"evaluate: expected data of at most {probabilities.shape[1]} classes, got {len(labelled.classes)}"
-            )
-        found = probabilities.topk(min(5, probabilities.shape[1])).indices == labels[:, None]
-        hits += torch.stack([found[:, 0].sum(), found.any(1).sum()])
+    with progress_bar(count, "images", progress, name=f"evaluating {split}") as advance:
+        for pixels, labels in batches:
+            inputs = normalize(pixels.to(device), mean, per_channel(recipe.std))
+            views = _ten_views(inputs, size, recipe.padding) if crops == "ten" else center_crop(inputs, size)[:, None]
+            probabilities = torch.stack([_mean_probabilities(network, views) for network in networks]).mean(0).cpu()
+            if probabilities.shape[1] < len(labelled.classes):
+                raise ValueError(
+                    f"evaluate: expected data of at most {probabilities.shape[1]} classes, got {len(labelled.classes)}"
+                )
+            found = probabilities.topk(min(5, probabilities.shape[1])).indices == labels[:, None]
+            hits += torch.stack([found[:, 0].sum(), found.any(1).sum()])
+            advance(len(labels))
     return {"top1": int(hits[0]) / count, "top5": int(hits[1]) / count, "images": float(count)}
 
 

@@ -13,9 +13,9 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
+from zfkernels.analysis.evolution import Images, join, pick_maps, strongest_projections
 from zfkernels.data import ImageSource
-from zfkernels.methods.deconvnet import DeconvNet
-from zfkernels.methods.evolution import Images, join, pick_maps, strongest_projections
+from zfkernels.deconvnet import DeconvNet
 from zfkernels.models import ConvNet, inference_form
 from zfkernels.results import Evolution, LayerEvolution
 from zfkernels.training.crops import center_crop

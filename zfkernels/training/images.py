@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
-from tqdm import tqdm
 
 from zfkernels.data import ImageSource, UnreadableImageError, open_source
+from zfkernels.progress import progress_bar
 
 
 class LabelledImages(Dataset[tuple[Tensor, int]]):
@@ -169,8 +169,10 @@ def _decode(images: LabelledImages, path: Path, progress: bool) -> None:
     try:
         shape = (len(images), images.size, images.size, 3)
         pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-        for index in tqdm(range(len(images)), desc=f"decoding {images.split}", disable=not progress):
-            pixels[index] = images.image(index).permute(1, 2, 0).numpy()
+        with progress_bar(len(images), "images", progress, name=f"decoding {images.split}") as advance:
+            for index in range(len(images)):
+                pixels[index] = images.image(index).permute(1, 2, 0).numpy()
+                advance(1)
         pixels.flush()
         os.replace(partial, path)
     finally:

@@ -4,8 +4,10 @@ from zfkernels.viz.ablation import ablation_figure
 from zfkernels.viz.correspondence import correspondence_figure
 from zfkernels.viz.diagnosis import diagnosis_figure
 from zfkernels.viz.evolution import convergence_figure, evolution_sheet
+from zfkernels.viz.gallery import gallery_figure
 from zfkernels.viz.invariance import invariance_figure
 from zfkernels.viz.occlusion import OcclusionRow, occlusion_sheet
+from zfkernels.viz.plan import plan_figure
 from zfkernels.viz.tiles import (
     SpriteGrid,
     as_picture,
@@ -29,11 +31,13 @@ __all__ = [
     "diagnosis_figure",
     "evolution_sheet",
     "feature_sheet",
+    "gallery_figure",
     "heat_tiles",
     "invariance_figure",
     "learning_curve_figure",
     "map_sprite",
     "occlusion_sheet",
+    "plan_figure",
     "probe_figure",
     "resize_tiles",
     "save_picture",

@@ -35,12 +35,12 @@ def occlusion_map_figure(
     count = len(result.outputs)
     if result.positions.dim() != 3:
         raise ValueError(f"plot: expected a sweep over a grid, got {len(result.positions)} single positions")
+    pixels, note = (None, "") if images is None else true_colors(images, result.look, preprocess)
     for what, given in (("images", images), ("names", names or None)):
         if given is not None and len(given) != count:
             raise ValueError(f"plot: expected {what} of the sweep's {count} images, got {len(given)}")
-    pixels, note = (None, "") if images is None else true_colors(images, result.look, preprocess)
     many = result.outputs.shape[-1] > 1
-    parts = [pixels is not None, True, many, result.activity is not None]
+    parts = [pixels is not None, True, many, result.strongest_activity is not None]
     rows = min(count, ROWS)
     figure = new_figure(0.5 + 2.05 * parts[0] + 2.75 * parts[1] + 3.6 * parts[2] + 2.75 * parts[3], 0.2 + 2.35 * rows)
     ratios = [ratio for ratio, used in zip((2.0, 2.6, 3.5, 2.6), parts, strict=True) if used]
@@ -68,9 +68,9 @@ def occlusion_map_figure(
             axes = next(panels)
             classes_panel(axes, picture, best[n], result.positions, result.window, result.look.name)
             caption(axes, f"{best_of},\nshare of the places")
-        if result.activity is not None and result.channel is not None:
+        if result.strongest_activity is not None and result.channel is not None:
             axes = next(panels)
-            heat_panel(axes, picture, result.activity[n], result.positions, result.window, "activity")
+            heat_panel(axes, picture, result.strongest_activity[n], result.positions, result.window, "activity")
             caption(axes, f"map {int(result.channel[n])}:\nsum of its values")
     if count > rows:
         figure.supxlabel(f"the first {rows} of {count} images", fontsize=8)

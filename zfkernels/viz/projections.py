@@ -37,10 +37,10 @@ def projections_figure(
     if len(result) == 0 or count < 1:
         raise ValueError(f"plot: expected at least one projection to show, got {len(result)} and count {count}")
     seen = result.image.unique().tolist()
+    pixels, note = (None, "") if images is None else true_colors(images, result.look, preprocess)
     for what, given in (("images", images), ("names", names or None)):
         if given is not None and len(given) <= seen[-1]:
             raise ValueError(f"plot: expected {what} of at least {seen[-1] + 1} images, got {len(given)}")
-    pixels, note = (None, "") if images is None else true_colors(images, result.look, preprocess)
     shown = seen[:ROWS]
     chosen = [_strongest(result, image, count) for image in shown]
     tiles, lines = max(map(len, chosen)), 1 if pixels is None else 2

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # From cold to hot, of even lightness steps.
 HEAT = ((8, 8, 16), (66, 20, 92), (148, 38, 104), (221, 81, 58), (251, 165, 10), (252, 252, 220))
+HEADS = 18  # pixels of a line of headings over a layer's maps
 INK, MUTED, PAPER = (24, 24, 27), (113, 113, 122), (255, 255, 255)
 
 
@@ -131,6 +132,7 @@ def feature_sheet(
     margin: int = 18,
     title: str = "",
     note: str = "",
+    heads: Sequence[str] = (),
 ) -> Image:
     """Maps of several layers on one page, as in the paper's figure 2.
 
@@ -140,6 +142,7 @@ def feature_sheet(
         margin: Pixels around the page and between maps.
         title: Of the page.
         note: What a reader sees in each map.
+        heads: What the blocks of a map show, above those of each layer's first maps.
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 2.
     """
@@ -156,9 +159,13 @@ def feature_sheet(
              for part in wrapped(text, font, width)]  # fmt: skip
     height = margin + sum(step for _, _, step in words) + (10 if words else 0)
     for _, maps in rows:
-        height += 34 + sum(
-            max(sprite.height for _, sprite in maps[start : start + columns]) + 18 + margin
-            for start in range(0, len(maps), columns)
+        height += (
+            34
+            + HEADS * bool(heads and maps)
+            + sum(
+                max(sprite.height for _, sprite in maps[start : start + columns]) + 18 + margin
+                for start in range(0, len(maps), columns)
+            )
         )
     page = image.new("RGB", (width + margin, height), PAPER)
     draw = draw_on.Draw(page)
@@ -170,6 +177,13 @@ def feature_sheet(
     for name, maps in rows:
         draw.text((margin, y), name, INK, font=title_font)
         y += 34
+        if heads and maps:
+            x = margin
+            for _, sprite in maps[:columns]:
+                for n, head in enumerate(heads):
+                    draw.text((x + n * (sprite.width + margin // 2) // len(heads), y), head, MUTED, font=caption_font)
+                x += sprite.width + margin
+            y += HEADS
         for start in range(0, len(maps), columns):
             x, line = margin, maps[start : start + columns]
             for caption, sprite in line:

@@ -56,22 +56,25 @@ def probe_figure(results: Mapping[str, LayerProbe], *, data: str = "") -> Figure
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), table 7.
     """
+    places = {name: n for n, name in enumerate(results)}
     panels: dict[tuple[str, ...], dict[str, LayerProbe]] = {}
     for name, result in results.items():
         panels.setdefault(result.layers, {})[name] = result
-    figure = new_figure(max(4.2, sum(1.2 + 0.42 * len(layers) for layers in panels)), 3.5)
+    figure = new_figure(max(4.2, sum(1.2 + 0.42 * len(layers) for layers in panels)), 3.4 + 0.2 * len(results))
     ratios = [len(layers) + 1 for layers in panels]
     for axes, (layers, lines) in zip(
         figure.subplots(1, len(panels), squeeze=False, sharey=True, width_ratios=ratios)[0], panels.items(), strict=True
     ):
-        for n, (name, result) in enumerate(lines.items()):
+        for name, result in lines.items():
             mean = [100 * float(transfer.mean[-1]) for transfer in result.transfers]
             std = [100 * float(transfer.std[-1]) for transfer in result.transfers]
             axes.errorbar(range(len(layers)), mean, yerr=std, marker="o", markersize=4, capsize=2, linewidth=1.4,
-                          **line_style(n), label=name)  # fmt: skip
-        first = next(iter(lines.values())).transfers[0]
-        plain(axes, title=_title(data, first), x="layer", y="mean accuracy of the classes in %")
+                          **line_style(places[name]), label=name)  # fmt: skip
+        first = axes.get_subplotspec().is_first_col()
+        plain(axes, x="layer", y="mean accuracy of the classes in %" if first else "")
         axes.set_xticks(range(len(layers)), layers, rotation=35, ha="right")
         axes.set_ylim(0, 100)
-        axes.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.13), borderaxespad=0)
+    words = _title(data, next(iter(results.values())).transfers[0])
+    figure.suptitle(words, fontsize=9, x=0.02, ha="left", parse_math=False)
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", labelcolor=INK)
     return figure

@@ -4,7 +4,7 @@ const at = (id) => document.getElementById(id);
 const loaded = new Map(); // layer → what its script says
 const waiting = new Map(); // layer → who waits for it
 const state = { layer: 0, sort: "channel", q: "", map: null, rank: 0 };
-const SORTS = ["channel", "strength", "purity", "sparsity"];
+const SORTS = ["channel", "strength", "purity", "sparsity", "selectivity"];
 let order = []; // places of the shown maps in the layer's list
 const PROJECTIONS = data.blocks.indexOf("projections");
 const PATCHES = data.blocks.indexOf("patches");
@@ -59,6 +59,7 @@ function sorted(content, places) {
     strength: ([, , , units]) => -Number(units[0][1]),
     purity: ([, , purity]) => -(purity ?? -1),
     sparsity: ([, fired]) => fired,
+    selectivity: ([, , , , [, , selectivity]]) => -(selectivity ?? -1),
   }[state.sort];
   return places.sort((a, b) => rank(content.maps[a]) - rank(content.maps[b]) || a - b);
 }
@@ -108,28 +109,39 @@ function card(layer, content, place, number) {
   if (cards.layer !== layer) Object.assign(cards, { layer, made: new Map() });
   if (!cards.made.has(place)) cards.made.set(place, makeCard(layer, content, place));
   const node = cards.made.get(place);
-  const [, fired, purity, units] = content.maps[place];
-  node.querySelector(".caption span").textContent = state.sort === "purity" && purity !== null
-    ? `purity ${percent(purity)}` : state.sort === "strength" ? units[0][1] : `fired ${percent(fired)}`;
+  const [, fired, purity, units, [, label, selectivity]] = content.maps[place];
+  node.querySelector(".note").textContent = state.sort === "purity" && purity !== null
+    ? `purity ${percent(purity)}` : state.sort === "strength" ? units[0][1]
+      : state.sort === "selectivity" && selectivity !== null ? `${label} ${selectivity}` : `fired ${percent(fired)}`;
   node.firstChild.tabIndex = number ? -1 : 0;
   return node;
 }
 
 function makeCard(layer, content, place) {
   const map = content.maps[place];
-  const [channel] = map;
+  const [channel, , , , [bars]] = map;
   const [width, height] = layer.sprite;
   const image = element("img", { loading: "lazy", decoding: "async", alt: "", width, height });
   image.src = sprite(state.layer, channel);
   const button = element("button", { type: "button" }, [
     element("span", { className: "sprite" }, [image]),
     element("span", { className: "caption", ariaHidden: "true" }, [
-      element("b", { textContent: channel }), element("span"),
+      element("b", { textContent: channel }), histogram(bars), element("span", { className: "note" }),
     ]),
   ]);
   button.setAttribute("aria-label", describe(layer, map, content.images));
   button.dataset.place = place;
   return element("div", { className: "card", role: "listitem", id: `map-${channel}` }, [button]);
+}
+
+// Small bars: how many of the images have a maximum of this size, from the smallest to the largest of the layer.
+function histogram(bars) {
+  const most = Math.max(...bars, 1e-9);
+  return element("span", { className: "bars" }, bars.map((bar) => {
+    const node = element("i");
+    node.style.height = `${Math.ceil((10 * bar) / most)}px`;
+    return node;
+  }));
 }
 
 async function show({ focus = false } = {}) {
@@ -200,7 +212,7 @@ function openMap(content) {
     return;
   }
   const layer = data.layers[state.layer];
-  const [channel, fired, purity, units] = map;
+  const [channel, fired, purity, units, [bars, most, selectivity]] = map;
   state.rank = Math.min(Math.max(state.rank, 0), units.length - 1);
   const [image, value, row, column, top, left, bottom, right] = units[state.rank];
   const [source, key, label] = content.images[image];
@@ -224,8 +236,10 @@ function openMap(content) {
   if (label !== null) facts.push(["label", label]);
   facts.push(["fired in", `${percent(fired)} of the images`]);
   if (purity !== null) facts.push(["label purity", percent(purity)]);
+  if (selectivity !== null) facts.push(["answers most to", `${most}, selectivity ${selectivity}`]);
   at("unit-facts").replaceChildren(...facts.flatMap(([term, text]) => [
-    element("dt", { textContent: term }), element("dd", { textContent: text })]));
+    element("dt", { textContent: term }), element("dd", { textContent: text })]),
+  element("dt", { textContent: "maxima of all images" }), element("dd", {}, [histogram(bars)]));
   at("strip").replaceChildren(...units.map((unit, rank) => {
     const button = element("button", { type: "button" },
       [tilePicture(layer, picture, Math.max(PATCHES, 0), rank, 54, `rank ${rank}: activation ${unit[1]}`)]);
@@ -367,26 +381,6 @@ at("query").addEventListener("input", () => {
 });
 at("tools").addEventListener("submit", (event) => event.preventDefault());
 at("help-button").addEventListener("click", () => at("help").showModal());
-
-// ---- light and dark
-
-function setTheme(theme) {
-  if (theme) document.documentElement.dataset.theme = theme;
-}
-
-function switchTheme() {
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  const now = document.documentElement.dataset.theme ?? (dark ? "dark" : "light");
-  setTheme(now === "dark" ? "light" : "dark");
-  try {
-    localStorage.setItem("zfkernels-theme", document.documentElement.dataset.theme);
-  } catch { /* a browser that keeps nothing forgets this too */ }
-}
-
-at("theme").addEventListener("click", switchTheme);
-try {
-  setTheme(localStorage.getItem("zfkernels-theme"));
-} catch { /* as above */ }
 
 // ---- beginning
 

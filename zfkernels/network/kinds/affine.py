@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from zfkernels.network.kinds.base import Chunk, Kind, Scene, arguments, op_name, sizes_of, source
+from zfkernels.network.kinds.signals import Descent, Rules, Signal, changed
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Ref, Step
 from zfkernels.ragged import Windows
@@ -20,6 +21,7 @@ class ChannelAffine(Kind):
     """scale[c] * x + shift[c] on maps [N, C, H, W]."""
 
     kind = "scale and shift"
+    makes_new = True
 
     def __init__(self, step: Step, scene: Scene, maps: Maps, affine: Affine, inputs: tuple[str, ...]) -> None:
         super().__init__(step, scene, maps, inputs)
@@ -64,6 +66,15 @@ class ChannelAffine(Kind):
         scale, shift = self._like(cells)
         value = torch.addcmul(shift, cells, scale)
         return chunk.layout(self.name).windows(value.relu_() if self.relu else value)
+
+    def clean_inputs(self, rules: Rules) -> Collection[str]:
+        return ()
+
+    def send_down(self, signal: Signal, descent: Descent) -> Iterator[tuple[str, Signal]]:
+        yield self.inputs[0], changed(signal, self._scaled)
+
+    def _scaled(self, cells: Tensor) -> Tensor:
+        return (cells.relu() if self.relu else cells) * self._like(cells)[0]
 
     def _like(self, x: Tensor) -> Affine:
         """Scale and shift on the device and in the dtype of ``x``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, ClassVar, Protocol
@@ -16,7 +16,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from zfkernels.geometry import Boxes, Pair, union
+from zfkernels.geometry import Boxes, Pair, Sliding, union
+from zfkernels.network.kinds.signals import Descent, Rule, Rules, Signal, as_signal, as_value, changed, derivative
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Recording, Ref, Sized, Step
 from zfkernels.network.tree import leaves
@@ -30,12 +31,14 @@ class Occluder:
     Attributes:
         images: [N, C, H, W], channels last.
         boxes: int32 [K, 4] (top, left, height, width), inside the images.
-        fill: what is shown instead: [C], or an image for each image [N, C, H, W].
+        fill: what is shown instead: [C], an image for each image [N, C, H, W], or windows of the boxes.
+        mask: windows of bool [cells, 1]: which pixels of the boxes are hidden; None: all.
     """
 
     images: Tensor
     boxes: Tensor
-    fill: Tensor
+    fill: Tensor | Windows
+    mask: Windows | None = None
 
 
 class Chunk(Protocol):
@@ -87,12 +90,20 @@ class Kind(ABC):
         kind: what people call this kind of step.
         on_windows: whether it can run on windows; False: on whole values alone.
         rectifies: whether it is max(x, 0) and nothing else.
+        is_rectifier: whether it is that or another rectifier (ReLU6, LeakyReLU).
+        unpools: whether :meth:`send_down` takes a signal that is still to be unpooled.
+        filters: the weight [C_out, C_in / groups, kh, kw] of a convolution.
+        joins: of a concatenation of maps, the steps whose maps stand one after the other.
+        is_identity: whether it hands on the numbers that it reads, in their order.
+        keeps_sign: whether nothing becomes negative where no input is.
+        makes_new: whether its value is memory of its own.
         affine: where it scales and shifts each map [N, C, H, W], by how much: float64 [C] each, on the CPU.
         step: the recorded step; of several steps in one, the first of them.
         steps: the recorded steps that are this one.
         name: the step whose value this computes; of several steps in one, the last of them.
         inputs: names of the steps that it reads.
         below: where each input holds its maps.
+        sources: the steps recorded for the inputs.
         maps: where the value does; None for a value without (or of a step that windows end at).
         sizes: of the value's axes behind the first; None where the first is not the batch's.
     """
@@ -100,6 +111,13 @@ class Kind(ABC):
     kind: ClassVar[str] = ""
     on_windows: bool = True
     rectifies: bool = False
+    is_rectifier: bool = False
+    unpools: bool = False
+    filters: Tensor | None = None
+    joins: tuple[str, ...] = ()
+    is_identity: bool = False
+    keeps_sign: bool = False
+    makes_new: bool = False
     affine: tuple[Tensor, Tensor] | None = None
 
     def __init__(self, step: Step, scene: Scene, maps: Maps | None, inputs: tuple[str, ...] | None = None) -> None:
@@ -107,6 +125,7 @@ class Kind(ABC):
         self.steps: tuple[Step, ...] = (step,)
         self.inputs = step.inputs if inputs is None else inputs
         self.below = tuple(scene.maps(name) for name in self.inputs)
+        self.sources = tuple(scene.step(name) for name in self.inputs)
         self.sizes = sizes_of(step)
 
     @classmethod
@@ -127,8 +146,21 @@ class Kind(ABC):
         return reduce(union, changed)
 
     def read(self, outputs: Boxes) -> tuple[Boxes, ...]:
-        """The box of each input that boxes of the value depend on: the way backwards."""
-        return (outputs,) * len(self.inputs)
+        """The box of each input that boxes of the value depend on: the way backwards.
+
+        Where a value or an input holds no maps, a box of one cell stands for all of it.
+        """
+        return tuple(
+            outputs if self.maps is not None and below is not None and below.frame == self.maps.frame
+            else whole(outputs, (1, 1) if below is None else below.frame)
+            for below in self.below
+        )  # fmt: skip
+
+    @property
+    def slides(self) -> Sliding | None:
+        """The window of its inputs that each cell of the value reads, where it is the same all over the frame."""
+        same = self.maps is not None and all(b is not None and b.frame == self.maps.frame for b in self.below)
+        return Sliding((1, 1)) if same and self.on_windows else None
 
     def run(self, values: Mapping[str, Any], batch: int) -> Any:
         """The value on whole inputs."""
@@ -137,6 +169,52 @@ class Kind(ABC):
     def run_on_windows(self, chunk: Chunk) -> Any:
         """Windows of the value (a tensor [K, ...] where :attr:`maps` is None), from those of its inputs."""
         raise NotImplementedError(f"{self.kind}: it runs on whole values")
+
+    def run_with_switches(
+        self, values: Mapping[str, Any], batch: int, backend: str | None
+    ) -> tuple[Any, Tensor] | None:
+        """The value on whole inputs and the places of its maxima, uint8; None of what is no max-pooling."""
+        return None
+
+    def rule(self, rules: Rules) -> Rule | None:
+        """What a signal becomes at this step on its way down where the DeconvNet has a rule; None: the derivative."""
+        return None
+
+    def clean_inputs(self, rules: Rules) -> Collection[str]:
+        """Names of the inputs whose values on the clean images the way down needs."""
+        return () if self.is_affine or self.rule(rules) is not None else self.inputs
+
+    def send_down(self, signal: Signal, descent: Descent) -> Iterator[tuple[str, Signal]]:
+        """The signals at the inputs that one at the value sends down, by name.
+
+        Here by :meth:`rule`, or by the derivative of the step on whole values, which every step has.
+        """
+        rule = self.rule(descent.rules)
+        if rule is not None:
+            yield self.inputs[0], changed(signal, rule)
+            return
+        refuse_last_of_overlapping(self.steps, descent)
+        value = as_value(signal, self.name, self.maps, descent)
+        clean = [self._given(name, source, descent) for name, source in zip(self.inputs, self.sources, strict=True)]
+        below = derivative(
+            lambda *given: self.run(dict(zip(self.inputs, given, strict=True)), len(value)), value, clean
+        )
+        for name, maps, part in zip(self.inputs, self.below, below, strict=True):
+            if part is not None:
+                yield name, as_signal(part, name, maps, self.name, descent)
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether the derivative is known to be the same at every input."""
+        return False
+
+    def _given(self, name: str, source: Step, descent: Descent) -> Tensor:
+        """What the derivative is taken at: the value [R, ...] of an input, anything where that does not matter."""
+        image = descent.image(self.name)
+        if not self.is_affine:
+            return descent.clean(name).index_select(0, image)
+        shape = [size.at(len(image)) if isinstance(size, Sized) else size for size in source.shape]
+        return torch.zeros((), dtype=source.dtype, device=image.device).expand(shape)
 
     @property
     def multiply_adds(self) -> int:
@@ -157,6 +235,16 @@ class Kind(ABC):
         both.name, both.steps = other.name, self.steps + other.steps
         both.__dict__.update(changes)
         return both
+
+
+def refuse_last_of_overlapping(steps: Sequence[Step], descent: Descent) -> None:
+    """Raises ValueError for max-poolings that are undone by their derivative where their last window is to win."""
+    for step in steps:
+        if descent.overlap == "last" and op_name(step).startswith("max_pool"):
+            raise ValueError(
+                f"DeconvNet: expected overlap 'sum' for step {step.name!r} in module "
+                f"{(step.scope or ('',))[-1]!r}, a pooling of what are no maps [N, C, H, W], got 'last'"
+            )
 
 
 def aligned(chunk: Chunk, name: str, layout: Layout) -> Windows:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from zfkernels.geometry import Boxes, Pair, Sliding, outputs_touched
 from zfkernels.network.kinds.base import Chunk, Kind, Scene, arguments, op_name, pair
+from zfkernels.network.kinds.signals import Descent, Rules, Signal
 from zfkernels.network.kinds.sliding import planar_step
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Step
+from zfkernels.ops.ragged import window_conv2d
 from zfkernels.ragged import Windows, cell_places
 
 
@@ -44,6 +46,9 @@ class Blocks(Kind):
         within = row % self.size[0] * self.size[1] + column % self.size[1]
         return layout.windows(blocks.index_select(0, cell * (self.size[0] * self.size[1]) + within))
 
+    def clean_inputs(self, rules: Rules) -> Collection[str]:
+        return ()
+
 
 class PixelShuffle(Blocks):
     """``F.pixel_shuffle``."""
@@ -59,3 +64,15 @@ class PixelShuffle(Blocks):
     def blocks_of(self, values: Tensor) -> Tensor:
         block = self.size[0] * self.size[1]
         return values.view(len(values), -1, block).transpose(1, 2).reshape(len(values), block, -1)
+
+    def send_down(self, signal: Signal, descent: Descent) -> Iterator[tuple[str, Signal]]:
+        """As a convolution whose filters each take one cell of a block."""
+        assert isinstance(signal, Windows)
+        assert self.maps is not None
+        cells = self.size[0] * self.size[1]
+        taps = torch.eye(cells, dtype=signal.values.dtype, device=signal.values.device)
+        weight = taps.view(cells, 1, *self.size).repeat(self.maps.channels, 1, 1, 1)
+        yield self.inputs[0], window_conv2d(
+            signal, None, weight, stride=self.size, groups=self.maps.channels,
+            out_boxes=descent.layout(self.inputs[0]), backend=descent.backend,
+        )  # fmt: skip

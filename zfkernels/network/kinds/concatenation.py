@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from zfkernels.network.kinds.base import Chunk, Kind, Scene, aligned, arguments, op_name
 from zfkernels.network.kinds.cell_rules import RULES
 from zfkernels.network.kinds.cellwise import Cellwise
+from zfkernels.network.kinds.signals import Descent, Rules, Signal
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Step
 from zfkernels.ragged import Windows
@@ -23,13 +25,14 @@ class Concatenation(Cellwise):
     """
 
     kind = "concatenation"
+    keeps_sign = makes_new = True
 
     def __init__(self, step: Step, scene: Scene, maps: Maps, parts: tuple[str, ...]) -> None:
-        self.parts = self.all_parts = parts
+        self.parts = self.joins = parts
         for name, earlier in scene.kinds.items():
-            if isinstance(earlier, Concatenation) and len(earlier.all_parts) > 1:
-                count = len(earlier.all_parts)
-                if earlier.all_parts == parts[:count] and count <= len(parts):
+            if isinstance(earlier, Concatenation) and len(earlier.joins) > 1:
+                count = len(earlier.joins)
+                if earlier.joins == parts[:count] and count <= len(parts):
                     self.parts = (name, *parts[count:])
         super().__init__(step, scene, maps, tuple(dict.fromkeys(self.parts)))
 
@@ -51,3 +54,13 @@ class Concatenation(Cellwise):
         layout = chunk.layout(self.name)
         parts = {name: aligned(chunk, name, layout).values for name in self.inputs}
         return layout.windows(torch.cat([parts[name] for name in self.parts], 1))
+
+    def clean_inputs(self, rules: Rules) -> Collection[str]:
+        return ()
+
+    def send_down(self, signal: Signal, descent: Descent) -> Iterator[tuple[str, Signal]]:
+        assert isinstance(signal, Windows)
+        channels = {name: maps.channels for name, maps in zip(self.inputs, self.below, strict=True) if maps is not None}
+        split = signal.values.split([channels[name] for name in self.parts], 1)
+        for name, part in zip(self.parts, split, strict=True):
+            yield name, replace(signal, values=part.contiguous())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,10 +13,11 @@ from torch import Tensor
 from zfkernels.geometry import Sliding
 from zfkernels.network.kinds.base import Chunk, Kind, Scene, arguments, op_name, pair, signature
 from zfkernels.network.kinds.products import RELU, Activation, activation_of, convolve, multiply
+from zfkernels.network.kinds.signals import Descent, Pooled, Rules, Signal
 from zfkernels.network.kinds.sliding import SlidingKind, planar_step
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Step
-from zfkernels.ops.ragged import occluded_conv2d, window_conv2d
+from zfkernels.ops.ragged import occluded_conv2d, unpool_relu_conv_transpose2d, window_conv2d
 from zfkernels.ragged import Windows
 
 
@@ -22,6 +25,7 @@ class Convolution(SlidingKind):
     """``F.conv2d`` with a weight and a bias that do not depend on the images."""
 
     kind = "convolution"
+    unpools = makes_new = True
 
     def __init__(
         self, step: Step, scene: Scene, maps: Maps, weight: Tensor, bias: Tensor | None, sliding: Sliding, groups: int
@@ -95,13 +99,33 @@ class Convolution(SlidingKind):
         hidden = chunk.occluder(name)
         if hidden is not None:
             return occluded_conv2d(
-                hidden.images, self.weight, self.bias, hidden.boxes, fill=hidden.fill, image=chunk.image,
-                out_boxes=layout, stride=s.stride, padding=s.padding, dilation=s.dilation, groups=self.groups,
-                relu=self.relu, backend=chunk.backend,
+                hidden.images, self.weight, self.bias, hidden.boxes, fill=hidden.fill, mask=hidden.mask,
+                image=chunk.image, out_boxes=layout, stride=s.stride, padding=s.padding, dilation=s.dilation,
+                groups=self.groups, relu=self.relu, backend=chunk.backend,
             )  # fmt: skip
         return window_conv2d(
             chunk.windows(name), chunk.frames(name), self.weight, self.bias, out_boxes=layout, stride=s.stride,
             padding=s.padding, dilation=s.dilation, groups=self.groups, relu=self.relu, backend=chunk.backend,
+        )  # fmt: skip
+
+    def clean_inputs(self, rules: Rules) -> Collection[str]:
+        return ()
+
+    def send_down(self, signal: Signal, descent: Descent) -> Iterator[tuple[str, Signal]]:
+        (name,), s, below = self.inputs, self.sliding, self.below[0]
+        assert below is not None
+        if isinstance(signal, Windows) and self._is_product:
+            cells = signal.values.relu() if self.relu else signal.values
+            yield name, replace(signal, values=cells @ self.weight.flatten(1))
+            return
+        windows, switches, pooling = (
+            (signal.windows, signal.switches, signal.pooling) if isinstance(signal, Pooled) else (signal, None, {})
+        )
+        assert isinstance(windows, Windows)
+        yield name, unpool_relu_conv_transpose2d(
+            windows, switches, self._taps, stride=s.stride, padding=s.padding, dilation=s.dilation,
+            groups=self.groups, output_size=below.frame, out_boxes=descent.layout(name), overlap=descent.overlap,
+            rectify=self.relu, backend=descent.backend, **pooling,
         )  # fmt: skip
 
     @property
@@ -109,8 +133,17 @@ class Convolution(SlidingKind):
         return self.weight.numel()
 
     @property
+    def filters(self) -> Tensor:  # type: ignore[override]
+        return self.weight
+
+    @property
     def needs_frames(self) -> bool:
         return not self._is_product
+
+    @cached_property
+    def _taps(self) -> Tensor:
+        """The weight as the way down reads it."""
+        return self.weight.contiguous()
 
     @property
     def _is_product(self) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from zfkernels.network.kinds.base import Chunk, Kind, Scene, sizes_of
+from zfkernels.network.kinds.base import Chunk, Kind, Occluder, Scene, sizes_of
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import INPUT, Step
-from zfkernels.ragged import Windows
+from zfkernels.ragged import Layout, Windows, cell_places
 
 
 class Images(Kind):
@@ -32,6 +33,28 @@ class Images(Kind):
     def run_on_windows(self, chunk: Chunk) -> Windows:
         hidden, layout = chunk.occluder(self.name), chunk.layout(self.name)
         assert hidden is not None
-        if hidden.fill.dim() == 1:
-            return layout.windows(hidden.fill.expand(layout.cells, -1).contiguous())
-        return chunk.gather([], hidden.fill, layout)
+        return occluded_windows(hidden, layout)
+
+
+def occluded_windows(hidden: Occluder, layout: Layout) -> Windows:
+    """The pixels of the hidden boxes, at ``layout``: what is shown, and the image's own where a mask lets them be."""
+    plain = isinstance(hidden.fill, Tensor) and hidden.fill.dim() == 1
+    pixel = layout.image[:0]
+    if hidden.mask is not None or (isinstance(hidden.fill, Tensor) and not plain):
+        rows, columns = cell_places(layout.boxes, layout.offsets, layout.owner)
+        height, width = layout.frame
+        pixel = (layout.image.index_select(0, layout.owner) * height + rows) * width + columns
+    if isinstance(hidden.fill, Windows):
+        shown = hidden.fill.values
+    elif plain:
+        shown = hidden.fill.expand(layout.cells, -1).contiguous()
+    else:
+        shown = as_pixels(hidden.fill).index_select(0, pixel)
+    if hidden.mask is not None:
+        shown = torch.where(hidden.mask.values, shown, as_pixels(hidden.images).index_select(0, pixel))
+    return layout.windows(shown)
+
+
+def as_pixels(images: Tensor) -> Tensor:
+    """[N, C, H, W] as [N * H * W, C]."""
+    return images.permute(0, 2, 3, 1).reshape(-1, images.shape[1])

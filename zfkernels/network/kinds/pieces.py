@@ -8,6 +8,7 @@ from typing import Any
 
 from zfkernels.network.kinds.base import Kind, Scene, arguments, op_name, sizes_of
 from zfkernels.network.kinds.cellwise import Cellwise
+from zfkernels.network.kinds.linear import is_affine
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Step
 
@@ -47,6 +48,10 @@ class Piece(Cellwise):
 
     def on_cells(self, values: Mapping[str, Any], chunk: Any, layout: Any) -> Any:
         return self.run(values, 1)
+
+    @property
+    def is_affine(self) -> bool:
+        return is_affine(self.whole)
 
 
 class Expansion(Cellwise):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from zfkernels.network.kinds.base import Chunk, Kind, Scene, aligned, op_name, sizes_of
 from zfkernels.network.kinds.cellwise import Cellwise
+from zfkernels.network.kinds.signals import Descent, Signal, changed
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Ref, Sized, Step
 from zfkernels.network.tree import leaves, map_leaves
@@ -28,6 +29,7 @@ class Pointwise(Cellwise):
     def __init__(self, step: Step, scene: Scene, maps: Maps, inputs: tuple[str, ...] | None = None) -> None:
         super().__init__(step, scene, maps, inputs)
         self.relu = False
+        self.keeps_sign = op_name(step) == "add" and not step.kwargs
         self.on_windows = None not in self.below
         self.places: dict[str, tuple[Maps, Tensor]] = {}  # constants that differ from place to place: [1, C, H, W]
         args, kwargs = (map_leaves(self._placed, part) for part in (step.args, step.kwargs))
@@ -51,17 +53,27 @@ class Pointwise(Cellwise):
 
     def run_on_windows(self, chunk: Chunk) -> Windows:
         if not self.is_flat:
-            return super().run_on_windows(chunk)
+            found = super().run_on_windows(chunk)
+            if self.relu:
+                found.values.relu_()
+            return found
         layout = chunk.layout(self.name)
         return layout.windows(self.run({name: aligned(chunk, name, layout).values for name in self.inputs}, 1))
 
-    def on_cells(self, values: Mapping[str, Any], chunk: Chunk, layout: Layout) -> Tensor:
+    def send_down(self, signal: Signal, descent: Descent) -> Iterator[tuple[str, Signal]]:
+        if self.relu:
+            signal = changed(signal, torch.relu)
+        if self.is_flat and self.keeps_sign and len(self.inputs) == 2:
+            yield from ((name, signal) for name in self.inputs)
+        else:
+            yield from super().send_down(signal, descent)
+
+    def on_cells(self, values: Mapping[str, Any], chunk: Chunk | Descent, layout: Layout) -> Tensor:
         if self.places:
             first = replace(layout, image=torch.zeros_like(layout.image), images=1)
             placed = {name: m.spread(chunk.gather([], c, first).values) for name, (m, c) in self.places.items()}
             values = {**values, **placed}
-        value = self.with_places.run(values, 1)
-        return value.relu_() if self.relu else value
+        return self.with_places.run(values, 1)
 
     def _placed(self, leaf: Any) -> Any:
         """Stands for a constant that differs from place to place; any other argument as it is."""

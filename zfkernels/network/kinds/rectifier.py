@@ -10,17 +10,45 @@ from torch import Tensor
 
 from zfkernels.network.kinds.base import Kind, Scene, arguments, op_name, source
 from zfkernels.network.kinds.pointwise import Pointwise, pointwise_maps
+from zfkernels.network.kinds.signals import Rule, Rules
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Ref, Step
 from zfkernels.ragged import Layout
 
-OTHERS = {"relu6", "hardtanh", "leaky_relu"}
+OTHERS = {"relu6", "leaky_relu"}
+
+
+class VectorRectifier(Kind):
+    """A rectifier of values without maps."""
+
+    kind = "rectifier"
+    is_rectifier = True
+    on_windows = False
+
+    def __init__(self, step: Step, scene: Scene, name: str, plain: bool) -> None:
+        super().__init__(step, scene, None, (name,))
+        self.rectifies = plain
+
+    @classmethod
+    def recognise(cls, step: Step, scene: Scene) -> Kind | None:
+        name = _rectified(step, scene)
+        plain = name is not None
+        if name is None and _is_soft(step) and len(step.inputs) == 1:
+            name = step.inputs[0]
+        return None if name is None or scene.maps(name) is not None else cls(step, scene, name, plain)
+
+    def run(self, values: Mapping[str, Any], batch: int) -> Any:
+        return torch.relu(values[self.inputs[0]]) if self.rectifies else super().run(values, batch)
+
+    def rule(self, rules: Rules) -> Rule | None:
+        return torch.relu if self.rectifies or rules.soft_rectifiers else None
 
 
 class Rectifier(Pointwise):
     """ReLU (also ``clamp_min(0)``, ``maximum(x, 0)``, ``threshold``, ``where(x > 0, x, 0)``), ReLU6, LeakyReLU."""
 
     kind = "rectifier"
+    is_rectifier = True
 
     def __init__(self, step: Step, scene: Scene, maps: Maps | None, name: str, plain: bool) -> None:
         assert maps is not None
@@ -32,15 +60,23 @@ class Rectifier(Pointwise):
         name, maps = _rectified(step, scene), pointwise_maps(step, scene)
         if name is not None:
             return None if scene.maps(name) is None else cls(step, scene, scene.maps(name), name, True)
-        if op_name(step) in OTHERS and maps is not None and len(step.inputs) == 1:
+        if _is_soft(step) and maps is not None and len(step.inputs) == 1:
             return cls(step, scene, maps, step.inputs[0], False)
         return None
+
+    def rule(self, rules: Rules) -> Rule | None:
+        return torch.relu if self.rectifies or rules.soft_rectifiers else None
 
     def run(self, values: Mapping[str, Any], batch: int) -> Any:
         return torch.relu(values[self.inputs[0]]) if self.rectifies else super().run(values, batch)
 
     def on_cells(self, values: Mapping[str, Any], chunk: Any, layout: Layout) -> Tensor:
         return self.run(values, 1)
+
+
+def _is_soft(step: Step) -> bool:
+    """Whether a step is ReLU6 or LeakyReLU."""
+    return op_name(step) in OTHERS or (op_name(step) == "hardtanh" and arguments(step)["min_val"] == 0)
 
 
 def _rectified(step: Step, scene: Scene) -> str | None:

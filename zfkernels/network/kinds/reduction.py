@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+
 from torch import Tensor
 
 from zfkernels.network.kinds.base import Chunk, Kind, Scene, arguments, op_name, pair, sizes_of, source
+from zfkernels.network.kinds.signals import Descent, Rules, Signal
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Step
 from zfkernels.ops.ragged import window_reduce
@@ -16,6 +19,7 @@ class FrameReduction(Kind):
     """A mean, sum or maximum over all cells of the frame, however it is written."""
 
     kind = "over the frame"
+    keeps_sign = True
 
     def __init__(self, step: Step, scene: Scene, how: str, divisor: int, name: str) -> None:
         super().__init__(step, scene, None, (name,))
@@ -46,6 +50,20 @@ class FrameReduction(Kind):
         total = window_reduce(chunk.windows(name), chunk.frames(name), self.how, backend=chunk.backend)
         assert self.sizes is not None
         return (total / self.divisor if self.divisor > 1 else total).view(-1, *self.sizes)
+
+    def clean_inputs(self, rules: Rules) -> Collection[str]:
+        return () if self.how == "sum" else self.inputs
+
+    def send_down(self, signal: Signal, descent: Descent) -> Iterator[tuple[str, Signal]]:
+        if self.how != "sum":
+            yield from super().send_down(signal, descent)
+            return
+        (name,), (maps,) = self.inputs, self.below
+        assert isinstance(signal, Tensor)
+        assert maps is not None
+        each = signal.reshape(len(signal), 1, maps.channels) / self.divisor
+        cells = each.expand(-1, maps.frame[0] * maps.frame[1], -1).reshape(-1, maps.channels)
+        yield name, descent.whole(name, self.name).windows(cells)
 
     @property
     def needs_frames(self) -> bool:

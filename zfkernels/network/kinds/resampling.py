@@ -6,19 +6,20 @@ and column comes from is not computed by a formula: the recorded step itself say
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from zfkernels.geometry import Boxes
+from zfkernels.geometry import Boxes, Sliding
 from zfkernels.network.kinds.base import Chunk, Kind, Scene, arguments, op_name
+from zfkernels.network.kinds.signals import Descent, Rules, Signal, accumulate
 from zfkernels.network.kinds.sliding import planar_step
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Step
-from zfkernels.ragged import Windows, cell_places
+from zfkernels.ragged import Layout, Windows, cell_places
 
 ONE_CELL = {
     "upsample_nearest2d", "_upsample_nearest_exact2d", "pad", "reflection_pad2d", "replication_pad2d", "slice", "roll",
@@ -108,19 +109,39 @@ class Resampling(Kind):
     def run_on_windows(self, chunk: Chunk) -> Windows:
         (name,), layout = self.inputs, chunk.layout(self.name)
         windows, frames = chunk.windows(name), chunk.frames(name)
-        places = cell_places(layout.boxes, layout.offsets, layout.owner)
-        taps = [_taps(lines, place) for lines, place in zip(self.lines, places, strict=True)]
         total: Tensor | None = None
-        for row, row_share in taps[0]:
-            for column, column_share in taps[1]:
-                cells = _cells_at(windows, frames, layout.owner, row, column)
+        for row, column, share in self._taps(layout):
+            cells = _cells_at(windows, frames, layout.owner, row, column)
+            cells = cells if share is None else cells * share.to(cells.dtype)[:, None]
+            total = cells if total is None else total + cells
+        assert total is not None
+        return layout.windows(total)
+
+    def _taps(self, layout: Layout) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """For each cell that cells of the value are made of: row, column and weight (None: 1), [cells] each."""
+        places = cell_places(layout.boxes, layout.offsets, layout.owner)
+        rows, columns = (_taps(lines, place) for lines, place in zip(self.lines, places, strict=True))
+        for row, row_share in rows:
+            for column, column_share in columns:
                 share = row_share if column_share is None else column_share
                 if row_share is not None and column_share is not None:
                     share = row_share * column_share
-                cells = cells if share is None else cells * share.to(cells.dtype)[:, None]
-                total = cells if total is None else total + cells
-        assert total is not None
-        return layout.windows(total)
+                yield row, column, share
+
+    def clean_inputs(self, rules: Rules) -> Collection[str]:
+        return ()
+
+    def send_down(self, signal: Signal, descent: Descent) -> Iterator[tuple[str, Signal]]:
+        assert isinstance(signal, Windows)
+        here, below = signal.layout, descent.layout(self.inputs[0])
+        out = signal.values.new_zeros(below.cells, signal.values.shape[1])
+        box = below.boxes.index_select(0, here.owner).long()
+        first = below.offsets.index_select(0, here.owner)
+        for row, column, share in self._taps(here):
+            cells = signal.values if share is None else signal.values * share.to(signal.values.dtype)[:, None]
+            at = first + (row - box[:, 0]) * box[:, 3] + column - box[:, 1]
+            accumulate(out, at, cells)
+        yield self.inputs[0], below.windows(out)
 
     @property
     def needs_frames(self) -> bool:
@@ -157,6 +178,21 @@ class ConstantPadding(Kind):
         lo, hi = (outputs.lo - move).clamp(min=0), torch.minimum(outputs.hi - move, frame)
         some = (hi > lo).all(1, keepdim=True)
         return (Boxes(torch.where(some, lo, 0), torch.where(some, hi, 0)),)
+
+    def clean_inputs(self, rules: Rules) -> Collection[str]:
+        return ()
+
+    def send_down(self, signal: Signal, descent: Descent) -> Iterator[tuple[str, Signal]]:
+        assert isinstance(signal, Windows)
+        assert self.maps is not None
+        below = descent.layout(self.inputs[0])
+        move = torch.tensor([*self.before, 0, 0], dtype=torch.int32).to(below.boxes.device)
+        inner = replace(below, boxes=below.boxes + move, frame=self.maps.frame)
+        yield self.inputs[0], below.windows(descent.gather([signal], None, inner).values)
+
+    @property
+    def slides(self) -> Sliding:
+        return Sliding((1, 1), padding=self.before)
 
     def run_on_windows(self, chunk: Chunk) -> Windows:
         return chunk.layout(self.name).windows(chunk.windows(self.inputs[0]).values)

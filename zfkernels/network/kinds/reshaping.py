@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
+
+from torch import Tensor
 
 from zfkernels.network.kinds.base import Chunk, Kind, Scene, arguments, op_name, sizes_of
 from zfkernels.network.kinds.cellwise import Cellwise
+from zfkernels.network.kinds.signals import Descent, Rules, Signal, as_signal
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Step
 from zfkernels.ragged import Windows
@@ -23,6 +26,7 @@ class Reshaping(Kind):
     """The cells of the windows stay as they are."""
 
     kind = "other axes"
+    keeps_sign = True
 
     @classmethod
     def recognise(cls, step: Step, scene: Scene) -> Kind | None:
@@ -32,7 +36,11 @@ class Reshaping(Kind):
             return None
         if name in SAME:
             before = scene.step(step.inputs[0])
-            return cls(step, scene, below) if (below.sizes, before.dtype) == (sizes, step.dtype) else None
+            if (below.sizes, before.dtype) != (sizes, step.dtype):
+                return None
+            same = cls(step, scene, below)
+            same.is_identity = True
+            return same
         if name in RESHAPES:
             made = cls(step, scene, reshaped(below, sizes))
             made.on_windows = (
@@ -48,11 +56,23 @@ class Reshaping(Kind):
     def run_on_windows(self, chunk: Chunk) -> Windows:
         return chunk.windows(self.inputs[0])
 
+    def clean_inputs(self, rules: Rules) -> Collection[str]:
+        return ()
+
+    def send_down(self, signal: Signal, descent: Descent) -> Iterator[tuple[str, Signal]]:
+        (name,), (below,) = self.inputs, self.below
+        assert below is not None
+        if isinstance(signal, Tensor):
+            yield name, as_signal(signal.reshape(len(signal), *below.sizes), name, below, self.name, descent)
+        else:
+            yield name, signal
+
 
 class Reordering(Cellwise):
     """Axes in another order."""
 
     kind = "axes in another order"
+    keeps_sign = True
 
     @classmethod
     def recognise(cls, step: Step, scene: Scene) -> Kind | None:
@@ -73,6 +93,12 @@ class Reordering(Cellwise):
 
     def run_on_windows(self, chunk: Chunk) -> Windows:
         return chunk.windows(self.inputs[0]) if self.stays else super().run_on_windows(chunk)
+
+    def send_down(self, signal: Signal, descent: Descent) -> Iterator[tuple[str, Signal]]:
+        if self.stays:
+            yield self.inputs[0], signal
+        else:
+            yield from super().send_down(signal, descent)
 
 
 def reshaped(below: Maps, sizes: tuple[int, ...]) -> Maps | None:

@@ -25,6 +25,10 @@ class SlidingKind(Kind):
         return (inputs_read(outputs, self.sliding, self.below[0].frame),)
 
     @property
+    def slides(self) -> Sliding:
+        return self.sliding
+
+    @property
     def needs_frames(self) -> bool:
         return True
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,10 +10,11 @@ from torch import Tensor
 from zfkernels.geometry import Boxes, Sliding, inputs_read, outputs_touched
 from zfkernels.network.kinds.base import Chunk, Kind, Scene, arguments, op_name, pair
 from zfkernels.network.kinds.blocks import Blocks
+from zfkernels.network.kinds.signals import Descent, Signal
 from zfkernels.network.kinds.sliding import planar_step
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Step
-from zfkernels.ops.ragged import unpool_relu_conv_transpose2d
+from zfkernels.ops.ragged import unpool_relu_conv_transpose2d, window_conv2d
 from zfkernels.ragged import Windows
 
 
@@ -75,6 +76,15 @@ class TransposedConvolution(Blocks):
         if self.bias is not None:
             value.values.add_(self.bias)
         return value
+
+    def send_down(self, signal: Signal, descent: Descent) -> Iterator[tuple[str, Signal]]:
+        """As the convolution that it is the transpose of."""
+        assert isinstance(signal, Windows)
+        (name,), s = self.inputs, self.sliding
+        yield name, window_conv2d(
+            signal, None, self.weight, stride=s.stride, padding=s.padding, dilation=s.dilation, groups=self.groups,
+            out_boxes=descent.layout(name), backend=descent.backend,
+        )  # fmt: skip
 
     @property
     def multiply_adds(self) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from zfkernels.ops import _checks as check
-from zfkernels.ops._library import define
+from zfkernels.ops._library import define, only_a_kernel_runs
 from zfkernels.ops.max_pool2d_with_switches import reference
 from zfkernels.windows import Pair, Sliding
 
@@ -132,7 +132,7 @@ def indices_to_switches(
     """The flat int64 indices of ``F.max_pool2d`` as switches of one byte; the inverse of :func:`switches_to_indices`.
 
     Args:
-        indices: int64 [N, C, Hp, Wp], each inside its own window.
+        indices: int64 [N, C, Hp, Wp], each inside its own window; on a GPU the check waits for them.
         kernel_size: the pooling's, as are ``stride``, ``padding`` and ``dilation``.
         stride: defaults to ``kernel_size``.
         padding: in cells.
@@ -150,6 +150,12 @@ def indices_to_switches(
     layer = pooling(name, kernel_size, stride, padding, dilation)
     size = check.pair(name, "input_size", input_size, minimum=1)
     check_unpooled_size(name, "input_size", size, (indices.shape[2], indices.shape[3]), layer)
+    if only_a_kernel_runs((indices,)):  # there are numbers to look at
+        inside = reference.in_their_windows(indices, size, layer.kernel, layer.stride, layer.padding, layer.dilation)
+        if not inside.all():
+            place = (~inside).nonzero()[0].tolist()
+            wrong = int(indices[tuple(place)])
+            raise ValueError(f"{name}: expected indices inside their own pooling windows, got {wrong} at {place}")
     return reference.indices_to_switches(indices, size[1], layer.kernel, layer.stride, layer.padding, layer.dilation)
 
 
@@ -170,12 +176,25 @@ def _backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Any, ...]:
     return torch.ops.zfkernels.max_unpool2d_with_switches(grad, switches, *ctx.geometry, ctx.size, "sum"), *[None] * 5
 
 
+def _tangent(args: Any, tangents: Any, output: Any) -> tuple[Tensor, None]:
+    """The tangent of each maximum: what stands at its switch."""
+    input, *geometry, _ = args
+    return reference.at_switches(output[1], (input.shape[2], input.shape[3]), *geometry)(tangents[0]), None
+
+
+def _guard(input: Tensor, *args: Any) -> None:
+    check.tensor(NAME, "input", input, "[N, C, H, W]")
+    _layer(input.shape, *args)
+
+
 op = define(
     f"{NAME}(Tensor input, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation, bool ceil_mode)"
     " -> (Tensor, Tensor)",
     fake=_fake,
     backward=_backward,
     setup_context=_setup_context,
+    tangent=_tangent,
+    guard=_guard,
 )
 op.reference(reference.max_pool2d_with_switches)
 op.native("cpp", (torch.float32, torch.float64))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,6 +36,17 @@ def indices_to_switches(
     return (ky * kernel_size[1] + kx).to(torch.uint8)
 
 
+def in_their_windows(
+    indices: Tensor, size: Pair, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair
+) -> Tensor:
+    """bool [N, C, Hp, Wp]: which indices name a cell of the layer below, of ``size``, that their own window reads."""
+    top, left = corners(indices.shape[2:], stride, padding, indices.device)
+    inside = (indices >= 0) & (indices < size[0] * size[1])
+    for axis, move in enumerate((indices // size[1] - top, indices % size[1] - left)):
+        inside &= (move >= 0) & (move < kernel_size[axis] * dilation[axis]) & (move % dilation[axis] == 0)
+    return inside
+
+
 def switches_to_indices(
     switches: Tensor, width: int, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair
 ) -> Tensor:
@@ -48,6 +61,22 @@ def switched_cells(
     top, left = corners(switches.shape[2:], stride, padding, switches.device)
     cell = switches.long()
     return top + cell // kernel_size[1] * dilation[0], left + cell % kernel_size[1] * dilation[1]
+
+
+def at_switches(
+    switches: Tensor,  # uint8 [N, C, Hp, Wp]
+    size: Pair,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+) -> Callable[[Tensor], Tensor]:
+    """From maps [N, C, *size] to what stands at the switches, [N, C, Hp, Wp]; zero where one points outside."""
+    row, column = switched_cells(switches, kernel_size, stride, padding, dilation)
+    inside = (row >= 0) & (row < size[0]) & (column >= 0) & (column < size[1])
+    inside &= switches.long() < kernel_size[0] * kernel_size[1]
+    index = torch.where(inside, row * size[1] + column, 0).flatten(2)
+    return lambda maps: torch.where(inside, maps.flatten(2).gather(2, index).view(switches.shape), 0)
 
 
 def corners(size: tuple[int, ...], stride: Pair, padding: Pair, device: torch.device) -> tuple[Tensor, Tensor]:

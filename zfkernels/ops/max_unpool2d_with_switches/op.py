@@ -10,7 +10,7 @@ from torch import Tensor
 from zfkernels.ops import _checks as check
 from zfkernels.ops._library import define
 from zfkernels.ops.max_pool2d_with_switches.op import check_unpooled_size, pooling
-from zfkernels.ops.max_pool2d_with_switches.reference import switched_cells
+from zfkernels.ops.max_pool2d_with_switches.reference import at_switches
 from zfkernels.ops.max_unpool2d_with_switches import reference
 from zfkernels.windows import Pair, Sliding
 
@@ -105,20 +105,13 @@ def gather_at_switches(
 ) -> Tensor:  # [N, C, Hp, Wp]
     """The adjoint of the unpooling; with ``overlap="last"`` windows that lost their pixel get zero."""
     geometry = (layer.kernel, layer.stride, layer.padding, layer.dilation)
-    height, width = input.shape[2], input.shape[3]
-    row, column = switched_cells(switches, *geometry)
-    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    inside &= switches.long() < layer.kernel[0] * layer.kernel[1]
-    index = torch.where(inside, row * width + column, 0).flatten(2)
-
-    def gather(maps: Tensor) -> Tensor:
-        return torch.where(inside, maps.flatten(2).gather(2, index).view(switches.shape), 0)
-
+    size = (input.shape[2], input.shape[3])
+    gather = at_switches(switches, size, *geometry)
     if overlap == "sum":
         return gather(input)
     window = torch.arange(switches.shape[2] * switches.shape[3], dtype=torch.float64, device=switches.device)
     window = window.view(switches.shape[2:]).expand(switches.shape)
-    last = torch.ops.zfkernels.max_unpool2d_with_switches(window, switches, *geometry, (height, width), "last")
+    last = torch.ops.zfkernels.max_unpool2d_with_switches(window, switches, *geometry, size, "last")
     return torch.where(gather(last) == window, gather(input), 0)
 
 
@@ -127,12 +120,25 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return gather_at_switches(grad, switches, ctx.layer, ctx.overlap), *[None] * 7
 
 
+def _tangent(args: Any, tangents: Any, output: Tensor) -> Tensor:
+    """The op is linear: the tangent of the values, unpooled."""
+    return torch.ops.zfkernels.max_unpool2d_with_switches(tangents[0], *args[1:])
+
+
+def _guard(values: Tensor, switches: Tensor, *args: Any) -> None:
+    check.tensor(NAME, "values", values, "[N, C, Hp, Wp]")
+    check.switches(NAME, switches)
+    _layer(values.shape, switches.shape, *args)
+
+
 op = define(
     f"{NAME}(Tensor values, Tensor switches, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation,"
     " SymInt[2] output_size, str overlap) -> Tensor",
     fake=_fake,
     backward=_backward,
     setup_context=_setup_context,
+    tangent=_tangent,
+    guard=_guard,
 )
 op.reference(reference.max_unpool2d_with_switches)
 op.encode = lambda *args: (*args[:-1], args[-1] == "sum")

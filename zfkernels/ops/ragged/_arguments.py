@@ -27,10 +27,10 @@ def windows(op: str, argument: str, value: Any, dtypes: tuple[torch.dtype, ...] 
         raise TypeError(f"{op}: expected {argument} a zfkernels.Windows, got {type(value).__name__}")
     values = check.tensor(op, f"{argument}.values", value.values, "[cells, C]", dtypes)
     check.pair(op, f"{argument}.frame", value.frame, minimum=1)
-    _places(op, argument, value.boxes, value.offsets, value.image, values)
+    places(op, argument, value.boxes, value.offsets, value.image, values)
     if value.images is None and readable(value.boxes):
-        places = (value.boxes, value.offsets, value.image, value.frame)
-        value = dataclasses.replace(value, images=check_places(op, argument, *places, values.shape[0]))
+        images = check_places(op, argument, value.boxes, value.offsets, value.image, value.frame, values.shape[0])
+        value = dataclasses.replace(value, images=images)
     return value
 
 
@@ -43,7 +43,8 @@ def boxes(
     check.same(op, argument, value, "the windows", like, dtype=False)
 
 
-def _places(op: str, argument: str, flat: Any, offsets: Any, image: Any, like: Tensor) -> None:
+def places(op: str, argument: str, flat: Any, offsets: Any, image: Any, like: Tensor) -> None:
+    """Boxes [P, 4], offsets [P + 1] and image [P] that fit together, on the device of ``like``."""
     check.tensor(op, f"{argument}.image", image, "[P]", (torch.int64,))
     check.same(op, f"{argument}.image", image, "the values", like, dtype=False)
     boxes(op, f"{argument}.boxes", flat, like, image.shape[0])
@@ -123,14 +124,15 @@ def outputs(
         boxes(op, argument, out_boxes, like, image.shape[0])
         return dataclasses.replace(layout_of(op, argument, out_boxes, image, frame), images=images)
     check.equal(op, f"{argument}.frame", tuple(out_boxes.frame), tuple(frame))
-    _places(op, argument, out_boxes.boxes, out_boxes.offsets, out_boxes.image, like)
+    places(op, argument, out_boxes.boxes, out_boxes.offsets, out_boxes.image, like)
     check.equal(op, f"the number of {argument}", len(out_boxes), image.shape[0])
     check.tensor(op, f"{argument}.owner", out_boxes.owner, "[cells]", (torch.int32,))
     check.equal(op, f"the shape of {argument}.owner", tuple(out_boxes.owner.shape), (out_boxes.cells,))
     check.same(op, f"{argument}.owner", out_boxes.owner, "the windows", like, dtype=False)
     if out_boxes.images is None and readable(out_boxes.boxes):
-        places = (out_boxes.boxes, out_boxes.offsets, out_boxes.image, out_boxes.frame)
-        check_places(op, argument, *places, out_boxes.cells)
+        check_places(
+            op, argument, out_boxes.boxes, out_boxes.offsets, out_boxes.image, out_boxes.frame, out_boxes.cells
+        )
         if not torch.equal(out_boxes.owner, owners(out_boxes.offsets, out_boxes.cells)):
             raise ValueError(f"{op}: expected {argument}.owner to fit {argument}.offsets, as Layout.of makes it")
     return dataclasses.replace(out_boxes, image=image, images=images)

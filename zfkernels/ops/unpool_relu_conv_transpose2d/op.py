@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.grad import conv2d_weight
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 from zfkernels.ops import _checks as check
 from zfkernels.ops._library import define
@@ -209,9 +209,63 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return grad_values, None, grad_weight, *[None] * 15
 
 
+def _tangent(args: Any, tangents: Any, output: Tensor) -> Tensor:
+    """By the product rule: what passes the rectifier is linear in the values and in the weight."""
+    values, switches, weight, origins = args[:4]
+    *pool, unpooled_size, stride, padding, dilation, groups, size, how, rect = args[6:]
+    if origins is not None:
+        raise RuntimeError(f"{NAME}: windows have no tangent; expected values a tensor of full maps to differentiate")
+
+    def unpool(maps: Tensor) -> Tensor:
+        if switches is None:
+            return maps
+        return torch.ops.zfkernels.max_unpool2d_with_switches(maps, switches, *pool, unpooled_size, how)
+
+    def filtered(maps: Tensor, by: Tensor) -> Tensor:
+        frame = (maps.shape[0], by.shape[1] * groups, *size)
+        return conv2d_input(frame, by, maps, stride, padding, dilation, groups)
+
+    unpooled, parts = unpool(values), []
+    if tangents[0] is not None:
+        change = unpool(tangents[0])
+        parts.append(filtered(torch.where(unpooled > 0, change, 0) if rect else change, weight))
+    if tangents[2] is not None:
+        parts.append(filtered(reference.rectified(unpooled, rect), tangents[2]))
+    return sum(parts[1:], parts[0])
+
+
+def _guard(values: Tensor, switches: Tensor | None, weight: Tensor, origins: Tensor | None, *args: Any) -> None:
+    if origins is not None:
+        return  # the kernels check windows themselves
+    pool, unpooled = Sliding(*args[2:6]), args[6]
+    conv = Sliding((weight.shape[2], weight.shape[3]), *args[7:10])
+    check.tensor(NAME, "values", values, "[N, C, Hp, Wp]")
+    check.tensor(NAME, "weight", weight, "[C, C_in / groups, kh, kw]")
+    check.same(NAME, "weight", weight, "values", values)
+    check.equal(NAME, "weight's first dimension, the channels of values,", weight.shape[0], values.shape[1])
+    check.divisor(NAME, args[10], weight.shape[0])
+    if switches is not None:
+        check_switches(NAME, switches, values, tuple(values.shape))
+        pooling(NAME, pool.kernel, pool.stride, pool.padding, pool.dilation, "pool_")
+        check_unpooled_size(NAME, "unpooled_size", unpooled, (values.shape[2], values.shape[3]), pool)
+    else:
+        check.equal(NAME, "unpooled_size without switches", tuple(unpooled), tuple(values.shape[2:]))
+    check.equal(NAME, "what the convolution makes of output_size,", conv.output_size(args[11]), tuple(unpooled))
+
+
+def _flops(values: Any, switches: Any, weight: Any, *args: Any) -> int:
+    """Each value meets each tap of each output map; the zeros around unpooled values are no work."""
+    return 2 * math.prod(values) * math.prod(weight[1:])
+
+
 def _too_much_for_triton(values: Tensor, switches: Tensor | None, weight: Tensor, *rest: Any) -> str | None:
-    """The Triton kernel unrolls the lattices of the pooling and the taps of a phase."""
-    pool_stride, stride, dilation = rest[4], rest[8], rest[10]
+    return too_much_to_unroll(switches, weight, rest[4], rest[8], rest[10])
+
+
+def too_much_to_unroll(
+    switches: Tensor | None, weight: Tensor, pool_stride: Pair, stride: Pair, dilation: Pair
+) -> str | None:
+    """Why the Triton kernels cannot unroll the lattices of the pooling and the taps of a phase; None: they can."""
     steps = [stride[axis] // math.gcd(stride[axis], dilation[axis]) for axis in (0, 1)]
     taps = -(-weight.shape[2] // steps[0]) * -(-weight.shape[3] // steps[1])
     if switches is not None and pool_stride[0] * pool_stride[1] > 16:
@@ -229,6 +283,9 @@ op = define(
     fake=_fake,
     backward=_backward,
     setup_context=_setup_context,
+    tangent=_tangent,
+    guard=_guard,
+    flops=_flops,
 )
 op.reference(reference.unpool_relu_conv_transpose2d)
 op.encode = lambda *args: (*args[:-2], args[-2] == "sum", args[-1])  # of overlap and rectify

@@ -1,4 +1,7 @@
-"""The Triton kernel of a DeconvNet stage; the host side and the words are in ``triton_kernel.py``."""
+"""The Triton kernel of a DeconvNet stage; the host side and the words are in ``triton_kernel.py``.
+
+Its sums, :func:`added`, are those of the kernel on ragged windows, too.
+"""
 
 from __future__ import annotations
 
@@ -41,16 +44,21 @@ def located(place, M, TH, TW, origins_ptr, CONV_Y: tl.constexpr, CONV_X: tl.cons
 
 @triton.jit
 def added(
-    sums, values_ptr, switches_ptr, filters_ptr, live, image, crop, top, left, ty, tx, group,
-    C, CG, CP, HP, WP, CH, CW, HU, WU,
+    sums, values_ptr, switches_ptr, frames_ptr, filters_ptr, live, image, first, top, left, ty, tx, group,
+    C, stride, CG, CP, HP, WP, CH, CW, HU, WU,
     CONV_X: tl.constexpr, POOL_Y: tl.constexpr, POOL_X: tl.constexpr, BAND_Y: tl.constexpr, BAND_X: tl.constexpr,
     COLUMNS: tl.constexpr, BLOCKS: tl.constexpr, USED: tl.constexpr,
     SWITCHED: tl.constexpr, WINDOWED: tl.constexpr, LAST: tl.constexpr, RECTIFY: tl.constexpr, EVEN: tl.constexpr,
-    PRECISION: tl.constexpr, LATTICES: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
+    ALIGNED: tl.constexpr, PRECISION: tl.constexpr, LATTICES: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """The sums with the products of two bands of taps added."""
-    points_y = pointing(ty, live, top, HP, CH, HU, BAND_Y, POOL_Y[1], POOL_X[0], WINDOWED, LAST)
-    points_x = pointing(tx, live, left, WP, CW, WU, BAND_X, POOL_X[1], 1, WINDOWED, LAST)
+    """The sums with the products of two bands of taps added.
+
+    The values are crops (or whole maps) of CH x CW cells at (top, left), from cell ``first`` on, ``stride`` apart;
+    around them lie the frames, or zeros (None). ALIGNED: the rows of both begin at multiples of 16 bytes.
+    """
+    CROPPED: tl.constexpr = WINDOWED and frames_ptr is None
+    points_y = pointing(ty, live, top, HP, CH, HU, BAND_Y, POOL_Y[1], POOL_X[0], CROPPED, LAST)
+    points_x = pointing(tx, live, left, WP, CW, WU, BAND_X, POOL_X[1], 1, CROPPED, LAST)
     values_at = ()
     switches_at = ()
     inside = ()
@@ -58,7 +66,8 @@ def added(
         y = ty + at(BAND_Y, 2, window // len(at(BAND_X, 2)))
         x = tx + at(BAND_X, 2, window % len(at(BAND_X, 2)))
         switches_at = switches_at + (((image * HP + clamped(y, HP)) * WP + clamped(x, WP)) * C,)
-        values_at = values_at + (((crop * CH + clamped(y - top, CH)) * CW + clamped(x - left, CW)) * C,)
+        cell = first + clamped(y - top, CH).to(first.dtype) * CW + clamped(x - left, CW)
+        values_at = values_at + (tl.maximum(cell, 0) * stride,)  # an empty crop has no cell to clamp to
         inside = inside + (((y - top).to(tl.uint32) < CH) & ((x - left).to(tl.uint32) < CW),)
     for k in tl.range(0, CG, BLOCK_K, num_stages=STAGES):
         within = k + tl.arange(0, BLOCK_K)
@@ -66,8 +75,13 @@ def added(
         values = ()
         switches = ()
         for window in tl.static_range(len(at(BAND_Y, 2)) * len(at(BAND_X, 2))):
-            value_ptr = values_ptr + values_at[window][:, None] + channel[None, :]
-            if WINDOWED and LAST:  # windows outside of their crop hold zeros, which win too
+            source_ptr = values_ptr + values_at[window]
+            if frames_ptr is not None:
+                source_ptr = tl.where(inside[window], source_ptr, frames_ptr + switches_at[window])
+                if ALIGNED:
+                    source_ptr = tl.multiple_of(source_ptr, 16)
+            value_ptr = source_ptr[:, None] + channel[None, :]
+            if CROPPED and LAST:  # windows outside of their crop hold zeros, which win too
                 mask = inside[window][:, None] & (within < CG)[None, :]
                 value = tl.load(value_ptr, mask=mask, other=0.0)
             elif EVEN:
@@ -155,10 +169,10 @@ def stage_kernel(
         sums = sums + (tl.full((BLOCK_T * LATTICES, at(BLOCKS, block, 1)), 0.0, tl.float32),)
     for band in tl.static_range(len(BANDS_Y) * len(BANDS_X)):
         sums = added(
-            sums, values_ptr, switches_ptr, filters_base, live, image, crop, top, left, ty, tx, group,
-            C, CG, CP, HP, WP, CH, CW, HU, WU, CONV_X, POOL_Y, POOL_X,
+            sums, values_ptr, switches_ptr, None, filters_base, live, image, crop * CH * CW, top, left, ty, tx, group,
+            C, C, CG, CP, HP, WP, CH, CW, HU, WU, CONV_X, POOL_Y, POOL_X,
             at(BANDS_Y, band // len(BANDS_X)), at(BANDS_X, band % len(BANDS_X)), PHASES * D, BLOCKS, USED,
-            SWITCHED, WINDOWED, LAST, RECTIFY, EVEN, PRECISION, LATTICES, BLOCK_K, STAGES,
+            SWITCHED, WINDOWED, LAST, RECTIFY, EVEN, False, PRECISION, LATTICES, BLOCK_K, STAGES,
         )  # fmt: skip
 
     row = tl.arange(0, BLOCK_T * LATTICES)

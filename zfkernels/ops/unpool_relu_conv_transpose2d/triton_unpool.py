@@ -33,11 +33,12 @@ def among_all(band_y: Any, band_x: Any, tap: int, across: int) -> int:
 @triton.jit
 def pointing(
     t, live, origin, LENGTH, CROP, PIXELS, BAND: tl.constexpr, STRIDE: tl.constexpr, SCALE: tl.constexpr,
-    WINDOWED: tl.constexpr, LAST: tl.constexpr,
+    CROPPED: tl.constexpr, LAST: tl.constexpr,
 ):  # fmt: skip
     """For each pixel of the band and each window that covers it, the switch that points at it: SCALE times the cell.
 
-    NEVER where the pixel or the window lies outside. Windows outside of their crop count where the last one wins.
+    NEVER where the pixel or the window lies outside. CROPPED: zeros lie around the crop; they count where the last
+    window wins.
     """
     found = ()
     for pixel in tl.static_range(len(at(BAND, 3))):
@@ -46,7 +47,7 @@ def pointing(
         for turn in tl.static_range(len(at(BAND, 3, pixel, 1))):
             index = t + at(BAND, 3, pixel, 1, turn, 1)
             valid = exists & (index.to(tl.uint32) < LENGTH)
-            if WINDOWED and not LAST:
+            if CROPPED and not LAST:
                 valid = valid & ((index - origin).to(tl.uint32) < CROP)
             found = found + (tl.where(valid, at(BAND, 3, pixel, 1, turn, 2) * SCALE, NEVER),)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from zfkernels.geometry import Boxes, Pair, outputs_touched
 from zfkernels.ops import _checks as check
 from zfkernels.ops._library import define, no_gradient
 from zfkernels.ops.ragged import _arguments as arguments
+from zfkernels.ops.ragged import _guards as guards
 from zfkernels.ops.ragged.occluded_conv2d import reference
 from zfkernels.ragged import Layout, Windows
 
@@ -154,6 +156,27 @@ def _fake(images: Tensor, weight: Tensor, *args: Any) -> Tensor:
     return images.new_empty(args[12], weight.shape[0])
 
 
+def _guard(images: Any, weight: Any, bias: Any, boxes: Any, image: Any, *args: Any) -> None:
+    fill, fill_boxes, fill_offsets, mask, mask_boxes, mask_offsets, *out, _, _, _, groups, _ = args
+    check.tensor(NAME, "images", images, "[N, C, H, W]")
+    check.filters(NAME, weight, bias, "images", images, groups)
+    arguments.boxes(NAME, "boxes", boxes, images, len(boxes))
+    check.per_window(NAME, "image", image, "[P]", (torch.int64,), "boxes", boxes)
+    if fill_boxes is None:
+        _fill(fill, images, boxes)
+    else:
+        guards.places(NAME, fill, fill_boxes, fill_offsets, image)
+    if mask is not None:
+        guards.places(NAME, mask, mask_boxes, mask_offsets, image, (torch.bool,))
+    guards.outputs(NAME, image, *out)
+
+
+def _flops(*args: Any) -> int:
+    """As if each output were computed by itself: what neighbouring boxes share is counted for each of them."""
+    weight, cells = args[1], args[14]
+    return 2 * cells * math.prod(weight)
+
+
 op = define(
     f"ragged_{NAME}(Tensor images, Tensor weight, Tensor? bias, Tensor boxes, Tensor image, Tensor fill,"
     " Tensor? fill_boxes, Tensor? fill_offsets, Tensor? mask, Tensor? mask_boxes, Tensor? mask_offsets,"
@@ -161,6 +184,8 @@ op = define(
     " int groups, bool relu) -> Tensor",
     fake=_fake,
     backward=no_gradient(NAME),
+    guard=_guard,
+    flops=_flops,
 )
 op.reference(reference.ragged_occluded_conv2d)
 op.native("cpp", (torch.float32, torch.float64, torch.bfloat16))

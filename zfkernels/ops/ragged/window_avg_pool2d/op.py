@@ -11,6 +11,7 @@ from zfkernels.geometry import Pair
 from zfkernels.ops import _checks as check
 from zfkernels.ops._library import define, no_gradient
 from zfkernels.ops.ragged import _arguments as arguments
+from zfkernels.ops.ragged import _guards as guards
 from zfkernels.ops.ragged.window_avg_pool2d import reference
 from zfkernels.ragged import Layout, Windows
 
@@ -77,12 +78,19 @@ def _fake(values: Tensor, *args: Any) -> Tensor:
     return values.new_empty(args[8], values.shape[1])
 
 
+def _guard(values: Any, boxes: Any, offsets: Any, image: Any, frames: Any, frame: Any, *args: Any) -> None:
+    guards.places(NAME, values, boxes, offsets, image)
+    guards.frames(NAME, frames, values, frame)
+    guards.outputs(NAME, image, *args[:4])
+
+
 op = define(
     f"ragged_{NAME}(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames, SymInt[2] frame,"
     " Tensor out_boxes, Tensor out_offsets, Tensor owner, SymInt cells, int[2] kernel_size, int[2] stride,"
     " int[2] padding, bool count_include_pad, int? divisor_override) -> Tensor",
     fake=_fake,
     backward=no_gradient(NAME),
+    guard=_guard,
 )
 op.reference(reference.ragged_window_avg_pool2d)
 op.native("cpp", (torch.float32, torch.float64, torch.bfloat16))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from zfkernels.geometry import Pair
 from zfkernels.ops import _checks as check
 from zfkernels.ops._library import define, no_gradient
 from zfkernels.ops.ragged import _arguments as arguments
+from zfkernels.ops.ragged import _guards as guards
 from zfkernels.ops.ragged.window_conv2d import reference
 from zfkernels.ragged import Layout, Windows
 
@@ -79,12 +81,27 @@ def _fake(values: Tensor, *args: Any) -> Tensor:
     return values.new_empty(cells, weight.shape[0])
 
 
+def _guard(values: Any, boxes: Any, offsets: Any, image: Any, frames: Any, frame: Any, *args: Any) -> None:
+    weight, bias, out_boxes, out_offsets, owner, cells, _, _, _, groups, _ = args
+    guards.places(NAME, values, boxes, offsets, image)
+    guards.frames(NAME, frames, values, frame)
+    check.filters(NAME, weight, bias, "values", values, groups)
+    guards.outputs(NAME, image, out_boxes, out_offsets, owner, cells)
+
+
+def _flops(*args: Any) -> int:
+    weight, cells = args[6], args[11]
+    return 2 * cells * math.prod(weight)
+
+
 op = define(
     f"ragged_{NAME}(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames, SymInt[2] frame,"
     " Tensor weight, Tensor? bias, Tensor out_boxes, Tensor out_offsets, Tensor owner, SymInt cells, int[2] stride,"
     " int[2] padding, int[2] dilation, int groups, bool relu) -> Tensor",
     fake=_fake,
     backward=no_gradient(NAME),
+    guard=_guard,
+    flops=_flops,
 )
 op.reference(reference.ragged_window_conv2d)
 op.native("cpp", (torch.float32, torch.float64, torch.bfloat16))

@@ -11,6 +11,7 @@ from torch import Tensor
 from zfkernels.ops import _checks as check
 from zfkernels.ops._library import define, no_gradient
 from zfkernels.ops.ragged import _arguments as arguments
+from zfkernels.ops.ragged import _guards as guards
 from zfkernels.ops.ragged.window_gather import reference
 from zfkernels.ragged import Layout, Windows
 
@@ -115,11 +116,28 @@ def _fake(out_boxes: Tensor, out_offsets: Any, owner: Any, cells: int, image: An
     return like.new_empty(cells, like.shape[1])
 
 
+def _guard(out_boxes: Any, out_offsets: Any, owner: Any, cells: int, image: Any, *args: Any) -> None:
+    values, boxes, offsets, rows, frames, frame = args
+    like = values[0] if values else check.tensor(NAME, "frames", frames, "[N, C, H, W]")
+    counts = (len(boxes), len(offsets), len(rows))
+    check.equal(NAME, "the numbers of boxes, offsets and rows", counts, (len(values),) * 3)
+    for i, row in enumerate(rows):
+        numbers = image.new_empty(len(boxes[i]))  # the sources' own images are not read
+        guards.places(NAME, values[i], boxes[i], offsets[i], numbers)
+        check.same(NAME, "values", values[i], "the first of them", like)
+        check.equal(NAME, "the channels of all sources", values[i].shape[1], like.shape[1])
+        windows = len(boxes[i]) if row is None else len(check.tensor(NAME, "rows", row, "[P]", (torch.int64,)))
+        check.equal(NAME, "a window or a row for each of the boxes,", windows, len(out_boxes))
+    guards.frames(NAME, frames, like, frame)
+    guards.outputs(NAME, image, out_boxes, out_offsets, owner, cells)
+
+
 op = define(
     f"ragged_{NAME}(Tensor out_boxes, Tensor out_offsets, Tensor owner, SymInt cells, Tensor image, Tensor[] values,"
     " Tensor[] boxes, Tensor[] offsets, Tensor?[] rows, Tensor? frames, SymInt[2] frame) -> Tensor",
     fake=_fake,
     backward=no_gradient(NAME),
+    guard=_guard,
 )
 op.reference(reference.ragged_window_gather)
 op.native("cpp", (torch.float32, torch.float64, torch.bfloat16))

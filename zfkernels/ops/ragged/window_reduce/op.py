@@ -10,6 +10,7 @@ from torch import Tensor
 from zfkernels.ops import _checks as check
 from zfkernels.ops._library import define, no_gradient
 from zfkernels.ops.ragged import _arguments as arguments
+from zfkernels.ops.ragged import _guards as guards
 from zfkernels.ops.ragged.window_reduce import reference
 from zfkernels.ragged import Windows
 
@@ -55,11 +56,17 @@ def _fake(values: Tensor, boxes: Tensor, *args: Any) -> Tensor:
     return values.new_empty(boxes.shape[0], values.shape[1])
 
 
+def _guard(values: Any, boxes: Any, offsets: Any, image: Any, frames: Any, frame: Any, how: Any) -> None:
+    guards.places(NAME, values, boxes, offsets, image)
+    guards.frames(NAME, frames, values, frame)
+
+
 op = define(
     f"ragged_{NAME}(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames, SymInt[2] frame,"
     " str how) -> Tensor",
     fake=_fake,
     backward=no_gradient(NAME),
+    guard=_guard,
 )
 op.reference(reference.ragged_window_reduce)
 op.native("cpp", (torch.float32, torch.float64, torch.bfloat16))

@@ -69,7 +69,7 @@ def ragged_reduce_kernel(
         result = tl.where(lost, float("nan"), tl.max(tl.where(total != total, nothing, total), 0))
     else:
         result = tl.sum(total, 0)
-    tl.store(out_ptr + window * C + channel, result.to(out_ptr.dtype.element_ty), mask=channel < C)
+    tl.store(out_ptr + (window * C + channel), result.to(out_ptr.dtype.element_ty), mask=channel < C)
 
 
 def ragged_window_reduce(

@@ -1,0 +1,207 @@
+"""The strongest activations of every feature map over a stream of images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+EMPTY = -1  # the image id of a place that is not taken yet
+# Channels, values, image ids and positions of activations that may enter the lists.
+Candidates = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The strongest activations of C feature maps, at most one for each image.
+
+    Attributes:
+        values: float64 [C, k], falling; -inf where fewer than k images were seen.
+        image_ids: int64 [C, k]; -1 where fewer than k images were seen.
+        positions: int64 [C, k, 2]: row and column of the activation in its map.
+        nans: int64 [C]: how many activations of each map were NaN.
+        fired: int64 [C]: in how many images the largest activation of each map was above zero.
+        images: how many images were seen.
+    """
+
+    values: Tensor
+    image_ids: Tensor
+    positions: Tensor
+    nans: Tensor
+    fired: Tensor
+    images: int
+
+    @property
+    def taken(self) -> Tensor:
+        """bool [C, k]: whether there is an activation of this rank."""
+        return self.image_ids >= 0
+
+
+class TopK:
+    """Running top-k of every feature map of one layer: each image counts with the largest activation of its map.
+
+    The result does not depend on the order of the images, their batches, or how the stream was split and merged: ties
+    between images go to the lowest id, ties within a map to the first place in row-major order. NaN activations are
+    counted and never ranked. Each image may be fed once. The state lies on the CPU in constant memory.
+
+    What beats the last entry of its list waits until there are as many such candidates as entries: sorting them in
+    costs more than finding them. After N images that has happened about log2(N / k) times.
+
+    Args:
+        channels: Number of feature maps, C.
+        k: Activations to keep for each map, ≥ 1.
+
+    Raises:
+        ValueError: ``channels`` or ``k`` below 1.
+
+    Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 4, figure 2.
+    """
+
+    def __init__(self, channels: int, k: int = 9) -> None:
+        if channels < 1:
+            raise ValueError(f"TopK: expected channels ≥ 1, got {channels}")
+        if k < 1:
+            raise ValueError(f"TopK: expected k ≥ 1, got {k}")
+        self.channels, self.k = channels, k
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything seen so far."""
+        self._values = torch.full((self.channels, self.k), float("-inf"), dtype=torch.float64)
+        self._ids = torch.full((self.channels, self.k), EMPTY)
+        self._positions = torch.zeros(self.channels, self.k, 2, dtype=torch.int64)
+        self._nans = torch.zeros(self.channels, dtype=torch.int64)
+        self._fired = torch.zeros(self.channels, dtype=torch.int64)
+        self._images = torch.zeros((), dtype=torch.int64)
+        self._waiting: list[Candidates] = []
+        self._waits = 0  # how many candidates that is
+
+    def update(
+        self,
+        activations: Tensor,  # [N, C, h, w] or [N, C], on any device
+        image_ids: Tensor,  # int64 [N], ≥ 0, not fed before
+    ) -> Tensor:  # float64 [N, C], on the CPU
+        """Takes in the activations of N images; returns the maximum of each map, NaN aside, -inf where all are NaN.
+
+        Raises:
+            TypeError: ``activations`` is not of floating point.
+            ValueError: A shape does not fit, or an id is negative.
+        """
+        activations = self._checked(activations, image_ids)
+        if len(image_ids) == 0:
+            return self._values.new_zeros(0, self.channels)
+        # The maximum of a map is read once for all; its place is looked up only for the few that may enter the list.
+        values = activations.amax((2, 3)).double().cpu()
+        if values.isnan().any():
+            nan = activations.isnan()
+            self._nans += nan.sum((0, 2, 3)).cpu()
+            activations = activations.masked_fill(nan, float("-inf"))
+            values = activations.amax((2, 3)).double().cpu()
+        self._fired += (values > 0).sum(0)
+        self._images += len(image_ids)
+        ids = image_ids.cpu()
+        last_value, last_id = self._values[:, -1], self._ids[:, -1]
+        enters = (values > last_value) | ((values == last_value) & (ids[:, None] < last_id))
+        image, channel = enters.nonzero(as_tuple=True)
+        if len(image) == 0:
+            return values
+        rows, columns = activations.shape[2:]
+        maps = activations[image.to(activations.device), channel.to(activations.device)]
+        place = maps.reshape(-1, rows * columns).argmax(1).cpu()
+        positions = torch.stack([place // columns, place % columns], 1)
+        self._waiting.append((channel, values[image, channel], ids[image], positions))
+        self._waits += len(image)
+        if self._waits >= self._ids.numel():
+            self._settle()
+        return values
+
+    def merge(self, other: TopK) -> None:
+        """Takes in what ``other`` has seen, as if this one had seen it.
+
+        Raises:
+            ValueError: ``other`` has another number of maps or another k.
+        """
+        if (other.channels, other.k) != (self.channels, self.k):
+            raise ValueError(
+                f"TopK.merge: expected other with {self.channels} channels and k = {self.k}, "
+                f"got {other.channels} and {other.k}"
+            )
+        self._nans += other._nans
+        self._fired += other._fired
+        self._images += other._images
+        self._waiting += (other._own(), *other._waiting)
+        self._settle()
+
+    def compute(self) -> Ranking:
+        """The ranking of what was seen so far."""
+        self._settle()
+        return Ranking(
+            self._values.clone(), self._ids.clone(), self._positions.clone(), self._nans.clone(), self._fired.clone(),
+            int(self._images),
+        )  # fmt: skip
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The state as tensors, to be saved; ``load_state_dict`` takes it."""
+        self._settle()
+        return {
+            "values": self._values.clone(),
+            "image_ids": self._ids.clone(),
+            "positions": self._positions.clone(),
+            "nans": self._nans.clone(),
+            "fired": self._fired.clone(),
+            "images": self._images.clone(),
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Replaces the state by a saved one.
+
+        Raises:
+            ValueError: The state is of another number of maps or another k.
+        """
+        if state["values"].shape != self._values.shape:
+            raise ValueError(
+                f"TopK.load_state_dict: expected state of shape {tuple(self._values.shape)}, "
+                f"got {tuple(state['values'].shape)}"
+            )
+        self._values, self._ids = state["values"].clone(), state["image_ids"].clone()
+        self._positions, self._nans = state["positions"].clone(), state["nans"].clone()
+        self._fired, self._images = state["fired"].clone(), state["images"].clone()
+        self._waiting, self._waits = [], 0
+
+    def _own(self) -> Candidates:
+        """The entries of all lists, by channel."""
+        channel = torch.arange(self.channels).repeat_interleave(self.k)
+        return channel, self._values.flatten(), self._ids.flatten(), self._positions.flatten(0, 1)
+
+    def _settle(self) -> None:
+        """Sorts what waits into the lists."""
+        if not self._waiting:
+            return
+        columns = zip(self._own(), *self._waiting, strict=True)
+        channel, values, ids, positions = (torch.cat(column) for column in columns)
+        order = ids.argsort()
+        order = order[values[order].argsort(descending=True, stable=True)]
+        order = order[channel[order].argsort(stable=True)]
+        first = torch.searchsorted(channel[order], torch.arange(self.channels))
+        best = order[first[:, None] + torch.arange(self.k)]  # there are k or more of each channel: its own entries
+        self._values, self._ids, self._positions = values[best], ids[best], positions[best]
+        self._waiting, self._waits = [], 0
+
+    def _checked(self, activations: Tensor, image_ids: Tensor) -> Tensor:
+        if not activations.is_floating_point():
+            raise TypeError(f"TopK.update: expected activations of floating point, got {activations.dtype}")
+        if activations.dim() == 2:
+            activations = activations[:, :, None, None]
+        if activations.dim() != 4 or activations.shape[1] != self.channels or 0 in activations.shape[2:]:
+            raise ValueError(
+                f"TopK.update: expected activations of shape [N, {self.channels}, h, w] or [N, {self.channels}], "
+                f"got {list(activations.shape)}"
+            )
+        if image_ids.shape != activations.shape[:1]:
+            raise ValueError(
+                f"TopK.update: expected image_ids of shape [{len(activations)}], got {list(image_ids.shape)}"
+            )
+        if (image_ids < 0).any():
+            raise ValueError(f"TopK.update: expected image_ids ≥ 0, got {int(image_ids.min())}")
+        return activations

@@ -1,0 +1,231 @@
+"""Deletion and insertion curves: squares that are removed from, or revealed to, an image one after the other.
+
+Each step is a change of one square against the last state: what it can reach is computed on windows, around which the
+maps of the last state lie, and is then written into these maps. Source: Petsiuk, Das & Saenko 2018 (arXiv 1806.07421).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zfkernels.checks import check_images, is_int_tensor, recording_for
+from zfkernels.geometry import Pair
+from zfkernels.network import Ref, without_autocast
+from zfkernels.network.program import run_steps
+from zfkernels.network.recording import INPUT
+from zfkernels.occlusion.arguments import grid, to_pair
+from zfkernels.occlusion.chunks import WindowChunk
+from zfkernels.occlusion.cover import Cover
+from zfkernels.occlusion.engine import WindowSweep
+from zfkernels.occlusion.fills import cover_of
+from zfkernels.occlusion.sweeper import examine
+from zfkernels.occlusion.where import Changes
+from zfkernels.ops import fixed_weights
+from zfkernels.progress import progress_bar
+from zfkernels.ragged import Windows, cell_places
+
+
+@dataclass(frozen=True)
+class OcclusionCurve:
+    """The model's outputs while an image is hidden, or shown, square by square.
+
+    Attributes:
+        outputs: [N, steps + 1, classes], first before any step.
+        order: int64 [N, steps], which square of the grid each step is, in row-major order.
+        window: (height, width) of the squares.
+        grid: (rows, columns) of squares.
+    """
+
+    outputs: Tensor
+    order: Tensor
+    window: Pair
+    grid: Pair
+
+    def values(self, target: int | Tensor, *, activation: str | None = "softmax") -> Tensor:
+        """[N, steps + 1]: a class's probability after each step; ``activation`` None: its raw output."""
+        values = self.outputs.softmax(2) if activation == "softmax" else self.outputs
+        classes = torch.as_tensor(target, device=values.device).expand(len(values))
+        return values.gather(2, classes[:, None, None].expand(-1, values.shape[1], 1))[:, :, 0]
+
+    def area(self, target: int | Tensor, *, activation: str | None = "softmax") -> Tensor:
+        """[N]: the area under the curve by the trapezoidal rule, the steps together 1 wide."""
+        values = self.values(target, activation=activation)
+        return torch.trapezoid(values, dim=1) / max(1, values.shape[1] - 1)
+
+
+def deletion_curve(
+    model: nn.Module,
+    images: Tensor,  # [N, C, H, W]
+    order: Tensor,
+    *,
+    window: int | Pair,
+    steps: int | None = None,
+    fill: Any = 0.0,
+    progress: bool = False,
+    backend: str | None = None,
+) -> OcclusionCurve:
+    """The outputs while squares of a grid are hidden one after the other, the most important first.
+
+    Args:
+        model: an nn.Module in eval mode that can be recorded and returns [N, classes].
+        images: [N, C, H, W], in the model's input units.
+        order: int [squares] or [N, squares], a permutation of the grid's squares in row-major order, the first to be
+            changed first; or an attribution, float [rows, cols] or [N, rows, cols] (one number a square), or [H, W] or
+            [N, H, W] (summed over each square): the largest first, of equals the first in row-major order.
+        window: (height, width) of the squares, in pixels; those at the last row and column may be clipped.
+        steps: how many squares; None: all.
+        fill: what the hidden squares show: as of :func:`zfkernels.occlusion_sweep`, but "blur" and one for each
+            position.
+        progress: show a progress bar.
+        backend: variant of the ops, asked for by name; None chooses by device.
+
+    Returns:
+        :class:`OcclusionCurve`.
+
+    Raises:
+        TypeError: images or arguments of a wrong type or dtype.
+        ValueError: an order that is no permutation of the grid, a map of another size, a model that returns something
+            else or whose images depend on each other.
+        UnrecordableError: a model that decides by values.
+    """
+    return _curve("deletion_curve", model, images, order, window, steps, fill, False, progress, backend)
+
+
+def insertion_curve(
+    model: nn.Module,
+    images: Tensor,  # [N, C, H, W]
+    order: Tensor,
+    *,
+    window: int | Pair,
+    steps: int | None = None,
+    fill: Any = 0.0,
+    progress: bool = False,
+    backend: str | None = None,
+) -> OcclusionCurve:
+    """The outputs while squares of a hidden image are revealed one after the other; arguments as of deletion_curve."""
+    return _curve("insertion_curve", model, images, order, window, steps, fill, True, progress, backend)
+
+
+@torch.no_grad()
+@without_autocast()
+def _curve(
+    name: str,
+    model: nn.Module,
+    images: Tensor,
+    order: Tensor,
+    window: int | Pair,
+    steps: int | None,
+    fill: Any,
+    reveal: bool,
+    progress: bool,
+    backend: str | None,
+) -> OcclusionCurve:
+    check_images(name, images, model if isinstance(model, nn.Module) else None)
+    square, size = to_pair(name, "window", window), (images.shape[2], images.shape[3])
+    if square[0] > size[0] or square[1] > size[1]:
+        raise ValueError(f"{name}: expected window no larger than the images {size}, got {square}")
+    places = grid(size, square, square)
+    boxes = torch.cat([places, torch.tensor(square).expand_as(places)], -1).reshape(-1, 4)
+    chosen = _order(name, order, len(images), (places.shape[0], places.shape[1]), size, boxes)
+    if steps is not None and (not isinstance(steps, int) or not 1 <= steps <= len(boxes)):
+        raise ValueError(f"{name}: expected steps from 1 to {len(boxes)}, got {steps!r}")
+    chosen = chosen[:, :steps]
+    recording = recording_for(name, model, images)
+    output = recording.outputs
+    if not isinstance(output, Ref) or len(recording.by_name[output.name].shape) != 2:
+        raise ValueError(f"{name}: expected model that returns [N, classes], got one that returns something else")
+    cover = cover_of(fill, images, Changes(boxes, square))
+    if cover.weight is not None or cover.each is not None:
+        got = fill if isinstance(fill, str) else "one for each"
+        raise ValueError(f"{name}: expected fill that is the same at all positions, got {got}")
+    verdict = examine(recording, images, boxes, cover)
+    if verdict.differs or verdict.mixes:
+        reason = verdict.differs or verdict.mixes
+        raise ValueError(f"{name}: expected model that runs on windows, got one of which {reason}")
+    shown = cover.fill[:, None, None].expand_as(images) if cover.fill.dim() == 1 else cover.fill
+    first, then = (shown, images) if reveal else (images, cover.fill)
+    state = State(WindowSweep(recording, boxes, backend=backend), first, Cover(then.contiguous()))
+    outputs = [state.output]
+    with progress_bar(chosen.shape[1], "steps", progress) as advance, fixed_weights():
+        for step in chosen.T:
+            outputs.append(state.change(step))
+            advance(1)
+    return OcclusionCurve(torch.stack(outputs, 1), chosen, square, (places.shape[0], places.shape[1]))
+
+
+class State:
+    """N images as they are after some changes, and the maps of the head's steps that belong to them.
+
+    Args:
+        sweep: over the squares that may change.
+        images: [N, C, H, W], before any change.
+        cover: what a changed square shows.
+    """
+
+    def __init__(self, sweep: WindowSweep, images: Tensor, cover: Cover) -> None:
+        self.sweep, self.cover = sweep, cover.to(images)
+        self.plan, self.places = sweep.planned(images.device, images.dtype)
+        (self.name,) = sweep.program.outputs
+        images = images.clone(memory_format=torch.channels_last)
+        pasted = {name for name in self.plan.cut if name in self.plan.place}
+        kept = (self.plan.frames | pasted) - {INPUT}
+        values = sweep.program.run(images, {*kept, self.name})
+        self.output: Tensor = values[self.name]
+        self.frames = {name: sweep.frames(name, values[name]).clone(memory_format=torch.channels_last) for name in kept}
+        self.frames[INPUT] = images
+
+    def change(self, squares: Tensor) -> Tensor:
+        """The output [N, classes] after one square of each image, int64 [N], has changed too."""
+        plan, images = self.plan, self.frames[INPUT]
+        at = self.places.at(squares, torch.arange(len(images)), len(images), images.device)
+        hidden = self.cover.over(images, at.layouts[plan.place[INPUT]], at.position, at.corners)
+        run = WindowChunk(plan, at, hidden, self.frames, self.sweep.backend)
+        run.run({*self.frames, *plan.cut})
+        values = {name: run.whole(name, 0, len(images)) for name in plan.cut}
+        for name, frames in self.frames.items():
+            write(run.windows(name), frames)
+        run_steps(plan.tail, values, len(images), {self.name})
+        self.output = values[self.name]
+        return self.output
+
+
+def write(windows: Windows, frames: Tensor) -> None:
+    """Puts the cells of windows into the frames [N, C, H, W] of their images, channels last."""
+    layout = windows.layout
+    rows, columns = cell_places(layout.boxes, layout.offsets, layout.owner)
+    height, width = layout.frame
+    cell = (layout.image.index_select(0, layout.owner) * height + rows) * width + columns
+    frames.permute(0, 2, 3, 1).view(-1, frames.shape[1]).index_copy_(0, cell, windows.values)
+
+
+def _order(name: str, order: Any, images: int, counts: Pair, size: Pair, boxes: Tensor) -> Tensor:
+    """int64 [N, squares] of an order or an attribution."""
+    squares = counts[0] * counts[1]
+    if not isinstance(order, Tensor) or order.dtype == torch.bool or order.is_complex():
+        got = order.dtype if isinstance(order, Tensor) else type(order).__name__
+        raise TypeError(f"{name}: expected order an int or float tensor, got {got}")
+    order = order.detach().cpu()
+    if is_int_tensor(order):
+        given = order if order.dim() == 2 else order[None]
+        if given.dim() != 2 or given.shape[1] != squares or len(given) not in (1, images):
+            raise ValueError(
+                f"{name}: expected order of shape [{squares}] or [{images}, {squares}], got {tuple(order.shape)}"
+            )
+        if not torch.equal(given.sort(1).values, torch.arange(squares).expand_as(given)):
+            raise ValueError(f"{name}: expected order a permutation of the grid's {squares} squares, got another")
+        return given.long().expand(images, -1)
+    maps = order if order.dim() == 3 else order[None]
+    if maps.dim() != 3 or len(maps) not in (1, images) or tuple(maps.shape[1:]) not in (counts, size):
+        raise ValueError(
+            f"{name}: expected order a map of the grid {counts} or of the images {size}, got {tuple(order.shape)}"
+        )
+    if not maps.isfinite().all():
+        raise ValueError(f"{name}: expected order of finite values, got NaN or infinity")
+    if tuple(maps.shape[1:]) != counts:
+        sums = [maps[:, t : t + h, w : w + n].sum((1, 2)) for t, w, h, n in boxes.tolist()]
+        maps = torch.stack(sums, 1)
+    return maps.flatten(1).argsort(dim=1, descending=True, stable=True).expand(images, -1)
