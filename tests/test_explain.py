@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import zoo
@@ -9,6 +11,8 @@ from torch.profiler import ProfilerActivity, profile
 from toys import SIZE, Body, Net, toy
 
 import zfkernels as zf
+from zfkernels.network.kinds import products
+from zfkernels.occlusion import cost
 from zfkernels.occlusion.arguments import grid
 from zfkernels.occlusion.explain import PlanReport
 
@@ -22,7 +26,8 @@ def executed(function: object) -> int:
 
 # The images have the networks' own size; the squares lie at borders and between.
 @pytest.mark.parametrize("name", ["vgg16", "resnet18", "alexnet", "squeezenet1_0"])
-def test_multiply_adds_that_are_executed(name: str) -> None:
+def test_multiply_adds_that_are_executed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_by_onednn", lambda x: False)  # torch's profiler counts its own functions alone
     size, window, stride = (224, 224), 16, 104
     model = zoo.unloaded(name).to_empty(device="cpu")
     for tensor in model.state_dict().values():
@@ -50,14 +55,15 @@ def test_reasons() -> None:
     report = zf.explain_plan(toy("residual"), SIZE, 4)
     assert row(report, "body.a") == ("convolution", (13, 16), (5, 5), "windows", "10% of the frame")
     assert row(report, "mean")[1:4] == (None, None, "windows")
-    assert row(report, "classes") == ("whole", None, None, "dense", "no maps")
+    assert row(report, "classes") == ("fully connected", None, None, "dense", "no maps")
     report = zf.explain_plan(toy("squeeze"), SIZE, 4)
     assert row(report, "body")[3:] == ("dense", "no rule for windows: runs on whole frames")
     assert row(report, "top.0")[3:] == ("dense", "body runs on whole frames")
     assert row(zf.explain_plan(toy("upsampling"), SIZE, 4), "body.0")[3:] == ("windows", "4% of the frame")
 
 
-def test_what_is_cheaper_on_whole_frames() -> None:
+def test_what_is_cheaper_on_whole_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cost.RATES, "cpu", replace(cost.RATES["cpu"], windows=40e9, frames=60e9))
     report = zf.explain_plan(zoo.unloaded("resnet18").to_empty(device="cpu"), 224, 16, 104)
     dense = [found for found in report.rows if found.mode == "dense" and found.frame]
     assert dense[0].why.endswith("% of the frame can change")

@@ -81,9 +81,9 @@ class Products(TorchDispatchMode):
             self.multiply_adds += out.shape[0] * weight.numel()
         elif name.startswith("aten.addmm"):
             self.multiply_adds += out.shape[0] * args[2].numel()
-        elif name.startswith("aten.mm"):
+        elif name.startswith(("aten.mm", "mkldnn._linear_pointwise")):
             self.multiply_adds += out.shape[0] * args[1].numel()
-        elif name.startswith("aten.convolution"):
+        elif name.startswith(("aten.convolution", "mkldnn._convolution_pointwise")):
             self.multiply_adds += out.numel() * args[1][0].numel()
         return out
 

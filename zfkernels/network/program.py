@@ -26,6 +26,7 @@ class Program:
         keep: names of steps whose own value is wanted.
         outputs: names of the steps that are wanted as outputs; None: all that the network's output is made of.
         fold: make one step of several.
+        forwards: also where that leaves no way back down through them.
         made: what programs of one model for several sizes of images share.
 
     Attributes:
@@ -42,6 +43,7 @@ class Program:
         *,
         outputs: Collection[str] | None = None,
         fold: bool = True,
+        forwards: bool = False,
         made: dict[Any, Any] | None = None,
     ) -> None:
         self.recording = recording
@@ -52,16 +54,16 @@ class Program:
             recognise(step, scene)
         self.kinds = _needed(scene.kinds, {*self.kept, INPUT})
         if fold:
-            self._fold()
+            self._fold(forwards)
         for kind in self.kinds.values():
             kind.share({} if made is None else made)
 
-    def _fold(self) -> None:
+    def _fold(self, forwards: bool) -> None:
         readers, done = self.readers, dict[str, Kind]()
         for kind in self.kinds.values():
             below = done.get(kind.inputs[0]) if len(kind.inputs) == 1 else None
             if below is not None and readers[below.name] == (kind.name,) and below.name not in self.kept:
-                both = below.followed_by(kind)
+                both = below.followed_by(kind) or (below.activated_by(kind) if forwards else None)
                 if both is not None:
                     del done[below.name]
                     kind = both

@@ -1,6 +1,7 @@
 """What a step of a sweep takes: the few constants of a device, and the time that follows from them.
 
-The constants are for choosing between windows and whole frames alone; only their ratios matter.
+The constants are for choosing between windows and whole frames; those of a CPU are of one thread (AVX-512), fitted to
+the steps of nine networks (benchmarks/notes/matrix_products.md).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ class Rates:
     Attributes:
         windows: multiply-adds of convolutions on windows.
         frames: multiply-adds of convolutions and matrix products on whole frames.
-        memory: bytes read or written.
+        memory: bytes read and written.
         call: seconds that one call takes, however little it computes.
         budget: bytes that the values of one chunk of positions may take, where nothing else is asked for.
     """
@@ -27,16 +28,16 @@ class Rates:
     budget: int
 
     def on_windows(self, multiply_adds: float, size: float, calls: int = 1) -> float:
-        """Seconds for steps that run on windows and write ``size`` bytes."""
+        """Seconds for steps that run on windows, and read and write ``size`` bytes."""
         return multiply_adds / self.windows + size / self.memory + calls * self.call
 
     def on_frames(self, multiply_adds: float, size: float, calls: int = 1) -> float:
-        """Seconds for steps that run on whole frames and write ``size`` bytes."""
+        """Seconds for steps that run on whole frames, and read and write ``size`` bytes."""
         return multiply_adds / self.frames + size / self.memory + calls * self.call
 
 
 RATES = {
-    "cpu": Rates(windows=45e9, frames=55e9, memory=6e9, call=20e-6, budget=2**26),
+    "cpu": Rates(windows=57e9, frames=50e9, memory=5.5e9, call=40e-6, budget=2**26),
     "cuda": Rates(windows=12e12, frames=20e12, memory=2e12, call=6e-6, budget=2**31),
 }
 

@@ -80,7 +80,7 @@ class WindowSweep:
         self.reduced = self._reduced()
         wanted = recording.output_names if self.reduced is None else (self.reduced,)
         names = {watch.name for watch in watched}
-        self.program = Program(recording, names, outputs=wanted if outputs else (), made=made)
+        self.program = Program(recording, names, outputs=wanted if outputs else (), forwards=True, made=made)
         if self.reduced is not None:
             maps = self.program.kinds[self.reduced].maps
             self.reduced = self.reduced if maps is not None and maps.is_planar else None

@@ -6,6 +6,7 @@ weights are. From some step on whole frames are cheaper than windows: the cut. I
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -54,6 +55,7 @@ class SweepPlan:
         exact: multiply-adds if all that can run on windows did.
         planned: multiply-adds of head and tail.
         dense: multiply-adds of the network on P whole images.
+        seconds: what the sweep is expected to take, the clean pass of one image included.
         head_bytes: the most that the head's values take for one position.
         tail_bytes: the most that the tail's values take for one position.
         whole_bytes: the most that the network's values take for one whole image.
@@ -70,6 +72,7 @@ class SweepPlan:
     exact: int
     planned: int
     dense: int
+    seconds: float
     head_bytes: int
     tail_bytes: int
     whole_bytes: int
@@ -111,11 +114,11 @@ def plan_sweep(
         if kind.on_windows and kind.maps is None and kind.inputs and all(name in changed for name in kind.inputs)
     }
     work = {
-        name: _work(kind, changed.get(name), name in ends, len(squares.lo), rates, itemsize)
+        name: _work(kind, changed, program, name in ends, len(squares.lo), rates, itemsize)
         for name, kind in program.kinds.items()
     }
     outputs = set(program.outputs) - set(reduced)
-    head_names = _choose_head(program, changed, ends, work, outputs, set(watched))
+    head_names, seconds = _choose_head(program, changed, ends, work, outputs, set(watched))
     head = tuple(kind for kind in program.kinds.values() if kind.name in head_names)
     tail = tuple(kind for kind in program.kinds.values() if kind.name not in head_names)
     wanted = {*watched, *reduced}
@@ -136,6 +139,7 @@ def plan_sweep(
         int(exact),
         int(planned),
         int(sum(w.whole for w in work.values())),
+        seconds + sum(w.whole_time for w in work.values()) / max(len(squares.lo), 1),
         _head_bytes(head, cut, places, place, itemsize),
         _whole_bytes(program, tail, cut, itemsize),
         _whole_bytes(program, tuple(program.kinds.values()), (), itemsize),
@@ -153,17 +157,35 @@ def changed_boxes(program: Program, squares: Boxes) -> dict[str, Boxes]:
     return changed
 
 
-def _work(kind: Kind, boxes: Boxes | None, ends: bool, positions: int, rates: Rates, itemsize: int) -> _Work:
-    frame = kind.maps.frame[0] * kind.maps.frame[1] if kind.maps is not None else 1
-    channels = kind.maps.channels if kind.maps is not None else sum(kind.sizes or (1,))
-    cells = int(boxes.size.prod(1).sum()) if boxes is not None else positions
-    each, full = kind.multiply_adds, positions * frame
-    windows, whole = (each * cells if boxes is not None or ends else 0), each * full
-    size = 2 * channels * itemsize
+def _work(
+    kind: Kind, changed: Mapping[str, Boxes], program: Program, ends: bool, positions: int, rates: Rates, itemsize: int
+) -> _Work:
+    def cells(name: str) -> int:
+        return int(changed[name].size.prod(1).sum()) if name in changed else positions * _frame(program.kinds[name])
+
+    on_windows = kind.name in changed or ends
+    boxes, frames = cells(kind.name), positions * _frame(kind)
+    windows, whole = (kind.multiply_adds * boxes if on_windows else 0), kind.multiply_adds * frames
+    own = _channels(kind) * itemsize
+    read = {name: _channels(program.kinds[name]) * itemsize for name in kind.inputs}
+    read_whole = sum(size * positions * _frame(program.kinds[name]) for name, size in read.items())
     return _Work(
-        windows, whole, rates.on_windows(windows, cells * size), rates.on_frames(whole, full * size),
-        rates.on_windows(0, full * size),
-    )  # fmt: skip
+        windows,
+        whole,
+        rates.on_windows(windows, own * boxes + sum(size * cells(name) for name, size in read.items())),
+        rates.on_frames(whole, own * frames + read_whole),
+        rates.on_windows(0, 2 * own * frames),
+    )
+
+
+def _frame(kind: Kind) -> int:
+    """Cells of a whole value."""
+    return kind.maps.frame[0] * kind.maps.frame[1] if kind.maps is not None else 1
+
+
+def _channels(kind: Kind) -> int:
+    """Numbers of a cell."""
+    return kind.maps.channels if kind.maps is not None else math.prod(kind.sizes or (1,))
 
 
 def _choose_head(
@@ -173,8 +195,11 @@ def _choose_head(
     work: Mapping[str, _Work],
     outputs: set[str],
     watched: set[str],
-) -> set[str]:
-    """Names of the steps that run on windows: of those that can, the first so many for which the sweep is fastest."""
+) -> tuple[set[str], float]:
+    """Names of the steps that run on windows: of those that can, the first so many for which the sweep is fastest.
+
+    And the seconds that it takes.
+    """
     able = [name for name in program.kinds if name in changed or name in ends]
     head = set(able)
     read = set(outputs)
@@ -199,7 +224,7 @@ def _choose_head(
                 time += work[source].paste_time
         if adds <= MORE * least and time < best_time:
             best, best_time = count, time
-    return set(able[:best])
+    return set(able[:best]), best_time
 
 
 def _places(

@@ -11,6 +11,7 @@ from zfkernels.network.kinds.chain import Chain
 from zfkernels.network.kinds.concatenation import Concatenation
 from zfkernels.network.kinds.contrast_normalization import ContrastNormalization
 from zfkernels.network.kinds.convolution import Convolution
+from zfkernels.network.kinds.fully_connected import FullyConnected
 from zfkernels.network.kinds.image import Images, occluded_windows
 from zfkernels.network.kinds.max_pool import MaxPool
 from zfkernels.network.kinds.pieces import Expansion, Piece
@@ -33,7 +34,7 @@ __all__ = [
 _KINDS: list[type[Kind]] = [
     Images, Convolution, MaxPool, FrameReduction, AvgPool, Rectifier, VectorRectifier, ChannelAffine, Concatenation,
     Reshaping, Reordering, Piece, Expansion, Pointwise, ContrastNormalization, Cellwise, ConstantPadding, Resampling,
-    PixelShuffle, TransposedConvolution,
+    PixelShuffle, TransposedConvolution, FullyConnected,
 ]  # fmt: skip
 _registered: list[type[Kind]] = []
 

@@ -137,6 +137,10 @@ class Kind(ABC):
         """Both as one step, where that computes the same with less work; ``other`` alone reads this one."""
         return None
 
+    def activated_by(self, other: Kind) -> Kind | None:
+        """Both as one step where only the value is wanted, no way back down; ``other`` alone reads this one."""
+        return None
+
     def touched(self, changed: Sequence[Boxes]) -> Boxes:
         """The box of the value that can change when boxes of the inputs do: the way forwards."""
         return reduce(union, changed)

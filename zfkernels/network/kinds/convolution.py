@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from zfkernels.geometry import Sliding
 from zfkernels.network.kinds.base import Chunk, Kind, Scene, arguments, op_name, pair, signature
+from zfkernels.network.kinds.products import RELU, Activation, activation_of, convolve, multiply
 from zfkernels.network.kinds.signals import Descent, Pooled, Rules, Signal
 from zfkernels.network.kinds.sliding import SlidingKind, planar_step
 from zfkernels.network.maps import Maps
@@ -34,6 +34,7 @@ class Convolution(SlidingKind):
         self.weight = weight.detach().contiguous(memory_format=torch.channels_last)
         self.bias = None if bias is None else bias.detach()
         self.sliding, self.groups, self.relu = sliding, groups, False
+        self.then: Activation | None = None  # other than the ReLU
 
     @classmethod
     def recognise(cls, step: Step, scene: Scene) -> Kind | None:
@@ -55,7 +56,7 @@ class Convolution(SlidingKind):
         return cls(step, scene, maps[1], weight, bias, sliding, bound["groups"])
 
     def followed_by(self, other: Kind) -> Kind | None:
-        if self.relu:
+        if self.activation is not None:
             return None
         if other.rectifies:
             return self.joined(other, relu=True)
@@ -67,21 +68,34 @@ class Convolution(SlidingKind):
             return self.joined(other, weight=weight, bias=bias.to(self.weight))
         return None
 
+    def activated_by(self, other: Kind) -> Kind | None:
+        found = activation_of(other.step) if len(other.steps) == 1 and self.activation is None else None
+        return None if found is None else self.joined(other, then=found)
+
+    @property
+    def activation(self) -> Activation | None:
+        """What each number of the value has gone through last."""
+        return RELU if self.relu else self.then
+
     def share(self, made: dict[Any, Any]) -> None:
         key = tuple(map(signature, self.steps))
         # The steps are kept too: as long as they are, no other constant has the identity of one of theirs.
         self.weight, self.bias, _ = made.setdefault(key, (self.weight, self.bias, self.steps))
 
     def run(self, values: Mapping[str, Any], batch: int) -> Tensor:
-        s = self.sliding
-        out = F.conv2d(values[self.inputs[0]], self.weight, self.bias, s.stride, s.padding, s.dilation, self.groups)
-        return out.relu_() if self.relu else out
+        x = values[self.inputs[0]]
+        return convolve(x, self.weight, self.bias, self.sliding, self.groups, self.activation)
 
     def run_on_windows(self, chunk: Chunk) -> Windows:
-        (name,), layout, s = self.inputs, chunk.layout(self.name), self.sliding
+        layout = chunk.layout(self.name)
         if self._is_product:
-            values = F.linear(chunk.windows(name).values, self.weight.flatten(1), self.bias)
-            return layout.windows(values.relu_() if self.relu else values)
+            cells = chunk.windows(self.inputs[0]).values
+            return layout.windows(multiply(cells, self.weight.flatten(1), self.bias, self.activation))
+        found = self._convolve_windows(chunk)
+        return found if self.then is None else layout.windows(self.then.in_place(found.values))
+
+    def _convolve_windows(self, chunk: Chunk) -> Windows:
+        (name,), layout, s = self.inputs, chunk.layout(self.name), self.sliding
         hidden = chunk.occluder(name)
         if hidden is not None:
             return occluded_conv2d(
