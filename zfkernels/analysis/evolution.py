@@ -114,7 +114,10 @@ def evolution(
 
     Args:
         snapshots: (epoch, network in eval mode), epochs rising; used twice, so that an iterator is kept in a list.
-        images, maps, batch_size, progress: As of ``strongest_projections``.
+        images: As of ``strongest_projections``.
+        maps: The same.
+        batch_size: The same.
+        progress: The same.
 
     Raises:
         ValueError: No snapshots, epochs that do not rise, or as of ``strongest_projections``.

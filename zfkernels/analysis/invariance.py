@@ -100,7 +100,9 @@ def invariance(
         amounts: T of them; None: ``AMOUNTS[transform]``, pixels as a share of 224.
         layers: L names, as of ``DeconvNet.project``.
         targets: The class of each image; None: what the model says of the original.
-        fill, black, white: As of ``transform_images``.
+        fill: As of ``transform_images``.
+        black: The same.
+        white: The same.
         batch_size: Images that go through the network together.
         progress: Whether to show a progress bar.
 

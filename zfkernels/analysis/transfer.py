@@ -93,7 +93,10 @@ def transfer(
         features: Of each image.
         labels: The class of each image, from 0 on.
         train_per_class: Images of each class to train, one result for each number.
-        test_per_class, folds, seed, names: As of ``folds_of``.
+        test_per_class: As of ``folds_of``.
+        folds: The same.
+        seed: The same.
+        names: The same.
         classifier: ``"softmax"``: multinomial logistic regression; ``"svm"``: a linear support vector machine, one
             class against the others.
         regularization: Strength of the L2 penalty, in units of scikit-learn's default for standardised features of
