@@ -95,7 +95,7 @@ def main(networks: str | None, positions: int, rounds: int, path: Path | None) -
         if path is not None:
             is_new = not path.exists()
             with path.open("a", newline="") as file:
-                writer = csv.DictWriter(file, list(row))
+                writer = csv.DictWriter(file, list(row), lineterminator="\n")
                 if is_new:
                     writer.writeheader()
                 writer.writerow(row)
