@@ -30,10 +30,10 @@ struct HeldPicked {
   const std::optional<Tensor> rows;
 };
 
-Tensor ragged_window_gather(const Tensor& out_boxes, const Tensor& out_offsets, const Tensor& owner, int64_t cells,
-                            const Tensor& image, const std::vector<Tensor>& values, const std::vector<Tensor>& boxes,
-                            const std::vector<Tensor>& offsets, const std::vector<std::optional<Tensor>>& rows,
-                            const std::optional<Tensor>& frames, Ints frame) {
+Tensor window_gather(const Tensor& out_boxes, const Tensor& out_offsets, const Tensor& owner, int64_t cells,
+                     const Tensor& image, const std::vector<Tensor>& values, const std::vector<Tensor>& boxes,
+                     const std::vector<Tensor>& offsets, const std::vector<std::optional<Tensor>>& rows,
+                     const std::optional<Tensor>& frames, Ints frame) {
   STD_TORCH_CHECK(frames || !values.empty(), "expected sources or frames, got neither");
   STD_TORCH_CHECK(values.size() <= kMostSources, "expected at most ", kMostSources, " sources, got ", values.size());
   STD_TORCH_CHECK(boxes.size() == values.size() && offsets.size() == values.size() && rows.size() == values.size(),
@@ -71,7 +71,7 @@ Tensor ragged_window_gather(const Tensor& out_boxes, const Tensor& out_offsets, 
 }  // namespace zfkernels::cuda
 
 ZFK_KERNELS(m) {
-  m.impl("ragged_window_gather", TORCH_BOX(&zfkernels::cuda::ragged_window_gather));
+  m.impl("window_gather", TORCH_BOX(&zfkernels::cuda::window_gather));
 }
 
 #endif

@@ -16,8 +16,8 @@ ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 namespace zfkernels::cuda {
 namespace {
 
-Tensor ragged_window_reduce(const Tensor& values, const Tensor& boxes, const Tensor& offsets, const Tensor& image,
-                            const std::optional<Tensor>& frames, Ints frame, bool maximum) {
+Tensor window_reduce(const Tensor& values, const Tensor& boxes, const Tensor& offsets, const Tensor& image,
+                     const std::optional<Tensor>& frames, Ints frame, bool maximum) {
   const OnDeviceOf device(values);
   const int64_t channels = values.size(1);
   const Tensor out = empty_cells(values, boxes.size(0), channels);
@@ -47,7 +47,7 @@ Tensor ragged_window_reduce(const Tensor& values, const Tensor& boxes, const Ten
 }  // namespace zfkernels::cuda
 
 ZFK_KERNELS(m) {
-  m.impl("ragged_window_reduce", TORCH_BOX(&zfkernels::cuda::ragged_window_reduce));
+  m.impl("window_reduce", TORCH_BOX(&zfkernels::cuda::window_reduce));
 }
 
 #endif

@@ -18,6 +18,7 @@ from emulation import become, emulated, emulator, record
 from zfkernels.inspect import cuda_launches
 from zfkernels.inspect.arguments import numbers
 from zfkernels.inspect.cases import CASES, Case
+from zfkernels.inspect.window_cases import WINDOWS
 
 BLOCKS = 16
 DTYPES = (torch.float16, torch.float32)
@@ -58,7 +59,7 @@ def count(simt: ctypes.CDLL, case: Case, dtype: torch.dtype) -> dict[str, Any]:
 def main() -> None:
     simt = emulator(os.environ["SIMT_WAY"])
     found = {}
-    for case in CASES:
+    for case in filter(cuda_launches.is_recorded, (*CASES, *WINDOWS)):
         for dtype in DTYPES:
             key = cuda_launches.key(case, dtype)
             found[key] = count(simt, case, dtype)
