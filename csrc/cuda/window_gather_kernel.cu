@@ -3,7 +3,7 @@
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
 #if defined(__CUDACC__)
 namespace zfkernels::cuda {
-#define ZFK_LAUNCHES(T) template void window_gather<T>(const WindowGather<T>&, bool, Stream);
+#define ZFK_LAUNCHES(T) template void gather_windows<T>(const WindowGather<T>&, bool, Stream);
 ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 }  // namespace zfkernels::cuda
 #endif
@@ -62,7 +62,7 @@ Tensor window_gather(const Tensor& out_boxes, const Tensor& out_offsets, const T
       op.sources[s] = {held[s]->source.get<T>(), picked ? data_of<const int64_t>(*picked, "rows") : nullptr};
       bytes = smaller(bytes, held[s]->source.copy_bytes<T>(op.channels));
     }
-    window_gather<T>(op, bytes == 16, device.stream);
+    gather_windows<T>(op, bytes == 16, device.stream);
   });
   return out;
 }

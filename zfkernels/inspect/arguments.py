@@ -16,12 +16,12 @@ def numbers(case: Case, flat: tuple[Any, ...], *, maps: bool = True) -> tuple[An
     """Fills the arguments of a case: maps (or not) with normal numbers, switches with cells, places with places."""
     device = next(part.device for part in flat if isinstance(part, Tensor))
     generator = torch.Generator(device).manual_seed(0)
-    pool_kernel = flat[12] if isinstance(case, WindowCase) else flat[3]
     for tensor in pytree.tree_leaves(flat):
         if isinstance(tensor, Tensor) and tensor.is_floating_point() and maps:
             tensor.normal_(generator=generator)
         elif isinstance(tensor, Tensor) and tensor.dtype == torch.uint8:
-            tensor.random_(pool_kernel[0] * pool_kernel[1], generator=generator)
+            kernel = flat[12] if isinstance(case, WindowCase) else flat[3]  # of the pooling
+            tensor.random_(kernel[0] * kernel[1], generator=generator)
     if isinstance(case, WindowCase):
         case.fill(flat, generator)
     return flat

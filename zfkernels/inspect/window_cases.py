@@ -120,7 +120,7 @@ def _pool(name: str, how: str, count: int, channels: int, pool: Sliding, size: i
         )  # fmt: skip
 
     places = (Places(1, 2, None, side, (size, size)), Places(6, 7, 8, out, frame))
-    return WindowCase(f"window_window_{how}_pool2d", name, arguments, 0, once, places)
+    return WindowCase(f"window_{how}_pool2d", name, arguments, 0, once, places)
 
 
 def _gather(name: str, count: int, channels: int, size: int, window: int, out: int) -> WindowCase:
