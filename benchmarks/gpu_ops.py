@@ -11,25 +11,25 @@ from gpu_clock import seconds
 from gpu_journal import Journal
 from torch import Tensor
 
+from zfkernels.geometry import Sliding
 from zfkernels.inspect.arguments import numbers
 from zfkernels.inspect.cases import Case
 from zfkernels.ops import registered
-from zfkernels.windows import Sliding
 
 
 def unfused(case: Case, flat: tuple[Any, ...]) -> Callable[[], Any]:
     """What a user of PyTorch would write: its own functions for whole maps, the reference for windows."""
     reference = registered()[case.op].variants["reference"].load()
-    if case.op != "unpool_relu_conv_transpose2d" or flat[3] is not None:
+    if case.op != "unpool_relu_conv_transpose2d":
         return lambda: reference(*flat)
     from zfkernels.ops import switches_to_indices
 
     values, switches, weight, *_ = flat
-    kernel, stride, padding, dilation, unpooled = flat[6:11]
+    kernel, stride, padding, dilation, unpooled = flat[3:8]
     indices = switches_to_indices(switches, kernel, stride, padding, dilation, input_size=unpooled)
     indices = indices.clamp(0, unpooled[0] * unpooled[1] - 1)
-    conv = Sliding(tuple(weight.shape[2:]), *flat[11:14])
-    rest = [flat[15][axis] + 2 * conv.padding[axis] - conv.span(unpooled)[axis] for axis in (0, 1)]
+    conv = Sliding(tuple(weight.shape[2:]), *flat[8:11])
+    rest = [flat[12][axis] + 2 * conv.padding[axis] - conv.span(unpooled)[axis] for axis in (0, 1)]
 
     def chain() -> Tensor:
         spread = F.max_unpool2d(values, indices, kernel, stride, padding, unpooled).relu()

@@ -223,4 +223,4 @@ def _why_not(op: Any, backend: str) -> str | None:
 
 
 # the ops of a sweep
-SWEPT = ("ragged_occluded_conv2d", "ragged_window_conv2d", "ragged_window_max_pool2d", "ragged_window_gather")
+SWEPT = ("occluded_conv2d", "window_conv2d", "window_max_pool2d", "window_gather")

@@ -13,13 +13,13 @@ from rounds import Race, Work, replay, replay_timer
 from torch import Tensor
 from variants import EAGER, contenders, race_variants
 
+from zfkernels.geometry import Sliding
 from zfkernels.ops import (
     max_pool2d_with_switches,
     max_unpool2d_with_switches,
     switches_to_indices,
     unpool_relu_conv_transpose2d,
 )
-from zfkernels.windows import Sliding
 
 OP = "unpool_relu_conv_transpose2d"
 pytestmark = pytest.mark.benchmark(timer=replay_timer)

@@ -17,9 +17,15 @@ from rounds import Race, Work, replay, replay_timer
 from torch import Tensor
 from variants import EAGER, race_variants, window_contenders
 
-from zfkernels.ops import occluded_conv2d, unpool_relu_conv_transpose2d, window_conv2d, window_max_pool2d
-from zfkernels.ops.occluded_conv2d.reference import occluded_crop
-from zfkernels.windows import Sliding, Windows, crop
+from zfkernels.geometry import Boxes, Sliding, outputs_touched, place
+from zfkernels.ops import (
+    occluded_conv2d,
+    unpool_relu_conv_transpose2d,
+    window_conv2d,
+    window_gather,
+    window_max_pool2d,
+)
+from zfkernels.windows import Layout, Windows
 
 pytestmark = pytest.mark.benchmark(timer=replay_timer)
 COUNTS = (1, 64, 512)
@@ -61,38 +67,54 @@ FIRST = (
 
 
 def windows(layer: Layer, count: int, turn: int) -> dict[str, Any]:
-    """Windows at random places, the frame around them, and the crops that the outputs read."""
+    """Windows at random places and the frame around them."""
     generator = torch.Generator().manual_seed(turn)
     corners = torch.randint(0, layer.frame - layer.window + 1, (count, 2), dtype=torch.int32, generator=generator)
     values = torch.randn(count, layer.channels[0], layer.window, layer.window, generator=generator)
     image = torch.zeros(count, dtype=torch.int64)
-    given = Windows(values.contiguous(memory_format=torch.channels_last), corners, image, (layer.frame, layer.frame))
+    given = Windows.of(values, corners, image, (layer.frame, layer.frame))
     frames = torch.randn(1, layer.channels[0], layer.frame, layer.frame, generator=generator)
     weight = torch.randn(layer.channels[1], layer.channels[0], layer.kernel, layer.kernel, generator=generator)
     return {"windows": given, "frames": frames.contiguous(memory_format=torch.channels_last), "weight": weight}
 
 
-def cut_out(layer: Layer, given: dict[str, Any], out_origins: Tensor, fill: float) -> dict[str, Any]:
-    start = out_origins * layer.stride - layer.padding
-    size = layer.sliding.span(layer.touched)
-    source = given["windows"]
-    crops = crop(given["frames"], start, source.image, size, windows=source, fill=fill)
-    return given | {"crops": crops.contiguous()}
+def cut_out(layer: Layer, source: Windows, frames: Tensor, fill: float) -> tuple[Layout, Tensor]:
+    """Where the outputs of windows of one size lie, all of one size, and the crops of the layer that they read."""
+    frame, size = layer.sliding.output_size(source.frame), layer.sliding.span(layer.touched)
+    out = place(outputs_touched(Boxes.of(source.boxes), layer.sliding, frame).lo, layer.touched, frame)
+    padded = F.pad(frames, (layer.padding, size[1], layer.padding, size[0]), value=fill)
+    shift = torch.tensor([layer.padding, layer.padding, 0, 0], dtype=torch.int32)
+    around = (padded.shape[2], padded.shape[3])
+    moved = Windows(source.values, source.boxes + shift, source.offsets, source.image, around)
+    crops = window_gather([moved], padded, boxes_at(out * layer.stride, size))
+    return Layout.of(boxes_at(out, layer.touched), source.image, frame), maps(crops, size).contiguous()
+
+
+def boxes_at(origins: Tensor, size: tuple[int, int]) -> Tensor:
+    return torch.cat([origins, origins.new_tensor(size).expand_as(origins)], 1)
+
+
+def with_crops(layer: Layer, given: dict[str, Any], fill: float) -> dict[str, Any]:
+    out, crops = cut_out(layer, given["windows"], given["frames"], fill)
+    return given | {"out_boxes": out, "crops": crops}
+
+
+def maps(windows: Windows, size: tuple[int, int]) -> Tensor:
+    """Windows of one size as [P, C, h, w]."""
+    return windows.values.view(len(windows), *size, -1).permute(0, 3, 1, 2)
 
 
 @cache
 def convolution(layer: Layer, count: int) -> Race:
     def call(given: dict[str, Any], backend: str) -> Tensor:
-        return window_conv2d(
+        out = window_conv2d(
             given["windows"], given["frames"], given["weight"], stride=layer.stride, padding=layer.padding,
-            relu=True, backend=backend,
-        ).values  # fmt: skip
+            relu=True, out_boxes=given["out_boxes"], backend=backend,
+        )  # fmt: skip
+        return maps(out, layer.touched)
 
     def make(turn: int) -> dict[str, Any]:
-        given = windows(layer, count, turn)
-        out = window_conv2d(given["windows"], given["frames"], given["weight"], stride=layer.stride,
-                            padding=layer.padding)  # fmt: skip
-        return cut_out(layer, given, out.origins, 0.0)
+        return with_crops(layer, windows(layer, count, turn), 0.0)
 
     return race_variants(
         call,
@@ -104,15 +126,18 @@ def convolution(layer: Layer, count: int) -> Race:
 
 @cache
 def pooling(layer: Layer, count: int) -> Race:
+    def call(given: dict[str, Any], backend: str) -> Tensor:
+        out = window_max_pool2d(
+            given["windows"], given["frames"], layer.kernel, layer.stride, out_boxes=given["out_boxes"],
+            backend=backend,
+        )  # fmt: skip
+        return maps(out, layer.touched)
+
     def make(turn: int) -> dict[str, Any]:
-        given = windows(layer, count, turn)
-        out = window_max_pool2d(given["windows"], given["frames"], layer.kernel, layer.stride)
-        return cut_out(layer, given, out.origins, float("-inf"))
+        return with_crops(layer, windows(layer, count, turn), float("-inf"))
 
     return race_variants(
-        lambda given, backend: (
-            window_max_pool2d(given["windows"], given["frames"], layer.kernel, layer.stride, backend=backend).values
-        ),
+        call,
         lambda given: F.max_pool2d(given["crops"], layer.kernel, layer.stride),
         make,
         names=window_contenders("window_max_pool2d"),
@@ -135,31 +160,30 @@ def filled(size: int) -> Tensor:
 @cache
 def first_convolution(layer: Layer) -> Race:
     positions = every_pixel()
-    image = torch.zeros(len(positions), dtype=torch.int64)
-    fill = torch.zeros(layer.channels[0])
+    boxes = boxes_at(positions, (layer.window, layer.window))
+    hidden = Windows.of(
+        torch.zeros(len(boxes), layer.channels[0], layer.window, layer.window), positions,
+        torch.zeros(len(boxes), dtype=torch.int64), (layer.frame, layer.frame),
+    )  # fmt: skip
 
     def call(given: dict[str, Any], backend: str) -> Tensor:
-        return occluded_conv2d(
-            given["image"], given["weight"], None, positions, window=layer.window, stride=layer.stride,
-            padding=layer.padding, image=image, backend=backend,
-        ).values  # fmt: skip
+        out = occluded_conv2d(
+            given["image"], given["weight"], None, boxes, stride=layer.stride, padding=layer.padding,
+            out_boxes=given["out_boxes"], backend=backend,
+        )  # fmt: skip
+        return maps(out, layer.touched)
 
     def make(turn: int) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(turn)
         picture = torch.randn(1, layer.channels[0], layer.frame, layer.frame, generator=generator)
         weight = torch.randn(layer.channels[1], layer.channels[0], layer.kernel, layer.kernel, generator=generator)
-        out = occluded_conv2d(picture, weight, None, positions, window=layer.window, stride=layer.stride,
-                              padding=layer.padding, image=image)  # fmt: skip
-        start = out.origins * layer.stride - layer.padding
-        size = layer.sliding.span(out.size)
-        window = (layer.window, layer.window)
-        crops = occluded_crop(picture, positions, image, fill, window, start, size)
-        return {"image": picture, "weight": weight, "crops": crops.contiguous(), "out": out.values}
+        out, crops = cut_out(layer, hidden, picture, 0.0)
+        return {"image": picture, "weight": weight, "crops": crops, "out_boxes": out}
 
     return race_variants(
         call, lambda given: F.conv2d(given["crops"], given["weight"], stride=layer.stride), make,
         names=window_contenders("occluded_conv2d"), rounds=5,
-        floors={FILL: lambda given: filled(given["out"].nbytes)},
+        floors={FILL: lambda given: filled(4 * given["out_boxes"].cells * layer.channels[1])},
     )  # fmt: skip
 
 
@@ -174,9 +198,7 @@ def projected_units(count: int) -> Race:
     def make(turn: int) -> dict[str, Any]:
         values = torch.randn(count, 192, 3, 3, generator=torch.Generator().manual_seed(turn))
         corners = torch.randint(0, 11, (count, 2), dtype=torch.int32)
-        given = Windows(
-            values.contiguous(memory_format=torch.channels_last), corners, torch.arange(count) % 9, (13, 13)
-        )
+        given = Windows.of(values, corners, torch.arange(count) % 9, (13, 13))
         return {"windows": given, "unpooled": torch.relu(torch.randn(count, 192, 7, 7)) * (torch.rand(7, 7) < 0.2)}
 
     return race_variants(
@@ -186,7 +208,7 @@ def projected_units(count: int) -> Race:
         ).values,
         lambda given: F.conv_transpose2d(given["unpooled"], weight),
         make,
-        names=window_contenders("unpool_relu_conv_transpose2d"),
+        names=window_contenders("window_unpool_relu_conv_transpose2d"),
         same=False,  # the baseline's windows are unpooled already
     )  # fmt: skip
 
@@ -225,7 +247,7 @@ def test_occluded_conv2d(benchmark: Any, layer: Layer, contender: str) -> None:
     replay(benchmark, race, contender, group, baselines=EAGER, work=written, times_of_fill=race.ratio(contender, FILL))
 
 
-@pytest.mark.parametrize("contender", window_contenders("unpool_relu_conv_transpose2d"))
+@pytest.mark.parametrize("contender", window_contenders("window_unpool_relu_conv_transpose2d"))
 @pytest.mark.parametrize("count", COUNTS)
 def test_projected_units(benchmark: Any, count: int, contender: str) -> None:
     values, outputs = count * 192 * 9, count * 64 * 11 * 11

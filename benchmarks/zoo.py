@@ -52,7 +52,7 @@ class Counter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         name = str(func)
-        if name.startswith("zfkernels.ragged_") and "conv" in name:
+        if name.startswith(("zfkernels.window_", "zfkernels.occluded_")) and "conv" in name:
             weight = args[[argument.name for argument in func._schema.arguments].index("weight")]
             self.multiply_adds += out.shape[0] * weight.numel()
         elif func.overloadpacket in flop_registry:

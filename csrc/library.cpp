@@ -47,46 +47,35 @@ STABLE_TORCH_LIBRARY(zfkernels_C, m) {
       "max_unpool2d_with_switches(Tensor values, Tensor switches, int[2] kernel_size, int[2] stride, int[2] padding,"
       " int[2] dilation, int[2] output_size, bool sum) -> Tensor");
   m.def(
-      "unpool_relu_conv_transpose2d(Tensor values, Tensor? switches, Tensor weight, Tensor? origins, Tensor? image,"
-      " Tensor? out_origins, int[2] pool_kernel_size, int[2] pool_stride, int[2] pool_padding, int[2] pool_dilation,"
+      "unpool_relu_conv_transpose2d(Tensor values, Tensor? switches, Tensor weight, int[2] pool_kernel_size,"
+      " int[2] pool_stride, int[2] pool_padding, int[2] pool_dilation,"
       " int[2] unpooled_size, int[2] stride, int[2] padding, int[2] dilation, int groups, int[2] output_size,"
       " bool sum, bool rectify) -> Tensor");
   m.def(
-      "occluded_conv2d(Tensor images, Tensor weight, Tensor? bias, Tensor positions, Tensor image, Tensor fill,"
-      " int[2] window, Tensor out_origins, int[2] out_size, int[2] stride, int[2] padding, int[2] dilation, int groups,"
-      " bool relu) -> Tensor");
-  m.def(
-      "window_conv2d(Tensor values, Tensor origins, Tensor image, Tensor frames, Tensor weight, Tensor? bias,"
-      " Tensor out_origins, int[2] out_size, int[2] stride, int[2] padding, int[2] dilation, int groups, bool relu)"
-      " -> Tensor");
-  m.def(
-      "window_max_pool2d(Tensor values, Tensor origins, Tensor image, Tensor frames, int[2] kernel_size,"
-      " Tensor out_origins, int[2] out_size, int[2] stride, int[2] padding, int[2] dilation) -> Tensor");
-  m.def(
-      "ragged_window_conv2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames, int[2] frame,"
+      "window_conv2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames, int[2] frame,"
       " Tensor weight, Tensor? bias, Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells, int[2] stride,"
       " int[2] padding, int[2] dilation, int groups, bool relu) -> Tensor");
   m.def(
-      "ragged_window_max_pool2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames,"
+      "window_max_pool2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames,"
       " int[2] frame, Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells, int[2] kernel_size, int[2] stride,"
       " int[2] padding, int[2] dilation) -> Tensor");
   m.def(
-      "ragged_window_avg_pool2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames,"
+      "window_avg_pool2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames,"
       " int[2] frame, Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells, int[2] kernel_size, int[2] stride,"
       " int[2] padding, bool count_include_pad, int? divisor_override) -> Tensor");
   m.def(
-      "ragged_window_gather(Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells, Tensor image,"
+      "window_gather(Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells, Tensor image,"
       " Tensor[] values, Tensor[] boxes, Tensor[] offsets, Tensor?[] rows, Tensor? frames, int[2] frame) -> Tensor");
   m.def(
-      "ragged_unpool_relu_conv_transpose2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames,"
+      "window_unpool_relu_conv_transpose2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames,"
       " int[2] frame, Tensor? switches, Tensor weight, Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells,"
       " int[2] pool_kernel_size, int[2] pool_stride, int[2] pool_padding, int[2] pool_dilation, int[2] unpooled_size,"
       " int[2] stride, int[2] padding, int[2] dilation, int groups, bool sum, bool rectify) -> Tensor");
   m.def(
-      "ragged_window_reduce(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames, int[2] frame,"
+      "window_reduce(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames, int[2] frame,"
       " bool maximum) -> Tensor");
   m.def(
-      "ragged_occluded_conv2d(Tensor images, Tensor weight, Tensor? bias, Tensor boxes, Tensor image, Tensor fill,"
+      "occluded_conv2d(Tensor images, Tensor weight, Tensor? bias, Tensor boxes, Tensor image, Tensor fill,"
       " Tensor? fill_boxes, Tensor? fill_offsets, Tensor? mask, Tensor? mask_boxes, Tensor? mask_offsets,"
       " Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells, int[2] stride, int[2] padding, int[2] dilation,"
       " int groups, bool relu) -> Tensor");

@@ -49,13 +49,13 @@ def stage(name: str, channels: tuple[int, int], kernel: int, stride: int, size: 
 
 def occluded(name: str, outputs: int, kernel: int, stride: int, size: int, square: int) -> Shape:
     """Unfused: every occluded image written and read."""
-    rows = torch.arange(0, size - square + 1, 16, dtype=torch.int32)
-    positions = torch.cartesian_prod(rows, rows)
+    rows = torch.arange(0, size - square + 1, 16, dtype=torch.int64)
+    boxes = torch.cartesian_prod(rows, rows, torch.tensor([square]), torch.tensor([square])).int()
     images = torch.randn(1, 3, size, size).half()
     arguments = {
         "images": images, "weight": torch.randn(outputs, 3, kernel, kernel).half(),
-        "bias": torch.randn(outputs).half(), "positions": positions, "window": square, "stride": stride, "relu": True,
+        "bias": torch.randn(outputs).half(), "boxes": boxes, "stride": stride, "relu": True,
     }  # fmt: skip
     out = (size - kernel) // stride + 1
-    products = len(positions) * outputs * out**2 * 3 * kernel**2  # of whole occluded images
-    return Shape("occluded_conv2d", name, arguments, 2 * len(positions) * images.nbytes, products)
+    products = len(boxes) * outputs * out**2 * 3 * kernel**2  # of whole occluded images
+    return Shape("occluded_conv2d", name, arguments, 2 * len(boxes) * images.nbytes, products)

@@ -15,9 +15,12 @@ from zfkernels import ops
 
 # Copies and selections have no rounding: their results are equal to the bit. Sums of overlapping values do.
 SELECTIONS = {
-    "max_pool2d_with_switches", "max_unpool2d_with_switches", "window_max_pool2d", "ragged_window_max_pool2d",
-    "ragged_window_gather",
+    "max_pool2d_with_switches", "max_unpool2d_with_switches", "window_max_pool2d", "window_gather",
 }  # fmt: skip
+
+
+# Public functions that take more than one registered op has.
+PUBLIC = {"window_unpool_relu_conv_transpose2d": "unpool_relu_conv_transpose2d"}
 
 
 def selects(op: str, arguments: dict[str, Any]) -> bool:
@@ -26,12 +29,11 @@ def selects(op: str, arguments: dict[str, Any]) -> bool:
 
 def public(op: str) -> Callable[..., Any]:
     """The public function of a registered op."""
-    module = ops.ragged if op.startswith("ragged_") else ops
-    return getattr(module, op.removeprefix("ragged_"))
+    return getattr(ops, PUBLIC.get(op, op))
 
 
 def call(op: str, arguments: dict[str, Any], backend: str | None = None) -> list[Tensor]:
-    """All tensors that the op returns: for windows, the values, origins and images."""
+    """All tensors that the op returns: for windows, the values, boxes, offsets and images."""
     return pytree.tree_leaves(public(op)(**arguments, backend=backend))
 
 

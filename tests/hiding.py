@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from zfkernels.geometry import Pair
 from zfkernels.results import OcclusionMap
-from zfkernels.windows import Pair
 
 
 def everywhere(size: Pair, window: Pair) -> Tensor:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from zfkernels import ops, ragged
-from zfkernels.ragged import Windows as RaggedWindows
-from zfkernels.windows import Pair, Windows
+from zfkernels import ops
+from zfkernels.geometry import Pair
+from zfkernels.windows import Layout, Windows
 
 Pool = tuple[
     int | Pair, int | Pair | None, int | Pair, int | Pair, bool
@@ -55,10 +54,6 @@ class Maker:
         borders = (steps * last // 2).int()[:count]
         return torch.cat([borders, random[len(borders) :]])
 
-    def windows(self, count: int, channels: int, size: Pair, frame: Pair, images: int) -> Windows:
-        image = torch.arange(count, device=self.device) % max(images, 1)
-        return Windows(self.maps(count, channels, *size), self.origins(count, size, frame), image, frame)
-
     def boxes(self, count: int, frame: Pair) -> Tensor:
         """None of its cells, the whole frame, a corner, a row, a column, then anything inside."""
         height, width = frame
@@ -73,9 +68,9 @@ class Maker:
         known = torch.tensor(rare, dtype=torch.int32, device=self.device).view(-1, 4)[:count]
         return torch.cat([known, found[len(known) :]])
 
-    def ragged(self, count: int, channels: int, frame: Pair, images: int, boxes: Tensor | None = None) -> RaggedWindows:
+    def windows(self, count: int, channels: int, frame: Pair, images: int, boxes: Tensor | None = None) -> Windows:
         image = torch.arange(count, device=self.device) % max(images, 1)
-        layout = ragged.Layout.of(self.boxes(count, frame) if boxes is None else boxes, image, frame)
+        layout = Layout.of(self.boxes(count, frame) if boxes is None else boxes, image, frame)
         values = PATTERNS[self.pattern](self, (layout.cells, channels))
         return layout.windows(flat_laid_out(values, self.layout))
 
@@ -125,14 +120,3 @@ def flat_laid_out(values: Tensor, layout: str) -> Tensor:
         view = larger[:-1:2] if layout == "sliced" else larger[: len(values)]
         return view[:, 2:-1].copy_(values)
     return values
-
-
-def windows_of_ones(**changes: Any) -> Windows:
-    """Five windows [4, 2, 3] in a frame (9, 8), or whatever the changes make of them."""
-    fields: dict[str, Any] = {
-        "values": torch.ones(5, 4, 2, 3),
-        "origins": torch.zeros(5, 2, dtype=torch.int32),
-        "image": torch.zeros(5, dtype=torch.int64),
-        "frame": (9, 8),
-    }
-    return Windows(**(fields | changes))

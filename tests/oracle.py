@@ -1,6 +1,6 @@
 """The ops as scalar loops over float64, written from the equations of their docstrings; slow, for small shapes.
 
-Each takes the arguments of the public function and returns the dense result: for windows, of the whole frame of each.
+Each takes the arguments of the public function; window_oracle.py has the ops on windows.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-from zfkernels.windows import Windows
 
 Maps = list[list[list[list[float]]]]
 
@@ -99,15 +97,12 @@ def max_unpool2d_with_switches(
 
 
 def unpool_relu_conv_transpose2d(
-    values: Tensor | Windows, switches: Tensor | None, weight: Tensor, output_size: Any, stride: Any, padding: Any,
+    values: Tensor, switches: Tensor | None, weight: Tensor, output_size: Any, stride: Any, padding: Any,
     dilation: Any, groups: int, pool_kernel_size: Any = None, pool_stride: Any = None, pool_padding: Any = 0,
-    pool_dilation: Any = 1, overlap: str = "sum", rectify: bool = True, **placement: Any,
+    pool_dilation: Any = 1, overlap: str = "sum", rectify: bool = True,
 ) -> Tensor:  # fmt: skip
     rows, columns = geometry(tuple(weight.shape[2:]), stride, padding, dilation)
     height, width = pair(output_size)
-    if isinstance(values, Windows):
-        switches = None if switches is None else switches[values.image]
-        values = pasted(values, torch.zeros(1, values.values.shape[1], *values.frame), [0] * len(values.image))
     if switches is not None:
         size = outputs(height, *rows), outputs(width, *columns)
         values = max_unpool2d_with_switches(
@@ -128,55 +123,6 @@ def unpool_relu_conv_transpose2d(
                             for d in range(of_each):
                                 out[m][c // each * of_each + d][y][x] += value * filters[c][d][ky][kx]
     return as_tensor(out, values.shape[0], of_each * groups, height, width)
-
-
-def occluded_conv2d(
-    images: Tensor, weight: Tensor, bias: Tensor | None, positions: Tensor, window: Any, fill: Any,
-    image: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
-    relu: bool = False, **placement: Any,
-) -> Tensor:  # fmt: skip
-    occluded = []
-    for p, (top, left) in enumerate(positions.tolist()):
-        n = 0 if image is None else int(image[p])
-        copy = images[n].tolist()
-        for c in range(images.shape[1]):
-            for y in range(top, min(top + pair(window)[0], images.shape[2])):
-                for x in range(left, min(left + pair(window)[1], images.shape[3])):
-                    if isinstance(fill, float):
-                        copy[c][y][x] = fill
-                    else:
-                        copy[c][y][x] = float(fill[c] if fill.dim() == 1 else fill[n, c, y, x])
-        occluded.append(copy)
-    whole = as_tensor(occluded, len(occluded), *images.shape[1:])
-    return conv2d(whole, weight, bias, stride, padding, dilation, groups, relu)
-
-
-def window_conv2d(
-    windows: Windows, frames: Tensor, weight: Tensor, bias: Tensor | None, groups: int, stride: Any = 1,
-    padding: Any = 0, dilation: Any = 1, relu: bool = False, **placement: Any,
-) -> Tensor:  # fmt: skip
-    whole = pasted(windows, frames, windows.image.tolist())
-    return conv2d(whole, weight, bias, stride, padding, dilation, groups, relu)
-
-
-def window_max_pool2d(
-    windows: Windows, frames: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
-    **placement: Any,
-) -> Tensor:  # fmt: skip
-    whole = pasted(windows, frames, windows.image.tolist())
-    return max_pool2d_with_switches(whole, kernel_size, stride, padding, dilation, ceil_mode)[0]
-
-
-def pasted(windows: Windows, frames: Tensor, image: list[int]) -> Tensor:
-    whole = []
-    for p, (top, left) in enumerate(windows.origins.tolist()):
-        copy, values = frames[image[p]].tolist(), windows.values[p].tolist()
-        for c, rows in enumerate(values):
-            for y, row in enumerate(rows):
-                for x, value in enumerate(row):
-                    copy[c][top + y][left + x] = value
-        whole.append(copy)
-    return as_tensor(whole, len(whole), windows.values.shape[1], *windows.frame)
 
 
 def conv2d(
@@ -206,12 +152,3 @@ def conv2d(
                                 total += filters[o][c][ky][kx] * maps[m][o // each * of_each + c][y][x]
                     out[m][o][i][j] = 0.0 if relu and total < 0 else total
     return as_tensor(out, n, weight.shape[0], *size)
-
-
-def crops(dense: Tensor, result: Windows) -> Tensor:
-    """The part of each dense result that the windows of ``result`` show."""
-    parts = [
-        d[:, y : y + result.size[0], x : x + result.size[1]]
-        for d, (y, x) in zip(dense, result.origins.tolist(), strict=True)
-    ]
-    return torch.stack(parts) if parts else dense.new_zeros(result.values.shape)

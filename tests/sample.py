@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from maker import LAYOUTS, Maker, Pool
 
-from zfkernels.windows import Pair, Sliding
+from zfkernels.geometry import Pair, Sliding
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 Arguments = dict[str, Any]

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
 from maker import Maker, Pool
-from ragged_samples import RAGGED
 from sample import DTYPES, OVERLAPPING, POOLS, STRIDED, Arguments, Sample, listed, pooling, sliding
+from window_samples import WINDOWS
 
-from zfkernels.windows import Pair
+from zfkernels.geometry import Pair
 
 __all__ = ["DTYPES", "POOLS", "SAMPLES", "Arguments", "Sample", "pooling", "sliding"]
 
@@ -54,9 +53,6 @@ def _conv_transpose(
     padding: int | Pair = 0,
     dilation: int | Pair = 1,
     groups: int = 1,
-    window: Pair | None = None,
-    count: int = 11,
-    out: str = "default",
     **options: Any,
 ) -> Arguments:
     pooled = unpooled = sliding(kernel, stride, padding, dilation).output_size(size)
@@ -64,94 +60,11 @@ def _conv_transpose(
     if pool is not None:
         switches = make.switches(images, channels[0], unpooled, pool)
         pooled, geometry = (switches.shape[2], switches.shape[3]), pooling(*pool[:4], prefix="pool_")
-    if window is None:
-        values = make.maps(images, channels[0], *pooled)
-    else:
-        values = make.windows(count, channels[0], window, pooled, images)
-        options |= _outputs(make, out, count, size)
     return {
-        "values": values, "switches": switches, "weight": make.normal(channels[0], channels[1] // groups, *kernel),
+        "values": make.maps(images, channels[0], *pooled), "switches": switches,
+        "weight": make.normal(channels[0], channels[1] // groups, *kernel),
         "stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "output_size": size,
         **geometry, **options,
-    }  # fmt: skip
-
-
-def _outputs(make: Maker, out: str, count: int, frame: Pair) -> Arguments:
-    """Arguments that place the output windows: where the op puts them, the whole frame, or somewhere."""
-    if out == "default":
-        return {}
-    if out == "whole frame":
-        return {"out_size": frame}
-    size = (min(3, frame[0]), min(4, frame[1]))
-    return {"out_size": size, "out_origins": make.origins(count, size, frame)}
-
-
-def _occluded(
-    make: Maker,
-    size: Pair = (9, 8),
-    kernel: Pair = (3, 3),
-    window: int | Pair = (3, 2),
-    channels: tuple[int, int] = (3, 4),
-    images: int = 1,
-    count: int = 11,
-    groups: int = 1,
-    fill: str = "number",
-    out: str = "default",
-    bias: bool = True,
-    **options: Any,
-) -> Arguments:
-    layer = sliding(kernel, *(options.get(name, d) for name, d in (("stride", 1), ("padding", 0), ("dilation", 1))))
-    fills = {"number": 0.25, "channels": make.normal(channels[0]), "image": make.normal(images, channels[0], *size)}
-    many = {} if images == 1 else {"image": torch.arange(count, device=make.device) % images}
-    return {
-        "images": make.maps(images, channels[0], *size),
-        "weight": make.normal(channels[1], channels[0] // groups, *kernel),
-        "bias": make.normal(channels[1]) if bias else None,
-        "positions": make.origins(count, (1, 1), size),  # the square may hang over the border
-        "window": window, "fill": fills[fill], "groups": groups,
-        **many, **options, **_outputs(make, out, count, layer.output_size(size)),
-    }  # fmt: skip
-
-
-def _window_conv(
-    make: Maker,
-    size: Pair = (9, 8),
-    kernel: Pair = (3, 3),
-    window: Pair = (3, 2),
-    channels: tuple[int, int] = (3, 4),
-    images: int = 2,
-    count: int = 11,
-    groups: int = 1,
-    out: str = "default",
-    bias: bool = True,
-    **options: Any,
-) -> Arguments:
-    layer = sliding(kernel, *(options.get(name, d) for name, d in (("stride", 1), ("padding", 0), ("dilation", 1))))
-    return {
-        "windows": make.windows(count, channels[0], window, size, images),
-        "frames": make.maps(images, channels[0], *size),
-        "weight": make.normal(channels[1], channels[0] // groups, *kernel),
-        "bias": make.normal(channels[1]) if bias else None, "groups": groups,
-        **options, **_outputs(make, out, count, layer.output_size(size)),
-    }  # fmt: skip
-
-
-def _window_pool(
-    make: Maker,
-    size: Pair,
-    pool: Pool,
-    window: Pair | None = None,
-    channels: int = 3,
-    images: int = 2,
-    count: int = 11,
-    out: str = "default",
-) -> Arguments:
-    kernel, stride, padding, dilation, ceil_mode = pool
-    frame = sliding(kernel, stride, padding, dilation).output_size(size, ceil_mode)
-    return {
-        "windows": make.windows(count, channels, window or (min(3, size[0]), min(2, size[1])), size, images),
-        "frames": make.maps(images, channels, *size),
-        **pooling(*pool[:4]), "ceil_mode": ceil_mode, **_outputs(make, out, count, frame),
     }  # fmt: skip
 
 
@@ -226,110 +139,9 @@ SAMPLES: dict[str, list[Sample]] = {
                 ("few", {"pool": (3, 2, 1, 1, True), "channels": (9, 3)}, "normal"),
                 ("one block of outputs", {"pool": (3, 2, 1, 1, True), "channels": (20, 96)}, "normal"),
                 ("several blocks of outputs", {"pool": (3, 2, 1, 1, True), "channels": (20, 200)}, "normal"),
-                ("windows", {"pool": (3, 2, 1, 1, True), "window": (3, 2), "out": "somewhere"}, "normal"),
-                ("disjoint windows", {"pool": (2, None, 0, 1, False), "window": (2, 3)}, "normal"),
             )
         ),
-        *(
-            (f"windows, {name}", {"size": (19, 18), "window": (2, 3), "pool": (3, 2, 0, 1, True), **STRIDED, **options})
-            for name, options in {
-                "default": {},
-                "last": {"overlap": "last"},
-                "whole frame": {"out": "whole frame"},
-                "somewhere": {"out": "somewhere"},
-                "somewhere last": {"out": "somewhere", "overlap": "last"},
-                "one cell": {"window": (1, 1), "images": 3},
-                "as large as the frame": {"window": (5, 4)},
-                "no switches": {"pool": None},
-                "not rectified": {"rectify": False},
-                "groups": {"channels": (6, 4), "groups": 2},
-                "disjoint pool": {"pool": (2, None, 0, 1, False)},
-                "pool with padding": {"pool": (3, 2, 1, 1, True)},
-                "dilation": {"dilation": 2, "kernel": (2, 3), "pool": (2, 2, 1, 2, False)},
-                "stride above kernel": {"stride": 4, "size": (30, 31)},
-                "many outputs": {"channels": (5, 16)},
-                "many outputs, stride above kernel": {"channels": (5, 16), "stride": (3, 4), "size": (30, 31)},
-                "many outputs, dilation": {"channels": (5, 16), "stride": (2, 3), "dilation": (3, 2), "kernel": (2, 3),
-                                           "size": (24, 25)},
-                "none": {"count": 0},
-            }.items()
-        ),
-        ("windows, dense overlap last", {"size": (12, 11), "kernel": (3, 3), "window": (3, 3),
-                                         "pool": (3, 1, 1, 1, False), "overlap": "last"}),
-        ("windows, ties last", {"size": (12, 11), "kernel": (3, 3), "window": (3, 3), "pool": (3, 1, 1, 1, False),
-                                "overlap": "last"}, "ties"),
-        ("windows, NaN and infinity", {"size": (12, 11), "kernel": (3, 3), "window": (2, 2)}, "nonfinite"),
-        ("windows, any switches", {"size": (14, 13), "pool": (3, 2, 1, 1, True), "window": (3, 2), **STRIDED}, "junk"),
-        ("blocks of windows", {"size": (38, 37), "kernel": (5, 5), "channels": (70, 35), "window": (3, 4), "count": 70,
-                               "pool": OVERLAPPING, "stride": 2}),
         plain={"size": (12, 11), "kernel": (3, 3), "pool": OVERLAPPING},
     ),
-    "occluded_conv2d": listed(
-        _occluded,
-        ("odd size", {"size": (31, 33), "window": (7, 5), "stride": 2}),
-        ("fill by channel", {"fill": "channels", "padding": 1}),
-        ("fill by image", {"fill": "image", "padding": 1}),
-        ("several images", {"images": 3, "relu": True}),
-        ("several images, fill by image", {"images": 3, "fill": "image", "window": 4, "stride": 2}),
-        ("without bias", {"bias": False, "relu": True}),
-        ("inside of the square", {"size": (14, 15), "window": (9, 8), "count": 60, "padding": 1}),
-        ("one pixel", {"window": 1, "stride": 2, "padding": 1}),
-        ("whole image", {"window": (9, 8), "count": 5}),
-        ("whole frame", {"out": "whole frame", "padding": 1}),
-        ("somewhere", {"out": "somewhere"}),
-        ("non-square", {"kernel": (3, 2), "stride": (2, 1), "padding": (0, 1), "dilation": (1, 2)}),
-        ("dilation", {"dilation": 3, "padding": 3}),
-        ("stride above kernel", {"kernel": (2, 2), "stride": (4, 3)}),
-        ("padding above kernel", {"kernel": (1, 2), "padding": 2}),
-        ("groups", {"channels": (6, 4), "groups": 2}),
-        ("depthwise", {"channels": (4, 8), "groups": 4, "fill": "channels"}),
-        ("one cell", {"size": (1, 1), "kernel": (1, 1), "window": 1, "channels": (1, 1)}),
-        ("no positions", {"count": 0}),
-        ("no images", {"count": 0, "images": 0}),
-        ("NaN and infinity", {"size": (12, 11)}, "nonfinite"),
-        ("blocks", {"size": (45, 41), "kernel": (7, 7), "stride": 2, "padding": 1, "window": 12, "count": 70,
-                    "channels": (3, 70), "relu": True}),
-        plain={"padding": 1},
-    ),
-    "window_conv2d": listed(
-        _window_conv,
-        ("odd size", {"size": (31, 33), "window": (7, 5), "stride": 2}),
-        ("one image", {"images": 1, "relu": True}),
-        ("several images", {"images": 4, "relu": True, "padding": 1}),
-        ("without bias", {"bias": False, "relu": True}),
-        ("one cell of the frame", {"window": (1, 1), "stride": 2, "padding": 1}),
-        ("as large as the frame", {"window": (9, 8)}),
-        ("as tall as the frame", {"window": (9, 2), "padding": 1}),
-        ("whole frame", {"out": "whole frame", "padding": 1}),
-        ("somewhere", {"out": "somewhere"}),
-        ("non-square", {"kernel": (3, 2), "stride": (2, 1), "padding": (0, 1), "dilation": (1, 2)}),
-        ("dilation", {"dilation": 3, "padding": 3}),
-        ("stride above kernel", {"kernel": (2, 2), "stride": (4, 3)}),
-        ("padding above kernel", {"kernel": (1, 2), "padding": 2}),
-        ("1x1", {"kernel": (1, 1), "channels": (5, 2)}),
-        ("groups", {"channels": (6, 4), "groups": 2}),
-        ("depthwise", {"channels": (4, 8), "groups": 4}),
-        ("one cell", {"size": (1, 1), "kernel": (1, 1), "window": (1, 1), "channels": (1, 1)}),
-        ("no windows", {"count": 0}),
-        ("no images", {"count": 0, "images": 0}),
-        ("NaN and infinity", {"size": (12, 11), "padding": 1, "relu": True}, "nonfinite"),
-        ("blocks", {"size": (29, 28), "window": (9, 8), "count": 70, "channels": (40, 70), "padding": 1}),
-        plain={"padding": 1},
-    ),
-    "window_max_pool2d": listed(
-        _window_pool,
-        *((name, {"size": size, "pool": pool}) for name, size, pool in POOLS),
-        ("as large as the frame", {"size": (9, 8), "pool": OVERLAPPING, "window": (9, 8)}),
-        ("whole frame", {"size": (9, 8), "pool": (3, 2, 1, 1, True), "out": "whole frame"}),
-        ("somewhere", {"size": (9, 8), "pool": (3, 2, 1, 1, True), "out": "somewhere"}),
-        ("several images", {"size": (9, 8), "pool": (3, 1, 1, 1, False), "images": 4}),
-        ("no windows", {"size": (9, 8), "pool": OVERLAPPING, "count": 0}),
-        ("no images", {"size": (9, 8), "pool": OVERLAPPING, "count": 0, "images": 0}),
-        ("ties", {"size": (9, 8), "pool": (3, 2, 1, 1, True)}, "ties"),
-        ("NaN and infinity", {"size": (9, 8), "pool": (3, 2, 1, 1, True)}, "nonfinite"),
-        ("minus infinity", {"size": (9, 8), "pool": (3, 2, 1, 1, True)}, "minus infinity"),
-        ("blocks", {"size": (29, 28), "pool": OVERLAPPING, "window": (9, 8), "count": 70, "channels": 70}),
-        plain={"size": (9, 8), "pool": OVERLAPPING},
-    ),
-    **RAGGED,
+    **WINDOWS,
 }  # fmt: skip

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zfkernels.ragged import Windows
 from zfkernels.results import (
     Correspondence,
     Diagnosis,
@@ -22,6 +21,7 @@ from zfkernels.results import (
     Result,
     Transfer,
 )
+from zfkernels.windows import Windows
 
 
 def values(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:

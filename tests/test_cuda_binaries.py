@@ -21,10 +21,10 @@ from zfkernels.inspect.cuda_binaries import KERNELS, TENSOR, Kernel, compiled, h
 from zfkernels.inspect.cuda_family import inspect_case
 from zfkernels.inspect.cuda_launches import launch_of
 from zfkernels.inspect.gpus import MULTIPROCESSORS
-from zfkernels.inspect.ragged_cases import RAGGED
 from zfkernels.inspect.record import Record
 from zfkernels.inspect.report import markdown as report
 from zfkernels.inspect.sass import Code, count, instructions
+from zfkernels.inspect.window_cases import WINDOWS
 from zfkernels.ops import registered
 
 pytest.importorskip("triton")
@@ -147,11 +147,11 @@ def test_info_tells_the_order_on_a_gpu() -> None:
 
 
 def test_launches_of_headline_shapes_fit_a_device() -> None:
-    for case in (*CASES, *RAGGED):
+    for case in (*CASES, *WINDOWS):
         for dtype in (torch.float32, torch.float16, torch.bfloat16):
             launch = launch_of(case, dtype)
             assert name_of(launch.kernel) is not None
-            assert KERNELS[name_of(launch.kernel)[0]] == case.op.removeprefix("ragged_")  # type: ignore[index]
+            assert KERNELS[name_of(launch.kernel)[0]] == case.op.replace("window_unpool", "unpool")  # type: ignore[index]
             assert 0 < launch.blocks < 2**31
             assert launch.shared < MULTIPROCESSORS["sm_86"].shared_of_block
 

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 pytest.importorskip("triton")
 
 from zfkernels.inspect.cases import CASES, Case
-from zfkernels.inspect.ragged_cases import RAGGED
+from zfkernels.inspect.window_cases import WINDOWS
 from zfkernels.ops import _triton_launch, registered
 
 WAITS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
@@ -58,7 +58,7 @@ def observed(function: Callable[..., Any], case: Case) -> tuple[list[str], list[
     return mode.operations, launches
 
 
-@pytest.mark.parametrize("case", [*CASES, *RAGGED], ids=lambda case: f"{case.op}-{case.name}")
+@pytest.mark.parametrize("case", [*CASES, *WINDOWS], ids=lambda case: f"{case.op}-{case.name}")
 def test_nothing_waits_for_the_gpu(case: Case) -> None:
     operations, launches = observed(triton(case), case)
     assert len(launches) == 1
@@ -114,7 +114,7 @@ def test_a_compiled_graph_holds_one_op(case: Case) -> None:
     assert called[0].kwargs["backend"] == "triton"
 
 
-@pytest.mark.parametrize("case", [*CASES, *RAGGED], ids=lambda case: f"{case.op}-{case.name}")
+@pytest.mark.parametrize("case", [*CASES, *WINDOWS], ids=lambda case: f"{case.op}-{case.name}")
 def test_the_default_tile_is_launched_without_a_gpu(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is measured where no GPU has a name, whatever is wished for."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -126,7 +126,7 @@ def test_the_default_tile_is_launched_without_a_gpu(case: Case, monkeypatch: pyt
 
 @pytest.mark.parametrize(
     "case",
-    [case for case in (*CASES, *RAGGED) if "conv" in case.op and case.name != "depthwise"],
+    [case for case in (*CASES, *WINDOWS) if "conv" in case.op and case.name != "depthwise"],
     ids=lambda case: f"{case.op}-{case.name}",
 )
 def test_every_tile_is_measured_once_and_the_winner_launched(

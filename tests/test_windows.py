@@ -1,353 +1,194 @@
-"""The geometry of windows against brute force: which cells of random networks can reach which, counted on ones."""
+"""Windows against cell-by-cell loops: layouts, pasting, padding, indexing; boxes of units and positions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from hypothesis import assume, given, settings
+import window_oracle
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from zfkernels.ops._checks import output_windows
-from zfkernels.windows import (
-    Boxes,
-    Pair,
-    Sliding,
-    Windows,
-    boxes,
-    crop,
-    inputs_read,
-    outputs_touched,
-    place,
-    union,
-)
+from zfkernels.geometry import Boxes, Pair, Sliding, inputs_read, outputs_touched
+from zfkernels.windows import Layout, Windows, crop
 
-EXAMPLES = settings(deadline=None, max_examples=100)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A real layer of one channel and the geometry that is said to describe it."""
-
-    kind: str
-    sliding: Sliding
-    ceil_mode: bool = False
-
-    def __call__(self, maps: Tensor) -> Tensor:
-        s = self.sliding
-        if self.kind == "conv":
-            return F.conv2d(maps, torch.ones(1, 1, *s.kernel), None, s.stride, s.padding, s.dilation)
-        if self.kind == "max":
-            return F.max_pool2d(maps, s.kernel, s.stride, s.padding, s.dilation, self.ceil_mode)
-        return F.avg_pool2d(maps, s.kernel, s.stride, s.padding, self.ceil_mode)
-
-    def output_size(self, frame: Pair) -> Pair:
-        return self.sliding.output_size(frame, self.ceil_mode)
-
-    def touched(self, changed: Boxes, frame: Pair) -> Boxes:
-        return outputs_touched(changed, self.sliding, self.output_size(frame))
-
-    def read(self, wanted: Boxes, frame: Pair) -> Boxes:
-        return inputs_read(wanted, self.sliding, frame)
-
-
-@dataclass(frozen=True)
-class Branches:
-    """Layers side by side on the same input, of the same output size; their results are added or concatenated."""
-
-    layers: tuple[Layer, ...]
-    join: str
-
-    def __call__(self, maps: Tensor) -> Tensor:
-        results = [layer(maps) for layer in self.layers]
-        return torch.cat(results, 1).sum(1, keepdim=True) if self.join == "cat" else sum(results, torch.zeros(()))
-
-    def output_size(self, frame: Pair) -> Pair:
-        return self.layers[0].output_size(frame)
-
-    def touched(self, changed: Boxes, frame: Pair) -> Boxes:
-        return union(*(layer.touched(changed, frame) for layer in self.layers))
-
-    def read(self, wanted: Boxes, frame: Pair) -> Boxes:
-        return union(*(layer.read(wanted, frame) for layer in self.layers))
-
-
-def pairs(low: int, high: int) -> st.SearchStrategy[Pair]:
-    return st.tuples(st.integers(low, high), st.integers(low, high))
+EXAMPLES = settings(deadline=None, max_examples=40)
+Box = tuple[int, int, int, int]
 
 
 @st.composite
-def layers(draw: st.DrawFn, *, solid: bool = False) -> Layer:
-    """Any layer that PyTorch takes; a solid one leaves no gaps between the cells that it touches or reads."""
-    kind = draw(st.sampled_from(["conv", "max", "avg"]))
-    kernel = draw(pairs(1, 4))
-    stride = draw(st.tuples(*(st.integers(1, min(k, 3) if solid else 4) for k in kernel)))
-    dilation = (1, 1) if solid or kind == "avg" else draw(pairs(1, 3))
-    most = [3, 3] if kind == "conv" else [k // 2 for k in kernel]
-    padding = draw(st.tuples(*(st.integers(0, m) for m in most)))
-    return Layer(kind, Sliding(kernel, stride, padding, dilation), kind != "conv" and draw(st.booleans()))
+def boxes_in(draw: st.DrawFn, frame: Pair) -> Box:
+    """Any box inside a frame: an empty one anywhere, one cell, the whole frame."""
+    first = [draw(st.integers(0, length)) for length in frame]
+    size = [draw(st.integers(0, length - at)) for length, at in zip(frame, first, strict=True)]
+    return first[0], first[1], size[0], size[1]
 
 
 @st.composite
-def branches(draw: st.DrawFn, *, solid: bool = False) -> Branches:
-    stride = draw(st.integers(1, 2))
-    found = []
-    for _ in range(draw(st.integers(2, 3))):
-        kernel = draw(st.sampled_from([3, 5] if solid else [1, 3, 5]))
-        dilation = 1 if solid else draw(st.integers(1, 2))
-        padding = (kernel - 1) * dilation // 2
-        kind = draw(st.sampled_from(["conv", "max"])) if dilation == 1 else "conv"
-        found.append(Layer(kind, Sliding(*((v, v) for v in (kernel, stride, padding, dilation)))))
-    return Branches(tuple(found), draw(st.sampled_from(["add", "cat"])))
+def windows(draw: st.DrawFn) -> Windows:
+    frame = draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
+    boxes = draw(st.lists(boxes_in(frame), max_size=5))
+    image = draw(st.lists(st.integers(0, 2), min_size=len(boxes), max_size=len(boxes)))
+    layout = Layout.of(as_boxes(boxes), torch.tensor(image, dtype=torch.int64), frame)
+    channels = draw(st.integers(1, 3))
+    return layout.windows(torch.arange(layout.cells * channels, dtype=torch.float64).view(-1, channels) + 1)
 
 
-def networks(*, solid: bool = False) -> st.SearchStrategy[list[Layer | Branches]]:
-    return st.lists(st.one_of(layers(solid=solid), branches(solid=solid)), min_size=1, max_size=4)
-
-
-FRAMES = pairs(1, 13)
-
-
-def reach(network: list[Layer | Branches], frame: Pair) -> tuple[Tensor, list[Pair]]:
-    """bool [H, W, H', W'], whether a cell of the input reaches one of the output, and the sizes of all layers.
-
-    A one in one cell, zeros elsewhere, positive weights: what is not zero in the output counts the ways to get there.
-    """
-    maps = torch.eye(frame[0] * frame[1]).view(-1, 1, *frame)
-    sizes = [frame]
-    for layer in network:
-        size = layer.output_size(sizes[-1])
-        assume(min(size) > 0)
-        maps = (layer(maps) > 0).float()
-        assert tuple(maps.shape[2:]) == size
-        sizes.append(size)
-    return maps.view(*frame, *sizes[-1]) > 0, sizes
-
-
-@st.composite
-def some_boxes(draw: st.DrawFn, frame: Pair) -> Boxes:
-    ends = [st.lists(st.integers(0, n), min_size=2, max_size=2, unique=True).map(sorted) for n in frame]
-    drawn = draw(st.lists(st.tuples(*ends), min_size=1, max_size=4))
-    found = torch.tensor([*drawn, [[0, 0], [0, 0]]])  # the last one is empty
-    return Boxes(found[:, :, 0], found[:, :, 1])
-
-
-def hulls(cells: Tensor) -> Boxes:
-    """The smallest boxes around the cells of bool [P, H, W], zeros around nothing."""
-    found = []
-    for mask in cells:
-        where = mask.nonzero()
-        found.append(torch.stack([where.amin(0), where.amax(0) + 1]) if len(where) else torch.zeros(2, 2).long())
-    return Boxes(*torch.stack(found, 1))
-
-
-def filled(where: Boxes, frame: Pair) -> Tensor:
-    """bool [P, H, W]: the cells inside the boxes."""
-    masks = torch.zeros(len(where.lo), *frame, dtype=torch.bool)
-    for mask, (top, left), (bottom, right) in zip(masks, where.lo.tolist(), where.hi.tolist(), strict=True):
-        mask[top:bottom, left:right] = True
-    return masks
-
-
-def reached(reach: Tensor, changed: Tensor) -> Tensor:
-    """bool [P, H', W']: the outputs that some of the cells bool [P, H, W] reach."""
-    return torch.einsum("phw,hwyx->pyx", changed.float(), reach.float()) > 0
-
-
-def assert_same(actual: Boxes, expected: Boxes) -> None:
-    assert torch.equal(actual.lo, expected.lo), (actual, expected)
-    assert torch.equal(actual.hi, expected.hi), (actual, expected)
+def as_boxes(boxes: list[Box]) -> Tensor:
+    return torch.tensor(boxes, dtype=torch.int32).view(-1, 4)
 
 
 @EXAMPLES
-@given(layer=st.one_of(layers(), branches()), frame=FRAMES, data=st.data())
-def test_one_step_is_exact_both_ways(layer: Layer | Branches, frame: Pair, data: st.DataObject) -> None:
-    reaches, (_, out) = reach([layer], frame)
-    changed, wanted = data.draw(some_boxes(frame)), data.draw(some_boxes(out))
-    assert_same(layer.touched(changed, frame), hulls(reached(reaches, filled(changed, frame))))
-    backwards = reaches.permute(2, 3, 0, 1)
-    assert_same(layer.read(wanted, frame), hulls(reached(backwards, filled(wanted, out))))
-
-
-def carried(network: list[Layer | Branches], sizes: list[Pair], box: Boxes, forwards: bool) -> Boxes:
-    """A box of the input carried to the output, or a box of the output to the input."""
-    steps = list(zip(network, sizes, strict=False))
-    for layer, frame in steps if forwards else reversed(steps):
-        box = layer.touched(box, frame) if forwards else layer.read(box, frame)
-    return box
+@given(windows())
+def test_layouts_count_the_cells(given: Windows) -> None:
+    layout = given.layout
+    owner = [p for p, (_, _, height, width) in enumerate(given.boxes.tolist()) for _ in range(height * width)]
+    assert layout.owner.tolist() == owner
+    assert layout.cells == len(owner) == int(given.offsets[-1])
+    assert given.offsets.tolist() == [sum(o < p for o in owner) for p in range(len(given) + 1)]
+    assert layout.images == (int(given.image.max()) + 1 if len(given) else 0)
+    dtypes = [leaf.dtype for leaf in (layout.boxes, layout.offsets, layout.image, layout.owner)]
+    assert dtypes == [torch.int32, torch.int64, torch.int64, torch.int32]
 
 
 @EXAMPLES
-@given(network=networks(), frame=FRAMES, data=st.data())
-def test_nothing_outside_the_box_is_reachable(
-    network: list[Layer | Branches], frame: Pair, data: st.DataObject
-) -> None:
-    reaches, sizes = reach(network, frame)
-    changed, wanted = data.draw(some_boxes(frame)), data.draw(some_boxes(sizes[-1]))
-    touched = carried(network, sizes, changed, True)
-    assert not (reached(reaches, filled(changed, frame)) & ~filled(touched, sizes[-1])).any()
-    read = carried(network, sizes, wanted, False)
-    assert not (reached(reaches.permute(2, 3, 0, 1), filled(wanted, sizes[-1])) & ~filled(read, frame)).any()
+@given(windows(), st.booleans())
+def test_windows_are_pasted_cell_by_cell(given: Windows, framed: bool) -> None:
+    frames = -torch.arange(3.0 * given.values.shape[1] * given.frame[0] * given.frame[1], dtype=torch.float64)
+    frames = frames.view(3, given.values.shape[1], *given.frame)
+    before = frames.clone()
+    pasted = given.paste(frames if framed else None)
+    assert torch.equal(pasted, window_oracle.pasted(given, frames if framed else None))
+    assert torch.equal(frames, before)
 
 
 @EXAMPLES
-@given(network=networks(solid=True), frame=FRAMES, data=st.data())
-def test_every_edge_of_the_box_is_reachable(network: list[Layer | Branches], frame: Pair, data: st.DataObject) -> None:
-    reaches, sizes = reach(network, frame)
-    changed, wanted = data.draw(some_boxes(frame)), data.draw(some_boxes(sizes[-1]))
-    assert_same(carried(network, sizes, changed, True), hulls(reached(reaches, filled(changed, frame))))
-    backwards = reached(reaches.permute(2, 3, 0, 1), filled(wanted, sizes[-1]))
-    assert_same(carried(network, sizes, wanted, False), hulls(backwards))
+@given(windows())
+def test_windows_are_read_one_by_one(given: Windows) -> None:
+    padded, mask = given.padded(-7), given.mask
+    for p, (top, left, height, width) in enumerate(given.boxes.tolist()):
+        window = given[p]
+        assert window.shape == (given.values.shape[1], height, width)
+        cells = window_oracle.cells(given, p)
+        assert all(window[:, y - top, x - left].tolist() == values for (y, x), values in cells.items())
+        assert torch.equal(window, given[p - len(given)])
+        assert torch.equal(padded[p, :, :height, :width], window)
+        assert mask[p].sum() == height * width
+        assert mask[p, 0, :height, :width].all()
+    assert (padded.masked_select(~mask) == -7).all()
+    with pytest.raises(IndexError, match=f"^Windows: expected an index below {len(given)}, got {len(given)}$"):
+        given[len(given)]
 
 
 @EXAMPLES
-@given(layer=layers(), size=pairs(1, 5))
-def test_most_touched_and_span_are_the_largest(layer: Layer, size: Pair) -> None:
-    """Far from any border: over all phases of the stride, the largest number of outputs that a window can touch."""
-    lo = torch.cartesian_prod(torch.arange(60, 65), torch.arange(60, 65))
-    touched = outputs_touched(Boxes(lo, lo + torch.tensor(size)), layer.sliding, (100, 100)).size
-    assert (touched <= torch.tensor(layer.sliding.most_touched(size))).all()
-    if layer.sliding.dilation == (1, 1) and max(layer.sliding.stride) <= 4:
-        assert tuple(touched.amax(0).tolist()) == layer.sliding.most_touched(size)
-    read = inputs_read(Boxes(lo, lo + torch.tensor(size)), layer.sliding, (1000, 1000)).size
-    assert (read == torch.tensor(layer.sliding.span(size))).all()
-
-
-@EXAMPLES
-@given(layer=layers(), size=pairs(1, 5))
-def test_output_windows_hold_all_that_is_touched(layer: Layer, size: Pair) -> None:
-    """Wherever the box lies, over a border too."""
-    frame = (9, 8)
-    out_frame = layer.output_size(frame)
-    assume(min(out_frame) > 0)
-    origins = torch.cartesian_prod(torch.arange(-3, 11), torch.arange(-3, 10)).to(torch.int32)
-    touched = outputs_touched(boxes(origins, size, frame), layer.sliding, out_frame)
-    lo, held = output_windows("op", origins, size, frame, layer.sliding, out_frame, None, None)
-    some = (touched.size > 0).all(1)
-    assert lo.dtype == torch.int32
-    assert (lo[some] <= touched.lo[some]).all()
-    assert (lo[some] + torch.tensor(held) >= touched.hi[some]).all()
-    assert ((lo >= 0) & (lo + torch.tensor(held) <= torch.tensor(out_frame))).all()
-
-
-@EXAMPLES
-@given(frame=FRAMES, data=st.data())
-def test_union_is_the_hull_and_ignores_empty_boxes(frame: Pair, data: st.DataObject) -> None:
-    parts = [data.draw(some_boxes(frame)) for _ in range(3)]
-    count = min(len(part.lo) for part in parts)
-    parts = [Boxes(part.lo[-count:].roll(i, 0), part.hi[-count:].roll(i, 0)) for i, part in enumerate(parts)]
-    together = torch.stack([filled(part, frame) for part in parts]).any(0)
-    assert_same(union(*parts), hulls(together))
-
-
-@EXAMPLES
-@given(frame=FRAMES, size=pairs(1, 15), data=st.data())
-def test_boxes_are_clipped_to_the_frame(frame: Pair, size: Pair, data: st.DataObject) -> None:
-    corner = st.tuples(*(st.integers(-3, n + 3) for n in frame))
-    origins = torch.tensor(data.draw(st.lists(corner, min_size=1, max_size=4)), dtype=torch.int32)
-    cells = torch.zeros(len(origins), *frame, dtype=torch.bool)
-    for p, (top, left) in enumerate(origins.tolist()):
-        for y in range(max(top, 0), min(top + size[0], frame[0])):
-            for x in range(max(left, 0), min(left + size[1], frame[1])):
-                cells[p, y, x] = True
-    assert_same(boxes(origins, size, frame), hulls(cells))
-
-
-@EXAMPLES
-@given(frame=FRAMES, data=st.data())
-def test_placed_windows_lie_in_the_frame_and_hold_their_box(frame: Pair, data: st.DataObject) -> None:
-    box = data.draw(some_boxes(frame))
-    least = box.size.amax(0).clamp(min=1).tolist()
-    size = data.draw(st.tuples(*(st.integers(s, n) for s, n in zip(least, frame, strict=True))))
-    origins = place(box.lo, size, frame)
-    assert origins.dtype == torch.int32
-    assert (origins >= 0).all()
-    assert (origins + torch.tensor(size) <= torch.tensor(frame)).all()
-    assert (origins <= box.lo).all()
-    assert (origins + torch.tensor(size) >= box.hi).all()
-    fits = (box.lo + torch.tensor(size) <= torch.tensor(frame)).all(1)
-    assert torch.equal(origins[fits], box.lo[fits].int())  # moved only where it must be
-
-
-@st.composite
-def crops_of(draw: st.DrawFn) -> tuple[Windows, Tensor]:
-    """Windows and the frames around them; every number is a different one."""
-    frame = draw(pairs(1, 6))
-    size = draw(st.tuples(*(st.integers(1, n) for n in frame)))
-    count, channels, images = draw(st.integers(0, 4)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
-    origin = st.tuples(*(st.integers(0, n - s) for n, s in zip(frame, size, strict=True)))
-    origins = torch.tensor(draw(st.lists(origin, min_size=count, max_size=count)), dtype=torch.int32).view(-1, 2)
-    image = torch.tensor(draw(st.lists(st.integers(0, images - 1), min_size=count, max_size=count)), dtype=torch.int64)
-    values = torch.arange(1.0, 1 + count * channels * size[0] * size[1]).view(count, channels, *size)
-    frames = -torch.arange(1.0, 1 + images * channels * frame[0] * frame[1]).view(images, channels, *frame)
-    if draw(st.booleans()):
-        values, frames = (t.contiguous(memory_format=torch.channels_last) for t in (values, frames))
-    return Windows(values, origins, image, frame), frames
-
-
-def look_up(windows: Windows, frames: Tensor | None, fill: float) -> Callable[[int, int, int, int], float]:
-    def cell(p: int, c: int, y: int, x: int) -> float:
-        top, left = windows.origins[p].tolist()
-        if top <= y < top + windows.size[0] and left <= x < left + windows.size[1]:
-            return windows.values[p, c, y - top, x - left].item()
-        if frames is not None and 0 <= y < windows.frame[0] and 0 <= x < windows.frame[1]:
-            return frames[windows.image[p], c, y, x].item()
-        return fill
-
-    return cell
-
-
-@EXAMPLES
-@given(made=crops_of(), blank=st.booleans())
-def test_paste(made: tuple[Windows, Tensor], blank: bool) -> None:
-    windows, frames = made
-    pasted = windows.paste(None if blank else frames)
-    assert pasted.shape == (*windows.values.shape[:2], *windows.frame)
-    cell = look_up(windows, None if blank else frames, 0.0)
-    for p, c, y, x in torch.ones(pasted.shape).nonzero().tolist():
-        assert pasted[p, c, y, x] == cell(p, c, y, x)
-
-
-@EXAMPLES
-@given(made=crops_of(), size=pairs(1, 7), fill=st.sampled_from([0.0, 7.5, float("-inf")]), data=st.data())
-def test_crop(made: tuple[Windows, Tensor], size: Pair, fill: float, data: st.DataObject) -> None:
-    windows, frames = made
-    count = len(windows.image)
-    origin = st.tuples(*(st.integers(-size[a] - 1, windows.frame[a] + 1) for a in (0, 1)))
-    drawn = data.draw(st.lists(origin, min_size=count, max_size=count))
-    origins = torch.tensor(drawn, dtype=torch.int32).view(-1, 2)
-    nowhere = Windows(windows.values, torch.full_like(windows.origins, 99), windows.image, windows.frame)
-    for around, inside in ((frames, windows), (None, windows), (frames, None)):
-        cut = crop(around, origins, windows.image, size, windows=inside, fill=fill)
-        assert cut.shape == (count, windows.values.shape[1], *size)
-        assert cut.is_contiguous(memory_format=torch.channels_last)
-        cell = look_up(inside or nowhere, around, fill)
-        for p, c, y, x in torch.ones(cut.shape).nonzero().tolist():
-            assert cut[p, c, y, x] == cell(p, c, y + drawn[p][0], x + drawn[p][1])
-
-
-def test_crop_needs_something_to_cut() -> None:
-    with pytest.raises(ValueError, match=r"^crop: expected frames or windows, got neither$"):
-        crop(None, torch.zeros(1, 2), torch.zeros(1).long(), (1, 1))
-
-
-def test_windows_are_a_pytree() -> None:
-    windows = Windows(torch.ones(3, 2, 4, 5), torch.zeros(3, 2).int(), torch.arange(3), (8, 9))
-    leaves, spec = pytree.tree_flatten({"a": windows})
-    assert len(leaves) == 3
-    again = pytree.tree_unflatten(leaves, pytree.treespec_loads(pytree.treespec_dumps(spec)))["a"]
-    assert again.values is windows.values
-    assert again.origins is windows.origins
-    assert again.image is windows.image
-    assert again.frame == (8, 9)
-    assert isinstance(again.frame, tuple)
-    assert again.size == (4, 5)
-    doubled = pytree.tree_map(lambda t: 2 * t, windows)
+@given(windows())
+def test_windows_are_a_pytree(given: Windows) -> None:
+    doubled = pytree.tree_map_only(Tensor, lambda t: t * 2 if t.is_floating_point() else t, given)
     assert isinstance(doubled, Windows)
-    assert doubled.values.eq(2).all()
-    assert doubled.image.tolist() == [0, 2, 4]
+    assert torch.equal(doubled.values, 2 * given.values)
+    assert (doubled.frame, doubled.images) == (given.frame, given.images)
+    layout = pytree.tree_map(lambda leaf: leaf, given.layout)
+    assert (layout.frame, layout.cells, layout.images) == (given.frame, given.layout.cells, given.images)
+    assert [leaf.device.type for leaf in pytree.tree_leaves(layout.to("meta"))] == ["meta"] * 4
+
+
+@EXAMPLES
+@given(windows(), st.data())
+def test_boxes_stay_what_they_are(given: Windows, data: st.DataObject) -> None:
+    """To corners and back; clipping equals counting the cells inside."""
+    has_cells = given.boxes[:, 2:].prod(1, keepdim=True) > 0
+    assert torch.equal(Boxes.of(given.boxes).flat, torch.where(has_cells, given.boxes, 0))
+    shift = torch.tensor(data.draw(st.tuples(st.integers(-4, 4), st.integers(-4, 4))))
+    moved = given.boxes + torch.cat([shift, torch.zeros(2)]).int()
+    for (top, left, height, width), clipped in zip(
+        moved.tolist(), Boxes.of(moved, given.frame).flat.tolist(), strict=True
+    ):
+        inside = [
+            (y, x)
+            for y in range(top, top + height)
+            for x in range(left, left + width)
+            if 0 <= y < given.frame[0] and 0 <= x < given.frame[1]
+        ]
+        assert cells_of(clipped) == inside
+
+
+@EXAMPLES
+@given(windows())
+def test_both_directions_leave_exact_boxes(given: Windows) -> None:
+    """Of every window the smallest box of outputs that it touches, and of inputs that it reads; no padding of sizes."""
+    layer = Sliding((3, 2), (2, 1), (1, 1))
+    out = layer.output_size(given.frame)
+    if min(out) < 1:
+        return
+    for p, (touched, read) in enumerate(
+        zip(
+            outputs_touched(Boxes.of(given.boxes), layer, out).flat.tolist(),
+            inputs_read(Boxes.of(torch.tensor([[0, 0, *out]])), layer, given.frame).flat.tolist() * len(given),
+            strict=True,
+        )
+    ):
+        cells = set(window_oracle.cells(given, p))
+        found = [o for o in cells_of((0, 0, *out)) if cells & set(taps(layer, o))]
+        assert touched == hull(found)
+        frame = set(cells_of((0, 0, *given.frame)))
+        inside = [cell for o in cells_of((0, 0, *out)) for cell in taps(layer, o) if cell in frame]
+        assert read == hull(inside)
+
+
+def cells_of(box: Any) -> list[Pair]:
+    top, left, height, width = box
+    return [(y, x) for y in range(top, top + height) for x in range(left, left + width)]
+
+
+def taps(layer: Sliding, output: Pair) -> list[Pair]:
+    first = [o * s - p for o, s, p in zip(output, layer.stride, layer.padding, strict=True)]
+    return [(first[0] + ky, first[1] + kx) for ky in range(layer.kernel[0]) for kx in range(layer.kernel[1])]
+
+
+def hull(cells: list[Pair]) -> list[int]:
+    if not cells:
+        return [0, 0, 0, 0]
+    top, left = (min(cell[axis] for cell in cells) for axis in (0, 1))
+    return [top, left, *(max(cell[axis] for cell in cells) + 1 - first for axis, first in ((0, top), (1, left)))]
+
+
+def test_windows_of_one_size() -> None:
+    crops = torch.arange(24.0).view(2, 3, 2, 2)
+    found = Windows.of(crops, torch.tensor([[0, 1], [2, 0]]), torch.tensor([1, 0]), (4, 3))
+    assert found.boxes.tolist() == [[0, 1, 2, 2], [2, 0, 2, 2]]
+    assert torch.equal(found[0], crops[0])
+    assert torch.equal(found[1], crops[1])
+
+
+def test_crops_of_frames() -> None:
+    frames = torch.arange(2 * 3 * 5 * 6.0).view(2, 3, 5, 6)
+    cut = crop(frames, torch.tensor([[0, 2], [3, 4], [1, 0]], dtype=torch.int32), torch.tensor([1, 0, 1]), (2, 2))
+    assert torch.equal(cut, torch.stack([frames[1, :, :2, 2:4], frames[0, :, 3:, 4:], frames[1, :, 1:3, :2]]))
+    assert cut.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_whole_frames() -> None:
+    layout = Layout.whole(torch.tensor([2, 0]), (3, 4))
+    assert layout.boxes.tolist() == [[0, 0, 3, 4]] * 2
+    assert (layout.cells, layout.images, layout.image.tolist()) == (24, 3, [2, 0])
+
+
+@pytest.mark.parametrize(
+    ("boxes", "image", "message"),
+    [
+        ([[0, 0, 4, 1]], [0], "boxes inside the frame (3, 4), got [0, 0, 4, 1]"),
+        ([[0, 0, 1, 1], [0, 3, 1, 2]], [0, 0], "boxes inside the frame (3, 4), got [0, 3, 1, 2]"),
+        ([[-1, 0, 1, 1]], [0], "boxes inside the frame (3, 4), got [-1, 0, 1, 1]"),
+        ([[0, 0, 2, -1]], [0], "boxes inside the frame (3, 4), got [0, 0, 2, -1]"),
+        ([[0, 0, 1, 1]], [-2], "image at least 0, got -2"),
+        ([[0, 0, 1, 1]], [0, 0], "image [1], got (2,)"),
+        ([[0, 0, 1]], [0], "boxes [P, 4], got (1, 3)"),
+    ],
+)
+def test_bad_layouts(boxes: Any, image: Any, message: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        Layout.of(torch.tensor(boxes), torch.tensor(image), (3, 4))
+    assert str(caught.value) == f"Layout.of: expected {message}"

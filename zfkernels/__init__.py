@@ -15,7 +15,7 @@ __version__ = "0.2.0"
 _HOME = {
     "BackendError": "zfkernels.ops",
     "use_backend": "zfkernels.ops",
-    "Windows": "zfkernels.ragged",
+    "Windows": "zfkernels.windows",
     "DeconvNet": "zfkernels.deconvnet",
     "Deconvolution": "zfkernels.captum_api",
     "FeatureAblation": "zfkernels.captum_api",

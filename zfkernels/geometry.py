@@ -171,3 +171,8 @@ def per_axis(like: Tensor, pair: Pair) -> Tensor | int:
     if type(pair[0]) is int and type(pair[1]) is int and pair[0] == pair[1]:  # symbolic ones must not become a guard
         return pair[0]
     return torch.tensor(pair, dtype=like.dtype, device=like.device)
+
+
+def place(lo: Tensor, size: Pair, frame: Pair) -> Tensor:
+    """Origins, int32 [P, 2], of windows of ``size`` that start at ``lo``, pushed back into the frame where needed."""
+    return lo.clamp(max=per_axis(lo, (frame[0] - size[0], frame[1] - size[1]))).clamp(min=0).to(torch.int32)

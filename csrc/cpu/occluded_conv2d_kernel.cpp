@@ -84,12 +84,11 @@ void run(OccludedArguments given, const Box* boxes, const Places& out, const Ten
 
 }  // namespace
 
-Tensor ragged_occluded_conv2d(Tensor images, Tensor weight, std::optional<Tensor> bias, Tensor boxes, Tensor image,
-                              Tensor fill, std::optional<Tensor> fill_boxes, std::optional<Tensor> fill_offsets,
-                              std::optional<Tensor> mask, std::optional<Tensor> mask_boxes,
-                              std::optional<Tensor> mask_offsets, Tensor out_boxes, Tensor out_offsets,
-                              Tensor /*owner*/, int64_t cells, Ints stride, Ints padding, Ints dilation, int64_t groups,
-                              bool relu) {
+Tensor occluded_conv2d(Tensor images, Tensor weight, std::optional<Tensor> bias, Tensor boxes, Tensor image,
+                       Tensor fill, std::optional<Tensor> fill_boxes, std::optional<Tensor> fill_offsets,
+                       std::optional<Tensor> mask, std::optional<Tensor> mask_boxes, std::optional<Tensor> mask_offsets,
+                       Tensor out_boxes, Tensor out_offsets, Tensor /*owner*/, int64_t cells, Ints stride, Ints padding,
+                       Ints dilation, int64_t groups, bool relu) {
   const auto dtype = images.scalar_type();
   if (is_bfloat16(images)) {  // few numbers go in: they are computed with as float, and rounded once
     const auto widened = [](const Tensor& tensor) {
@@ -109,19 +108,6 @@ Tensor ragged_occluded_conv2d(Tensor images, Tensor weight, std::optional<Tensor
   return torch::stable::to(result, dtype);
 }
 
-Tensor occluded_conv2d(Tensor images, Tensor weight, std::optional<Tensor> bias, Tensor positions, Tensor image,
-                       Tensor fill, Ints window, Tensor out_origins, Ints out_size, Ints stride, Ints padding,
-                       Ints dilation, int64_t groups, bool relu) {
-  const int64_t count = positions.size(0);
-  const Sliding layer = sliding({weight.size(2), weight.size(3)}, stride, padding, dilation);
-  const EqualPlaces squares(positions, count, pair(window)), out(out_origins, count, pair(out_size));
-  const Tensor result = empty_channels_last(images, {count, weight.size(0), out_size[0], out_size[1]});
-  run({images, image, fill, {}, {}, {}, {}, {}}, squares.get().boxes, out.get(), weight, bias, layer, groups, relu,
-      result);
-  return result;
-}
-
 }  // namespace zfkernels::cpu
 
 ZFK_CPU_KERNEL(occluded_conv2d);
-ZFK_CPU_KERNEL(ragged_occluded_conv2d);

@@ -1,4 +1,4 @@
-// Where the cells of ragged windows lie: each window is a box of a layer, its cells stand row by row behind those of
+// Where the cells of windows lie: each window is a box of a layer, its cells stand row by row behind those of
 // the window before it.
 #pragma once
 
@@ -79,27 +79,6 @@ class HeldPlaces {
 
  private:
   const Tensor boxes_, offsets_;
-};
-
-// The places of windows of one size at `origins` int32 [P, 2].
-class EqualPlaces {
- public:
-  EqualPlaces(const Tensor& origins, int64_t count, const Pair& size) : offsets_(count + 1) {
-    const Tensor corners = torch::stable::contiguous(origins);
-    STD_TORCH_CHECK(corners.dim() == 2 && corners.size(0) == count && corners.size(1) == 2, "expected origins [", count,
-                    ", 2], got ", corners.numel(), " numbers");
-    const int32_t* corner = corners.const_data_ptr<int32_t>();
-    for (int64_t p = 0; p < count; ++p) {
-      boxes_.push_back({corner[2 * p], corner[2 * p + 1], int32_t(size[0]), int32_t(size[1])});
-      offsets_[p + 1] = offsets_[p] + size[0] * size[1];
-    }
-  }
-
-  Places get() const { return {boxes_.data(), offsets_.data(), int64_t(boxes_.size())}; }
-
- private:
-  std::vector<Box> boxes_;
-  std::vector<int64_t> offsets_;
 };
 
 }  // namespace zfkernels::cpu

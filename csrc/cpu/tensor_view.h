@@ -99,13 +99,10 @@ inline Tensor empty_cells(const Tensor& like, int64_t cells, int64_t channels) {
   return empty_cells(cells, channels, like.scalar_type());
 }
 
-// As `empty_like_format` and `empty_channels_last` of zfkernels/ops/_checks.py.
+// As `empty_like_format` of zfkernels/ops/_checks.py.
 inline Tensor empty_like_format(const Tensor& like, std::array<int64_t, 4> size,
                                 std::optional<torch::headeronly::ScalarType> dtype = std::nullopt) {
   return empty(size, !like.is_contiguous() && is_channels_last(like), dtype.value_or(like.scalar_type()));
-}
-inline Tensor empty_channels_last(const Tensor& like, std::array<int64_t, 4> size) {
-  return empty(size, true, like.scalar_type());
 }
 
 }  // namespace zfkernels::cpu

@@ -248,12 +248,11 @@ void run(const Stage& stage, const PackedFilters<T>& packed, const std::vector<U
 }
 
 template <class T>
-Tensor run_equal(Stage stage, const Tensor& values, const std::optional<Tensor>& switches, const Tensor& weight,
-                 const std::optional<Tensor>& origins, const std::optional<Tensor>& image,
-                 const std::optional<Tensor>& out_origins, const Pair& unpooled, int64_t groups) {
+Tensor run_maps(Stage stage, const Tensor& values, const std::optional<Tensor>& switches, const Tensor& weight,
+                const Pair& unpooled, int64_t groups) {
   const auto in = read<T>(values);
   const std::array<int64_t, 4> size{in.size[0], stage.outputs * groups, stage.out_size[0], stage.out_size[1]};
-  const Tensor result = origins ? empty_channels_last(values, size) : empty_like_format(values, size);
+  const Tensor result = empty_like_format(values, size);
   const auto out = write<T>(result);
   for (int i = 0; i < 3; ++i) {
     stage.value_stride[i] = in.stride[i + 1];
@@ -261,28 +260,18 @@ Tensor run_equal(Stage stage, const Tensor& values, const std::optional<Tensor>&
     stage.out_stride[i] = out.stride[i + 1];
   }
   if (in.size[0] == 0) return result;
-  const auto at = [](const Tensor& t, int64_t p, int64_t axis) -> int64_t {
-    return t.const_data_ptr<int32_t>()[p * t.stride(0) + axis * t.stride(1)];
-  };
   std::vector<Place<T>> places;
-  for (int64_t n = 0; n < in.size[0]; ++n) {
-    Place<T> place{in.at(n, 0, 0, 0), out.at(n, 0, 0, 0), n, {}, {in.size[2], in.size[3]}, {}};
-    if (image) place.image = image->const_data_ptr<int64_t>()[n * image->stride(0)];
-    for (int axis : {0, 1}) {
-      if (origins) place.first[axis] = at(*origins, n, axis);
-      if (out_origins) place.origin[axis] = at(*out_origins, n, axis);
-    }
-    places.push_back(place);
-  }
+  for (int64_t n = 0; n < in.size[0]; ++n)
+    places.push_back({in.at(n, 0, 0, 0), out.at(n, 0, 0, 0), n, {}, {in.size[2], in.size[3]}, {}});
   run(stage, PackedFilters<T>(stage, weight, groups), units_of(stage, places, switches, unpooled, groups), groups);
   return result;
 }
 
 // values [cells, C] of the windows `at`, image int64 [P], switches or none; out [out cells, C_in].
 template <class T>
-void run_ragged(Stage stage, const Tensor& values, const Places& at, const Tensor& image,
-                const std::optional<Tensor>& switches, const Tensor& weight, const Places& to, const Pair& unpooled,
-                int64_t groups, const Tensor& out) {
+void run_windows(Stage stage, const Tensor& values, const Places& at, const Tensor& image,
+                 const std::optional<Tensor>& switches, const Tensor& weight, const Places& to, const Pair& unpooled,
+                 int64_t groups, const Tensor& out) {
   const Tensor cells = with_contiguous_cells(values), index = torch::stable::contiguous(image);
   const int64_t step = cells.stride(0), out_step = out.size(1);
   const T* const from = cells.const_data_ptr<T>();
@@ -340,7 +329,7 @@ Stage stage_of(const Tensor& weight, int64_t channels, int64_t groups, const Int
 
 }  // namespace
 
-Tensor ragged_unpool_relu_conv_transpose2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image,
+Tensor window_unpool_relu_conv_transpose2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image,
                                            std::optional<Tensor> frames, Ints /*frame*/, std::optional<Tensor> switches,
                                            Tensor weight, Tensor out_boxes, Tensor out_offsets, Tensor /*owner*/,
                                            int64_t cells, Ints pool_kernel_size, Ints pool_stride, Ints pool_padding,
@@ -351,26 +340,24 @@ Tensor ragged_unpool_relu_conv_transpose2d(Tensor values, Tensor boxes, Tensor o
   const Stage stage = stage_of(weight, values.size(1), groups, pool_kernel_size, pool_stride, pool_padding,
                                pool_dilation, stride, padding, dilation, sum, rectify);
   const Tensor out = empty_cells(values, cells, stage.outputs * groups);
-  const auto run_as = is_double(values) ? run_ragged<double> : run_ragged<float>;
+  const auto run_as = is_double(values) ? run_windows<double> : run_windows<float>;
   run_as(stage, values, at.get(), image, switches, weight, to.get(), pair(unpooled_size), groups, out);
   return out;
 }
 
 Tensor unpool_relu_conv_transpose2d(const Tensor& values, const std::optional<Tensor>& switches, const Tensor& weight,
-                                    const std::optional<Tensor>& origins, const std::optional<Tensor>& image,
-                                    const std::optional<Tensor>& out_origins, const Ints& pool_kernel_size,
-                                    const Ints& pool_stride, const Ints& pool_padding, const Ints& pool_dilation,
-                                    const Ints& unpooled_size, const Ints& stride, const Ints& padding,
-                                    const Ints& dilation, int64_t groups, const Ints& output_size, bool sum,
-                                    bool rectify) {
+                                    const Ints& pool_kernel_size, const Ints& pool_stride, const Ints& pool_padding,
+                                    const Ints& pool_dilation, const Ints& unpooled_size, const Ints& stride,
+                                    const Ints& padding, const Ints& dilation, int64_t groups, const Ints& output_size,
+                                    bool sum, bool rectify) {
   Stage stage = stage_of(weight, values.size(1), groups, pool_kernel_size, pool_stride, pool_padding, pool_dilation,
                          stride, padding, dilation, sum, rectify);
   stage.out_size = pair(output_size);
-  const auto run_as = is_double(values) ? run_equal<double> : run_equal<float>;
-  return run_as(stage, values, switches, weight, origins, image, out_origins, pair(unpooled_size), groups);
+  const auto run_as = is_double(values) ? run_maps<double> : run_maps<float>;
+  return run_as(stage, values, switches, weight, pair(unpooled_size), groups);
 }
 
 }  // namespace zfkernels::cpu
 
 ZFK_CPU_KERNEL(unpool_relu_conv_transpose2d);
-ZFK_CPU_KERNEL(ragged_unpool_relu_conv_transpose2d);
+ZFK_CPU_KERNEL(window_unpool_relu_conv_transpose2d);

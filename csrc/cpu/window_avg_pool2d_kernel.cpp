@@ -38,8 +38,8 @@ struct Divisor {
 };
 
 template <class T>
-Tensor pool(const RaggedArguments& windows, const Divisor& divisor) {
-  const RaggedInputs<T> inputs(windows, divisor.layer, T(0));
+Tensor pool(const WindowArguments& windows, const Divisor& divisor) {
+  const WindowInputs<T> inputs(windows, divisor.layer, T(0));
   const CellReads<T>& reads = inputs.reads();
   const Places at = inputs.out();
   const int64_t channels = windows.values.size(1);
@@ -66,10 +66,10 @@ Tensor pool(const RaggedArguments& windows, const Divisor& divisor) {
 
 }  // namespace
 
-Tensor ragged_window_avg_pool2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, std::optional<Tensor> frames,
-                                Ints frame, Tensor out_boxes, Tensor out_offsets, Tensor /*owner*/, int64_t cells,
-                                Ints kernel_size, Ints stride, Ints padding, bool count_include_pad,
-                                std::optional<int64_t> divisor_override) {
+Tensor window_avg_pool2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, std::optional<Tensor> frames,
+                         Ints frame, Tensor out_boxes, Tensor out_offsets, Tensor /*owner*/, int64_t cells,
+                         Ints kernel_size, Ints stride, Ints padding, bool count_include_pad,
+                         std::optional<int64_t> divisor_override) {
   const Divisor divisor{sliding(pair(kernel_size), stride, padding, {1, 1}), pair(frame), count_include_pad,
                         divisor_override};
   const auto run = ZFK_FOR_DTYPE(values, pool);
@@ -78,4 +78,4 @@ Tensor ragged_window_avg_pool2d(Tensor values, Tensor boxes, Tensor offsets, Ten
 
 }  // namespace zfkernels::cpu
 
-ZFK_CPU_KERNEL(ragged_window_avg_pool2d);
+ZFK_CPU_KERNEL(window_avg_pool2d);

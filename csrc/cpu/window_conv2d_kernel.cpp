@@ -17,19 +17,10 @@ namespace zfkernels::cpu {
 namespace {
 
 template <class T>
-Tensor convolve(const RaggedArguments& windows, const Tensor& weight, const std::optional<Tensor>& bias,
+Tensor convolve(const WindowArguments& windows, const Tensor& weight, const std::optional<Tensor>& bias,
                 const Sliding& layer, int64_t groups, bool relu) {
-  const RaggedInputs<T> inputs(windows, layer, T(0));
+  const WindowInputs<T> inputs(windows, layer, T(0));
   const Tensor out = empty_cells(windows.values, inputs.reads().outputs(), weight.size(0));
-  convolve_reads(inputs.reads(), weight, bias, groups, relu, out.mutable_data_ptr<T>());
-  return out;
-}
-
-template <class T>
-Tensor convolve_equal(const EqualArguments& windows, const Tensor& weight, const std::optional<Tensor>& bias,
-                      const Sliding& layer, int64_t groups, bool relu) {
-  const EqualInputs<T> inputs(windows, layer, T(0));
-  const Tensor out = windows.empty(weight.size(0));
   convolve_reads(inputs.reads(), weight, bias, groups, relu, out.mutable_data_ptr<T>());
   return out;
 }
@@ -40,22 +31,14 @@ void fix_weights(bool on) {
   on ? PackedWeights::here().begin() : PackedWeights::here().end();
 }
 
-Tensor ragged_window_conv2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, std::optional<Tensor> frames,
-                            Ints frame, Tensor weight, std::optional<Tensor> bias, Tensor out_boxes, Tensor out_offsets,
-                            Tensor /*owner*/, int64_t cells, Ints stride, Ints padding, Ints dilation, int64_t groups,
-                            bool relu) {
+Tensor window_conv2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, std::optional<Tensor> frames,
+                     Ints frame, Tensor weight, std::optional<Tensor> bias, Tensor out_boxes, Tensor out_offsets,
+                     Tensor /*owner*/, int64_t cells, Ints stride, Ints padding, Ints dilation, int64_t groups,
+                     bool relu) {
   const Sliding layer = sliding({weight.size(2), weight.size(3)}, stride, padding, dilation);
   const auto run = ZFK_FOR_DTYPE(values, convolve);
   return run({values, boxes, offsets, image, frames, pair(frame), out_boxes, out_offsets, cells}, weight, bias, layer,
              groups, relu);
-}
-
-Tensor window_conv2d(Tensor values, Tensor origins, Tensor image, Tensor frames, Tensor weight,
-                     std::optional<Tensor> bias, Tensor out_origins, Ints out_size, Ints stride, Ints padding,
-                     Ints dilation, int64_t groups, bool relu) {
-  const Sliding layer = sliding({weight.size(2), weight.size(3)}, stride, padding, dilation);
-  const auto run = is_double(values) ? convolve_equal<double> : convolve_equal<float>;
-  return run({values, origins, image, frames, out_origins, pair(out_size)}, weight, bias, layer, groups, relu);
 }
 
 }  // namespace zfkernels::cpu
@@ -64,4 +47,3 @@ STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CompositeExplicitAutograd, m) {
   m.impl("fix_weights", TORCH_BOX(&zfkernels::cpu::fix_weights));
 }
 ZFK_CPU_KERNEL(window_conv2d);
-ZFK_CPU_KERNEL(ragged_window_conv2d);

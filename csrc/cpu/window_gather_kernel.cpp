@@ -105,9 +105,9 @@ Tensor gather(const HeldPlaces& at, const Tensor& image, const std::vector<Tenso
 
 }  // namespace
 
-Tensor ragged_window_gather(Tensor out_boxes, Tensor out_offsets, Tensor /*owner*/, int64_t cells, Tensor image,
-                            std::vector<Tensor> values, std::vector<Tensor> boxes, std::vector<Tensor> offsets,
-                            std::vector<std::optional<Tensor>> rows, std::optional<Tensor> frames, Ints frame) {
+Tensor window_gather(Tensor out_boxes, Tensor out_offsets, Tensor /*owner*/, int64_t cells, Tensor image,
+                     std::vector<Tensor> values, std::vector<Tensor> boxes, std::vector<Tensor> offsets,
+                     std::vector<std::optional<Tensor>> rows, std::optional<Tensor> frames, Ints frame) {
   STD_TORCH_CHECK(!values.empty() || frames, "expected sources or frames, got neither");
   STD_TORCH_CHECK(values.size() == boxes.size() && values.size() == offsets.size() && values.size() == rows.size(),
                   "expected as many values, boxes, offsets and rows");
@@ -118,4 +118,4 @@ Tensor ragged_window_gather(Tensor out_boxes, Tensor out_offsets, Tensor /*owner
 
 }  // namespace zfkernels::cpu
 
-ZFK_CPU_KERNEL(ragged_window_gather);
+ZFK_CPU_KERNEL(window_gather);

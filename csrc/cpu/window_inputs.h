@@ -1,5 +1,4 @@
-// The arguments of layers on windows as what their outputs read: ragged windows, and windows of one size, which are a
-// special case of them whose cells need not be copied.
+// The arguments of layers on windows as what their outputs read.
 #pragma once
 
 #include <optional>
@@ -31,7 +30,7 @@ inline bool is_double(const Tensor& tensor) {
 
 // values [cells, C], boxes int32 [P, 4], offsets int64 [P + 1], image int64 [P], frames [N, C, H, W], frame (H, W);
 // out_boxes int32 [P, 4], out_offsets int64 [P + 1] for `cells` outputs.
-struct RaggedArguments {
+struct WindowArguments {
   Tensor values, boxes, offsets, image;
   std::optional<Tensor> frames;
   Pair frame;
@@ -40,10 +39,10 @@ struct RaggedArguments {
 };
 
 template <class T>
-class RaggedInputs {
+class WindowInputs {
  public:
   // `outside` is the value of all cells beyond the frame.
-  RaggedInputs(const RaggedArguments& given, const Sliding& layer, T outside)
+  WindowInputs(const WindowArguments& given, const Sliding& layer, T outside)
       : at_(given.boxes, given.offsets, given.values.size(0)),
         out_(given.out_boxes, given.out_offsets, given.cells),
         values_(with_contiguous_cells(given.values)),
@@ -55,38 +54,6 @@ class RaggedInputs {
 
  private:
   const HeldPlaces at_, out_;
-  const Tensor values_;
-  const Frames<T> frames_;
-  const WindowReads<T> reads_;
-};
-
-// values [P, C, h, w], origins int32 [P, 2], image int64 [P], frames [N, C, H, W], out_origins int32 [P, 2].
-struct EqualArguments {
-  Tensor values, origins, image, frames, out_origins;
-  Pair out_size;
-
-  Tensor empty(int64_t channels) const {
-    return empty_channels_last(values, {values.size(0), channels, out_size[0], out_size[1]});
-  }
-};
-
-template <class T>
-class EqualInputs {
- public:
-  EqualInputs(const EqualArguments& given, const Sliding& layer, T outside)
-      : at_(given.origins, given.values.size(0), {given.values.size(2), given.values.size(3)}),
-        out_(given.out_origins, given.values.size(0), given.out_size),
-        values_(is_channels_last(given.values)
-                    ? given.values
-                    : torch::stable::contiguous(given.values, torch::headeronly::MemoryFormat::ChannelsLast)),
-        frames_(given.frames, given.image, at_.get().count, given.values.size(1),
-                {given.frames.size(2), given.frames.size(3)}, outside),
-        reads_({at_.get(), values_.const_data_ptr<T>(), given.values.size(1)}, frames_, out_.get(), layer) {}
-
-  const WindowReads<T>& reads() const { return reads_; }
-
- private:
-  const EqualPlaces at_, out_;
   const Tensor values_;
   const Frames<T> frames_;
   const WindowReads<T> reads_;

@@ -40,39 +40,23 @@ void pool_reads(const CellReads<T>& reads, T* out) {
 }
 
 template <class T>
-Tensor pool(const RaggedArguments& windows, const Sliding& layer) {
-  const RaggedInputs<T> inputs(windows, layer, T(-std::numeric_limits<Wide<T>>::infinity()));
+Tensor pool(const WindowArguments& windows, const Sliding& layer) {
+  const WindowInputs<T> inputs(windows, layer, T(-std::numeric_limits<Wide<T>>::infinity()));
   const Tensor out = empty_cells(windows.values, inputs.reads().outputs(), windows.values.size(1));
-  pool_reads(inputs.reads(), out.mutable_data_ptr<T>());
-  return out;
-}
-
-template <class T>
-Tensor pool_equal(const EqualArguments& windows, const Sliding& layer) {
-  const EqualInputs<T> inputs(windows, layer, -std::numeric_limits<T>::infinity());
-  const Tensor out = windows.empty(windows.values.size(1));
   pool_reads(inputs.reads(), out.mutable_data_ptr<T>());
   return out;
 }
 
 }  // namespace
 
-Tensor ragged_window_max_pool2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, std::optional<Tensor> frames,
-                                Ints frame, Tensor out_boxes, Tensor out_offsets, Tensor /*owner*/, int64_t cells,
-                                Ints kernel_size, Ints stride, Ints padding, Ints dilation) {
+Tensor window_max_pool2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, std::optional<Tensor> frames,
+                         Ints frame, Tensor out_boxes, Tensor out_offsets, Tensor /*owner*/, int64_t cells,
+                         Ints kernel_size, Ints stride, Ints padding, Ints dilation) {
   const auto run = ZFK_FOR_DTYPE(values, pool);
   return run({values, boxes, offsets, image, frames, pair(frame), out_boxes, out_offsets, cells},
-             sliding(pair(kernel_size), stride, padding, dilation));
-}
-
-Tensor window_max_pool2d(Tensor values, Tensor origins, Tensor image, Tensor frames, Ints kernel_size,
-                         Tensor out_origins, Ints out_size, Ints stride, Ints padding, Ints dilation) {
-  const auto run = is_double(values) ? pool_equal<double> : pool_equal<float>;
-  return run({values, origins, image, frames, out_origins, pair(out_size)},
              sliding(pair(kernel_size), stride, padding, dilation));
 }
 
 }  // namespace zfkernels::cpu
 
 ZFK_CPU_KERNEL(window_max_pool2d);
-ZFK_CPU_KERNEL(ragged_window_max_pool2d);

@@ -137,8 +137,8 @@ Tensor reduce(const Tensor& values, const Places& at, const Tensor& image, const
 
 }  // namespace
 
-Tensor ragged_window_reduce(Tensor values, Tensor boxes, Tensor offsets, Tensor image, std::optional<Tensor> frames,
-                            Ints frame, bool maximum) {
+Tensor window_reduce(Tensor values, Tensor boxes, Tensor offsets, Tensor image, std::optional<Tensor> frames,
+                     Ints frame, bool maximum) {
   const HeldPlaces held(boxes, offsets, values.size(0));
   const Places at = held.get();
   const Pair size = pair(frame);
@@ -154,4 +154,4 @@ Tensor ragged_window_reduce(Tensor values, Tensor boxes, Tensor offsets, Tensor 
 
 }  // namespace zfkernels::cpu
 
-ZFK_CPU_KERNEL(ragged_window_reduce);
+ZFK_CPU_KERNEL(window_reduce);

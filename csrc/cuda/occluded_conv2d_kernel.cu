@@ -2,9 +2,7 @@
 
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
 #if defined(__CUDACC__)
-#include "equal_windows.cuh"
 namespace zfkernels::cuda {
-template void write_equal_places<256>(const EqualPlaces&, Stream);
 #define ZFK_LAUNCHES(T)                                                                                   \
   template void occluded_conv<T>(OccludedConv<T>, const FilterShape&, const float*, float*, int, Stream); \
   template void pack_filters<Order::tap_channel_output>(const FilterSource<T>&, const FilterShape&, float*, Stream);
@@ -13,7 +11,7 @@ ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 #endif
 
 #if !defined(__CUDA_ARCH__)
-#include "equal_tensors.h"
+#include "window_tensors.h"
 
 namespace zfkernels::cuda {
 namespace {
@@ -126,13 +124,13 @@ void convolve(const OccludedArguments& given, const Tensor& out, Stream stream) 
   });
 }
 
-Tensor ragged_occluded_conv2d(const Tensor& images, const Tensor& weight, const std::optional<Tensor>& bias,
-                              const Tensor& boxes, const Tensor& image, const Tensor& fill,
-                              const std::optional<Tensor>& fill_boxes, const std::optional<Tensor>& fill_offsets,
-                              const std::optional<Tensor>& mask, const std::optional<Tensor>& mask_boxes,
-                              const std::optional<Tensor>& mask_offsets, const Tensor& out_boxes,
-                              const Tensor& out_offsets, const Tensor& owner, int64_t cells, Ints stride, Ints padding,
-                              Ints dilation, int64_t groups, bool relu) {
+Tensor occluded_conv2d(const Tensor& images, const Tensor& weight, const std::optional<Tensor>& bias,
+                       const Tensor& boxes, const Tensor& image, const Tensor& fill,
+                       const std::optional<Tensor>& fill_boxes, const std::optional<Tensor>& fill_offsets,
+                       const std::optional<Tensor>& mask, const std::optional<Tensor>& mask_boxes,
+                       const std::optional<Tensor>& mask_offsets, const Tensor& out_boxes, const Tensor& out_offsets,
+                       const Tensor& owner, int64_t cells, Ints stride, Ints padding, Ints dilation, int64_t groups,
+                       bool relu) {
   const OnDeviceOf device(images);
   const Tensor out = empty_cells(images, cells, weight.size(0));
   if (out.numel() > 0)
@@ -142,44 +140,11 @@ Tensor ragged_occluded_conv2d(const Tensor& images, const Tensor& weight, const 
   return out;
 }
 
-Tensor occluded_conv2d(const Tensor& images, const Tensor& weight, const std::optional<Tensor>& bias,
-                       const Tensor& positions, const Tensor& image, const Tensor& fill, Ints window,
-                       const Tensor& out_origins, Ints out_size, Ints stride, Ints padding, Ints dilation,
-                       int64_t groups, bool relu) {
-  const OnDeviceOf device(images);
-  const int64_t count = positions.size(0);
-  const Tensor out = empty_channels_last(images, {count, weight.size(0), out_size[0], out_size[1]});
-  if (out.numel() == 0) return out;
-  const EqualTensors at(positions, count, pair(window), device.stream);
-  const EqualTensors to(out_origins, count, pair(out_size), device.stream);
-  convolve({images,
-            weight,
-            bias,
-            at.boxes,
-            image,
-            fill,
-            {},
-            {},
-            {},
-            {},
-            {},
-            to.boxes,
-            to.offsets,
-            to.owner,
-            to.cells,
-            sliding(size_of(weight), stride, padding, dilation),
-            groups,
-            relu},
-           out, device.stream);
-  return out;
-}
-
 }  // namespace
 }  // namespace zfkernels::cuda
 
 ZFK_KERNELS(m) {
   m.impl("occluded_conv2d", TORCH_BOX(&zfkernels::cuda::occluded_conv2d));
-  m.impl("ragged_occluded_conv2d", TORCH_BOX(&zfkernels::cuda::ragged_occluded_conv2d));
 }
 
 #endif

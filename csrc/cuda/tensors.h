@@ -125,12 +125,9 @@ inline Tensor empty(const Tensor& like, std::array<int64_t, 4> size, bool channe
       channels_last ? torch::headeronly::MemoryFormat::ChannelsLast : torch::headeronly::MemoryFormat::Contiguous;
   return torch::stable::empty(size, dtype, std::nullopt, like.device(), std::nullopt, format);
 }
-// As `empty_like_format` and `empty_channels_last` of zfkernels/ops/_checks.py.
+// As `empty_like_format` of zfkernels/ops/_checks.py.
 inline Tensor empty_like_format(const Tensor& like, std::array<int64_t, 4> size, ScalarType dtype) {
   return empty(like, size, !like.is_contiguous() && is_channels_last(like), dtype);
-}
-inline Tensor empty_channels_last(const Tensor& like, std::array<int64_t, 4> size) {
-  return empty(like, size, true, like.scalar_type());
 }
 inline Tensor buffer(const Tensor& like, int64_t count, ScalarType dtype) {
   return torch::stable::empty(std::array<int64_t, 1>{count}, dtype, std::nullopt, like.device());

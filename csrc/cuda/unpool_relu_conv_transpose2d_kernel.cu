@@ -4,9 +4,7 @@
 
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
 #if defined(__CUDACC__)
-#include "equal_windows.cuh"
 namespace zfkernels::cuda {
-template void write_equal_places<256>(const EqualPlaces&, Stream);
 #define ZFK_LAUNCHES(T)                                                                                              \
   template void conv_transpose_mma<T>(const Stage<T>&, const FilterShape&, const T*, const PhaseTiling<T>&, Stream); \
   template void conv_transpose_fma<T>(const Stage<T>&, const FilterShape&, const float*, int, Stream);               \
@@ -17,7 +15,7 @@ ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 #endif
 
 #if !defined(__CUDA_ARCH__)
-#include "equal_tensors.h"
+#include "window_tensors.h"
 
 namespace zfkernels::cuda {
 namespace {
@@ -124,7 +122,7 @@ void run(const StageArguments& given, const StageWindows* windows, const Tensor&
   });
 }
 
-Tensor ragged_unpool_relu_conv_transpose2d(const Tensor& values, const Tensor& boxes, const Tensor& offsets,
+Tensor window_unpool_relu_conv_transpose2d(const Tensor& values, const Tensor& boxes, const Tensor& offsets,
                                            const Tensor& image, const std::optional<Tensor>& frames, const Ints& frame,
                                            const std::optional<Tensor>& switches, const Tensor& weight,
                                            const Tensor& out_boxes, const Tensor& out_offsets, const Tensor& owner,
@@ -152,37 +150,17 @@ Tensor ragged_unpool_relu_conv_transpose2d(const Tensor& values, const Tensor& b
 }
 
 Tensor unpool_relu_conv_transpose2d(const Tensor& values, const std::optional<Tensor>& switches, const Tensor& weight,
-                                    const std::optional<Tensor>& origins, const std::optional<Tensor>& image,
-                                    const std::optional<Tensor>& out_origins, const Ints& pool_kernel_size,
-                                    const Ints& pool_stride, const Ints& pool_padding, const Ints& pool_dilation,
-                                    const Ints& unpooled_size, const Ints& stride, const Ints& padding,
-                                    const Ints& dilation, int64_t groups, const Ints& output_size, bool sum,
-                                    bool rectify) {
+                                    const Ints& pool_kernel_size, const Ints& pool_stride, const Ints& pool_padding,
+                                    const Ints& pool_dilation, const Ints& unpooled_size, const Ints& stride,
+                                    const Ints& padding, const Ints& dilation, int64_t groups, const Ints& output_size,
+                                    bool sum, bool rectify) {
   const OnDeviceOf device(values);
   const std::array<int64_t, 4> size{values.size(0), weight.size(1) * groups, output_size[0], output_size[1]};
-  const Tensor out =
-      origins ? empty_channels_last(values, size) : empty_like_format(values, size, values.scalar_type());
+  const Tensor out = empty_like_format(values, size, values.scalar_type());
   if (out.numel() == 0) return out;
-  StageArguments given{values,
-                       switches,
-                       weight,
-                       sliding(pair(pool_kernel_size), pool_stride, pool_padding, pool_dilation),
-                       sliding(size_of(weight), stride, padding, dilation),
-                       pair(unpooled_size),
-                       groups,
-                       sum,
-                       rectify};
-  if (!origins) {
-    run(given, nullptr, out, device.stream);
-    return out;
-  }
-  const EqualTensors at(*origins, values.size(0), size_of(values), device.stream);
-  const EqualTensors to(out_origins.value(), values.size(0), pair(output_size), device.stream);
-  given.values = as_cells(values);
-  const StageWindows windows{{at.boxes, at.offsets, at.cells, "boxes", "offsets"},
-                             {to.boxes, to.offsets, to.owner, to.cells},
-                             torch::stable::contiguous(image.value())};
-  run(given, &windows, out, device.stream);
+  run({values, switches, weight, sliding(pair(pool_kernel_size), pool_stride, pool_padding, pool_dilation),
+       sliding(size_of(weight), stride, padding, dilation), pair(unpooled_size), groups, sum, rectify},
+      nullptr, out, device.stream);
   return out;
 }
 
@@ -191,7 +169,7 @@ Tensor unpool_relu_conv_transpose2d(const Tensor& values, const std::optional<Te
 
 ZFK_KERNELS(m) {
   m.impl("unpool_relu_conv_transpose2d", TORCH_BOX(&zfkernels::cuda::unpool_relu_conv_transpose2d));
-  m.impl("ragged_unpool_relu_conv_transpose2d", TORCH_BOX(&zfkernels::cuda::ragged_unpool_relu_conv_transpose2d));
+  m.impl("window_unpool_relu_conv_transpose2d", TORCH_BOX(&zfkernels::cuda::window_unpool_relu_conv_transpose2d));
 }
 
 #endif

@@ -27,24 +27,24 @@ struct Stage {
   Pair holders;                   // how many pooling windows may hold an unpooled cell, at most: see most_holders
   int value_bytes, switch_bytes;  // that can be copied at a time: 16, 4 or 0
 
-  __host__ __device__ bool ragged() const { return windows.boxes != nullptr; }
+  __host__ __device__ bool windowed() const { return windows.boxes != nullptr; }
   // Of a map, or of most windows.
   Pair usual_size() const {
-    if (!ragged()) return out_size;
+    if (!windowed()) return out_size;
     const int side = usual_side(at.at);
     return {side, side};
   }
   // How many blocks there are for tiles of at most this size.
   int64_t blocks(const Pair& most) const {
-    if (ragged()) return blocks_of_tiles(at.at, most.area());
+    if (windowed()) return blocks_of_tiles(at.at, most.area());
     return int64_t(batch) * ceil_div(out_size.rows, most.rows) * ceil_div(out_size.columns, most.columns);
   }
   // The tiles of block `number`: several of a thin window, one of a map.
   __device__ __forceinline__ TileWalk walk(int64_t number, const Pair& most) const {
-    return ragged() ? TileWalk::of(at, number, most) : TileWalk{0, number, 1};
+    return windowed() ? TileWalk::of(at, number, most) : TileWalk{0, number, 1};
   }
   __device__ __forceinline__ WindowTile next(TileWalk& walk, const Pair& most) const {
-    if (ragged()) return walk.next(at, most);
+    if (windowed()) return walk.next(at, most);
     const int columns = ceil_div(out_size.columns, most.columns);
     const int tiles = columns * ceil_div(out_size.rows, most.rows);
     const int64_t item = quotient(walk.tile, tiles);
@@ -124,7 +124,7 @@ struct Corner {
     const int item = tile.window;
     corner.image = item;
     corner.size = tile.size;
-    if (op.ragged()) {
+    if (op.windowed()) {
       corner.crop = op.windows.box(item);
       corner.values = op.values + op.windows.first(item, corner.crop) * op.value_stride[2];
       corner.value_row = corner.crop.width * op.value_stride[2];

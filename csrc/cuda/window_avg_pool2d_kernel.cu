@@ -14,11 +14,10 @@ ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 namespace zfkernels::cuda {
 namespace {
 
-Tensor ragged_window_avg_pool2d(const Tensor& values, const Tensor& boxes, const Tensor& offsets, const Tensor& image,
-                                const std::optional<Tensor>& frames, Ints frame, const Tensor& out_boxes,
-                                const Tensor& out_offsets, const Tensor& owner, int64_t cells, Ints kernel_size,
-                                Ints stride, Ints padding, bool count_include_pad,
-                                std::optional<int64_t> divisor_override) {
+Tensor window_avg_pool2d(const Tensor& values, const Tensor& boxes, const Tensor& offsets, const Tensor& image,
+                         const std::optional<Tensor>& frames, Ints frame, const Tensor& out_boxes,
+                         const Tensor& out_offsets, const Tensor& owner, int64_t cells, Ints kernel_size, Ints stride,
+                         Ints padding, bool count_include_pad, std::optional<int64_t> divisor_override) {
   const OnDeviceOf device(values);
   const Tensor out = empty_cells(values, cells, values.size(1));
   if (out.numel() == 0) return out;
@@ -40,7 +39,7 @@ Tensor ragged_window_avg_pool2d(const Tensor& values, const Tensor& boxes, const
 }  // namespace zfkernels::cuda
 
 ZFK_KERNELS(m) {
-  m.impl("ragged_window_avg_pool2d", TORCH_BOX(&zfkernels::cuda::ragged_window_avg_pool2d));
+  m.impl("window_avg_pool2d", TORCH_BOX(&zfkernels::cuda::window_avg_pool2d));
 }
 
 #endif

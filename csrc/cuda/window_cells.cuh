@@ -1,4 +1,4 @@
-// Where the cells of ragged windows lie: each window is a box of a layer, its cells stand row by row behind those of
+// Where the cells of windows lie: each window is a box of a layer, its cells stand row by row behind those of
 // the window before it. A cell of the layer is in a window, in the frame around it, or nowhere.
 #pragma once
 

@@ -3,9 +3,7 @@
 
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
 #if defined(__CUDACC__)
-#include "equal_windows.cuh"
 namespace zfkernels::cuda {
-template void write_equal_places<256>(const EqualPlaces&, Stream);
 #define ZFK_LAUNCHES(T)                                                                                          \
   template void window_conv_mma<T>(const WindowConv<T>&, const FilterShape&, const T*, Stream);                  \
   template void window_conv_fma<T>(const WindowConv<T>&, const float*, Stream);                                  \
@@ -16,7 +14,7 @@ ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 #endif
 
 #if !defined(__CUDA_ARCH__)
-#include "equal_tensors.h"
+#include "window_tensors.h"
 
 namespace zfkernels::cuda {
 namespace {
@@ -57,7 +55,7 @@ struct Layer {
   bool relu;
 };
 
-void convolve(const RaggedArguments& given, const Layer& layer, const Tensor& out, Stream stream) {
+void convolve(const WindowArguments& given, const Layer& layer, const Tensor& out, Stream stream) {
   const Tensor& weight = layer.weight;
   STD_TORCH_CHECK(
       layer.groups > 0 && weight.size(0) % layer.groups == 0 && weight.size(1) * layer.groups == given.values.size(1),
@@ -75,26 +73,15 @@ void convolve(const RaggedArguments& given, const Layer& layer, const Tensor& ou
   });
 }
 
-Tensor ragged_window_conv2d(const Tensor& values, const Tensor& boxes, const Tensor& offsets, const Tensor& image,
-                            const std::optional<Tensor>& frames, Ints frame, const Tensor& weight,
-                            const std::optional<Tensor>& bias, const Tensor& out_boxes, const Tensor& out_offsets,
-                            const Tensor& owner, int64_t cells, Ints stride, Ints padding, Ints dilation,
-                            int64_t groups, bool relu) {
+Tensor window_conv2d(const Tensor& values, const Tensor& boxes, const Tensor& offsets, const Tensor& image,
+                     const std::optional<Tensor>& frames, Ints frame, const Tensor& weight,
+                     const std::optional<Tensor>& bias, const Tensor& out_boxes, const Tensor& out_offsets,
+                     const Tensor& owner, int64_t cells, Ints stride, Ints padding, Ints dilation, int64_t groups,
+                     bool relu) {
   const OnDeviceOf device(values);
   const Tensor out = empty_cells(values, cells, weight.size(0));
   if (out.numel() > 0)
     convolve({values, boxes, offsets, image, frames, pair(frame), out_boxes, out_offsets, owner, cells},
-             {weight, bias, sliding(size_of(weight), stride, padding, dilation), groups, relu}, out, device.stream);
-  return out;
-}
-
-Tensor window_conv2d(const Tensor& values, const Tensor& origins, const Tensor& image, const Tensor& frames,
-                     const Tensor& weight, const std::optional<Tensor>& bias, const Tensor& out_origins, Ints out_size,
-                     Ints stride, Ints padding, Ints dilation, int64_t groups, bool relu) {
-  const OnDeviceOf device(values);
-  const Tensor out = empty_channels_last(values, {values.size(0), weight.size(0), out_size[0], out_size[1]});
-  if (out.numel() > 0)
-    convolve(as_ragged(values, origins, image, frames, out_origins, pair(out_size), device.stream),
              {weight, bias, sliding(size_of(weight), stride, padding, dilation), groups, relu}, out, device.stream);
   return out;
 }
@@ -104,7 +91,6 @@ Tensor window_conv2d(const Tensor& values, const Tensor& origins, const Tensor& 
 
 ZFK_KERNELS(m) {
   m.impl("window_conv2d", TORCH_BOX(&zfkernels::cuda::window_conv2d));
-  m.impl("ragged_window_conv2d", TORCH_BOX(&zfkernels::cuda::ragged_window_conv2d));
 }
 
 #endif

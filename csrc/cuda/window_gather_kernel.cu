@@ -3,7 +3,7 @@
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
 #if defined(__CUDACC__)
 namespace zfkernels::cuda {
-#define ZFK_LAUNCHES(T) template void window_gather<T>(const WindowGather<T>&, bool, Stream);
+#define ZFK_LAUNCHES(T) template void gather_windows<T>(const WindowGather<T>&, bool, Stream);
 ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 }  // namespace zfkernels::cuda
 #endif
@@ -30,10 +30,10 @@ struct HeldPicked {
   const std::optional<Tensor> rows;
 };
 
-Tensor ragged_window_gather(const Tensor& out_boxes, const Tensor& out_offsets, const Tensor& owner, int64_t cells,
-                            const Tensor& image, const std::vector<Tensor>& values, const std::vector<Tensor>& boxes,
-                            const std::vector<Tensor>& offsets, const std::vector<std::optional<Tensor>>& rows,
-                            const std::optional<Tensor>& frames, Ints frame) {
+Tensor window_gather(const Tensor& out_boxes, const Tensor& out_offsets, const Tensor& owner, int64_t cells,
+                     const Tensor& image, const std::vector<Tensor>& values, const std::vector<Tensor>& boxes,
+                     const std::vector<Tensor>& offsets, const std::vector<std::optional<Tensor>>& rows,
+                     const std::optional<Tensor>& frames, Ints frame) {
   STD_TORCH_CHECK(frames || !values.empty(), "expected sources or frames, got neither");
   STD_TORCH_CHECK(values.size() <= kMostSources, "expected at most ", kMostSources, " sources, got ", values.size());
   STD_TORCH_CHECK(boxes.size() == values.size() && offsets.size() == values.size() && rows.size() == values.size(),
@@ -62,7 +62,7 @@ Tensor ragged_window_gather(const Tensor& out_boxes, const Tensor& out_offsets, 
       op.sources[s] = {held[s]->source.get<T>(), picked ? data_of<const int64_t>(*picked, "rows") : nullptr};
       bytes = smaller(bytes, held[s]->source.copy_bytes<T>(op.channels));
     }
-    window_gather<T>(op, bytes == 16, device.stream);
+    gather_windows<T>(op, bytes == 16, device.stream);
   });
   return out;
 }
@@ -71,7 +71,7 @@ Tensor ragged_window_gather(const Tensor& out_boxes, const Tensor& out_offsets, 
 }  // namespace zfkernels::cuda
 
 ZFK_KERNELS(m) {
-  m.impl("ragged_window_gather", TORCH_BOX(&zfkernels::cuda::ragged_window_gather));
+  m.impl("window_gather", TORCH_BOX(&zfkernels::cuda::window_gather));
 }
 
 #endif

@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(256) window_gather_kernel(const __grid_constan
 
 // `packed`: cells are 16 bytes of neighbouring channels each, aligned.
 template <class T>
-void window_gather(const WindowGather<T>& op, bool packed, Stream stream) {
+void gather_windows(const WindowGather<T>& op, bool packed, Stream stream) {
   constexpr int kPack = 16 / sizeof(T);
   const int64_t items = op.boxes.at.cells * (op.channels / (packed ? kPack : 1));
   launch("window_gather", packed ? window_gather_kernel<T, kPack> : window_gather_kernel<T, 1>,

@@ -2,21 +2,19 @@
 
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
 #if defined(__CUDACC__)
-#include "equal_windows.cuh"
 namespace zfkernels::cuda {
-template void write_equal_places<256>(const EqualPlaces&, Stream);
 #define ZFK_LAUNCHES(T) template void window_max_pool<T>(const WindowMaxPool<T>&, bool, Stream);
 ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 }  // namespace zfkernels::cuda
 #endif
 
 #if !defined(__CUDA_ARCH__)
-#include "equal_tensors.h"
+#include "window_tensors.h"
 
 namespace zfkernels::cuda {
 namespace {
 
-void pool(const RaggedArguments& given, const Sliding& layer, const Tensor& out, Stream stream) {
+void pool(const WindowArguments& given, const Sliding& layer, const Tensor& out, Stream stream) {
   const WindowTensors windows(given);
   for_dtype(given.values, [&](auto zero) {
     using T = decltype(zero);
@@ -25,25 +23,14 @@ void pool(const RaggedArguments& given, const Sliding& layer, const Tensor& out,
   });
 }
 
-Tensor ragged_window_max_pool2d(const Tensor& values, const Tensor& boxes, const Tensor& offsets, const Tensor& image,
-                                const std::optional<Tensor>& frames, Ints frame, const Tensor& out_boxes,
-                                const Tensor& out_offsets, const Tensor& owner, int64_t cells, Ints kernel_size,
-                                Ints stride, Ints padding, Ints dilation) {
+Tensor window_max_pool2d(const Tensor& values, const Tensor& boxes, const Tensor& offsets, const Tensor& image,
+                         const std::optional<Tensor>& frames, Ints frame, const Tensor& out_boxes,
+                         const Tensor& out_offsets, const Tensor& owner, int64_t cells, Ints kernel_size, Ints stride,
+                         Ints padding, Ints dilation) {
   const OnDeviceOf device(values);
   const Tensor out = empty_cells(values, cells, values.size(1));
   if (out.numel() > 0)
     pool({values, boxes, offsets, image, frames, pair(frame), out_boxes, out_offsets, owner, cells},
-         sliding(pair(kernel_size), stride, padding, dilation), out, device.stream);
-  return out;
-}
-
-Tensor window_max_pool2d(const Tensor& values, const Tensor& origins, const Tensor& image, const Tensor& frames,
-                         Ints kernel_size, const Tensor& out_origins, Ints out_size, Ints stride, Ints padding,
-                         Ints dilation) {
-  const OnDeviceOf device(values);
-  const Tensor out = empty_channels_last(values, {values.size(0), values.size(1), out_size[0], out_size[1]});
-  if (out.numel() > 0)
-    pool(as_ragged(values, origins, image, frames, out_origins, pair(out_size), device.stream),
          sliding(pair(kernel_size), stride, padding, dilation), out, device.stream);
   return out;
 }
@@ -53,7 +40,6 @@ Tensor window_max_pool2d(const Tensor& values, const Tensor& origins, const Tens
 
 ZFK_KERNELS(m) {
   m.impl("window_max_pool2d", TORCH_BOX(&zfkernels::cuda::window_max_pool2d));
-  m.impl("ragged_window_max_pool2d", TORCH_BOX(&zfkernels::cuda::ragged_window_max_pool2d));
 }
 
 #endif

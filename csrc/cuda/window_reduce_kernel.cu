@@ -3,9 +3,9 @@
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
 #if defined(__CUDACC__)
 namespace zfkernels::cuda {
-#define ZFK_LAUNCHES(T)                                                  \
-  template void window_reduce<T, false>(const WindowReduce<T>&, Stream); \
-  template void window_reduce<T, true>(const WindowReduce<T>&, Stream);
+#define ZFK_LAUNCHES(T)                                                   \
+  template void reduce_windows<T, false>(const WindowReduce<T>&, Stream); \
+  template void reduce_windows<T, true>(const WindowReduce<T>&, Stream);
 ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 }  // namespace zfkernels::cuda
 #endif
@@ -16,8 +16,8 @@ ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 namespace zfkernels::cuda {
 namespace {
 
-Tensor ragged_window_reduce(const Tensor& values, const Tensor& boxes, const Tensor& offsets, const Tensor& image,
-                            const std::optional<Tensor>& frames, Ints frame, bool maximum) {
+Tensor window_reduce(const Tensor& values, const Tensor& boxes, const Tensor& offsets, const Tensor& image,
+                     const std::optional<Tensor>& frames, Ints frame, bool maximum) {
   const OnDeviceOf device(values);
   const int64_t channels = values.size(1);
   const Tensor out = empty_cells(values, boxes.size(0), channels);
@@ -38,7 +38,7 @@ Tensor ragged_window_reduce(const Tensor& values, const Tensor& boxes, const Ten
                               data_of<float>(above, "above"), data_of<float>(below, "below")},
                              data_of<T>(out, "out"),
                              to_int(channels)};
-    maximum ? window_reduce<T, true>(op, device.stream) : window_reduce<T, false>(op, device.stream);
+    maximum ? reduce_windows<T, true>(op, device.stream) : reduce_windows<T, false>(op, device.stream);
   });
   return out;
 }
@@ -47,7 +47,7 @@ Tensor ragged_window_reduce(const Tensor& values, const Tensor& boxes, const Ten
 }  // namespace zfkernels::cuda
 
 ZFK_KERNELS(m) {
-  m.impl("ragged_window_reduce", TORCH_BOX(&zfkernels::cuda::ragged_window_reduce));
+  m.impl("window_reduce", TORCH_BOX(&zfkernels::cuda::window_reduce));
 }
 
 #endif

@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(256) window_reduce_kernel(const WindowReduce<T
 }
 
 template <class T, bool kMax>
-void window_reduce(const WindowReduce<T>& op, Stream stream) {
+void reduce_windows(const WindowReduce<T>& op, Stream stream) {
   if (op.frames.data && op.frames.count) {
     const int64_t columns = int64_t(op.frames.count) * op.channels;
     launch("window_reduce", run_cells_kernel<T, kMax>, grid_of(ceil_div<int64_t>(columns * op.frames.size.rows, 256)),

@@ -1,4 +1,4 @@
-// The tensors of ops on ragged windows as the kernels take them.
+// The tensors of ops on windows as the kernels take them.
 #pragma once
 
 #include <optional>
@@ -107,7 +107,7 @@ class HeldOutputs {
   const Tensor owner_;
 };
 
-struct RaggedArguments {
+struct WindowArguments {
   Tensor values, boxes, offsets, image;
   std::optional<Tensor> frames;
   Pair frame;
@@ -118,7 +118,7 @@ struct RaggedArguments {
 // Holds the copies that the kernels' pointers need alive until the launch.
 class WindowTensors {
  public:
-  explicit WindowTensors(const RaggedArguments& given)
+  explicit WindowTensors(const WindowArguments& given)
       : channels_(given.values.size(1)),
         source_(given.values, given.boxes, given.offsets),
         frames_(given.frames, given.image, source_.count(), channels_, given.frame),

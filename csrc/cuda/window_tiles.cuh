@@ -1,4 +1,4 @@
-// Ragged windows in tiles, without anything that the host does not know: their boxes stay on the device.
+// Windows in tiles, without anything that the host does not know: their boxes stay on the device.
 //
 // With A the cells of the largest tile there are blocks for each window, and for each A-th cell of all windows, which
 // belong to the window that owns it. A window's blocks take its tiles in turn: as a rule one each. Only thin windows

@@ -15,8 +15,8 @@ from zfkernels.occlusion.engine import WindowSweep
 
 ON_WINDOWS = Rates(windows=1e30, frames=1.0, memory=1e30, call=0.0, budget=2**26)  # windows cost nothing
 LAUNCHED = {
-    "ragged_occluded_conv_kernel": 1, "ragged_max_pool_kernel": 1, "ragged_conv_kernel": 2,
-    "ragged_depthwise_kernel": 1, "ragged_avg_pool_kernel": 1, "ragged_reduce_kernel": 1,
+    "occluded_conv_kernel": 1, "window_max_pool_kernel": 1, "window_conv_kernel": 2,
+    "window_depthwise_kernel": 1, "window_avg_pool_kernel": 1, "window_reduce_kernel": 1,
 }  # fmt: skip
 
 

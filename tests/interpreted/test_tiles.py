@@ -1,4 +1,4 @@
-"""The tiles that a GPU runs, on ragged windows small enough for the interpreter: every one of each kind of GPU.
+"""The tiles that a GPU runs, on windows small enough for the interpreter: every one of each kind of GPU.
 
 The other interpreted tests take larger tiles, which take an interpreter less time.
 """
@@ -18,9 +18,7 @@ from zfkernels.ops import _triton_launch, registered
 
 TURING, AMPERE, HOPPER = 75, 80, 90
 HALF, BRAIN, FULL = torch.float16, torch.bfloat16, torch.float32
-CONV, OCCLUDED, STAGE = (
-    f"ragged_{name}" for name in ("window_conv2d", "occluded_conv2d", "unpool_relu_conv_transpose2d")
-)
+CONV, OCCLUDED, STAGE = "window_conv2d", "occluded_conv2d", "window_unpool_relu_conv_transpose2d"
 GPUS = (TURING, AMPERE, HOPPER)
 
 # Samples with several tiles of cells, ends of blocks in each direction and each kind of operands; the GPUs.
@@ -29,11 +27,11 @@ CHOSEN: list[tuple[str, str, torch.dtype, tuple[int, ...]]] = [
     (CONV, "odd size", FULL, GPUS), (CONV, "32 channels, 32 groups", HALF, (HOPPER,)),
     (OCCLUDED, "found", HALF, GPUS), (OCCLUDED, "11x11", FULL, GPUS), (OCCLUDED, "masked windows", BRAIN, (HOPPER,)),
     (STAGE, "found", HALF, (AMPERE, HOPPER)), (STAGE, "frames last", FULL, (HOPPER,)),
-    ("ragged_window_max_pool2d", "whole frames", HALF, (HOPPER,)),
-    ("ragged_window_avg_pool2d", "whole frames", BRAIN, (HOPPER,)),
-    ("ragged_window_gather", "three sources", HALF, (HOPPER,)),
-    ("ragged_window_reduce", "found sum", HALF, (HOPPER,)),
-    ("ragged_window_reduce", "four images max", FULL, (HOPPER,)),
+    ("window_max_pool2d", "whole frames", HALF, (HOPPER,)),
+    ("window_avg_pool2d", "whole frames", BRAIN, (HOPPER,)),
+    ("window_gather", "three sources", HALF, (HOPPER,)),
+    ("window_reduce", "found sum", HALF, (HOPPER,)),
+    ("window_reduce", "four images max", FULL, (HOPPER,)),
 ]  # fmt: skip
 
 

@@ -15,10 +15,13 @@ from samples import SAMPLES
 from torch import Tensor
 from triton.runtime import interpreter
 
-from zfkernels.ops import ragged, registered, use_backend
-from zfkernels.ragged import Layout, Windows
+from zfkernels import ops
+from zfkernels.ops import registered, use_backend
+from zfkernels.windows import Layout, Windows
 
-RAGGED = [op for op, entry in registered().items() if op.startswith("ragged_") and "triton" in entry.variants]
+WINDOWED = [
+    op for op, entry in registered().items() if op.startswith(("window_", "occluded_")) and "triton" in entry.variants
+]
 LARGE = {"values_ptr", "frames_ptr", "images_ptr", "out_ptr", "a_ptr", "b_ptr", "c_ptr"}
 HEIGHT, WIDTH = 40_000, 30_000
 HALF = torch.float16
@@ -46,13 +49,13 @@ def boxes(*box: int) -> Tensor:
 
 
 APART: dict[str, Callable[[Windows], Any]] = {
-    "window_conv2d": lambda w: ragged.window_conv2d(w, None, torch.ones(3, 2, 2, 2).to(HALF)),
-    "depthwise": lambda w: ragged.window_conv2d(w, None, torch.ones(2, 1, 2, 2).to(HALF), groups=2),
-    "window_max_pool2d": lambda w: ragged.window_max_pool2d(w, None, 2),
-    "window_avg_pool2d": lambda w: ragged.window_avg_pool2d(w, None, 2, 1),
-    "window_gather": lambda w: ragged.window_gather([w, w], None, boxes(1, 0, 2, 3)),
-    "window_reduce": lambda w: ragged.window_reduce(w, None, "max"),
-    "stage": lambda w: ragged.unpool_relu_conv_transpose2d(w, None, torch.ones(2, 3, 2, 2).to(HALF)),
+    "window_conv2d": lambda w: ops.window_conv2d(w, None, torch.ones(3, 2, 2, 2).to(HALF)),
+    "depthwise": lambda w: ops.window_conv2d(w, None, torch.ones(2, 1, 2, 2).to(HALF), groups=2),
+    "window_max_pool2d": lambda w: ops.window_max_pool2d(w, None, 2),
+    "window_avg_pool2d": lambda w: ops.window_avg_pool2d(w, None, 2, 1),
+    "window_gather": lambda w: ops.window_gather([w, w], None, boxes(1, 0, 2, 3)),
+    "window_reduce": lambda w: ops.window_reduce(w, None, "max"),
+    "stage": lambda w: ops.unpool_relu_conv_transpose2d(w, None, torch.ones(2, 3, 2, 2).to(HALF)),
 }
 
 
@@ -80,22 +83,22 @@ def corner(height: int, width: int) -> Tensor:
 # By op: the result for the last two rows and columns of the second frame, and what it is of that corner [2, 2].
 FRAMED: dict[str, tuple[Callable[[Windows, Tensor], Any], Callable[[Tensor], Tensor]]] = {
     "window_conv2d": (
-        lambda w, f: ragged.window_conv2d(
+        lambda w, f: ops.window_conv2d(
             w, f, torch.full((1, 1, 1, 1), 2.0).to(HALF), out_boxes=corner(HEIGHT, WIDTH)
         ),
         lambda cells: 2 * cells,
     ),
     "window_max_pool2d": (
-        lambda w, f: ragged.window_max_pool2d(w, f, 2, out_boxes=boxes(HEIGHT // 2 - 1, WIDTH // 2 - 1, 1, 1)),
+        lambda w, f: ops.window_max_pool2d(w, f, 2, out_boxes=boxes(HEIGHT // 2 - 1, WIDTH // 2 - 1, 1, 1)),
         lambda cells: cells.max(),
     ),
     "window_avg_pool2d": (
-        lambda w, f: ragged.window_avg_pool2d(w, f, 2, out_boxes=boxes(HEIGHT // 2 - 1, WIDTH // 2 - 1, 1, 1)),
+        lambda w, f: ops.window_avg_pool2d(w, f, 2, out_boxes=boxes(HEIGHT // 2 - 1, WIDTH // 2 - 1, 1, 1)),
         lambda cells: cells.mean(),
     ),
-    "window_gather": (lambda w, f: ragged.window_gather([w], f, corner(HEIGHT, WIDTH)), lambda cells: cells),
+    "window_gather": (lambda w, f: ops.window_gather([w], f, corner(HEIGHT, WIDTH)), lambda cells: cells),
     "stage": (
-        lambda w, f: ragged.unpool_relu_conv_transpose2d(
+        lambda w, f: ops.unpool_relu_conv_transpose2d(
             w, None, torch.full((1, 1, 1, 1), 2.0).to(HALF), f, out_boxes=corner(HEIGHT, WIDTH)
         ),
         lambda cells: 2 * cells,
@@ -124,7 +127,7 @@ def test_the_last_cells_of_a_large_window() -> None:
     )
 
     def last() -> Windows:
-        return ragged.window_gather([windows], None, boxes(2 * HEIGHT - 1, WIDTH - 2, 1, 2))
+        return ops.window_gather([windows], None, boxes(2 * HEIGHT - 1, WIDTH - 2, 1, 2))
 
     assert run(last, "triton").flatten().tolist() == [7.0, 5.0]
 
@@ -135,7 +138,7 @@ def test_the_last_pixels_of_large_images() -> None:
     images[1, :, -1, -2:] = torch.tensor([[1.0, 9.0], [2.0, 9.0], [3.0, 9.0], [4.0, 9.0]])
 
     def hide() -> Windows:
-        return ragged.occluded_conv2d(
+        return ops.occluded_conv2d(
             images, torch.ones(1, 4, 1, 1).to(HALF), None, boxes(19_999, 14_999, 5, 5), fill=0.25,
             image=torch.tensor([1]), out_boxes=boxes(19_999, 14_998, 1, 2),
         )  # fmt: skip
@@ -143,7 +146,7 @@ def test_the_last_pixels_of_large_images() -> None:
     assert run(hide, "triton").flatten().tolist() == [10.0, 1.0]
 
 
-@pytest.mark.parametrize("op", RAGGED)
+@pytest.mark.parametrize("op", WINDOWED)
 def test_offsets_into_what_may_be_large_have_64_bits(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where indices are said to be wide, the first offset that differs from lane to lane is."""
     module = sys.modules[registered()[op].variants["triton"].load().__module__]

@@ -18,8 +18,8 @@ from zfkernels.network import kinds
 from zfkernels.network.kinds import Cellwise, Chunk, Descent, Kind, Scene, Signal, op_name
 from zfkernels.network.network import trace_model
 from zfkernels.network.recording import Step
-from zfkernels.ops.ragged import unpool_relu_conv_transpose2d, window_conv2d
-from zfkernels.ragged import Windows
+from zfkernels.ops import unpool_relu_conv_transpose2d, window_conv2d
+from zfkernels.windows import Windows
 
 POSITIONS = torch.tensor([[0, 0], [9, 11], [20, 3]])
 BLUR = Sliding((3, 3), padding=(1, 1))

@@ -76,7 +76,7 @@ class Products(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         name = str(func)
-        if name.startswith(("zfkernels.ragged_window_conv2d", "zfkernels.ragged_occluded_conv2d")):
+        if name.startswith(("zfkernels.window_conv2d", "zfkernels.occluded_conv2d")):
             weight = args[[argument.name for argument in func._schema.arguments].index("weight")]
             self.multiply_adds += out.shape[0] * weight.numel()
         elif name.startswith("aten.addmm"):

@@ -1,4 +1,4 @@
-"""Sweeps on ragged windows against running the whole network on every occluded image, in float64."""
+"""Sweeps on windows against running the whole network on every occluded image, in float64."""
 
 from __future__ import annotations
 

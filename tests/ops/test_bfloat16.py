@@ -13,8 +13,8 @@ from rounding import rms
 from torch import Tensor
 
 from zfkernels import ops
-from zfkernels.ops.ragged import occluded_conv2d, window_conv2d
-from zfkernels.ragged import Layout, Windows
+from zfkernels.ops import occluded_conv2d, window_conv2d
+from zfkernels.windows import Layout, Windows
 
 VARIANTS = ops.cpu_variants()
 # Channels in and out, groups, kernel, side of the windows: blocks of 32 whole and not, pairs of numbers over two taps,

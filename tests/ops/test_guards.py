@@ -11,9 +11,8 @@ from torch import Tensor
 from variants import flat_arguments
 
 from zfkernels import ops
-from zfkernels.ops import _library
-from zfkernels.ops.ragged import window_reduce
-from zfkernels.ragged import Windows
+from zfkernels.ops import _library, window_reduce
+from zfkernels.windows import Windows
 
 OPS = sorted(_library.registered())
 SLIDING = ("kernel_size", "stride", "padding", "dilation")
@@ -52,11 +51,7 @@ def test_impossible_geometry(op: str, argument: str) -> None:
             overload(op)(*arguments)
 
 
-RAGGED = [op for op in OPS if op.startswith("ragged_")]
-DENSE = ["max_pool2d_with_switches", "max_unpool2d_with_switches", "unpool_relu_conv_transpose2d"]
-
-
-@pytest.mark.parametrize("op", [*RAGGED, *DENSE])
+@pytest.mark.parametrize("op", OPS)
 def test_tensors_of_wrong_shapes_and_types(op: str) -> None:
     """Each tensor in turn: without its last row, without its last dimension, of another type."""
     right = plain(op)
@@ -68,7 +63,7 @@ def test_tensors_of_wrong_shapes_and_types(op: str) -> None:
             wrong.append(value[:-1])
         for tensor in wrong:
             arguments = [*right[:index], tensor, *right[index + 1 :]]
-            with pytest.raises((ValueError, TypeError), match=f"^{op.removeprefix('ragged_')}: expected "):
+            with pytest.raises((ValueError, TypeError), match=f"^{op}: expected "):
                 overload(op)(*arguments)
 
 
@@ -83,9 +78,6 @@ def test_switches_of_a_wrong_shape() -> None:
             values,
             switches,
             weight,
-            None,
-            None,
-            None,
             *pool,
             [12, 12],
             [1, 1],
@@ -98,7 +90,7 @@ def test_switches_of_a_wrong_shape() -> None:
         )
     with pytest.raises(ValueError, match="expected what the convolution makes of output_size"):
         torch.ops.zfkernels.unpool_relu_conv_transpose2d(
-            values, None, weight, None, None, None, [1, 1], [1, 1], [0, 0], [1, 1], [6, 6], [1, 1], [0, 0], [1, 1], 1,
+            values, None, weight, [1, 1], [1, 1], [0, 0], [1, 1], [6, 6], [1, 1], [0, 0], [1, 1], 1,
             [9, 9], "sum", True,
         )  # fmt: skip
 

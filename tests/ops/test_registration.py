@@ -16,9 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from variants import flat_arguments, samples, skip_unless_possible, variants
 
 from zfkernels import ops
+from zfkernels.geometry import Sliding
 from zfkernels.ops import _library
 from zfkernels.ops.max_pool2d_with_switches.op import check_unpooled_size
-from zfkernels.windows import Sliding, Windows
+from zfkernels.windows import Layout
 
 # What can be differentiated, and samples that meet each branch of the formulas.
 GRADIENTS = {
@@ -30,9 +31,8 @@ DIFFERENTIATED = {
     "contiguous", "sliced channels_last", "empty batch", "non-square", "overlapping", "overlapping last", "dilation",
     "padding ceil", "padding ceil last", "not rectified", "no switches", "groups", "any switches", "any switches last",
 }  # fmt: skip
-TRACED = {"contiguous", "empty batch", "groups", "windows, default", "windows, none", "several images", "no positions",
-          "no windows"}  # fmt: skip
-COMPILED = {"contiguous", "windows, last"}
+TRACED = {"contiguous", "empty batch", "groups", "four images", "no windows"}
+COMPILED = {"contiguous", "overlapping last"}
 
 
 def registered(op: str) -> Any:
@@ -41,7 +41,7 @@ def registered(op: str) -> Any:
 
 def differentiable(op: str, arguments: dict[str, Any]) -> tuple[dict[str, Any], list[Tensor]]:
     """The arguments, and those of their tensors that now require a gradient."""
-    names = () if isinstance(arguments.get("values"), Windows) else GRADIENTS.get(op, ())
+    names = GRADIENTS.get(op, ())
     fresh = {name: arguments[name].detach().clone().requires_grad_() for name in names}
     return {**arguments, **fresh}, list(fresh.values())
 
@@ -71,7 +71,7 @@ def on_meta(tensor: Tensor) -> Tensor:
 @pytest.mark.parametrize(("op", "sample"), samples(names=TRACED))
 def test_traces_with_dynamic_shapes(op: str, sample: Sample) -> None:
     flat = flat_arguments(op, sample.arguments(torch.float32))
-    if op in GRADIENTS and "windows" not in sample.name:
+    if op in GRADIENTS:
         flat = pytree.tree_map_only(Tensor, lambda t: t.clone().requires_grad_() if t.is_floating_point() else t, flat)
     torch.library.opcheck(registered(op), flat, {"backend": "reference"}, test_utils="test_aot_dispatch_dynamic")
 
@@ -124,16 +124,13 @@ def test_gradients_are_those_of_the_reference(op: str, sample: Sample, variant: 
 
 
 REFUSED = {
-    "occluded_conv2d": ("images", "weight", "bias"),
+    "occluded_conv2d": ("images", "weight", "bias", "fill"),
     "window_conv2d": ("windows", "frames", "weight", "bias"),
     "window_max_pool2d": ("windows", "frames"),
-    "ragged_occluded_conv2d": ("images", "weight", "bias", "fill"),
-    "ragged_window_conv2d": ("windows", "frames", "weight", "bias"),
-    "ragged_window_max_pool2d": ("windows", "frames"),
-    "ragged_window_avg_pool2d": ("windows", "frames"),
-    "ragged_window_gather": ("sources", "frames"),
-    "ragged_window_reduce": ("windows", "frames"),
-    "ragged_unpool_relu_conv_transpose2d": ("values", "weight"),
+    "window_avg_pool2d": ("windows", "frames"),
+    "window_gather": ("sources", "frames"),
+    "window_reduce": ("windows", "frames"),
+    "window_unpool_relu_conv_transpose2d": ("values", "weight"),
 }
 
 
@@ -146,18 +143,9 @@ def test_window_ops_refuse_a_gradient_in_words(op: str, argument: str) -> None:
     result = pytree.tree_leaves(public(op)(**arguments))[0]
     with pytest.raises(
         RuntimeError,
-        match=f"^{op.removeprefix('ragged_')}: it has no gradient; expected tensors that do not require grad",
+        match=f"^{op}: it has no gradient; expected tensors that do not require grad",
     ):
         result.sum().backward()
-
-
-@pytest.mark.parametrize("argument", ["values", "weight"])
-def test_windows_of_the_transposed_convolution_refuse_a_gradient_in_words(argument: str) -> None:
-    op = "unpool_relu_conv_transpose2d"
-    arguments = next(s for s in SAMPLES[op] if s.name == "windows, default").arguments(torch.float32)
-    pytree.tree_map_only(Tensor, lambda t: t.requires_grad_() if t.is_floating_point() else t, arguments[argument])
-    with pytest.raises(RuntimeError, match=f"^{op}: windows have no gradient; expected values a tensor of full maps"):
-        getattr(ops, op)(**arguments).values.sum().backward()
 
 
 class Seen(TorchDispatchMode):
@@ -208,16 +196,18 @@ def test_the_dispatcher_is_left_out_only_where_it_has_nothing_to_do(monkeypatch:
 
 def test_a_module_is_exported_with_sizes_that_are_not_known() -> None:
     class First(torch.nn.Module):
-        def forward(self, images: Tensor, weight: Tensor, positions: Tensor) -> Tensor:
-            image = torch.zeros(len(positions), dtype=torch.int64)
-            fill = images.new_zeros(3)
+        def forward(self, images: Tensor, weight: Tensor, boxes: Tensor, offsets: Tensor, owner: Tensor) -> Tensor:
+            image, fill = torch.zeros(len(boxes), dtype=torch.int64), images.new_zeros(3)
+            at = Layout(boxes, offsets, image, (images.shape[2], images.shape[3]), 18, owner)
             return ops.occluded_conv2d(
-                images, weight, None, positions, window=3, fill=fill, image=image, padding=1
+                images, weight, None, boxes, fill=fill, image=image, padding=1, out_boxes=at
             ).values
 
     height, width = (torch.export.Dim(name, min=8, max=64) for name in ("height", "width"))
-    given = (torch.randn(1, 3, 16, 16), torch.randn(4, 3, 3, 3), torch.tensor([[2, 3], [9, 9]], dtype=torch.int32))
-    shapes = {"images": {2: height, 3: width}, "weight": None, "positions": None}
+    boxes = torch.tensor([[2, 3, 3, 3], [9, 9, 3, 3]], dtype=torch.int32)
+    at = Layout.of(boxes, torch.zeros(2, dtype=torch.int64), (16, 16))
+    given = (torch.randn(1, 3, 16, 16), torch.randn(4, 3, 3, 3), boxes, at.offsets, at.owner)
+    shapes = {"images": {2: height, 3: width}, "weight": None, "boxes": None, "offsets": None, "owner": None}
     exported = torch.export.export(First(), given, dynamic_shapes=shapes).module()
     for size in ((16, 16), (20, 24)):
         images = torch.randn(1, 3, *size)

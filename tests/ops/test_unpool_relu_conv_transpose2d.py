@@ -1,4 +1,4 @@
-"""One DeconvNet stage against PyTorch's own layers and their backward; windows against full maps; what is refused."""
+"""One DeconvNet stage against PyTorch's own layers and their backward; what is refused."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from comparing import assert_refused
-from maker import laid_out, windows_of_ones
-from samples import Sample
+from maker import laid_out
 from torch import Tensor
-from variants import samples
 
 from zfkernels.ops import max_pool2d_with_switches, registered, unpool_relu_conv_transpose2d
-from zfkernels.windows import Windows
 
 OP = "unpool_relu_conv_transpose2d"
 
@@ -134,29 +131,6 @@ def test_sizes_that_are_not_given_are_the_smallest() -> None:
     assert unpool_relu_conv_transpose2d(values, None, weight, padding=1).shape == (1, 3, 4, 3)
 
 
-WINDOWED = {s.values[1].name for s in samples([OP]) if s.values[1].name.startswith("windows, ")} - {
-    "windows, NaN and infinity"
-}
-
-
-@pytest.mark.parametrize(("op", "sample"), samples([OP], WINDOWED))
-def test_windows_are_crops_of_the_full_maps(op: str, sample: Sample) -> None:
-    """Each window alone in zeros, as full maps; where the op places its windows, nothing outside them is missed."""
-    arguments = sample.arguments(torch.float64)
-    windows, switches = arguments["values"], arguments["switches"]
-    result = unpool_relu_conv_transpose2d(**arguments)
-    maps = Windows(windows.values, windows.origins, windows.image, windows.frame).paste()
-    switches = None if switches is None else switches[windows.image]
-    placed = {name: value for name, value in arguments.items() if name not in ("out_size", "out_origins")}
-    whole = unpool_relu_conv_transpose2d(**{**placed, "values": maps, "switches": switches})
-    if "out_origins" not in arguments:
-        close(result.paste(), whole)
-    for p, (top, left) in enumerate(result.origins.tolist()):
-        close(result.values[p], whole[p, :, top : top + result.size[0], left : left + result.size[1]])
-    assert result.frame == arguments["output_size"]
-    assert result.image is windows.image
-
-
 BASE = {
     "values": torch.ones(2, 4, 6, 6),
     "switches": torch.zeros(2, 4, 6, 6, dtype=torch.uint8),
@@ -165,7 +139,6 @@ BASE = {
 }
 POOL = "Sliding(kernel=(2, 2), stride=(2, 2), padding=(0, 0), dilation=(1, 1))"
 CONV = "Sliding(kernel=(3, 3), stride=(1, 1), padding=(0, 0), dilation=(1, 1))"
-ORIGINS = torch.zeros(5, 2, dtype=torch.int32)
 
 
 @pytest.mark.parametrize(
@@ -214,29 +187,10 @@ ORIGINS = torch.zeros(5, 2, dtype=torch.int32)
         ({"groups": 2.0}, TypeError, "groups an int, got 2.0"),
         ({"overlap": "max"}, ValueError, "overlap one of ('sum', 'last'), got 'max'"),
         ({"rectify": 1}, TypeError, "rectify a bool, got 1"),
-        ({"out_size": (3, 3)}, ValueError,
-         "out_size and out_origins with Windows only, got values [N, C, Hp, Wp]"),
-        ({"out_origins": ORIGINS}, ValueError,
-         "out_size and out_origins with Windows only, got values [N, C, Hp, Wp]"),
-        ({"values": windows_of_ones(values=torch.ones(4, 2, 3))}, ValueError,
-         "values.values of shape [P, C, h, w], got (4, 2, 3)"),
-        ({"values": windows_of_ones(origins=torch.zeros(5, 2))}, TypeError,
-         "values.origins of dtype int32, got torch.float32"),
-        ({"values": windows_of_ones(origins=ORIGINS[:4])}, ValueError,
-         "the shape of values.origins (5, 2), got (4, 2)"),
-        ({"values": windows_of_ones(image=torch.zeros(5))}, TypeError,
-         "values.image of dtype int64, got torch.float32"),
-        ({"values": windows_of_ones(image=torch.zeros(4).long())}, ValueError,
-         "the shape of values.image (5,), got (4,)"),
-        ({"values": windows_of_ones(frame=(6, 2))}, ValueError, "values no larger than their frame (6, 2), got (2, 3)"),
-        ({"values": windows_of_ones(frame=(6, 7))}, ValueError, "switches' shape (2, 4, 6, 7), got (2, 4, 6, 6)"),
-        ({"values": windows_of_ones(frame=(6, 6)), "out_size": 0}, ValueError, "out_size at least 1, got 0"),
-        ({"values": windows_of_ones(frame=(6, 6)), "out_size": (3, 15)}, ValueError,
-         "out_size no larger than the output (14, 14), got (3, 15)"),
-        ({"values": windows_of_ones(frame=(6, 6)), "out_origins": ORIGINS.long()}, TypeError,
-         "out_origins of dtype int32, got torch.int64"),
-        ({"values": windows_of_ones(frame=(6, 6)), "out_origins": ORIGINS[1:]}, ValueError,
-         "the shape of out_origins (5, 2), got (4, 2)"),
+        ({"frames": torch.ones(2, 4, 6, 6)}, ValueError,
+         "frames and out_boxes with Windows only, got values [N, C, Hp, Wp]"),
+        ({"out_boxes": torch.zeros(2, 4).int()}, ValueError,
+         "frames and out_boxes with Windows only, got values [N, C, Hp, Wp]"),
     ],
 )  # fmt: skip
 def test_bad_arguments(changes: dict[str, Any], error: type, message: str) -> None:

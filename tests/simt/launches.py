@@ -18,13 +18,10 @@ from emulation import become, emulated, emulator, record
 from zfkernels.inspect import cuda_launches
 from zfkernels.inspect.arguments import numbers
 from zfkernels.inspect.cases import CASES, Case
-from zfkernels.inspect.ragged_cases import RAGGED
+from zfkernels.inspect.window_cases import WINDOWS
 
 BLOCKS = 16
 DTYPES = (torch.float16, torch.float32)
-# Windows of one size are made ragged ones by a launch of its own, of which a sample is not enough.
-EQUAL = {"occluded_conv2d", "window_conv2d", "window_max_pool2d"}
-COUNTED = [*(case for case in CASES if case.op not in EQUAL and "windows" not in case.name), *RAGGED]
 STREAMS = {"values", "switches", "frames", "images", "input", "out"}  # of global memory; shared arrays all count
 
 
@@ -61,8 +58,8 @@ def count(simt: ctypes.CDLL, case: Case, dtype: torch.dtype) -> dict[str, Any]:
 
 def main() -> None:
     simt = emulator(os.environ["SIMT_WAY"])
-    found = json.loads(cuda_launches.PATH.read_text())
-    for case in COUNTED:
+    found = {}
+    for case in (*CASES, *WINDOWS):
         for dtype in DTYPES:
             key = cuda_launches.key(case, dtype)
             found[key] = count(simt, case, dtype)

@@ -16,13 +16,13 @@ from maker import Maker
 from samples import SAMPLES
 from torch.utils import _pytree as pytree
 
-from zfkernels.ops import ragged
-from zfkernels.ragged import Layout
+from zfkernels import ops
+from zfkernels.windows import Layout
 
 pytestmark = pytest.mark.skipif(os.environ.get("SIMT_WAY", "plain") != "plain", reason="these are about numbers")
 
 GENERATIONS = ("sm_75", "sm_80", "sm_86", "sm_90")  # 64, 163, 99 and 227 KB of shared memory for a block
-STAGE, OCCLUDED = "ragged_unpool_relu_conv_transpose2d", "ragged_occluded_conv2d"
+STAGE, OCCLUDED = "window_unpool_relu_conv_transpose2d", "occluded_conv2d"
 SMALLER = {"sm_75", "sm_86"}  # those with less than 100 KB
 
 # Layers that reach far: op, options of its sample, and the generations whose shared memory cannot hold what one block
@@ -69,7 +69,7 @@ def spread(tensor: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("least_matrix_outputs", [1, 16])
-@pytest.mark.parametrize("op", [op for op in SAMPLES if op.startswith("ragged_")])
+@pytest.mark.parametrize("op", [op for op in SAMPLES if op.startswith(("window_", "occluded_"))])
 def test_offsets_of_what_is_read_have_64_bits(simt: ctypes.CDLL, op: str, least_matrix_outputs: int) -> None:
     become(simt, least_matrix_outputs=least_matrix_outputs)
     sample = next(sample for sample in SAMPLES[op] if sample.layout == "channels_last")
@@ -102,9 +102,9 @@ def test_offsets_of_what_is_written_have_64_bits(simt: ctypes.CDLL, op: str) -> 
     simt.simt_sample(ctypes.c_int64(run))
     try:
         if op == "window_gather":
-            out = ragged.window_gather([windows], None, layout, backend="cuda")
+            out = ops.window_gather([windows], None, layout, backend="cuda")
         else:
-            out = getattr(ragged, op)(windows, None, 1, out_boxes=layout, backend="cuda")
+            out = getattr(ops, op)(windows, None, 1, out_boxes=layout, backend="cuda")
     finally:
         simt.simt_sample(ctypes.c_int64(0))
     blocks = sampled(run, layout.cells)  # a cell each
@@ -120,7 +120,7 @@ def test_offsets_of_a_convolution_have_64_bits(simt: ctypes.CDLL) -> None:
     weight = torch.zeros(outputs, 8, 1, 1).half()
     simt.simt_sample(ctypes.c_int64(run))
     try:
-        out = ragged.window_conv2d(windows, None, weight, bias, out_boxes=layout, backend="cuda")
+        out = ops.window_conv2d(windows, None, weight, bias, out_boxes=layout, backend="cuda")
     finally:
         simt.simt_sample(ctypes.c_int64(0))
     across = math.ceil(layout.cells / 64)

@@ -24,8 +24,7 @@ OPS = [name for name, entry in ops.registered().items() if "cuda" in entry.varia
 PRODUCTS = [
     "unpool_relu_conv_transpose2d",
     "window_conv2d",
-    "ragged_window_conv2d",
-    "ragged_unpool_relu_conv_transpose2d",
+    "window_unpool_relu_conv_transpose2d",
 ]
 
 
@@ -68,14 +67,14 @@ def test_the_tensor_cores_equal_the_reference(simt: ctypes.CDLL, op: str, sample
 
 
 @pytest.mark.parametrize(
-    ("op", "sample"), smaller_half(samples(PRODUCTS, names={"groups", "odd size", "windows, last"}))
+    ("op", "sample"), smaller_half(samples(PRODUCTS, names={"groups", "odd size", "overlapping last"}))
 )
 def test_an_old_device_does_without_tensor_cores(simt: ctypes.CDLL, op: str, sample: Sample) -> None:
     become(simt, "sm_75", least_matrix_outputs=1)
     assert_equals_reference(simt, op, sample.arguments(torch.float32))
 
 
-@pytest.mark.parametrize(("op", "sample"), samples(OPS, names={"contiguous", "windows, default"}))
+@pytest.mark.parametrize(("op", "sample"), samples(OPS, names={"contiguous"}))
 def test_the_order_of_threads_does_not_matter(simt: ctypes.CDLL, op: str, sample: Sample) -> None:
     arguments = sample.arguments(torch.float32)
     simt.simt_seed(0)
@@ -95,22 +94,3 @@ def test_sums_kept_in_16_bits_are_found(dtype: torch.dtype) -> None:
     truth = terms.double().sum(0)
     assert roundings(dtype, truth.to(dtype), truth) < 1.1
     assert roundings(dtype, total, truth) > 1.5
-
-
-STAGE_OF_WINDOWS = [
-    parameter for parameter in samples(["unpool_relu_conv_transpose2d"], large=False)
-    if parameter.values[1].name.startswith("windows,") and parameter.values[1].options.get("count") != 0
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("least_matrix_outputs", [1, 16])
-@pytest.mark.parametrize(("op", "sample"), smaller_half(STAGE_OF_WINDOWS))
-def test_outputs_of_a_stage_may_lie_before_their_frame(
-    simt: ctypes.CDLL, op: str, sample: Sample, least_matrix_outputs: int
-) -> None:
-    """Places below zero are divided downwards, in both kernels."""
-    become(simt, least_matrix_outputs=least_matrix_outputs)
-    arguments = sample.arguments(torch.float32)
-    count = len(arguments["values"].values)
-    places = torch.randint(-9, 3, (count, 2), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
-    assert_equals_reference(simt, op, arguments | {"out_size": (6, 5), "out_origins": places})

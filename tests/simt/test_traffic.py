@@ -18,7 +18,7 @@ from emulation import record
 from launches import excess
 from maker import Maker
 
-from zfkernels.windows import Windows
+from zfkernels.windows import Layout
 
 LIMIT = 1.25
 
@@ -38,15 +38,17 @@ def stage(dtype: torch.dtype, channels: tuple[int, int], size: int, kernel: int)
     }  # fmt: skip
 
 
+def squares(maker: Maker, size: int, frame: int, count: int) -> torch.Tensor:
+    origins = maker.origins(count, (size, size), (frame, frame))
+    return torch.cat([origins, torch.full_like(origins, size)], 1)
+
+
 def windows(maker: Maker, channels: int, size: int, frame: int, count: int = 2) -> dict[str, Any]:
-    box = (size, size)
+    layout = Layout.of(squares(maker, size, frame, count), torch.zeros(count, dtype=torch.int64), (frame, frame))
     return {
-        "windows": Windows(
-            maker.maps(count, channels, *box), maker.origins(count, box, (frame, frame)),
-            torch.zeros(count, dtype=torch.int64), (frame, frame),
-        ),
+        "windows": layout.windows(maker.normal(layout.cells, channels)),
         "frames": maker.maps(1, channels, frame, frame),
-    }  # fmt: skip
+    }
 
 
 def shapes(dtype: torch.dtype) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -58,7 +60,7 @@ def shapes(dtype: torch.dtype) -> dict[str, tuple[str, dict[str, Any]]]:
             "occluded_conv2d",
             {
                 "images": maker.maps(1, 3, 112, 112), "weight": maker.normal(64, 3, 7, 7), "bias": maker.normal(64),
-                "positions": maker.origins(2, (32, 32), (112, 112)), "window": 32, "stride": 2, "padding": 1,
+                "boxes": squares(maker, 32, 112, 2), "stride": 2, "padding": 1,
             },
         ),
         "window convolution": (

@@ -38,11 +38,11 @@ def inspect(
 
     import torch
 
-    from zfkernels.inspect import cuda_binaries, cuda_family, triton_family
+    from zfkernels.inspect import cuda_binaries, cuda_family, cuda_launches, triton_family
     from zfkernels.inspect import record as records
     from zfkernels.inspect.cases import CASES
-    from zfkernels.inspect.ragged_cases import RAGGED
     from zfkernels.inspect.report import markdown
+    from zfkernels.inspect.window_cases import WINDOWS
     from zfkernels.output import check_file, write_whole
 
     if out is not None:
@@ -58,9 +58,9 @@ def inspect(
             raise click.UsageError(
                 f"inspect: expected --dtype of {sorted(GPUS[arch].tensor)} for {arch}, got {sorted(dtypes)}"
             )
-    cases = [case for case in (*CASES, *RAGGED) if not only or any(text in f"{case.op}/{case.name}" for text in only)]
+    cases = [case for case in (*CASES, *WINDOWS) if not only or any(text in f"{case.op}/{case.name}" for text in only)]
     if not cases:
-        names = ", ".join(f"{case.op}/{case.name}" for case in (*CASES, *RAGGED))
+        names = ", ".join(f"{case.op}/{case.name}" for case in (*CASES, *WINDOWS))
         raise click.UsageError(f"inspect: expected --only to name one of {names}, got {', '.join(only)}")
     budgets = {}
     if record is not None and record.exists():
@@ -80,7 +80,7 @@ def inspect(
         if family == "cuda" and arch not in DEFAULT:  # the launches without matrix products are not recorded
             continue
         for case, dtype in itertools.product(cases, dtypes):
-            if family == "cuda" and case in RAGGED:  # nor are those of windows of any size, so far
+            if family == "cuda" and not cuda_launches.is_recorded(case):
                 continue
             click.echo(f"compiling {family}/{case.op}/{case.name} in {dtype} for {arch}", err=True)
             found.append(modules[family].inspect_case(case, getattr(torch, dtype), arch))

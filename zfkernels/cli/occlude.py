@@ -348,7 +348,7 @@ def _strongest_part(projections: Tensor) -> tuple[Tensor, tuple[int, int]]:
     """Where most of each projection [P, 3, H, W] lies: corners, int32 [P, 2], of squares of one size."""
     import torch
 
-    from zfkernels.windows import place
+    from zfkernels.geometry import place
 
     first, last = [], []
     for axis in (1, 2):

@@ -1,4 +1,4 @@
-"""DeconvNet: activations projected down to the pixels that they answer to, on ragged windows."""
+"""DeconvNet: activations projected down to the pixels that they answer to, on windows."""
 
 from zfkernels.deconvnet.api import DeconvNet, Forward
 from zfkernels.deconvnet.rules import CAPTUM, DECONVNET, Rules

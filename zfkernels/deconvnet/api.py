@@ -35,9 +35,9 @@ from zfkernels.network import INPUT, Recording, Step, refuse_training, undisturb
 from zfkernels.network.kinds import Kind
 from zfkernels.network.network import LayerInfo, Network, trace_model
 from zfkernels.progress import progress_bar
-from zfkernels.ragged import Layout, Windows
 from zfkernels.results import Look, Projections
 from zfkernels.signed import signed
+from zfkernels.windows import Layout, Windows
 
 
 class DeconvNet:

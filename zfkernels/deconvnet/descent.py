@@ -18,8 +18,8 @@ from zfkernels.geometry import Boxes
 from zfkernels.network import INPUT
 from zfkernels.network.kinds import Pooled, Rules, Signal, unpooled
 from zfkernels.network.kinds.base import whole
-from zfkernels.ops.ragged import window_gather
-from zfkernels.ragged import Layout, Windows
+from zfkernels.ops import window_gather
+from zfkernels.windows import Layout, Windows
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from zfkernels.gallery.page import sprite_path
 from zfkernels.gallery.pictures import Pictures
 from zfkernels.gallery.table import Winners
 from zfkernels.gallery.tiles import Painter, Tiles
-from zfkernels.ragged import Windows
 from zfkernels.viz import map_sprite
+from zfkernels.windows import Windows
 
 CHUNK = 128  # activations projected and drawn at a time
 SPRITE_QUALITY = 88

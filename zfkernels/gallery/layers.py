@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from zfkernels.deconvnet import DeconvNet
+from zfkernels.geometry import Pair
 from zfkernels.network.kinds import Kind
 from zfkernels.network.network import LayerInfo, Network
-from zfkernels.windows import Pair
 
 KIND = "kind:"  # what stands for all layers of a kind begins with it
 

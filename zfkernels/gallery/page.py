@@ -19,8 +19,8 @@ from zfkernels.analysis.topk import Ranking
 from zfkernels.gallery.layers import Layer
 from zfkernels.gallery.statistics import MapStatistics, shown
 from zfkernels.gallery.table import Winners
+from zfkernels.geometry import Pair
 from zfkernels.viz import SpriteGrid
-from zfkernels.windows import Pair
 
 SCALE = 1.5  # pixels of a sprite for each pixel of the page, for screens of high density
 

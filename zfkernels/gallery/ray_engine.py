@@ -27,8 +27,8 @@ from zfkernels.gallery.events import Stage
 from zfkernels.gallery.layers import Layer
 from zfkernels.gallery.prepare import Prepared
 from zfkernels.gallery.sweep import Sweeper
+from zfkernels.geometry import Pair
 from zfkernels.network.network import trace_model
-from zfkernels.windows import Pair
 
 GATHER = 4  # batches whose partial results an actor merges before it sends them
 Table = dict[str, np.ndarray]

@@ -16,10 +16,10 @@ from zfkernels._extras import require
 from zfkernels.gallery.contents import MOST, read_contents
 from zfkernels.gallery.page import image_path, sprite_path
 from zfkernels.gallery.table import read_table
+from zfkernels.geometry import Pair
 from zfkernels.output import check_file, replacing
 from zfkernels.results import html_table, plural
 from zfkernels.viz import SpriteGrid, feature_sheet, gallery_figure, save_picture
-from zfkernels.windows import Pair
 
 if TYPE_CHECKING:
     import pyarrow

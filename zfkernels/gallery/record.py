@@ -18,8 +18,8 @@ from zfkernels.gallery.layers import Layer
 from zfkernels.gallery.prepare import Prepared
 from zfkernels.gallery.sweep import Swept
 from zfkernels.gallery.table import Winners
+from zfkernels.geometry import Pair
 from zfkernels.network.network import Network
-from zfkernels.windows import Pair
 
 
 def weights_hash(model: nn.Module) -> str:

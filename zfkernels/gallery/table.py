@@ -15,7 +15,7 @@ from zfkernels._extras import require
 from zfkernels.analysis.topk import Ranking
 from zfkernels.deconvnet import DeconvNet
 from zfkernels.gallery.layers import Layer
-from zfkernels.windows import Pair
+from zfkernels.geometry import Pair
 
 if TYPE_CHECKING:
     import pyarrow

@@ -19,9 +19,9 @@ from zfkernels.gallery.checkpoint import ANEW
 from zfkernels.gallery.layers import Layer
 from zfkernels.gallery.show import Show
 from zfkernels.gallery.table import Winners
-from zfkernels.ragged import Windows
+from zfkernels.geometry import Pair, place
 from zfkernels.viz import heat_tiles, resize_tiles, stretch_projections
-from zfkernels.windows import Pair, crop, place
+from zfkernels.windows import Windows, crop
 
 BLOCKS = ("projections", "patches", "activations")
 

@@ -54,6 +54,11 @@ def _recorded() -> dict[str, CudaLaunch]:
     return {name: CudaLaunch(**fields) for name, fields in json.loads(PATH.read_text()).items()}
 
 
+def is_recorded(case: Case) -> bool:
+    """Whether the file has the launch of a headline case."""
+    return key(case, torch.float16) in _recorded()
+
+
 def launch_of(case: Case, dtype: torch.dtype) -> CudaLaunch:
     """The launch of a headline case; bfloat16 is launched like float16."""
     return _recorded()[key(case, torch.float32 if dtype == torch.float32 else torch.float16)]

@@ -1,4 +1,4 @@
-"""Occlusion sweeps on ragged windows: planned on the host, then one launch per step for all positions of a chunk."""
+"""Occlusion sweeps on windows: planned on the host, then one launch per step for all positions of a chunk."""
 
 from zfkernels.occlusion.collect import SweepValues
 from zfkernels.occlusion.cover import Cover

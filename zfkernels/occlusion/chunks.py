@@ -14,8 +14,8 @@ from zfkernels.network.kinds import Occluder
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import INPUT
 from zfkernels.occlusion.plan import SweepPlan
-from zfkernels.ops.ragged import window_gather
-from zfkernels.ragged import Layout, Windows
+from zfkernels.ops import window_gather
+from zfkernels.windows import Layout, Windows
 
 
 class Places:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from zfkernels.network.kinds import Occluder, occluded_windows
-from zfkernels.ragged import Layout, Windows, cell_places, layout_of
+from zfkernels.windows import Layout, Windows, cell_places, layout_of
 
 
 @dataclass(frozen=True)

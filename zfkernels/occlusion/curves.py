@@ -26,7 +26,7 @@ from zfkernels.occlusion.sweeper import examine
 from zfkernels.occlusion.where import Changes
 from zfkernels.ops import fixed_weights
 from zfkernels.progress import progress_bar
-from zfkernels.ragged import Windows, cell_places
+from zfkernels.windows import Windows, cell_places
 
 
 @dataclass(frozen=True)

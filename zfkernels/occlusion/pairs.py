@@ -28,10 +28,9 @@ from zfkernels.occlusion.fills import cover_of, of_image
 from zfkernels.occlusion.plan import SweepPlan
 from zfkernels.occlusion.sweeper import examine
 from zfkernels.occlusion.where import Where
-from zfkernels.ops import fixed_weights
-from zfkernels.ops.ragged import window_gather
+from zfkernels.ops import fixed_weights, window_gather
 from zfkernels.progress import progress_bar
-from zfkernels.ragged import Layout, Windows, layout_of
+from zfkernels.windows import Layout, Windows, layout_of
 
 NAME = "occlusion_pairs"
 

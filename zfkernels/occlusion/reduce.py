@@ -16,8 +16,8 @@ from torch import Tensor
 
 from zfkernels.network.kinds.image import as_pixels
 from zfkernels.network.tree import leaves
-from zfkernels.ops.ragged import window_reduce
-from zfkernels.ragged import Windows, cell_places
+from zfkernels.ops import window_reduce
+from zfkernels.windows import Windows, cell_places
 
 
 class MapReducer(ABC):

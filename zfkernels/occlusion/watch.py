@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from zfkernels.network.program import Program
-from zfkernels.ops.ragged import window_reduce
-from zfkernels.ragged import Windows
+from zfkernels.ops import window_reduce
+from zfkernels.windows import Windows
 
 STATISTICS = ("sum", "max", "value")
 

@@ -3,7 +3,6 @@
 Every op is also registered as ``torch.ops.zfkernels.<op>`` (flat tensors and sizes), for ``torch.compile`` and export.
 """
 
-from zfkernels.ops import ragged
 from zfkernels.ops._library import (
     BACKENDS,
     BackendError,
@@ -23,8 +22,11 @@ from zfkernels.ops.max_pool2d_with_switches.op import (
 from zfkernels.ops.max_unpool2d_with_switches.op import max_unpool2d_with_switches
 from zfkernels.ops.occluded_conv2d.op import occluded_conv2d
 from zfkernels.ops.unpool_relu_conv_transpose2d.op import unpool_relu_conv_transpose2d
+from zfkernels.ops.window_avg_pool2d.op import window_avg_pool2d
 from zfkernels.ops.window_conv2d.op import window_conv2d
+from zfkernels.ops.window_gather.op import window_gather
 from zfkernels.ops.window_max_pool2d.op import window_max_pool2d
+from zfkernels.ops.window_reduce.op import window_reduce
 
 __all__ = [
     "BACKENDS",
@@ -37,12 +39,14 @@ __all__ = [
     "max_pool2d_with_switches",
     "max_unpool2d_with_switches",
     "occluded_conv2d",
-    "ragged",
     "registered",
     "requested_backend",
     "switches_to_indices",
     "unpool_relu_conv_transpose2d",
     "use_backend",
+    "window_avg_pool2d",
     "window_conv2d",
+    "window_gather",
     "window_max_pool2d",
+    "window_reduce",
 ]

@@ -62,9 +62,7 @@ def autograd_kernel(op: Any, backward: Formula, setup_context: Formula | None, t
             args, output, modes = ctx.primal
             ctx.primal = None
             if tangent is None:
-                raise RuntimeError(
-                    f"{name.removeprefix('ragged_')}: it has no tangent; expected tensors without one (forward mode)"
-                )
+                raise RuntimeError(f"{name}: it has no tangent; expected tensors without one (forward mode)")
             with torch.set_grad_enabled(modes[0]), forward_ad._set_fwd_grad_enabled(modes[1]):
                 return tangent(*pytree.tree_map_only(Tensor, _primal, (args, tangents[_OWN:], output)))
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zfkernels.windows import Pair, Sliding, Windows, boxes, first_touched, outputs_touched, place
+from zfkernels.geometry import Pair, Sliding
 
 _TOLD_APART = frozenset({torch.Size, int, bool, str, type(None)})  # by their hash, equality and own type
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -125,11 +125,6 @@ def empty_like_format(like: Tensor, size: Sequence[int]) -> Tensor:
     return torch.empty(tuple(size), dtype=like.dtype, device=like.device, memory_format=memory_format(like))
 
 
-def empty_channels_last(like: Tensor, size: Sequence[int]) -> Tensor:
-    """An empty tensor of ``size``, channels last, as all windows are."""
-    return torch.empty(tuple(size), dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
-
-
 def convolution(op: str, weight: Tensor, stride: Any, padding: Any, dilation: Any) -> Sliding:
     """The checked geometry of a convolution with ``weight`` [C_out, C_in / groups, kh, kw]."""
     return Sliding(
@@ -147,25 +142,6 @@ def per_window(
     tensor(op, argument, value, shape, dtypes)
     same(op, argument, value, other_argument, other, dtype=False)
     equal(op, f"the shape of {argument}", tuple(value.shape), (other.shape[0], 2)[: value.dim()])
-
-
-def windows(op: str, argument: str, value: Any) -> None:
-    """A :class:`Windows` whose fields fit together."""
-    if not isinstance(value, Windows):
-        raise TypeError(f"{op}: expected {argument} a zfkernels.Windows, got {type(value).__name__}")
-    name, values = f"{argument}.values", tensor(op, f"{argument}.values", value.values, "[P, C, h, w]")
-    per_window(op, f"{argument}.origins", value.origins, "[P, 2]", (torch.int32,), name, values)
-    per_window(op, f"{argument}.image", value.image, "[P]", (torch.int64,), name, values)
-    frame = pair(op, f"{argument}.frame", value.frame, minimum=1)
-    if value.size[0] > frame[0] or value.size[1] > frame[1]:
-        raise ValueError(f"{op}: expected {argument} no larger than their frame {frame}, got {value.size}")
-
-
-def frames(op: str, value: Any, windows: Windows) -> None:
-    """Frames [N, C, H, W] around ``windows``."""
-    tensor(op, "frames", value, "[N, C, H, W]")
-    same(op, "frames", value, "windows", windows.values)
-    equal(op, "frames' channels and size", tuple(value.shape[1:]), (windows.values.shape[1], *windows.frame))
 
 
 def divisor(op: str, groups: Any, *channels: int) -> None:
@@ -196,53 +172,3 @@ def layer_output(op: str, argument: str, layer: Sliding, frame: Pair, ceil_mode:
     if size[0] < 1 or size[1] < 1:
         raise ValueError(f"{op}: expected {argument} large enough for one output of {layer}, got {frame}")
     return size
-
-
-def window_size(op: str, out_size: Any, most: Pair, frame: Pair) -> Pair:
-    """The size of the output windows, no larger than their frame; by default ``most``, as far as the frame goes."""
-    if out_size is None:
-        return min(most[0], frame[0]), min(most[1], frame[1])
-    size = pair(op, "out_size", out_size, minimum=1)
-    if size[0] > frame[0] or size[1] > frame[1]:
-        raise ValueError(f"{op}: expected out_size no larger than the output {frame}, got {size}")
-    return size
-
-
-def output_windows(
-    op: str,
-    origins: Tensor,
-    size: Pair,
-    frame: Pair,
-    layer: Sliding,
-    out_frame: Pair,
-    out_size: Any,
-    out_origins: Any,
-) -> tuple[Tensor, Pair]:
-    """Origins and size of the output windows; by default all outputs that boxes of ``size`` at ``origins`` touch.
-
-    Where a box touches none, its window lies anywhere in the frame.
-    """
-    chosen = window_size(op, out_size, layer.most_touched(size), out_frame)
-    if out_origins is None:
-        if layer.has_gaps:
-            first = outputs_touched(boxes(origins, size, frame), layer, out_frame).lo
-        else:  # a few small calls in place of dozens; where no output is touched, any place is right
-            first = first_touched(origins.clamp(min=0), layer)
-        return place(first, chosen, out_frame), chosen
-    per_window(op, "out_origins", out_origins, "[P, 2]", (torch.int32,), "the windows", origins)
-    return out_origins, chosen
-
-
-def fill(op: str, value: Any, images: Tensor) -> Tensor:
-    """A fill as a tensor [C] or of the images' shape."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return images.new_full((images.shape[1],), value)
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{op}: expected fill a number or a tensor, got {type(value).__name__}")
-    dense(op, "fill", value)
-    same(op, "fill", value, "images", images)
-    if value.shape != images.shape and value.shape != images.shape[1:2]:
-        raise ValueError(
-            f"{op}: expected fill a number, [{images.shape[1]}] or {tuple(images.shape)}, got {tuple(value.shape)}"
-        )
-    return value

@@ -108,8 +108,7 @@ class Op:
         """Adds the Triton variant: function ``<op>`` of the module ``triton_kernel`` in the op's folder."""
 
         def load() -> Callable[..., Any]:
-            folder = self.name.replace("ragged_", "ragged.", 1)
-            return getattr(importlib.import_module(f"zfkernels.ops.{folder}.triton_kernel"), self.name)
+            return getattr(importlib.import_module(f"zfkernels.ops.{self.name}.triton_kernel"), self.name)
 
         devices = {"cpu", "cuda"} if os.environ.get("TRITON_INTERPRET") == "1" else {"cuda"}
         self._add("triton", load, _triton_missing, _takes(devices, dtypes, refuses))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from zfkernels.ragged import Windows
 from zfkernels.results.look import UNKNOWN, Look
 from zfkernels.results.result import Result, Variables, plural
+from zfkernels.windows import Windows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from torch import Tensor
 
 from zfkernels._extras import require
-from zfkernels.ragged import Windows
 from zfkernels.results import files
 from zfkernels.results.look import Look
+from zfkernels.windows import Windows
 
 if TYPE_CHECKING:
     import numpy

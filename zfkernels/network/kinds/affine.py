@@ -12,7 +12,7 @@ from zfkernels.network.kinds.base import Chunk, Kind, Scene, arguments, op_name,
 from zfkernels.network.kinds.signals import Descent, Rules, Signal, changed
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Ref, Step
-from zfkernels.ragged import Windows
+from zfkernels.windows import Windows
 
 Affine = tuple[Tensor, Tensor]
 

@@ -21,7 +21,7 @@ from zfkernels.network.kinds.signals import Descent, Rule, Rules, Signal, as_sig
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Recording, Ref, Sized, Step
 from zfkernels.network.tree import leaves
-from zfkernels.ragged import Layout, Windows
+from zfkernels.windows import Layout, Windows
 
 
 @dataclass(frozen=True)

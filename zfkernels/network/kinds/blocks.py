@@ -13,8 +13,8 @@ from zfkernels.network.kinds.signals import Descent, Rules, Signal
 from zfkernels.network.kinds.sliding import planar_step
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Step
-from zfkernels.ops.ragged import window_conv2d
-from zfkernels.ragged import Windows, cell_places
+from zfkernels.ops import window_conv2d
+from zfkernels.windows import Windows, cell_places
 
 
 class Blocks(Kind):

@@ -19,7 +19,7 @@ from zfkernels.network.kinds.linear import is_affine
 from zfkernels.network.kinds.signals import Descent, Signal, derivative
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Step
-from zfkernels.ragged import Layout, Windows, cell_places
+from zfkernels.windows import Layout, Windows, cell_places
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from zfkernels.network.kinds.cellwise import Cellwise
 from zfkernels.network.kinds.signals import Descent, Rules, Signal
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Step
-from zfkernels.ragged import Windows
+from zfkernels.windows import Windows
 
 
 class Concatenation(Cellwise):

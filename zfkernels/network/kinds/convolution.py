@@ -17,8 +17,8 @@ from zfkernels.network.kinds.signals import Descent, Pooled, Rules, Signal
 from zfkernels.network.kinds.sliding import SlidingKind, planar_step
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Step
-from zfkernels.ops.ragged import occluded_conv2d, unpool_relu_conv_transpose2d, window_conv2d
-from zfkernels.ragged import Windows
+from zfkernels.ops import occluded_conv2d, unpool_relu_conv_transpose2d, window_conv2d
+from zfkernels.windows import Windows
 
 
 class Convolution(SlidingKind):

@@ -11,7 +11,7 @@ from torch import Tensor
 from zfkernels.network.kinds.base import Chunk, Kind, Occluder, Scene, sizes_of
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import INPUT, Step
-from zfkernels.ragged import Layout, Windows, cell_places
+from zfkernels.windows import Layout, Windows, cell_places
 
 
 class Images(Kind):

@@ -13,9 +13,8 @@ from zfkernels.network.kinds.signals import Descent, Pooled, Rules, Signal
 from zfkernels.network.kinds.sliding import SlidingKind, planar_step
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Step
-from zfkernels.ops import max_pool2d_with_switches
-from zfkernels.ops.ragged import window_max_pool2d
-from zfkernels.ragged import Windows
+from zfkernels.ops import max_pool2d_with_switches, window_max_pool2d
+from zfkernels.windows import Windows
 
 
 class MaxPool(SlidingKind):

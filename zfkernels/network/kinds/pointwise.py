@@ -15,7 +15,7 @@ from zfkernels.network.kinds.signals import Descent, Signal, changed
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Ref, Sized, Step
 from zfkernels.network.tree import leaves, map_leaves
-from zfkernels.ragged import Layout, Windows
+from zfkernels.windows import Layout, Windows
 
 ARITHMETIC = {"add", "sub", "mul", "div"}  # they always make a tensor of their own
 UNTAGGED = {"hardswish", "log_sigmoid", "rsub", "_to_copy", "where"}  # pointwise, though torch does not say so

@@ -13,7 +13,7 @@ from zfkernels.network.kinds.pointwise import Pointwise, pointwise_maps
 from zfkernels.network.kinds.signals import Rule, Rules
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Ref, Step
-from zfkernels.ragged import Layout
+from zfkernels.windows import Layout
 
 OTHERS = {"relu6", "leaky_relu"}
 

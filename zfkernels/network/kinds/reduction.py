@@ -10,7 +10,7 @@ from zfkernels.network.kinds.base import Chunk, Kind, Scene, arguments, op_name,
 from zfkernels.network.kinds.signals import Descent, Rules, Signal
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Step
-from zfkernels.ops.ragged import window_reduce
+from zfkernels.ops import window_reduce
 
 HOW = {"mean": "sum", "sum": "sum", "amax": "max"}
 

@@ -19,7 +19,7 @@ from zfkernels.network.kinds.signals import Descent, Rules, Signal, accumulate
 from zfkernels.network.kinds.sliding import planar_step
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Step
-from zfkernels.ragged import Layout, Windows, cell_places
+from zfkernels.windows import Layout, Windows, cell_places
 
 ONE_CELL = {
     "upsample_nearest2d", "_upsample_nearest_exact2d", "pad", "reflection_pad2d", "replication_pad2d", "slice", "roll",

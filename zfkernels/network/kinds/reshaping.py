@@ -12,7 +12,7 @@ from zfkernels.network.kinds.cellwise import Cellwise
 from zfkernels.network.kinds.signals import Descent, Rules, Signal, as_signal
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Step
-from zfkernels.ragged import Windows
+from zfkernels.windows import Windows
 
 SAME = {
     "clone", "contiguous", "detach", "alias", "lift_fresh", "dropout", "feature_dropout", "alpha_dropout",

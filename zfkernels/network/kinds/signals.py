@@ -18,8 +18,8 @@ from torch import Tensor
 from zfkernels.geometry import Pair
 from zfkernels.network.maps import Maps
 from zfkernels.network.tree import map_leaves
-from zfkernels.ops.ragged import unpool_relu_conv_transpose2d
-from zfkernels.ragged import Layout, Windows
+from zfkernels.ops import unpool_relu_conv_transpose2d
+from zfkernels.windows import Layout, Windows
 
 Rule = Callable[[Tensor], Tensor]
 

@@ -14,8 +14,8 @@ from zfkernels.network.kinds.signals import Descent, Signal
 from zfkernels.network.kinds.sliding import planar_step
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import Step
-from zfkernels.ops.ragged import unpool_relu_conv_transpose2d, window_conv2d
-from zfkernels.ragged import Windows
+from zfkernels.ops import unpool_relu_conv_transpose2d, window_conv2d
+from zfkernels.windows import Windows
 
 
 class TransposedConvolution(Blocks):

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zfkernels.geometry import Pair, Sliding
 from zfkernels.ops import _checks as check
 from zfkernels.ops._library import define, only_a_kernel_runs
 from zfkernels.ops.max_pool2d_with_switches import reference
-from zfkernels.windows import Pair, Sliding
 
 NAME = "max_pool2d_with_switches"
 

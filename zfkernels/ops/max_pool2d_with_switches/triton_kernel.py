@@ -14,9 +14,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from zfkernels.geometry import Pair, Sliding
 from zfkernels.ops._checks import empty_like_format
 from zfkernels.ops._triton_launch import TILE, index_type, launch, power_of_two
-from zfkernels.windows import Pair, Sliding
 
 UNROLLED = 16  # cells of a window whose loads are all in flight at once
 

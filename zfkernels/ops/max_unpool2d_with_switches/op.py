@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zfkernels.geometry import Pair, Sliding
 from zfkernels.ops import _checks as check
 from zfkernels.ops._library import define
 from zfkernels.ops.max_pool2d_with_switches.op import check_unpooled_size, pooling
 from zfkernels.ops.max_pool2d_with_switches.reference import at_switches
 from zfkernels.ops.max_unpool2d_with_switches import reference
-from zfkernels.windows import Pair, Sliding
 
 NAME = "max_unpool2d_with_switches"
 OVERLAP = ("sum", "last")

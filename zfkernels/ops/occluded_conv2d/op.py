@@ -1,16 +1,20 @@
-"""``occluded_conv2d``: schema, fake kernel, refusal of gradients, variants and the public function."""
+"""``occluded_conv2d`` on windows: schema, fake kernel, refusal of gradients, variants and public function."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from zfkernels.geometry import Boxes, Pair, outputs_touched
 from zfkernels.ops import _checks as check
+from zfkernels.ops import _window_arguments as arguments
+from zfkernels.ops import _window_guards as guards
 from zfkernels.ops._library import define, no_gradient
 from zfkernels.ops.occluded_conv2d import reference
-from zfkernels.windows import Pair, Windows
+from zfkernels.windows import Layout, Windows
 
 NAME = "occluded_conv2d"
 
@@ -19,13 +23,12 @@ def occluded_conv2d(
     images: Tensor,  # [N, C, H, W]
     weight: Tensor,  # [C_out, C / groups, kh, kw]
     bias: Tensor | None,  # [C_out]
-    positions: Tensor,  # int [P, 2]
+    boxes: Tensor,  # int [P, 4]
     *,
-    window: int | Pair,
-    fill: float | Tensor = 0.0,
+    fill: float | Tensor | Windows = 0.0,
+    mask: Windows | None = None,
     image: Tensor | None = None,
-    out_size: Pair | None = None,
-    out_origins: Tensor | None = None,
+    out_boxes: Tensor | Layout | None = None,
     stride: int | Pair = 1,
     padding: int | Pair = 0,
     dilation: int | Pair = 1,
@@ -33,10 +36,10 @@ def occluded_conv2d(
     relu: bool = False,
     backend: str | None = None,
 ) -> Windows:
-    """The first convolution of an occlusion sweep: one image, hundreds of positions of a square, one call.
+    """The first convolution of an occlusion sweep: one image, hundreds of boxes, one call.
 
-    For each position, the outputs that the square can change, as if the image had been occluded and convolved whole.
-    No occluded image exists in memory. A square may hang over the bottom or right border: it is clipped.
+    For each box, the outputs that hiding it can change, as if the image had been occluded and convolved whole. No
+    occluded image exists in memory.
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 4.2, figure 7.
 
@@ -44,13 +47,14 @@ def occluded_conv2d(
         images: [N, C, H, W], the clean images.
         weight: [C_out, C / groups, kh, kw].
         bias: [C_out] or None.
-        positions: int [P, 2], row and column of the upper left corner of each square, inside the image.
-        window: (height, width) of the square, in pixels.
-        fill: what the square shows, in the units of ``images``: a number, a tensor [C], or one of the images' shape
-            (equal to the image in channels that stay untouched).
-        image: int64 [P], the image that each position belongs to; None: the only one.
-        out_size: (h', w') of the resulting windows; by default as many outputs as a square can touch.
-        out_origins: int32 [P, 2], where they lie in the output; by default the first output that each square touches.
+        boxes: int32 or int64 [P, 4] (top, left, height, width), what is hidden, in pixels; clipped to the image.
+        fill: what a box shows, in the units of ``images``: a number; [C]; an image [N, C, H, W]; for each box a pixel
+            [P, C], or P Windows in the frame of the images (pixels of a box outside its window stay as they are).
+        mask: P Windows of bool, values [cells, 1], in the frame of the images: only the pixels of a box where its mask
+            is True are hidden; None: all of them.
+        image: int64 [P], the image that each box belongs to; None: the only one.
+        out_boxes: which outputs: int32 [P, 4] (top, left, height, width) in the output, or a Layout of it, with which
+            no tensor is read on the host; None: exactly the outputs that each box can change.
         stride: of the convolution, as are ``padding``, ``dilation`` and ``groups``.
         padding: zeros around the image, in pixels.
         dilation: in pixels.
@@ -59,54 +63,131 @@ def occluded_conv2d(
         backend: variant asked for by name; None chooses by device.
 
     Returns:
-        Windows [P, C_out, h', w'], channels last, of ``images``' dtype. Not differentiable, and says so.
+        P windows of the output, values [cells, C_out] of ``images``' dtype. Not differentiable, and says so.
 
     Raises:
         TypeError: wrong type or dtype.
-        ValueError: wrong shape, device or geometry; a window larger than the image.
+        ValueError: wrong shape, device or geometry; on a CPU also an image that does not exist.
         BackendError: ``backend`` cannot run here.
     """
     check.tensor(NAME, "images", images, "[N, C, H, W]")
     check.filters(NAME, weight, bias, "images", images, groups)
     layer = check.convolution(NAME, weight, stride, padding, dilation)
+    check.flag(NAME, "relu", relu)
     frame = (images.shape[2], images.shape[3])
-    square = check.pair(NAME, "window", window, minimum=1)
-    if square[0] > frame[0] or square[1] > frame[1]:
-        raise ValueError(f"{NAME}: expected window no larger than the images {frame}, got {square}")
-    check.tensor(NAME, "positions", positions, "[P, 2]", (torch.int32, torch.int64))
-    check.equal(NAME, "positions' shape", tuple(positions.shape), (positions.shape[0], 2))
-    check.same(NAME, "positions", positions, "images", images, dtype=False)
-    positions = positions.to(torch.int32)
-    fill = check.fill(NAME, fill, images)
+    check.tensor(NAME, "boxes", boxes, "[P, 4]", (torch.int32, torch.int64))
+    arguments.boxes(NAME, "boxes", boxes, images, boxes.shape[0], (torch.int32, torch.int64))
+    boxes = boxes.to(torch.int32)
+    image, needed = _image(image, boxes, images, out_boxes)
+    fills = _fill(fill, images, boxes)
+    masks = _mask(mask, images, boxes)
+    out_frame = check.layer_output(NAME, "images", layer, frame)
+    at = arguments.outputs(
+        NAME, out_boxes, lambda: outputs_touched(Boxes.of(boxes, frame), layer, out_frame),
+        images, image, needed, out_frame,
+    )  # fmt: skip
+    out = op(
+        images, weight, bias, boxes, image, *fills, *masks, at.boxes, at.offsets, at.owner, at.cells,
+        layer.stride, layer.padding, layer.dilation, groups, relu, backend=backend,
+    )  # fmt: skip
+    return at.windows(out)
+
+
+def _image(image: Any, boxes: Tensor, images: Tensor, out_boxes: Any) -> tuple[Tensor, int | None]:
+    """The image of each box, int64 [P], and how many images there have to be, where that is known."""
     if image is None:
         if images.shape[0] != 1:
             raise ValueError(f"{NAME}: expected image [P] with {images.shape[0]} images, got None")
-        image = torch.zeros(positions.shape[0], dtype=torch.int64, device=images.device)
-    check.per_window(NAME, "image", image, "[P]", (torch.int64,), "positions", positions)
-    check.flag(NAME, "relu", relu)
-    out_frame = check.layer_output(NAME, "images", layer, frame)
-    out_origins, size = check.output_windows(NAME, positions, square, frame, layer, out_frame, out_size, out_origins)
-    out = op(
-        images, weight, bias, positions, image, fill, square, out_origins, size,
-        layer.stride, layer.padding, layer.dilation, groups, relu, backend=backend,
-    )  # fmt: skip
-    return Windows(out, out_origins, image, out_frame)
+        return torch.zeros(boxes.shape[0], dtype=torch.int64, device=images.device), 1
+    check.per_window(NAME, "image", image, "[P]", (torch.int64,), "boxes", boxes)
+    if isinstance(out_boxes, Layout) and out_boxes.image is image and out_boxes.images is not None:
+        needed = out_boxes.images
+    elif image.shape[0] == 0:
+        needed = 0
+    elif arguments.readable(image):
+        low, high = torch.stack(image.aminmax()).tolist()
+        if low < 0:
+            raise ValueError(f"{NAME}: expected image at least 0, got {low}")
+        needed = high + 1
+    else:
+        return image, None
+    arguments.enough_images(NAME, "image", needed, "images", images)
+    return image, needed
 
 
-def _fake(images: Tensor, weight: Tensor, bias: Any, positions: Tensor, *args: Any) -> Tensor:
-    return check.empty_channels_last(images, (positions.shape[0], weight.shape[0], *args[4]))
+def _fill(fill: Any, images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    if isinstance(fill, Windows):
+        fill = arguments.windows(NAME, "fill", fill)
+        _fits("fill", fill, images, boxes, images.shape[1])
+        check.same(NAME, "fill", fill.values, "images", images)
+        return fill.values, fill.boxes, fill.offsets
+    if isinstance(fill, (int, float)) and not isinstance(fill, bool):
+        return images.new_full((images.shape[1],), fill), None, None
+    if not isinstance(fill, Tensor):
+        raise TypeError(f"{NAME}: expected fill a number, a tensor or zfkernels.Windows, got {type(fill).__name__}")
+    check.dense(NAME, "fill", fill)
+    check.same(NAME, "fill", fill, "images", images)
+    channels = (images.shape[1],)
+    if tuple(fill.shape) not in (channels, (boxes.shape[0], *channels), tuple(images.shape)):
+        raise ValueError(
+            f"{NAME}: expected fill a number, [{channels[0]}], {(boxes.shape[0], *channels)},"
+            f" {tuple(images.shape)} or Windows, got {tuple(fill.shape)}"
+        )
+    return fill, None, None
+
+
+def _mask(mask: Any, images: Tensor, boxes: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    if mask is None:
+        return None, None, None
+    mask = arguments.windows(NAME, "mask", mask, (torch.bool,))
+    _fits("mask", mask, images, boxes, 1)
+    return mask.values, mask.boxes, mask.offsets
+
+
+def _fits(argument: str, windows: Windows, images: Tensor, boxes: Tensor, channels: int) -> None:
+    """One window for each box, in the frame of the images."""
+    check.equal(NAME, f"the number of {argument}", len(windows), boxes.shape[0])
+    check.equal(NAME, f"{argument}.frame", tuple(windows.frame), (images.shape[2], images.shape[3]))
+    check.equal(NAME, f"{argument}'s channels", windows.values.shape[1], channels)
+    check.same(NAME, argument, windows.values, "images", images, dtype=False)
+
+
+def _fake(images: Tensor, weight: Tensor, *args: Any) -> Tensor:
+    return images.new_empty(args[12], weight.shape[0])
+
+
+def _guard(images: Any, weight: Any, bias: Any, boxes: Any, image: Any, *args: Any) -> None:
+    fill, fill_boxes, fill_offsets, mask, mask_boxes, mask_offsets, *out, _, _, _, groups, _ = args
+    check.tensor(NAME, "images", images, "[N, C, H, W]")
+    check.filters(NAME, weight, bias, "images", images, groups)
+    arguments.boxes(NAME, "boxes", boxes, images, len(boxes))
+    check.per_window(NAME, "image", image, "[P]", (torch.int64,), "boxes", boxes)
+    if fill_boxes is None:
+        _fill(fill, images, boxes)
+    else:
+        guards.places(NAME, fill, fill_boxes, fill_offsets, image)
+    if mask is not None:
+        guards.places(NAME, mask, mask_boxes, mask_offsets, image, (torch.bool,))
+    guards.outputs(NAME, image, *out)
+
+
+def _flops(*args: Any) -> int:
+    """As if each output were computed by itself: what neighbouring boxes share is counted for each of them."""
+    weight, cells = args[1], args[14]
+    return 2 * cells * math.prod(weight)
 
 
 op = define(
-    f"{NAME}(Tensor images, Tensor weight, Tensor? bias, Tensor positions, Tensor image, Tensor fill, int[2] window,"
-    " Tensor out_origins, SymInt[2] out_size, int[2] stride, int[2] padding, int[2] dilation, int groups, bool relu)"
-    " -> Tensor",
+    f"{NAME}(Tensor images, Tensor weight, Tensor? bias, Tensor boxes, Tensor image, Tensor fill,"
+    " Tensor? fill_boxes, Tensor? fill_offsets, Tensor? mask, Tensor? mask_boxes, Tensor? mask_offsets,"
+    " Tensor out_boxes, Tensor out_offsets, Tensor owner, SymInt cells, int[2] stride, int[2] padding, int[2] dilation,"
+    " int groups, bool relu) -> Tensor",
     fake=_fake,
     backward=no_gradient(NAME),
+    guard=_guard,
+    flops=_flops,
 )
 op.reference(reference.occluded_conv2d)
-op.native("cpp", (torch.float32, torch.float64))
+op.native("cpp", (torch.float32, torch.float64, torch.bfloat16))
 op.native("cuda", (torch.float32, torch.float16, torch.bfloat16))
 op.triton((torch.float32, torch.float16, torch.bfloat16))
-# By static figures that no one has measured: benchmarks/gpu_static_report.md, "Triton or CUDA".
-op.prefer("cuda", "triton", "cuda", "reference")

@@ -1,206 +1,209 @@
-"""The first convolution of an occlusion sweep in Triton: all positions in one launch, no occluded image in memory.
+"""The first convolution of an occlusion sweep in Triton: all boxes in one launch, no occluded image in memory.
 
-    x[p, c, i, j]   = fill[c] (or fill[image[p], c, i, j]) inside the square at positions[p], the clean image elsewhere
-    out[p, :, y, x] = bias + sum over c, ky, kx of w[:, c, ky, kx] x[p, c, Y s - p + ky d, X s - p + kx d], then ReLU
+With q the box boxes[p], clipped to the image, without the cells that a mask leaves out, and f the fill:
 
-An implicit matrix product [places of all windows, taps x channels] x [taps x channels, output channels] on ``tl.dot``.
-The square goes in while the operand is gathered: one comparison of offsets in each direction. Outputs that see nothing
-but the square are one vector of numbers: each window's places are counted so that these come last, the programs that
-hold nothing else skip the product and write the vector.
+    x[p, y, x] = f inside q, images[image[p], :, y, x] elsewhere
+    out[i, :] = (conv2d(x[p]) + bias)[:, y, x], then ReLU
+
+with (p, y, x) the window and the place of output cell i. An implicit matrix product [cells of all windows, taps x
+channels] x [taps x channels, output channels] on ``tl.dot``. The box goes in while the operand is gathered: one
+comparison of offsets in each direction, and where fills or masks are windows, a look into theirs.
 
 The images are padded with zeros and to a multiple of four channels first, so that the gather needs no test of borders
-and reads all channels of a pixel at once.
+and reads all channels of a pixel at once. Fills and filters get as many channels.
 """
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from zfkernels.ops._checks import empty_channels_last
+from zfkernels.geometry import Pair
+from zfkernels.ops._triton_cells import in_window, place_of, window_at
 from zfkernels.ops._triton_launch import (
-    ROWS,
     MatrixTile,
     dense,
     dot_precision,
     index_type,
     launch,
     matrix_tiles,
+    product_rows,
     shape_class,
     tensor_products,
     warpgroup_products,
 )
 from zfkernels.tuning import choose, gpu_name
-from zfkernels.windows import Pair, Sliding
+
+# What a box shows: one pixel, a pixel for each box, an image, or windows.
+CHANNELS, PIXELS, IMAGE, WINDOWS = (tl.constexpr(kind) for kind in range(4))
 
 
 @triton.jit
 def occluded_conv_kernel(
     images_ptr,  # [N, H + 2 PH, W + 2 PW, groups CG]
-    fill_ptr,  # as the images, or [groups CG]
-    weight_ptr,  # [KH, KW, CG, groups OG]
+    fill_ptr,  # [groups CG], [P, groups CG], as the images, or [fill cells, groups CG]
+    fill_boxes_ptr,  # int32 [P, 4] or None
+    fill_offsets_ptr,  # int64 [P + 1] or None
+    mask_ptr,  # uint8 [mask cells] or None
+    mask_boxes_ptr,  # int32 [P, 4] or None
+    mask_offsets_ptr,  # int64 [P + 1] or None
+    weight_ptr,  # [groups OG, KH, KW, CG]
     bias_ptr,  # [groups OG] or None
-    constant_ptr,  # float32 [groups OG]: an output that sees the fill alone; None with a fill by image
-    positions_ptr,  # int32 [P, 2]
+    boxes_ptr,  # int32 [P, 4]
     image_ptr,  # int64 [P]
-    out_origins_ptr,  # int32 [P, 2]
-    out_ptr,  # [P, OH, OW, groups OG]
-    P,
+    out_boxes_ptr,  # int32 [P, 4]
+    out_offsets_ptr,  # int64 [P + 1]
+    owner_ptr,  # int32 [CELLS]
+    out_ptr,  # [CELLS, groups OG]
+    CELLS, H, W,
     OG,  # output channels of a group
-    H, W, HEIGHT, WIDTH, OH, OW,  # of the images, the square and the windows of outputs
-    IH, IW,  # places that see nothing but the square, wherever it lies
     CG: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr,
     PH: tl.constexpr, PW: tl.constexpr, DH: tl.constexpr, DW: tl.constexpr,
-    RELU: tl.constexpr, PRECISION: tl.constexpr, INDEX: tl.constexpr,
+    FILL: tl.constexpr, RELU: tl.constexpr, PRECISION: tl.constexpr, INDEX: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    row = tl.program_id(0).to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M)
+    cell = tl.program_id(0).to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M)
     column = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     group = tl.program_id(2)
     groups = tl.num_programs(2)
-    # First the places of all windows around the inner box, then those in it.
-    live = row < P * (OH * OW)
-    around = OH * OW - IH * IW
-    inner = row - P * around
-    is_inner = inner >= 0
-    within_box = IH * IW + (IH * IW == 0).to(tl.int32)
-    window = tl.where(live, tl.where(is_inner, inner // within_box, row // around), 0)
-    position_y = tl.load(positions_ptr + 2 * window)
-    position_x = tl.load(positions_ptr + 2 * window + 1)
-    origin_y = tl.load(out_origins_ptr + 2 * window)
-    origin_x = tl.load(out_origins_ptr + 2 * window + 1)
-    box_y = tl.minimum(tl.maximum((position_y + (PH + SH - 1)) // SH - origin_y, 0), OH - IH)
-    box_x = tl.minimum(tl.maximum((position_x + (PW + SW - 1)) // SW - origin_x, 0), OW - IW)
-    place = row % around
-    beside = place - box_y * OW
-    side = OW - IW + (OW == IW).to(tl.int32)
-    below = place + IH * IW
-    is_above = beside < 0
-    is_beside = beside < IH * (OW - IW)
-    skipped = tl.where(beside % side >= box_x, IW, 0)
-    y = tl.where(is_above, place // OW, tl.where(is_beside, box_y + beside // side, below // OW))
-    x = tl.where(is_above, place % OW, tl.where(is_beside, beside % side + skipped, below % OW))
-    in_box = inner % within_box
-    columns_of_box = IW + (IW == 0).to(tl.int32)
-    y = tl.where(is_inner, box_y + in_box // columns_of_box, y)
-    x = tl.where(is_inner, box_x + in_box % columns_of_box, x)
-
-    top = (origin_y + y) * SH - PH - position_y  # of what a place sees, from the square's corner
-    left = (origin_x + x) * SW - PW - position_x
-    height = tl.minimum(HEIGHT, H - position_y)  # the square is clipped to the image
-    width = tl.minimum(WIDTH, W - position_x)
-    covered = (top >= 0) & (top + (KH - 1) * DH < height) & (left >= 0) & (left + (KW - 1) * DW < width)
-    stride_y = (W + 2 * PW) * (groups * CG)
-    image = tl.load(image_ptr + window).to(INDEX) * ((H + 2 * PH) * stride_y)
-    pixel = image + (top + position_y + PH) * stride_y + (left + position_x + PW) * (groups * CG) + group * CG
-    steps = KH * KW * CG
-    if constant_ptr is not None:
-        steps = tl.where(tl.min((covered | (row >= P * (OH * OW))).to(tl.int32)) == 1, 0, steps)
+    live = cell < CELLS
+    window, y, x = place_of(cell, live, owner_ptr, out_boxes_ptr, out_offsets_ptr, INDEX)
+    top = y * SH - PH  # of what an output sees
+    left = x * SW - PW
+    box = boxes_ptr + 4 * window
+    box_top = tl.load(box)
+    box_left = tl.load(box + 1)
+    bottom = tl.minimum(box_top + tl.load(box + 2), H)
+    right = tl.minimum(box_left + tl.load(box + 3), W)
+    box_top = tl.maximum(box_top, 0)
+    box_left = tl.maximum(box_left, 0)
+    height = tl.maximum(bottom - box_top, 0)
+    width = tl.maximum(right - box_left, 0)
+    pixel = (tl.load(image_ptr + window).to(INDEX) * (H + 2 * PH) + (top + PH)) * (W + 2 * PW) + (left + PW)
+    pixel = pixel * (groups * CG) + group * CG
+    if FILL == WINDOWS:
+        fill_top, fill_left, fill_height, fill_width, fill_first = window_at(
+            window, fill_boxes_ptr, fill_offsets_ptr, INDEX
+        )  # fmt: skip
+    if mask_ptr is not None:
+        mask_top, mask_left, mask_height, mask_width, mask_first = window_at(
+            window, mask_boxes_ptr, mask_offsets_ptr, INDEX
+        )  # fmt: skip
+    filters_ptr = weight_ptr + (group * OG + column).to(INDEX) * (KH * KW * CG)
     total = tl.full((BLOCK_M, BLOCK_N), 0.0, tl.float32)
-    for k in tl.range(0, steps, BLOCK_K, num_stages=STAGES):
+    for k in tl.range(0, KH * KW * CG, BLOCK_K, num_stages=STAGES):
         index = k + tl.arange(0, BLOCK_K)
         exists = index < KH * KW * CG
         channel = index % CG
         ky = index // (CG * KW) * DH
         kx = index // CG % KW * DW
-        hidden = ((top[:, None] + ky[None, :]).to(tl.uint32) < height[:, None]) & (
-            (left[:, None] + kx[None, :]).to(tl.uint32) < width[:, None]
-        )
-        offset = pixel[:, None] + (ky * stride_y + kx * (groups * CG) + channel)[None, :]
         mask = live[:, None] & exists[None, :]
-        if constant_ptr is None:
-            seen = tl.load(tl.where(hidden, fill_ptr + offset, images_ptr + offset), mask=mask, other=0.0)
-        else:
+        row = top[:, None] + ky[None, :]
+        at = left[:, None] + kx[None, :]
+        hidden = ((row - box_top[:, None]).to(tl.uint32) < height[:, None]) & (
+            (at - box_left[:, None]).to(tl.uint32) < width[:, None]
+        )
+        if mask_ptr is not None:
+            has, masked = in_window(
+                row, at, mask_top[:, None], mask_left[:, None], mask_height[:, None], mask_width[:, None],
+                mask_first[:, None], INDEX,
+            )  # fmt: skip
+            hidden = hidden & has
+            hidden = hidden & (tl.load(mask_ptr + masked, mask=mask & hidden, other=0) != 0)
+        offset = pixel[:, None] + ((ky.to(INDEX) * (W + 2 * PW) + kx) * (groups * CG) + channel)[None, :]
+        if FILL == CHANNELS:
             fill = tl.load(fill_ptr + group * CG + channel, mask=exists, other=0.0)
             seen = tl.load(images_ptr + offset, mask=mask, other=0.0)
             seen = tl.where(hidden, fill[None, :], seen)
-        at = (index * (groups * OG) + group * OG)[:, None] + column[None, :]
-        filters = tl.load(weight_ptr + at, mask=exists[:, None] & (column < OG)[None, :], other=0.0)
+        else:
+            if FILL == PIXELS:
+                shown = (window * (groups * CG) + group * CG)[:, None] + channel[None, :]
+            if FILL == IMAGE:
+                shown = offset
+            if FILL == WINDOWS:
+                has, of_fill = in_window(
+                    row, at, fill_top[:, None], fill_left[:, None], fill_height[:, None], fill_width[:, None],
+                    fill_first[:, None], INDEX,
+                )  # fmt: skip
+                hidden = hidden & has
+                shown = of_fill * (groups * CG) + (group * CG + channel)[None, :]
+            seen = tl.load(tl.where(hidden, fill_ptr + shown, images_ptr + offset), mask=mask, other=0.0)
+        filters = tl.load(
+            filters_ptr[None, :] + index[:, None], mask=exists[:, None] & (column < OG)[None, :], other=0.0
+        )  # fmt: skip
         total = tl.dot(seen, filters, total, input_precision=PRECISION)
-    if constant_ptr is not None:
-        constant = tl.load(constant_ptr + group * OG + column, mask=column < OG, other=0.0)
-        total = tl.where(covered[:, None], constant[None, :], total)
     if bias_ptr is not None:
         total += tl.load(bias_ptr + group * OG + column, mask=column < OG, other=0.0).to(tl.float32)[None, :]
     if RELU:
         total = tl.where(total < 0, 0.0, total)  # a NaN stays, as in torch.relu
-    out = (((window * OH + y) * OW + x) * (groups * OG) + group * OG)[:, None] + column[None, :]
-    tl.store(out_ptr + out, total.to(out_ptr.dtype.element_ty), mask=live[:, None] & (column < OG)[None, :])
+    out = out_ptr + (cell * (groups * OG) + group * OG)[:, None] + column[None, :]
+    tl.store(out, total.to(out_ptr.dtype.element_ty), mask=live[:, None] & (column < OG)[None, :])
 
 
 def occluded_conv2d(
     images: Tensor,  # [N, C, H, W]
     weight: Tensor,  # [C_out, C / groups, kh, kw]
     bias: Tensor | None,  # [C_out]
-    positions: Tensor,  # int32 [P, 2]
+    boxes: Tensor,  # int32 [P, 4]
     image: Tensor,  # int64 [P]
-    fill: Tensor,  # [C] or [N, C, H, W]
-    window: Pair,
-    out_origins: Tensor,  # int32 [P, 2]
-    out_size: Pair,
+    fill: Tensor,  # [C], [P, C], [N, C, H, W], or [fill cells, C] with the two that follow
+    fill_boxes: Tensor | None,  # int32 [P, 4]
+    fill_offsets: Tensor | None,  # int64 [P + 1]
+    mask: Tensor | None,  # bool [mask cells, 1]
+    mask_boxes: Tensor | None,  # int32 [P, 4]
+    mask_offsets: Tensor | None,  # int64 [P + 1]
+    out_boxes: Tensor,  # int32 [P, 4]
+    out_offsets: Tensor,  # int64 [P + 1]
+    owner: Tensor,  # int32 [out cells]
+    cells: int,  # out cells
     stride: Pair,
     padding: Pair,
     dilation: Pair,
     groups: int,
     relu: bool,
-) -> Tensor:  # [P, C_out, *out_size]
-    layer = Sliding((weight.shape[2], weight.shape[3]), stride, padding, dilation)
-    count, outputs = positions.shape[0], weight.shape[0] // groups
-    out = empty_channels_last(images, (count, weight.shape[0], *out_size))
-    padded, filters = padded_images(images, padding, groups), padded_filters(weight)
-    inner, constant = (0, 0), None
-    if fill.dim() == 1:
-        inner = always_hidden(layer, window, out_size)
-        shown = fill.float().view(groups, 1, -1, 1, 1)
-        constant = (weight.float().unflatten(0, (groups, outputs)) * shown).sum((2, 3, 4)).flatten()
-        fill = padded_images(fill[None, :, None, None], (0, 0), groups)
+) -> Tensor:  # [cells, C_out]
+    columns, _, *kernel = weight.shape
+    outputs = columns // groups
+    out = images.new_empty(cells, columns)
+    padded, filters = _padded(images.permute(0, 2, 3, 1), groups, padding), _padded(weight.permute(0, 2, 3, 1), 1)
+    if fill.dim() == 4:
+        kind, shown = IMAGE, _padded(fill.permute(0, 2, 3, 1), groups, padding)
     else:
-        fill = padded_images(fill, padding, groups)
-    rows = count * out_size[0] * out_size[1]
+        kind = WINDOWS if fill_boxes is not None else (CHANNELS, PIXELS)[fill.dim() - 1]
+        shown = _padded(fill.reshape(-1, 1, 1, fill.shape[-1]), groups)
+    hidden = None if mask is None else mask.contiguous().view(torch.uint8)
 
     def convolution(tile: MatrixTile) -> None:
         launch(
-            occluded_conv_kernel, (triton.cdiv(rows, tile.rows), triton.cdiv(outputs, tile.columns), groups), images,
-            padded, fill, filters, dense(bias), constant, positions.contiguous(), image.contiguous(),
-            out_origins.contiguous(), out,
-            count, outputs, images.shape[2], images.shape[3], *window, *out_size, *inner,
-            filters.shape[2], *layer.kernel, *stride, *padding, *dilation, RELU=relu, PRECISION=dot_precision(),
-            INDEX=index_type(padded, out), BLOCK_M=tile.rows, BLOCK_N=tile.columns, BLOCK_K=tile.block_k,
-            STAGES=tile.stages, num_warps=tile.warps,
+            occluded_conv_kernel,
+            (triton.cdiv(cells, tile.rows), triton.cdiv(outputs, tile.columns), groups), images,
+            padded, shown, dense(fill_boxes), dense(fill_offsets), hidden, dense(mask_boxes), dense(mask_offsets),
+            filters, dense(bias), boxes.contiguous(), image.contiguous(),
+            out_boxes.contiguous(), out_offsets.contiguous(), owner.contiguous(), out,
+            cells, images.shape[2], images.shape[3], outputs, filters.shape[3], *kernel, *stride, *padding, *dilation,
+            FILL=kind.value, RELU=relu, PRECISION=dot_precision(), INDEX=index_type(padded, shown, hidden, out, boxes),
+            BLOCK_M=tile.rows, BLOCK_N=tile.columns, BLOCK_K=tile.block_k, STAGES=tile.stages, num_warps=tile.warps,
         )  # fmt: skip
 
-    key = shape_class("occluded_conv2d", images.dtype, rows, outputs, weight.shape[1], *layer.kernel)
-    most = ROWS if warpgroup_products(images.device) and images.element_size() < 4 else ROWS // 2
-    tiles = matrix_tiles(most, outputs, 32, 2, products=tensor_products(images))
+    key = shape_class("occluded_conv2d", images.dtype, cells, outputs, weight.shape[1], *kernel)
+    wide = warpgroup_products(images.device) and images.element_size() < 4
+    tiles = matrix_tiles(
+        product_rows() if wide else product_rows() // 2, outputs, 32, 2, products=tensor_products(images)
+    )  # fmt: skip
     convolution(choose(key, tiles, convolution, gpu_name(images.device)))
     return out
 
 
-def always_hidden(layer: Sliding, window: Pair, out_size: Pair) -> Pair:
-    """Rows and columns of outputs that see nothing but the square, wherever it lies between two strides."""
-    box = []
-    for axis in (0, 1):
-        room = window[axis] - layer.extent[axis] - (layer.stride[axis] - 1)
-        box.append(min(max(room // layer.stride[axis] + 1, 0), out_size[axis] - 1))
-    return (box[0], box[1]) if min(box) > 0 else (0, 0)
-
-
-def padded_images(images: Tensor, padding: Pair, groups: int) -> Tensor:
-    """[N, H + 2 ph, W + 2 pw, groups, C']: C' the channels of a group up to a multiple of 4."""
-    count, channels, height, width = images.shape
-    in_group = channels // groups
-    padded = images.new_zeros(
-        (count, height + 2 * padding[0], width + 2 * padding[1], groups, -(-in_group // 4) * 4)
-    )  # fmt: skip
-    inside = padded[:, padding[0] : padding[0] + height, padding[1] : padding[1] + width, :, :in_group]
-    inside.copy_(images.permute(0, 2, 3, 1).unflatten(3, (groups, in_group)))
-    return padded
-
-
-def padded_filters(weight: Tensor) -> Tensor:
-    """[kh, kw, C', C_out], C' the channels of a group up to a multiple of 4."""
-    outputs, channels, *kernel = weight.shape
-    padded = weight.new_zeros((*kernel, -(-channels // 4) * 4, outputs))
-    padded[:, :, :channels].copy_(weight.permute(2, 3, 1, 0))
-    return padded
+def _padded(maps: Tensor, groups: int, padding: Pair = (0, 0)) -> Tensor:
+    """Maps [N, H, W, C] as [N, H + 2 ph, W + 2 pw, groups C']: C' the channels of a group up to a multiple of four."""
+    in_group = maps.shape[3] // groups
+    more = -in_group % 4
+    if padding == (0, 0) and not more:
+        return maps.contiguous()
+    if not more:
+        return F.pad(maps, (0, 0, padding[1], padding[1], padding[0], padding[0]))
+    apart = maps.unflatten(3, (groups, in_group))
+    return F.pad(apart, (0, more, 0, 0, padding[1], padding[1], padding[0], padding[0])).flatten(3)

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from zfkernels.geometry import Boxes, Pair, Sliding, inputs_read
 from zfkernels.ops import _checks as check
+from zfkernels.ops import _window_arguments as arguments
 from zfkernels.ops._library import define
 from zfkernels.ops.max_pool2d_with_switches.op import check_unpooled_size, pooling
 from zfkernels.ops.max_unpool2d_with_switches.op import OVERLAP, gather_at_switches
 from zfkernels.ops.unpool_relu_conv_transpose2d import reference
-from zfkernels.windows import Pair, Sliding, Windows, per_axis, place
+from zfkernels.ops.unpool_relu_conv_transpose2d.stage import check_switches, stage, too_much_to_unroll
+from zfkernels.ops.window_unpool_relu_conv_transpose2d.op import op as on_windows
+from zfkernels.windows import Layout, Windows
 
 NAME = "unpool_relu_conv_transpose2d"
-NO_POOL = Sliding((1, 1))
+Maps = TypeVar("Maps", Tensor, Windows)
 
 
 def unpool_relu_conv_transpose2d(
-    values: Tensor | Windows,  # [N, C, Hp, Wp]
+    values: Maps,  # [N, C, Hp, Wp]
     switches: Tensor | None,  # uint8 [N, C, Hp, Wp]
     weight: Tensor,  # [C, C_in / groups, kh, kw]
+    frames: Tensor | None = None,  # [N, C, Hp, Wp]
     *,
     pool_kernel_size: int | Pair | None = None,
     pool_stride: int | Pair | None = None,
@@ -35,12 +40,11 @@ def unpool_relu_conv_transpose2d(
     dilation: int | Pair = 1,
     groups: int = 1,
     output_size: Pair | None = None,
-    out_size: Pair | None = None,
-    out_origins: Tensor | None = None,
+    out_boxes: Tensor | Layout | None = None,
     overlap: str = "sum",
     rectify: bool = True,
     backend: str | None = None,
-) -> Tensor | Windows:
+) -> Maps:
     """One stage of a DeconvNet: unpool with switches, rectify, filter with the transposed filters.
 
     In this order: values that land on one pixel are combined (``"sum"``; or ``"last"``: the last pooling window in
@@ -54,10 +58,11 @@ def unpool_relu_conv_transpose2d(
     Differs from the paper: the rule for overlapping pooling windows, on which the paper is silent.
 
     Args:
-        values: [N, C, Hp, Wp], float16, bfloat16, float32 or float64; or Windows [P, C, h, w] of such maps.
+        values: [N, C, Hp, Wp], float16, bfloat16, float32 or float64; or P windows of such maps, values [cells, C].
         switches: uint8 [N, C, Hp, Wp], the full maps of every image also for windows; None: no unpooling. A switch
             that points outside the unpooled map or its own pooling window is ignored.
         weight: the *forward* convolution's, [C, C_in / groups, kh, kw], C the channels of ``values``.
+        frames: windows only: [N, C, Hp, Wp], the pooled maps around the windows, one for each image; None: zeros.
         pool_kernel_size: the pooling's geometry, required with ``switches``; so are the three that follow.
         pool_stride: defaults to ``pool_kernel_size``.
         pool_padding: in cells.
@@ -68,27 +73,32 @@ def unpool_relu_conv_transpose2d(
         dilation: in cells.
         groups: number of groups.
         output_size: (H, W) of the forward convolution's input; the smallest by default.
-        out_size: windows only: (h, w) of the resulting windows, at least what they can reach (the default).
-        out_origins: windows only: int32 [P, 2], where they lie; by default the first cell that they can reach.
+        out_boxes: windows only: which cells of the result: int32 [P, 4] (top, left, height, width), or a Layout of it,
+            with which no tensor is read on the host; None: exactly the cells that each window can reach.
         overlap: ``"sum"`` or ``"last"``.
         rectify: apply the ReLU.
         backend: variant asked for by name; None chooses by device.
 
     Returns:
-        [N, C_in, H, W] of ``values``' dtype, or Windows [P, C_in, h', w'] in the frame ``output_size``. The tensor form
-        is differentiable in ``values`` and ``weight``; windows are not, and say so.
+        [N, C_in, H, W] of ``values``' dtype, differentiable in ``values`` and ``weight``; or P windows in the frame
+        ``output_size``, values [cells', C_in], not differentiable, and they say so.
 
     Raises:
         TypeError: wrong type or dtype.
-        ValueError: wrong shape, device or geometry.
+        ValueError: wrong shape, device or geometry; of windows on a CPU also boxes outside the frame, offsets that do
+            not fit them, and images that ``frames`` or ``switches`` do not have.
         BackendError: ``backend`` cannot run here.
     """
-    windows = values if isinstance(values, Windows) else None
-    if windows:
-        check.windows(NAME, "values", windows)
-    elif out_size is not None or out_origins is not None:
-        raise ValueError(f"{NAME}: expected out_size and out_origins with Windows only, got values [N, C, Hp, Wp]")
-    maps = windows.values if windows else check.tensor(NAME, "values", values, "[N, C, Hp, Wp]")
+    windows = arguments.windows(NAME, "values", values) if isinstance(values, Windows) else None
+    pooled: Pair
+    if windows is not None:
+        arguments.frames(NAME, frames, windows, "values")
+        maps, pooled = windows.values, windows.frame
+    elif frames is not None or out_boxes is not None:
+        raise ValueError(f"{NAME}: expected frames and out_boxes with Windows only, got values [N, C, Hp, Wp]")
+    else:
+        maps = check.tensor(NAME, "values", values, "[N, C, Hp, Wp]")
+        pooled = (maps.shape[2], maps.shape[3])
     check.tensor(NAME, "weight", weight, "[C, C_in / groups, kh, kw]")
     check.same(NAME, "weight", weight, "values", maps)
     check.choice(NAME, "overlap", overlap, OVERLAP)
@@ -96,10 +106,10 @@ def unpool_relu_conv_transpose2d(
     check.divisor(NAME, groups, weight.shape[0])
     check.flag(NAME, "rectify", rectify)
     conv = check.convolution(NAME, weight, stride, padding, dilation)
-    pooled = windows.frame if windows else (maps.shape[2], maps.shape[3])
-
     if switches is not None:
-        images = switches.shape[0] if windows else maps.shape[0]
+        images = maps.shape[0]
+        if windows is not None:
+            images = switches.shape[0] if isinstance(switches, Tensor) and switches.dim() else 0
         check_switches(NAME, switches, maps, (images, maps.shape[1], *pooled))
     pool, unpooled, frame = stage(
         NAME, conv, pooled, switches is not None, pool_kernel_size, pool_stride, pool_padding, pool_dilation,
@@ -110,86 +120,36 @@ def unpool_relu_conv_transpose2d(
         conv.stride, conv.padding, conv.dilation, groups,
     )  # fmt: skip
     if windows is None:
-        return op(maps, switches, weight, None, None, None, *geometry, frame, overlap, rectify, backend=backend)
+        return op(maps, switches, weight, *geometry, frame, overlap, rectify, backend=backend)
 
-    reach = conv.span(pool.span(windows.size))
-    size = check.window_size(NAME, out_size, reach, frame)
-    if out_origins is None:
-        lo = windows.origins
-        for layer in (pool, conv):
-            lo = lo * per_axis(lo, layer.stride) - per_axis(lo, layer.padding)
-        out_origins = place(lo, size, frame)
-    else:
-        check.per_window(NAME, "out_origins", out_origins, "[P, 2]", (torch.int32,), "the windows", windows.origins)
-    out = op(
-        maps, switches, weight, windows.origins, windows.image, out_origins, *geometry, size, overlap, rectify,
-        backend=backend,
+    if switches is not None:
+        arguments.enough_images(NAME, "values.image", windows.images, "switches", switches)
+    boxes = windows.boxes
+    at = arguments.outputs(
+        NAME, out_boxes, lambda: inputs_read(inputs_read(Boxes.of(boxes), pool, unpooled), conv, frame),
+        maps, windows.image, windows.images, frame,
     )  # fmt: skip
-    return Windows(out, out_origins, windows.image, frame)
+    out = on_windows(
+        maps, boxes, windows.offsets, windows.image, frames, pooled, switches, weight,
+        at.boxes, at.offsets, at.owner, at.cells, *geometry, overlap, rectify, backend=backend,
+    )  # fmt: skip
+    result: Any = at.windows(out)
+    return result
 
 
-def check_switches(op: str, switches: Any, values: Tensor, shape: tuple[int, ...]) -> None:
-    """Full maps of switches, of this shape."""
-    check.switches(op, switches)
-    check.same(op, "switches", switches, "values", values, dtype=False)
-    check.equal(op, "switches' shape", tuple(switches.shape), shape)
-
-
-def stage(
-    op: str, conv: Sliding, pooled: Pair, has_switches: bool, pool_kernel_size: Any, pool_stride: Any,
-    pool_padding: Any, pool_dilation: Any, unpooled_size: Any, output_size: Any,
-) -> tuple[Sliding, Pair, Pair]:  # fmt: skip
-    """The geometry of a stage on maps of size ``pooled``: the pooling, the unpooled size and the size of the result."""
-    if not has_switches:
-        if pool_kernel_size is not None or unpooled_size is not None:
-            raise ValueError(f"{op}: expected switches with pool_kernel_size and unpooled_size, got None")
-        pool, unpooled = NO_POOL, pooled
-    else:
-        if pool_kernel_size is None:
-            raise ValueError(f"{op}: expected pool_kernel_size with switches, got None")
-        pool = pooling(op, pool_kernel_size, pool_stride, pool_padding, pool_dilation, "pool_")
-        if unpooled_size is not None:
-            unpooled = check.pair(op, "unpooled_size", unpooled_size, minimum=1)
-        elif output_size is not None:
-            unpooled = conv.output_size(check.pair(op, "output_size", output_size, minimum=1))
-        else:
-            unpooled = _smallest(pool, pooled)
-        check_unpooled_size(op, "unpooled_size", unpooled, pooled, pool)
-    frame = _smallest(conv, unpooled)
-    if output_size is not None:
-        frame = check.pair(op, "output_size", output_size, minimum=1)
-    if min(frame) < 1 or conv.output_size(frame) != unpooled:
-        raise ValueError(
-            f"{op}: expected output_size one that the convolution {conv} turns into {unpooled}, got {frame}"
-        )
-    return pool, unpooled, frame
-
-
-def _smallest(layer: Sliding, size: Pair) -> Pair:
-    """The smallest input that ``layer`` turns into ``size``."""
-    span = layer.span(size)
-    return span[0] - 2 * layer.padding[0], span[1] - 2 * layer.padding[1]
-
-
-def _fake(values: Tensor, switches: Any, weight: Tensor, origins: Any, *args: Any) -> Tensor:
-    groups, size = args[10], args[11]
-    shape = (values.shape[0], weight.shape[1] * groups, *size)
-    return check.empty_channels_last(values, shape) if origins is not None else check.empty_like_format(values, shape)
+def _fake(values: Tensor, switches: Any, weight: Tensor, *args: Any) -> Tensor:
+    groups, size = args[8], args[9]
+    return check.empty_like_format(values, (values.shape[0], weight.shape[1] * groups, *size))
 
 
 def _setup_context(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any) -> None:
-    values, switches, weight, origins, _, _, *pool, unpooled, stride, padding, dilation, groups, _, overlap, rect = (
-        inputs
-    )
-    ctx.windowed = origins is not None
+    values, switches, weight, *pool, unpooled, stride, padding, dilation, groups, _, overlap, rect = inputs
     ctx.pool, ctx.conv = Sliding(*pool), Sliding((weight.shape[2], weight.shape[3]), stride, padding, dilation)
     ctx.rest = (unpooled, groups, overlap, rect)
     ctx.save_for_backward(values, switches, weight)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    if ctx.windowed:
-        raise RuntimeError(f"{NAME}: windows have no gradient; expected values a tensor of full maps to differentiate")
     values, switches, weight = ctx.saved_tensors
     unpooled_size, groups, overlap, rectify = ctx.rest
     conv, grad_values, grad_weight = ctx.conv, None, None
@@ -206,15 +166,12 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     if ctx.needs_input_grad[2]:
         rectified = reference.rectified(unpooled, rectify)
         grad_weight = conv2d_weight(grad, weight.shape, rectified, conv.stride, conv.padding, conv.dilation, groups)
-    return grad_values, None, grad_weight, *[None] * 15
+    return grad_values, None, grad_weight, *[None] * 12
 
 
 def _tangent(args: Any, tangents: Any, output: Tensor) -> Tensor:
     """By the product rule: what passes the rectifier is linear in the values and in the weight."""
-    values, switches, weight, origins = args[:4]
-    *pool, unpooled_size, stride, padding, dilation, groups, size, how, rect = args[6:]
-    if origins is not None:
-        raise RuntimeError(f"{NAME}: windows have no tangent; expected values a tensor of full maps to differentiate")
+    values, switches, weight, *pool, unpooled_size, stride, padding, dilation, groups, size, how, rect = args
 
     def unpool(maps: Tensor) -> Tensor:
         if switches is None:
@@ -234,23 +191,21 @@ def _tangent(args: Any, tangents: Any, output: Tensor) -> Tensor:
     return sum(parts[1:], parts[0])
 
 
-def _guard(values: Tensor, switches: Tensor | None, weight: Tensor, origins: Tensor | None, *args: Any) -> None:
-    if origins is not None:
-        return  # the kernels check windows themselves
-    pool, unpooled = Sliding(*args[2:6]), args[6]
-    conv = Sliding((weight.shape[2], weight.shape[3]), *args[7:10])
+def _guard(values: Tensor, switches: Tensor | None, weight: Tensor, *args: Any) -> None:
+    pool, unpooled = Sliding(*args[:4]), args[4]
+    conv = Sliding((weight.shape[2], weight.shape[3]), *args[5:8])
     check.tensor(NAME, "values", values, "[N, C, Hp, Wp]")
     check.tensor(NAME, "weight", weight, "[C, C_in / groups, kh, kw]")
     check.same(NAME, "weight", weight, "values", values)
     check.equal(NAME, "weight's first dimension, the channels of values,", weight.shape[0], values.shape[1])
-    check.divisor(NAME, args[10], weight.shape[0])
+    check.divisor(NAME, args[8], weight.shape[0])
     if switches is not None:
         check_switches(NAME, switches, values, tuple(values.shape))
         pooling(NAME, pool.kernel, pool.stride, pool.padding, pool.dilation, "pool_")
         check_unpooled_size(NAME, "unpooled_size", unpooled, (values.shape[2], values.shape[3]), pool)
     else:
         check.equal(NAME, "unpooled_size without switches", tuple(unpooled), tuple(values.shape[2:]))
-    check.equal(NAME, "what the convolution makes of output_size,", conv.output_size(args[11]), tuple(unpooled))
+    check.equal(NAME, "what the convolution makes of output_size,", conv.output_size(args[9]), tuple(unpooled))
 
 
 def _flops(values: Any, switches: Any, weight: Any, *args: Any) -> int:
@@ -259,25 +214,12 @@ def _flops(values: Any, switches: Any, weight: Any, *args: Any) -> int:
 
 
 def _too_much_for_triton(values: Tensor, switches: Tensor | None, weight: Tensor, *rest: Any) -> str | None:
-    return too_much_to_unroll(switches, weight, rest[4], rest[8], rest[10])
-
-
-def too_much_to_unroll(
-    switches: Tensor | None, weight: Tensor, pool_stride: Pair, stride: Pair, dilation: Pair
-) -> str | None:
-    """Why the Triton kernels cannot unroll the lattices of the pooling and the taps of a phase; None: they can."""
-    steps = [stride[axis] // math.gcd(stride[axis], dilation[axis]) for axis in (0, 1)]
-    taps = -(-weight.shape[2] // steps[0]) * -(-weight.shape[3] // steps[1])
-    if switches is not None and pool_stride[0] * pool_stride[1] > 16:
-        return f"it takes poolings whose strides have a product of at most 16, got {tuple(pool_stride)}"
-    if taps > 64:
-        return f"it takes at most 64 taps for each phase of the stride, got {taps}"
-    return None
+    return too_much_to_unroll(switches, weight, rest[1], rest[5], rest[7])
 
 
 op = define(
-    f"{NAME}(Tensor values, Tensor? switches, Tensor weight, Tensor? origins, Tensor? image, Tensor? out_origins,"
-    " int[2] pool_kernel_size, int[2] pool_stride, int[2] pool_padding, int[2] pool_dilation, SymInt[2] unpooled_size,"
+    f"{NAME}(Tensor values, Tensor? switches, Tensor weight, int[2] pool_kernel_size,"
+    " int[2] pool_stride, int[2] pool_padding, int[2] pool_dilation, SymInt[2] unpooled_size,"
     " int[2] stride, int[2] padding, int[2] dilation, int groups, SymInt[2] output_size, str overlap, bool rectify)"
     " -> Tensor",
     fake=_fake,

@@ -46,11 +46,11 @@ from dataclasses import dataclass
 import triton
 from torch import Tensor
 
-from zfkernels.ops._checks import empty_channels_last, empty_like_format
+from zfkernels.geometry import Pair, Sliding
+from zfkernels.ops._checks import empty_like_format
 from zfkernels.ops._triton_launch import (
     INTERPRETED,
     channels_last,
-    dense,
     dot_precision,
     index_type,
     launch,
@@ -69,7 +69,6 @@ from zfkernels.ops.unpool_relu_conv_transpose2d.triton_plan import (
 )
 from zfkernels.ops.unpool_relu_conv_transpose2d.triton_stages import stage_kernel
 from zfkernels.tuning import choose, gpu_name
-from zfkernels.windows import Pair, Sliding
 
 
 @dataclass(frozen=True)
@@ -133,12 +132,9 @@ def tiles(
 
 
 def unpool_relu_conv_transpose2d(
-    values: Tensor,  # [N, C, Hp, Wp], or windows [P, C, h, w]
+    values: Tensor,  # [N, C, Hp, Wp]
     switches: Tensor | None,  # uint8 [N, C, Hp, Wp]
     weight: Tensor,  # [C, C_in / groups, kh, kw]
-    origins: Tensor | None,  # int32 [P, 2]
-    image: Tensor | None,  # int64 [P]
-    out_origins: Tensor | None,  # int32 [P, 2]
     pool_kernel_size: Pair,
     pool_stride: Pair,
     pool_padding: Pair,
@@ -151,7 +147,7 @@ def unpool_relu_conv_transpose2d(
     output_size: Pair,
     overlap: str,
     rectify: bool,
-) -> Tensor:  # [N or P, C_in, *output_size]
+) -> Tensor:  # [N, C_in, *output_size]
     pool = Sliding(pool_kernel_size, pool_stride, pool_padding, pool_dilation)
     conv = Sliding((weight.shape[2], weight.shape[3]), stride, padding, dilation)
     if switches is None:
@@ -160,17 +156,15 @@ def unpool_relu_conv_transpose2d(
     count, channels, columns = values.shape[0], values.shape[1], weight.shape[1]
     phases, lattices = axes[0][5] * axes[1][5], triton.next_power_of_2(pool.stride[0] * pool.stride[1])
     in_group = channels // groups
-    size = [places(axes[i], output_size[i], pool.stride[i], anywhere=origins is not None) for i in (0, 1)]
+    size = [places(axes[i], output_size[i], pool.stride[i]) for i in (0, 1)]
     rows = count * size[0] * size[1]
 
-    shape = (count, columns * groups, *output_size)
-    out = empty_like_format(values, shape) if origins is None else empty_channels_last(values, shape)
+    out = empty_like_format(values, (count, columns * groups, *output_size))
     if phases < stride[0] * stride[1]:  # some outputs have no tap
         out.zero_()
     pooled = unpooled_size if switches is None else (switches.shape[2], switches.shape[3])
     values = channels_last(values)
     codes = values if switches is None else channels_last(switches)  # without switches they are not read
-    windows = [dense(t) for t in (origins, image, out_origins)]
 
     def stage(tile: Tile) -> None:
         filters = packed_filters(weight, axes, groups, tile.columns, tile.block_k)
@@ -178,11 +172,11 @@ def unpool_relu_conv_transpose2d(
         cut = blocks(phases * tile.columns)
         launch(
             stage_kernel, (triton.cdiv(rows, block_t), filters.shape[1], groups), values,
-            values, codes, filters, *windows, out, rows, channels, in_group, filters.shape[4], columns,
-            *pooled, values.shape[2], values.shape[3], *unpooled_size, *output_size, *size, *out.stride(), tile.columns,
+            values, codes, filters, out, rows, channels, in_group, filters.shape[4], columns,
+            *pooled, *unpooled_size, *output_size, *size, *out.stride(), tile.columns,
             *axes, *((pool.kernel[i], pool.stride[i]) for i in (0, 1)),
             *(bands(axes[i], pool, i, tile.taps[i]) for i in (0, 1)), cut, used(cut, tile.columns, axes),
-            SWITCHED=switches is not None, WINDOWED=origins is not None, LAST=overlap == "last", RECTIFY=rectify,
+            SWITCHED=switches is not None, LAST=overlap == "last", RECTIFY=rectify,
             EVEN=in_group % tile.block_k == 0, PRECISION=dot_precision(), INDEX=index_type(values, codes, filters, out),
             LATTICES=lattices, BLOCK_T=block_t, BLOCK_K=tile.block_k, STAGES=tile.stages, num_warps=tile.warps,
         )  # fmt: skip

@@ -18,7 +18,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from zfkernels.windows import Pair, Sliding
+from zfkernels.geometry import Pair, Sliding
 
 
 def convolution_axis(conv: Sliding, axis: int) -> tuple[int, ...]:
@@ -31,12 +31,9 @@ def convolution_axis(conv: Sliding, axis: int) -> tuple[int, ...]:
     )  # fmt: skip
 
 
-def places(axis: tuple[int, ...], outputs: int, lattices: int, *, anywhere: bool) -> int:
-    """The places that a window of ``outputs`` at the frame's corner needs, or the most for one that lies anywhere."""
+def places(axis: tuple[int, ...], outputs: int, lattices: int) -> int:
+    """The places that a map of ``outputs`` needs."""
     _, stride, padding, dilation, _, phases, *_ = axis
-    if anywhere:
-        cells = (outputs - 1 + (phases - 1) * dilation) // stride + 1
-        return (cells + lattices - 2) // lattices + 1
     first = -(-(padding - (phases - 1) * dilation) // stride)
     return (outputs - 1 + padding) // stride // lattices - first // lattices + 1
 

@@ -1,6 +1,6 @@
 """The Triton kernel of a DeconvNet stage; the host side and the words are in ``triton_kernel.py``.
 
-Its sums, :func:`added`, are those of the kernel on ragged windows, too.
+Its sums, :func:`added`, are those of the kernel on windows, too.
 """
 
 from __future__ import annotations
@@ -27,19 +27,14 @@ def first_place(origin, CONV: tl.constexpr, LATTICES: tl.constexpr):
 
 
 @triton.jit
-def located(place, M, TH, TW, origins_ptr, CONV_Y: tl.constexpr, CONV_X: tl.constexpr, LATTICES_Y: tl.constexpr,
-            LATTICES_X: tl.constexpr, WINDOWED: tl.constexpr):  # fmt: skip
-    """Of places: is there one, its crop, the origin of the crop's outputs, ty and tx."""
+def located(place, M, TH, TW, CONV_Y: tl.constexpr, CONV_X: tl.constexpr, LATTICES_Y: tl.constexpr,
+            LATTICES_X: tl.constexpr):  # fmt: skip
+    """Of places: is there one, its image, ty and tx."""
     live = place < M
-    crop = tl.where(live, place // (TH * TW), 0)
-    top = 0
-    left = 0
-    if WINDOWED:
-        top = tl.load(origins_ptr + 2 * crop)
-        left = tl.load(origins_ptr + 2 * crop + 1)
-    ty = (place // TW % TH).to(tl.int32) + first_place(top, CONV_Y, LATTICES_Y)
-    tx = (place % TW).to(tl.int32) + first_place(left, CONV_X, LATTICES_X)
-    return live, crop, top, left, ty, tx
+    image = tl.where(live, place // (TH * TW), 0)
+    ty = (place // TW % TH).to(tl.int32) + first_place(0, CONV_Y, LATTICES_Y)
+    tx = (place % TW).to(tl.int32) + first_place(0, CONV_X, LATTICES_X)
+    return live, image, ty, tx
 
 
 @triton.jit
@@ -124,25 +119,22 @@ def added(
 
 @triton.jit
 def stage_kernel(
-    values_ptr,  # [P, CH, CW, C]
+    values_ptr,  # [N, HP, WP, C]
     switches_ptr,  # uint8 [N, HP, WP, C]
     filters_ptr,  # [groups, splits, taps_y, taps_x, CP, phases D]
-    origins_ptr,  # int32 [P, 2]
-    image_ptr,  # int64 [P]
-    out_origins_ptr,  # int32 [P, 2]
-    out_ptr,  # [P, groups DG, OH, OW], any strides
-    M,  # P TH TW places
+    out_ptr,  # [N, groups DG, OH, OW], any strides
+    M,  # N TH TW places
     C,
     CG,  # C / groups
     CP,  # CG up to a multiple of BLOCK_K
     DG,  # output channels of a group
-    HP, WP, CH, CW, HU, WU, OH, OW, TH, TW, stride_n, stride_d, stride_h, stride_w,
+    HP, WP, HU, WU, OH, OW, TH, TW, stride_n, stride_d, stride_h, stride_w,
     D: tl.constexpr,  # output channels of a program
     CONV_Y: tl.constexpr, CONV_X: tl.constexpr, POOL_Y: tl.constexpr, POOL_X: tl.constexpr,
     BANDS_Y: tl.constexpr, BANDS_X: tl.constexpr,
     BLOCKS: tl.constexpr,  # of the phases D columns: (first, columns), a power of two each
     USED: tl.constexpr,  # by tap and block: does a phase have it
-    SWITCHED: tl.constexpr, WINDOWED: tl.constexpr, LAST: tl.constexpr, RECTIFY: tl.constexpr,
+    SWITCHED: tl.constexpr, LAST: tl.constexpr, RECTIFY: tl.constexpr,
     EVEN: tl.constexpr,  # CG is a multiple of BLOCK_K
     PRECISION: tl.constexpr, INDEX: tl.constexpr, LATTICES: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr,
     STAGES: tl.constexpr,
@@ -150,16 +142,9 @@ def stage_kernel(
     start = tl.program_id(0).to(INDEX) * BLOCK_T
     split = tl.program_id(1)
     group = tl.program_id(2)
-    live, crop, out_top, out_left, ty, tx = located(
-        start + tl.arange(0, BLOCK_T), M, TH, TW, out_origins_ptr, CONV_Y, CONV_X, POOL_Y[1], POOL_X[1], WINDOWED
-    )
-    top = 0
-    left = 0
-    image = crop
-    if WINDOWED:
-        top = tl.load(origins_ptr + 2 * crop)
-        left = tl.load(origins_ptr + 2 * crop + 1)
-        image = tl.load(image_ptr + crop).to(INDEX)
+    live, image, ty, tx = located(
+        start + tl.arange(0, BLOCK_T), M, TH, TW, CONV_Y, CONV_X, POOL_Y[1], POOL_X[1]
+    )  # fmt: skip
     PHASES: tl.constexpr = CONV_Y[5] * CONV_X[5]
     filters_base = filters_ptr + ((group * tl.num_programs(1) + split) * (CONV_Y[6] * CONV_X[6])).to(INDEX) * CP * (
         PHASES * D
@@ -169,21 +154,19 @@ def stage_kernel(
         sums = sums + (tl.full((BLOCK_T * LATTICES, at(BLOCKS, block, 1)), 0.0, tl.float32),)
     for band in tl.static_range(len(BANDS_Y) * len(BANDS_X)):
         sums = added(
-            sums, values_ptr, switches_ptr, None, filters_base, live, image, crop * CH * CW, top, left, ty, tx, group,
-            C, C, CG, CP, HP, WP, CH, CW, HU, WU, CONV_X, POOL_Y, POOL_X,
+            sums, values_ptr, switches_ptr, None, filters_base, live, image, image * HP * WP, 0, 0, ty, tx, group,
+            C, C, CG, CP, HP, WP, HP, WP, HU, WU, CONV_X, POOL_Y, POOL_X,
             at(BANDS_Y, band // len(BANDS_X)), at(BANDS_X, band % len(BANDS_X)), PHASES * D, BLOCKS, USED,
-            SWITCHED, WINDOWED, LAST, RECTIFY, EVEN, False, PRECISION, LATTICES, BLOCK_K, STAGES,
+            SWITCHED, False, LAST, RECTIFY, EVEN, False, PRECISION, LATTICES, BLOCK_K, STAGES,
         )  # fmt: skip
 
     row = tl.arange(0, BLOCK_T * LATTICES)
-    live, crop, out_top, out_left, ty, tx = located(
-        start + row // LATTICES, M, TH, TW, out_origins_ptr, CONV_Y, CONV_X, POOL_Y[1], POOL_X[1], WINDOWED
-    )
+    live, image, ty, tx = located(start + row // LATTICES, M, TH, TW, CONV_Y, CONV_X, POOL_Y[1], POOL_X[1])
     lattice = row % LATTICES
     live = live & (lattice < POOL_Y[1] * POOL_X[1])
-    y = (ty * POOL_Y[1] + lattice // POOL_X[1]) * CONV_Y[1] - CONV_Y[2] - out_top
-    x = (tx * POOL_X[1] + lattice % POOL_X[1]) * CONV_X[1] - CONV_X[2] - out_left
-    out = crop * stride_n + y * stride_h + x * stride_w
+    y = (ty * POOL_Y[1] + lattice // POOL_X[1]) * CONV_Y[1] - CONV_Y[2]
+    x = (tx * POOL_X[1] + lattice % POOL_X[1]) * CONV_X[1] - CONV_X[2]
+    out = image * stride_n + y * stride_h + x * stride_w
     for block in tl.static_range(len(BLOCKS)):
         column = at(BLOCKS, block, 0) + tl.arange(0, at(BLOCKS, block, 1))
         down = column // D // CONV_X[5] * CONV_Y[3]

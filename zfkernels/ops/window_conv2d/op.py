@@ -1,28 +1,31 @@
-"""``window_conv2d``: schema, fake kernel, refusal of gradients, variants and the public function."""
+"""``window_conv2d`` on windows: schema, fake kernel, refusal of gradients, variants and the public function."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from zfkernels.geometry import Pair
 from zfkernels.ops import _checks as check
+from zfkernels.ops import _window_arguments as arguments
+from zfkernels.ops import _window_guards as guards
 from zfkernels.ops._library import define, no_gradient
 from zfkernels.ops.window_conv2d import reference
-from zfkernels.windows import Pair, Windows
+from zfkernels.windows import Layout, Windows
 
 NAME = "window_conv2d"
 
 
 def window_conv2d(
-    windows: Windows,  # [P, C, h, w]
-    frames: Tensor,  # [N, C, H, W]
+    windows: Windows,
+    frames: Tensor | None,  # [N, C, H, W]
     weight: Tensor,  # [C_out, C / groups, kh, kw]
     bias: Tensor | None = None,  # [C_out]
     *,
-    out_size: Pair | None = None,
-    out_origins: Tensor | None = None,
+    out_boxes: Tensor | Layout | None = None,
     stride: int | Pair = 1,
     padding: int | Pair = 0,
     dilation: int | Pair = 1,
@@ -32,15 +35,16 @@ def window_conv2d(
 ) -> Windows:
     """Convolution of windows, each in its own place of its image's frame: the outputs that the windows can change.
 
-    The result holds the same numbers as pasting each window into its frame, convolving the whole and cropping.
+    The result holds the same numbers as pasting each window into its frame, convolving the whole and cropping. One
+    launch for all windows, whatever their sizes.
 
     Args:
-        windows: P crops of the layer, [P, C, h, w].
-        frames: [N, C, H, W], the layer around the crops, one frame for each image.
+        windows: P windows of the layer, values [cells, C].
+        frames: [N, C, H, W], the layer around the windows, one frame for each image; None: zeros around them.
         weight: [C_out, C / groups, kh, kw].
         bias: [C_out] or None.
-        out_size: (h', w') of the resulting windows; by default as many outputs as a crop of this size can touch.
-        out_origins: int32 [P, 2], where they lie in the output; by default the first output that each crop touches.
+        out_boxes: which outputs: int32 [P, 4] (top, left, height, width) in the output, or a Layout of it, with which
+            no tensor is read on the host; None: exactly the outputs that each window can change.
         stride: of the convolution, as are ``padding``, ``dilation`` and ``groups``.
         padding: zeros around the frame, in cells.
         dilation: in cells.
@@ -49,43 +53,57 @@ def window_conv2d(
         backend: variant asked for by name; None chooses by device.
 
     Returns:
-        Windows [P, C_out, h', w'], channels last, of ``windows``' dtype. Not differentiable, and says so.
+        P windows of the output, values [cells', C_out] of ``windows``' dtype. Not differentiable, and says so.
 
     Raises:
         TypeError: wrong type or dtype.
-        ValueError: wrong shape, device or geometry.
+        ValueError: wrong shape, device or geometry; on a CPU also boxes outside the frame, offsets that do not fit
+            them, and images that ``frames`` does not have.
         BackendError: ``backend`` cannot run here.
     """
-    check.windows(NAME, "windows", windows)
-    check.frames(NAME, frames, windows)
+    windows = arguments.windows(NAME, "windows", windows)
+    arguments.frames(NAME, frames, windows)
     check.filters(NAME, weight, bias, "windows", windows.values, groups)
     layer = check.convolution(NAME, weight, stride, padding, dilation)
     check.flag(NAME, "relu", relu)
-    frame = check.layer_output(NAME, "frames", layer, windows.frame)
-    out_origins, size = check.output_windows(
-        NAME, windows.origins, windows.size, windows.frame, layer, frame, out_size, out_origins
-    )
+    out_frame = check.layer_output(NAME, "windows.frame", layer, windows.frame)
+    at = arguments.outputs_of(NAME, out_boxes, windows, layer, out_frame)
     out = op(
-        windows.values, windows.origins, windows.image, frames, weight, bias, out_origins, size,
-        layer.stride, layer.padding, layer.dilation, groups, relu, backend=backend,
+        windows.values, windows.boxes, windows.offsets, windows.image, frames, windows.frame, weight, bias,
+        at.boxes, at.offsets, at.owner, at.cells, layer.stride, layer.padding, layer.dilation, groups, relu,
+        backend=backend,
     )  # fmt: skip
-    return Windows(out, out_origins, windows.image, frame)
+    return at.windows(out)
 
 
-def _fake(values: Tensor, origins: Any, image: Any, frames: Any, weight: Tensor, *args: Any) -> Tensor:
-    return check.empty_channels_last(values, (values.shape[0], weight.shape[0], *args[2]))
+def _fake(values: Tensor, *args: Any) -> Tensor:
+    weight, cells = args[5], args[10]
+    return values.new_empty(cells, weight.shape[0])
+
+
+def _guard(values: Any, boxes: Any, offsets: Any, image: Any, frames: Any, frame: Any, *args: Any) -> None:
+    weight, bias, out_boxes, out_offsets, owner, cells, _, _, _, groups, _ = args
+    guards.places(NAME, values, boxes, offsets, image)
+    guards.frames(NAME, frames, values, frame)
+    check.filters(NAME, weight, bias, "values", values, groups)
+    guards.outputs(NAME, image, out_boxes, out_offsets, owner, cells)
+
+
+def _flops(*args: Any) -> int:
+    weight, cells = args[6], args[11]
+    return 2 * cells * math.prod(weight)
 
 
 op = define(
-    f"{NAME}(Tensor values, Tensor origins, Tensor image, Tensor frames, Tensor weight, Tensor? bias,"
-    " Tensor out_origins, SymInt[2] out_size, int[2] stride, int[2] padding, int[2] dilation, int groups, bool relu)"
-    " -> Tensor",
+    f"{NAME}(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames, SymInt[2] frame,"
+    " Tensor weight, Tensor? bias, Tensor out_boxes, Tensor out_offsets, Tensor owner, SymInt cells, int[2] stride,"
+    " int[2] padding, int[2] dilation, int groups, bool relu) -> Tensor",
     fake=_fake,
     backward=no_gradient(NAME),
+    guard=_guard,
+    flops=_flops,
 )
 op.reference(reference.window_conv2d)
-op.native("cpp", (torch.float32, torch.float64))
+op.native("cpp", (torch.float32, torch.float64, torch.bfloat16))
 op.native("cuda", (torch.float32, torch.float16, torch.bfloat16))
 op.triton((torch.float32, torch.float16, torch.bfloat16))
-# By static figures that no one has measured: benchmarks/gpu_static_report.md, "Triton or CUDA".
-op.prefer("cuda", "triton", "cuda", "reference")

@@ -1,29 +1,41 @@
-"""Max-pooling of windows in their frames, in plain PyTorch; the padding never wins."""
+"""Max-pooling of windows in their frames, in plain PyTorch; the padding never wins.
+
+out[i, c] = max over ky, kx of cell(p, y * s - pad + ky * d, x * s - pad + kx * d)[c], with (p, y, x) the window and the
+place of output cell i, and cell that of window p where it has one, else that of frame image[p], else minus infinity.
+"""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from zfkernels.ops.window_conv2d.reference import first_read
-from zfkernels.windows import Pair, Sliding, Windows, crop
+from zfkernels.geometry import Pair, Sliding
+from zfkernels.ops._window_cells import Cells, Source, parts
 
 
 def window_max_pool2d(
-    values: Tensor,  # [P, C, h, w]
-    origins: Tensor,  # int32 [P, 2]
+    values: Tensor,  # [cells, C]
+    boxes: Tensor,  # int32 [P, 4]
+    offsets: Tensor,  # int64 [P + 1]
     image: Tensor,  # int64 [P]
-    frames: Tensor,  # [N, C, H, W]
+    frames: Tensor | None,  # [N, C, H, W]
+    frame: Pair,  # (H, W)
+    out_boxes: Tensor,  # int32 [P, 4]
+    out_offsets: Tensor,  # int64 [P + 1]
+    owner: Tensor,  # int32 [out cells]
+    cells: int,  # out cells
     kernel_size: Pair,
-    out_origins: Tensor,  # int32 [P, 2]
-    out_size: Pair,
     stride: Pair,
     padding: Pair,
     dilation: Pair,
-) -> Tensor:  # [P, C, *out_size]
+) -> Tensor:  # [cells, C]
     layer = Sliding(kernel_size, stride, padding, dilation)
-    windows = Windows(values, origins, image, (frames.shape[2], frames.shape[3]))
-    start = first_read(out_origins, layer)
-    region = crop(frames, start, image, layer.span(out_size), windows=windows, fill=float("-inf"))
-    return F.max_pool2d(region, kernel_size, stride, 0, dilation).contiguous(memory_format=torch.channels_last)
+    source = Cells.of([Source(values, boxes, offsets)], frames, frame, values.dtype, outside=float("-inf"))
+    out = values.new_empty(cells, values.shape[1])
+    for part in parts(out_boxes, out_offsets, image, owner, values.shape[1]):
+        index = source.index([part.owner], part.image, *part.read(layer)).flatten(1)
+        best = source.table.index_select(0, index[:, 0])
+        for tap in range(1, index.shape[1]):
+            best = torch.maximum(best, source.table.index_select(0, index[:, tap]))
+        out[part.cells] = best
+    return out
