@@ -1,4 +1,4 @@
-"""What the samples of the ops on windows do not reach in the Triton kernels: rows off their alignment, places to spare."""
+"""What the samples do not reach in the Triton kernels on windows: rows off their alignment, places to spare."""
 
 from __future__ import annotations
 
