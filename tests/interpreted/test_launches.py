@@ -25,5 +25,5 @@ def test_projections_launch_once_for_each_layer(images: int, channels: int) -> N
     with strict.watch() as launches, zf.use_backend("triton"):
         zf.DeconvNet(small()).project(torch.randn(images, 3, 12, 12), layer="4", channels=list(range(channels)))
     counts = Counter(launch.kernel for launch in launches)
-    assert counts["stage_kernel"] == 2  # two convolutions, whatever the number of projections
+    assert counts["window_stage_kernel"] == 2  # two convolutions, whatever the number of projections
     assert sum(counts.values()) <= 6
