@@ -18,8 +18,6 @@ from zfkernels.ops import _triton_interpreter
 INTERPRETED = triton.knobs.runtime.interpret  # takes its time per operation, not per element: larger blocks
 if INTERPRETED:
     _triton_interpreter.mend()
-TILE = 2**14 if INTERPRETED else 2**10  # elements of a tile of a kernel without dot
-ROWS = 512 if INTERPRETED else 128  # rows of a tile of a matrix product
 
 
 def elements() -> int:

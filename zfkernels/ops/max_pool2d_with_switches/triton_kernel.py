@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zfkernels.geometry import Pair, Sliding
 from zfkernels.ops._checks import empty_like_format
-from zfkernels.ops._triton_launch import TILE, index_type, launch, power_of_two
+from zfkernels.ops._triton_launch import elements, index_type, launch, power_of_two
 
 UNROLLED = 16  # cells of a window whose loads are all in flight at once
 
@@ -98,9 +98,9 @@ def max_pool2d_with_switches(
     block = power_of_two(columns, 4, 128 if last else 512)
     cells = kernel_size[0] * kernel_size[1]
     launch(
-        max_pool_kernel, (triton.cdiv(rows, TILE // block), triton.cdiv(columns, block)), input,
+        max_pool_kernel, (triton.cdiv(rows, elements() // block), triton.cdiv(columns, block)), input,
         input, values, switches, images, channels, height, width, *size, *input.stride(),
         *kernel_size, *stride, *padding, *dilation, CHANNELS_LAST=last, INDEX=index_type(input, values),
-        ROWS=TILE // block, COLUMNS=block, UNROLL=cells if cells <= UNROLLED else 1,
+        ROWS=elements() // block, COLUMNS=block, UNROLL=cells if cells <= UNROLLED else 1,
     )  # fmt: skip
     return values, switches
