@@ -20,7 +20,7 @@ class FullyConnected(Whole):
 
     def __init__(self, step: Step, scene: Scene, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__(step, scene)
-        self.weight, self.bias = weight.detach(), None if bias is None else bias.detach()
+        self.weight, self.bias = weight, bias
 
     @classmethod
     def recognise(cls, step: Step, scene: Scene) -> Kind | None:
