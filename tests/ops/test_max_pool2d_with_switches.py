@@ -113,7 +113,9 @@ def test_what_was_found_right_before_excuses_nothing(kernel_size: Any) -> None:
 @pytest.mark.parametrize(("function", "name", "dtype"), [(switches_to_indices, "switches", torch.uint8),
                                                          (indices_to_switches, "indices", torch.int64)])  # fmt: skip
 def test_bad_arguments_of_the_conversions(function: Any, name: str, dtype: torch.dtype) -> None:
-    base = {name: torch.zeros(1, 1, 4, 4, dtype=dtype), "kernel_size": 2, "input_size": (8, 8)}
+    corners = torch.arange(0, 8, 2)[:, None] * 8 + torch.arange(0, 8, 2)  # of the windows: switches of 0
+    places = corners[None, None] if dtype == torch.int64 else torch.zeros(1, 1, 4, 4, dtype=dtype)
+    base = {name: places, "kernel_size": 2, "input_size": (8, 8)}
     refusals: list[tuple[dict[str, Any], type, str]] = [
         ({name: None}, TypeError, f"{name} a tensor [N, C, Hp, Wp], got NoneType"),
         ({name: torch.zeros(1, 1, 4, 4)}, TypeError,

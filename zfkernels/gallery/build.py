@@ -132,7 +132,9 @@ def build_gallery(
     net = DeconvNet(model)
     refuse_nan_weights(model, "build_gallery")
     source = open_source(dataset)
-    prepared, image = prepare(source, model, preprocess, first_channels(model))
+    ranks = Ranks.here()
+    reporter = Reporter.of(progress, ranks.rank == 0)
+    prepared, image = prepare(source, model, preprocess, first_channels(model), reporter.waiting)
     shown, image_size = Show.of(show, len(image), prepared.function), (image.shape[1], image.shape[2])
     network = _network(model, image)
     chosen = tuple(select_layers(network, [layers] if isinstance(layers, str) else list(layers)))
@@ -144,11 +146,10 @@ def build_gallery(
     title = title or type(model).__name__
     options = {"top_k": top_k, "batch_size": batch_size, "projections": projections, "title": title,
                "image_size": list(image_size), "show": shown.record()}  # fmt: skip
-    ranks = Ranks.here()
     with workplace(path) if ranks.rank == 0 else nullcontext(Workplace(path)) as place:
         run = Run(
             net, source, chosen, prepared, shown, image_size, kept, batch_size, workers, strict, place, ranks,
-            Reporter.of(progress, ranks.rank == 0), blocks,
+            reporter, blocks,
         )  # fmt: skip
         record = run_record(network, source, chosen, prepared, options) if ranks.rank == 0 else {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -14,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from zfkernels.data import ImageSource, IterableSource, UnreadableImageError, reason_of
+from zfkernels.data.patience import say_when_quiet
 from zfkernels.gallery.show import MODES
 from zfkernels.models import AnyPreprocess, Planes, Preprocess, as_preprocess, preprocess_of
 
@@ -48,7 +50,9 @@ class Prepared:
         return self.function.record()
 
 
-def prepare(source: ImageSource, model: nn.Module, given: Any, channels: int) -> tuple[Prepared, Tensor]:
+def prepare(
+    source: ImageSource, model: nn.Module, given: Any, channels: int, say: Callable[[str], object]
+) -> tuple[Prepared, Tensor]:
     """The preprocessing of a source's images, and one like the first of them that can be used, [C, H, W].
 
     Args:
@@ -56,6 +60,7 @@ def prepare(source: ImageSource, model: nn.Module, given: Any, channels: int) ->
         model: The network.
         given: The preprocessing that the caller has named, or None.
         channels: How many the network's first convolution takes.
+        say: Called with a sentence when no image has come for a minute.
 
     Raises:
         TypeError: ``given`` is no function.
@@ -68,9 +73,9 @@ def prepare(source: ImageSource, model: nn.Module, given: Any, channels: int) ->
         shape = (source.channels, *source.tensor_size)
         return Prepared(function or preprocess_of(model), shape), torch.zeros(shape)
     first = ""
-    for image_id, load in islice(_loads(source), TRIED):
+    for image_id, load in say_when_quiet(islice(_loads(source), TRIED), source.name, say):
         try:
-            image = load()[0]
+            image = load()
             chosen = function or _default(model, image, channels)
             value = chosen(image)
         except Exception as error:  # noqa: BLE001  # of anybody's code; it is listed when the image is read again
@@ -85,10 +90,23 @@ def prepare(source: ImageSource, model: nn.Module, given: Any, channels: int) ->
 
 
 def _loads(source: ImageSource) -> Any:
-    """For each image in order its id and a function that loads it."""
+    """For each image in order its id, and a function that returns it or raises what its loading raised."""
     if isinstance(source, IterableSource):
-        return ((n, partial(source.unpack, item)) for n, item in enumerate(source.walk()))
-    return ((n, partial(source.load, n)) for n in source.order)
+        return ((n, _tried(partial(source.unpack, item))) for n, item in enumerate(source.walk()))
+    return ((n, _tried(partial(source.load, n))) for n in source.order)
+
+
+def _tried(load: Callable[[], Any]) -> Callable[[], Any]:
+    """Loads now; the function that is returned gives the image, or raises what went wrong."""
+    try:
+        image = load()[0]
+    except Exception as error:  # noqa: BLE001  # of anybody's code; raised where the image is wanted
+        return partial(_raise, error)
+    return lambda: image
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def _default(model: nn.Module, image: Any, channels: int) -> AnyPreprocess:
