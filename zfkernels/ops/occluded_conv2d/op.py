@@ -191,3 +191,5 @@ op.reference(reference.occluded_conv2d)
 op.native("cpp", (torch.float32, torch.float64, torch.bfloat16))
 op.native("cuda", (torch.float32, torch.float16, torch.bfloat16))
 op.triton((torch.float32, torch.float16, torch.bfloat16))
+# By static figures that no one has measured: benchmarks/gpu_static_report.md, "Triton or CUDA".
+op.prefer("cuda", "triton", "cuda", "reference")

@@ -72,3 +72,5 @@ def _too_much_for_triton(*args: Any) -> str | None:
 
 
 op.triton((torch.float32, torch.float16, torch.bfloat16), _too_much_for_triton)
+# By static figures that no one has measured: benchmarks/gpu_static_report.md, "Triton or CUDA".
+op.prefer("cuda", "triton", "cuda", "reference")
