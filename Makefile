@@ -93,7 +93,7 @@ fuzz: install
 	$(BIN)/python tests/fuzzing.py --seconds $(FUZZ_SECONDS) $(ARGS)
 
 emulate: install
-	SIMT_BUILDS=1 $(BIN)/python -m pytest tests/simt/test_builds.py $(ARGS)
+	SIMT_BUILDS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/simt/test_builds.py $(ARGS)
 
 # setup.py says which toolkit it uses. Where there is none, the nvcc of torch's CUDA comes from PyPI into the environment.
 CUDA_ARCHITECTURES := 7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX
