@@ -100,7 +100,7 @@ def test_the_console_script_finds_modules_of_the_current_folder(folder: Path) ->
     code += "from zfkernels.cli import main; sys.argv[1:] = ['layers', 'mynetwork:make', '--json']; main()"
     result = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=folder, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert [row["kind"] for row in json.loads(result.stdout)["layers"]][:2] == ["conv", "relu"]
+    assert [row["kind"] for row in json.loads(result.stdout)["layers"]][:2] == ["convolution", "rectifier"]
 
 
 def test_sizes_and_normalisation(folder: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_table_of_layers() -> None:
     assert result.exit_code == 0, result.output
     head, first, *_ = result.stdout.splitlines()
     assert head.split("  ")[0] == "name"
-    assert first.split() == ["features.0", "conv", "48", "32x32", "2x2", "7x7"]
+    assert first.split() == ["features.0", "convolution", "48", "32x32", "2x2", "7x7"]
     assert result.stdout.splitlines()[-1].split() == ["classifier.6", "linear", "200", "-", "-", "-"]
 
 
