@@ -169,7 +169,7 @@ def test_a_table_of_layers() -> None:
     head, first, *_ = result.stdout.splitlines()
     assert head.split("  ")[0] == "name"
     assert first.split() == ["features.0", "convolution", "48", "32x32", "2x2", "7x7"]
-    assert result.stdout.splitlines()[-1].split() == ["classifier.6", "linear", "200", "-", "-", "-"]
+    assert result.stdout.splitlines()[-1].split() == ["classifier.6", "fully", "connected", "200", "-", "-", "-"]
 
 
 def test_figures_as_pdf(folder: Path) -> None:
