@@ -11,7 +11,7 @@ from zfkernels.cli import options
 from zfkernels.cli.gallery import describe, summary
 
 MODEL = "zfnet64"
-PHOTO = "chelsea"
+PHOTO = "coffee"  # which the network knows: espresso
 WINDOW, STRIDE = 12, 2
 FILES = ("gallery.png", "occlusion.png")
 
