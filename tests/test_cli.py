@@ -247,6 +247,13 @@ def test_without_click_the_extra_is_named() -> None:
     assert result.stderr == "Error: click is not installed: pip install 'zfkernels[viz]'\n"
 
 
+def test_without_starlette_the_extra_is_named() -> None:
+    code = "import sys; sys.modules['starlette'] = None; from zfkernels.cli import main; main()"
+    result = subprocess.run([sys.executable, "-c", code, "serve"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.endswith("starlette is not installed: pip install 'zfkernels[serve]'\n")
+
+
 def test_info_needs_no_click() -> None:
     code = "import sys; sys.argv = ['zfkernels', 'info']; from zfkernels.cli import main; main()"
     with_click, without = (

@@ -45,13 +45,16 @@ def serve(
 
     Drop a photo on the page or choose one of --data. It runs until it is interrupted.
     """
+    from zfkernels._extras import require
     from zfkernels.data import EmbeddedPhotos
     from zfkernels.gallery import Gallery
     from zfkernels.serve import Explorer
     from zfkernels.serve.network import Network
     from zfkernels.serve.photos import Photos
-    from zfkernels.serve.run import serve as run
     from zfkernels.serve.winners import Winners
+
+    require("starlette", "serve")
+    from zfkernels.serve.run import serve as run
 
     loaded, preprocess = options.load_model(model, weights, device)
     source = options.open_data(data, limit)

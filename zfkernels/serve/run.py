@@ -43,7 +43,6 @@ def serve(
         OSError: The port is in use, or the host is none of this machine's.
     """
     uvicorn = require("uvicorn", "serve")
-    require("starlette", "serve")
     from zfkernels.serve.app import create_app
 
     listening = bind(host, port)
