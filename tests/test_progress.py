@@ -5,20 +5,24 @@ from __future__ import annotations
 import re
 import sys
 import time
+import types
 
 import pytest
 
-pytest.importorskip("tqdm")
+pytest.importorskip("tqdm.auto")  # before any test pretends to be a notebook
 
 from zfkernels import progress
 from zfkernels.progress import progress_bar
 
 
-@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "file"])
+@pytest.mark.parametrize("reader", ["terminal", "notebook", "file"])
 def test_a_file_gets_a_line_now_and_then(
-    terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    reader: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: reader == "terminal")
+    shell = types.SimpleNamespace(config={"IPKernelApp": {}}) if reader == "notebook" else None
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "ipykernel", types.SimpleNamespace())  # imported by some library: no notebook yet
     with progress_bar(200, "images", True) as advance:
         for _ in range(200):
             advance(1)
@@ -27,7 +31,7 @@ def test_a_file_gets_a_line_now_and_then(
     assert captured.out == ""
     lines = [line for line in captured.err.replace("\n", "\r").split("\r") if line.strip()]
     assert "200/200" in lines[-1]
-    assert (len(lines) >= 4) == terminal
+    assert (len(lines) >= 4) == (reader != "file")
     assert progress.LOGGED >= 1
 
 

@@ -39,9 +39,15 @@ def progress_bar(
         return
     require("tqdm", "viz")
     bars = importlib.import_module("tqdm.auto")  # a bar of its own in a notebook
-    rarely = {} if sys.stderr.isatty() or "ipykernel" in sys.modules else {"mininterval": LOGGED}
+    rarely = {} if sys.stderr.isatty() or _in_a_notebook() else {"mininterval": LOGGED}
     with bars.tqdm(total=total, initial=done, desc=name or None, unit=f" {unit}", smoothing=SMOOTHING, **rarely) as bar:
         yield _Forecast(bar, None if total is None else total - done).advance
+
+
+def _in_a_notebook() -> bool:
+    """Whether this process runs a notebook's cells; having imported a notebook's packages does not make it one."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and "IPKernelApp" in shell.config
 
 
 class _Forecast:
