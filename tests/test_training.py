@@ -81,7 +81,7 @@ def test_a_run_learns_and_leaves_its_files(pictures: Path, tmp_path: Path) -> No
         "epoch-000.safetensors",
         "epoch-002.safetensors",
     }
-    assert not list(tmp_path.rglob("*partial*"))
+    assert not list(tmp_path.rglob(".?*.zfkernels*"))
     for name in ("best.ckpt", "last.ckpt"):
         state = torch.load(tmp_path / "checkpoints" / name, weights_only=True)
         assert state["state_dict"]["model.features.0.weight"].shape == (4, 3, 3, 3)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from zfkernels.data import Batch, ImageSource, UnreadableImageError, stream
 from zfkernels.models import Preprocess
 from zfkernels.network.network import Network, trace_model
+from zfkernels.output import write_json
 from zfkernels.progress import progress_bar
 
 
@@ -212,9 +212,7 @@ class _Store:
             "identity": self.identity, "seen": self.seen, "ids": self.ids,
             "labels": [self.names[n] for n in self.ids], "skipped": self.skipped,
         }  # fmt: skip
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({**content, "sha256": _digest(content)}, allow_nan=False), encoding="utf-8")
-        os.replace(partial, path)
+        write_json(path, {**content, "sha256": _digest(content)})
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -15,9 +15,10 @@ from typing import Any
 def replacing(path: Path) -> Iterator[Path]:
     """The name of a file to write in the block; it then replaces ``path`` in one step, on disk.
 
-    The file has the suffix of ``path`` and a name of this package's. If the block raises, ``path`` is as it was.
+    The file has the suffix of ``path`` and a name of this process's and this package's. If the block raises, ``path``
+    is as it was.
     """
-    temporary = path.with_name(f".{path.stem}.zfkernels{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.zfkernels{path.suffix}")
     try:
         yield temporary
         flush_file(temporary)

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zfkernels.output import replacing
+
 FORMAT = "zfkernels result 1"
 SUFFIX = ".safetensors"
 
@@ -30,12 +32,8 @@ def write(result: Any, path: str | os.PathLike[str]) -> None:
         raise ValueError(f"save: expected path of a {SUFFIX} file, got {path}")
     tensors: dict[str, Tensor] = {}
     content = _pack(result, "result", tensors)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         save_file(tensors, partial, {"format": FORMAT, "content": json.dumps(content)})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read(path: str | os.PathLike[str], kinds: Mapping[str, type]) -> Any:

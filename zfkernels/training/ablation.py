@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 
 from zfkernels.data import ImageSource, open_source
 from zfkernels.models import inference_form
-from zfkernels.output import check_out, claim, local_paths
+from zfkernels.output import check_out, claim, local_paths, replacing, write_json
 from zfkernels.training.evaluation import evaluate
 from zfkernels.training.networks import Variant
 from zfkernels.training.recipe import SMALL, Recipe
@@ -112,9 +111,9 @@ def ablate(
             folder = out / name / f"seed-{seed}"
             if not (folder / "result.json").exists():
                 result = _one(name, source, folder, seed, scale, recipe, limits, cache, workers, devices, progress)
-                _write_json(folder / "result.json", result)
+                write_json(folder / "result.json", result)
             rows = _table(out)
-            _write_json(out / TABLES[0], {"settings": settings, "rows": rows})
+            write_json(out / TABLES[0], {"settings": settings, "rows": rows})
             _write_csv(out / TABLES[1], rows)
     return _table(out)
 
@@ -189,17 +188,8 @@ def _same_settings(path: Path, settings: dict[str, Any]) -> bool:
     return path.exists()
 
 
-def _write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".json.partial")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
-    os.replace(partial, path)
-
-
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    partial = path.with_suffix(".csv.partial")
-    with open(partial, "w", newline="", encoding="utf-8") as file:
+    with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows({**row, "seeds": " ".join(map(str, row["seeds"]))} for row in rows)
-    os.replace(partial, path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from zfkernels.models import renormalize_filters_
+from zfkernels.output import replacing
 from zfkernels.training.export import save_weights
 
 
@@ -81,10 +81,8 @@ class LearningCurve(pl.Callback):
         seconds = round(time.monotonic() - self._started, 1)
         self.rows.append([trainer.current_epoch + 1, round(self._learning_rate, 7), *measured, seconds])
         if trainer.is_global_zero:
-            partial = self.path.with_suffix(".partial")
-            with open(partial, "w", newline="", encoding="utf-8") as file:
+            with replacing(self.path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([self.COLUMNS, *self.rows])
-            os.replace(partial, self.path)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}

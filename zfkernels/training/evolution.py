@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from zfkernels.analysis.evolution import Images, join, pick_maps, strongest_proj
 from zfkernels.data import ImageSource
 from zfkernels.deconvnet import DeconvNet
 from zfkernels.models import ConvNet, inference_form
+from zfkernels.output import replacing
 from zfkernels.results import Evolution, LayerEvolution
 from zfkernels.training.crops import center_crop
 from zfkernels.training.data import ImageClasses, mean_image, normalize, per_channel
@@ -158,12 +158,8 @@ class FeatureEvolution(pl.Callback):
         from safetensors.torch import save_file
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(f".{os.getpid()}.partial")
-        try:
+        with replacing(self.path) as partial:
             save_file({name: tensor.contiguous() for name, tensor in self._tensors().items()}, partial)
-            os.replace(partial, self.path)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {"epochs": torch.tensor(self.done)}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from zfkernels.models import ConvNet, inference_form
+from zfkernels.output import replacing
 
 
 def save_weights(model: nn.Module, path: str | Path, *, dtype: torch.dtype = torch.float16) -> Path:
@@ -36,10 +36,6 @@ def save_weights(model: nn.Module, path: str | Path, *, dtype: torch.dtype = tor
         name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).detach().cpu().contiguous()
         for name, tensor in model.state_dict().items()
     }
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         save_file(state, partial, metadata=metadata)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +14,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
 from zfkernels.data import ImageSource, UnreadableImageError, open_source
+from zfkernels.output import replacing
 from zfkernels.progress import progress_bar
 
 
@@ -165,8 +165,7 @@ def _first_of_each(ids: list[int], names: list[str], count: int, split: str) -> 
 
 def _decode(images: LabelledImages, path: Path, progress: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         shape = (len(images), images.size, images.size, 3)
         pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
         with progress_bar(len(images), "images", progress, name=f"decoding {images.split}") as advance:
@@ -174,6 +173,3 @@ def _decode(images: LabelledImages, path: Path, progress: bool) -> None:
                 pixels[index] = images.image(index).permute(1, 2, 0).numpy()
                 advance(1)
         pixels.flush()
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

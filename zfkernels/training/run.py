@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import lightning.pytorch as pl
 import torch
@@ -20,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from zfkernels.data import ImageSource
-from zfkernels.output import check_out, claim, local_paths
+from zfkernels.output import check_out, claim, local_paths, write_json
 from zfkernels.training.callbacks import EpochWeights, LearningCurve, RenormalizeFilters
 from zfkernels.training.data import ImageClasses
 from zfkernels.training.evolution import EVOLUTION_EPOCHS
@@ -153,7 +152,8 @@ def train(
     }
     if trainer.is_global_zero:
         claim(out, WRITTEN, "train", known=_is_record(out / "run.json"))
-        _write_json(out / "run.json", record)
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "run.json", record)
     last = checkpoints / "last.ckpt"
     model = model.to(memory_format=torch.channels_last)
     classifier = Classifier(model, recipe, classes=len(images.classes), clock=clock, seed=seed)
@@ -172,7 +172,7 @@ def train(
     summary = dict(zip(curve.COLUMNS, curve.rows[-1], strict=True))
     if trainer.is_global_zero:
         save_weights(model, out / "weights.safetensors", dtype=torch.float32)
-        _write_json(out / "summary.json", {**record, **summary})
+        write_json(out / "summary.json", {**record, **summary})
     return summary
 
 
@@ -182,13 +182,6 @@ def _is_record(path: Path) -> bool:
         return {"recipe", "train_images", "val_images"} <= json.loads(path.read_text(encoding="utf-8")).keys()
     except (OSError, ValueError, AttributeError):
         return False
-
-
-def _write_json(path: Path, record: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".json.partial")
-    partial.write_text(json.dumps(record, indent=2, allow_nan=False), encoding="utf-8")
-    os.replace(partial, path)
 
 
 def computes_in_bfloat16() -> bool:
