@@ -77,7 +77,7 @@ sanitize: install
 	CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g" \
 	LDFLAGS="-fsanitize=address,undefined" ZFKERNELS_BUILD_CPU=1 ZFKERNELS_BUILD_CUDA=0 PATH="$(BIN):$$PATH" \
 	    $(BIN)/python setup.py -q build --build-base $(SANITIZED)/work --build-lib $(SANITIZED)/lib
-	cd $(SANITIZED)/lib && $(SANITIZER) $(BIN)/python -c 'import zfkernels.ops._library as l; print(l.build_info())' \
+	cd $(SANITIZED)/lib && $(SANITIZER) $(BIN)/python -c 'import zfkernels.ops._native as l; print(l.build_info())' \
 	    | grep sanitizer=address
 	cd $(SANITIZED)/lib && $(SANITIZER) $(PYTEST) -p no:cacheprovider $(ARGS) $(CURDIR)/tests/ops
 

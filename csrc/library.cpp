@@ -1,7 +1,6 @@
-// The private namespace zfkernels_C: the schemas of the native kernels, whatever device they run on. No argument and no
-// result is a text: headers of torch before 2.14 never free one.
-// Kernels register themselves with STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CPU | CUDA, m) beside their code.
-// The public ops (torch.ops.zfkernels) are defined in Python, so that they exist without this library.
+// The module zfkernels._C and what it was built with.
+// Kernels register themselves with STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CPU | CUDA, m) beside their code. All schemas,
+// those of the private namespace zfkernels_C too, stand in Python: zfkernels/ops/<op>/op.py.
 #include <torch/csrc/stable/library.h>
 
 #include <string>
@@ -38,50 +37,7 @@ std::string build_info() {
 
 }  // namespace zfkernels
 
-STABLE_TORCH_LIBRARY(zfkernels_C, m) {
-  m.def("fix_weights(bool on) -> ()");
-  m.def(
-      "max_pool2d_with_switches(Tensor input, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation,"
-      " bool ceil_mode) -> (Tensor, Tensor)");
-  m.def(
-      "max_unpool2d_with_switches(Tensor values, Tensor switches, int[2] kernel_size, int[2] stride, int[2] padding,"
-      " int[2] dilation, int[2] output_size, bool sum) -> Tensor");
-  m.def(
-      "unpool_relu_conv_transpose2d(Tensor values, Tensor? switches, Tensor weight, int[2] pool_kernel_size,"
-      " int[2] pool_stride, int[2] pool_padding, int[2] pool_dilation,"
-      " int[2] unpooled_size, int[2] stride, int[2] padding, int[2] dilation, int groups, int[2] output_size,"
-      " bool sum, bool rectify) -> Tensor");
-  m.def(
-      "window_conv2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames, int[2] frame,"
-      " Tensor weight, Tensor? bias, Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells, int[2] stride,"
-      " int[2] padding, int[2] dilation, int groups, bool relu) -> Tensor");
-  m.def(
-      "window_max_pool2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames,"
-      " int[2] frame, Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells, int[2] kernel_size, int[2] stride,"
-      " int[2] padding, int[2] dilation) -> Tensor");
-  m.def(
-      "window_avg_pool2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames,"
-      " int[2] frame, Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells, int[2] kernel_size, int[2] stride,"
-      " int[2] padding, bool count_include_pad, int? divisor_override) -> Tensor");
-  m.def(
-      "window_gather(Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells, Tensor image,"
-      " Tensor[] values, Tensor[] boxes, Tensor[] offsets, Tensor?[] rows, Tensor? frames, int[2] frame) -> Tensor");
-  m.def(
-      "window_unpool_relu_conv_transpose2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames,"
-      " int[2] frame, Tensor? switches, Tensor weight, Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells,"
-      " int[2] pool_kernel_size, int[2] pool_stride, int[2] pool_padding, int[2] pool_dilation, int[2] unpooled_size,"
-      " int[2] stride, int[2] padding, int[2] dilation, int groups, bool sum, bool rectify) -> Tensor");
-  m.def(
-      "window_reduce(Tensor values, Tensor boxes, Tensor offsets, Tensor image, Tensor? frames, int[2] frame,"
-      " bool maximum) -> Tensor");
-  m.def(
-      "occluded_conv2d(Tensor images, Tensor weight, Tensor? bias, Tensor boxes, Tensor image, Tensor fill,"
-      " Tensor? fill_boxes, Tensor? fill_offsets, Tensor? mask, Tensor? mask_boxes, Tensor? mask_offsets,"
-      " Tensor out_boxes, Tensor out_offsets, Tensor owner, int cells, int[2] stride, int[2] padding, int[2] dilation,"
-      " int groups, bool relu) -> Tensor");
-}
-
-// The module zfkernels._C: importing it registers the above. Its functions are build_info and the kernels themselves,
+// The module zfkernels._C. Its functions are build_info and the kernels themselves,
 // the latter not where torch is too old for that.
 PyMODINIT_FUNC PyInit__C() {
   static std::vector<PyMethodDef> methods = [] {

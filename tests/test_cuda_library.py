@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from zfkernels import ops
-from zfkernels.ops._library import load_native
+from zfkernels.ops._native import load_native
 
 OPS = [name for name, entry in ops.registered().items() if "cuda" in entry.variants]
 

@@ -44,7 +44,7 @@ def pure_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_without_triton_and_extension(pure_python: Path) -> None:
     code = BLOCK.format(blocked=["triton"]) + RUN_ONE_OP
-    code += "print(zf.__file__, zfkernels.ops._library.load_native('_C'))"
+    code += "print(zf.__file__, zfkernels.ops._native.load_native('_C'))"
     printed = run(code, pure_python)
     assert printed.startswith(str(pure_python))
     assert "zfkernels._C is not built" in printed

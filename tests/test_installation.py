@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from zfkernels import _installation
-from zfkernels.ops import _library
+from zfkernels.ops import _native
 
 PACKAGE = Path(__file__).parent.parent / "zfkernels"
 POOLS = """
@@ -105,8 +105,8 @@ def test_the_command_names_what_was_installed(
 
 @pytest.mark.parametrize(("version", "refused"), [("2.9.1", True), ("2.10.0", False), ("3.0.0a0+git", False)])
 def test_a_torch_that_is_too_old_is_named(version: str, refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if (problem := _library.load_native("_C")) is not None:
+    if (problem := _native.load_native("_C")) is not None:
         pytest.skip(problem)
     monkeypatch.setattr(torch, "__version__", version)
     sentence = f"the extension zfkernels._C needs torch 2.10 or newer, got {version}"
-    assert _library.load_native.__wrapped__("_C") == (sentence if refused else None)
+    assert _native.load_native.__wrapped__("_C") == (sentence if refused else None)

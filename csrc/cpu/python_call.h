@@ -1,5 +1,5 @@
 // Calls of a kernel straight from Python. Torch's own way there converts every argument twice and asks the dispatcher,
-// at several times the price of pooling a small map; zfkernels/ops/_library.py takes this one where the dispatcher has
+// at several times the price of pooling a small map; zfkernels/ops/_native.py takes this one where the dispatcher has
 // nothing to do.
 #pragma once
 

@@ -15,7 +15,9 @@ import torch
 from zfkernels.ops import (
     BACKENDS,
     BackendError,
-    _library,
+    _backends,
+    _native,
+    _registry,
     availability,
     max_pool2d_with_switches,
     registered,
@@ -31,7 +33,7 @@ INPUT = torch.arange(16.0).reshape(1, 1, 4, 4)
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the variants of the pooling and the unpooling that ran; both have a reference only."""
     names: list[str] = []
-    monkeypatch.setattr(_library, "_requested", ContextVar("unasked", default=None))
+    monkeypatch.setattr(_backends, "_requested", ContextVar("unasked", default=None))
     for op in (POOL, UNPOOL):
         monkeypatch.setattr(registered()[op], "variants", {})
         plant(names, monkeypatch, op, "reference")
@@ -52,7 +54,7 @@ def plant(
         ran.append(name)
         return REFERENCES[op](*args)
 
-    variant = _library.Variant(name, lambda: run, lambda: missing, lambda *args: refuses)
+    variant = _registry.Variant(name, lambda: run, lambda: missing, lambda *args: refuses)
     monkeypatch.setitem(registered()[op].variants, name, variant)
 
 
@@ -154,22 +156,30 @@ def test_availability_lists_every_op_and_variant(ran: list[str], monkeypatch: py
 
 
 def test_variants_refuse_other_devices_and_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_library, "load_native", lambda library: None)
-    monkeypatch.setattr(_library, "_has_kernel", lambda name, device: True)
-    op = _library.Op("an_op")
-    op.native("cpp", (torch.float32,), lambda values, *rest: "it takes one map" if len(values) > 1 else None)
+    monkeypatch.setattr(_native, "load_native", lambda library: None)
+    monkeypatch.setattr(_native, "has_kernel", lambda name, device: True)
+    op = _registry.Op("an_op", ("count", "values", "other"))
+    op.native("cpp", (torch.float32,), lambda *, values, **_: "it takes one map" if len(values) > 1 else None)
     one, byte = torch.ones(1, 2), torch.ones(1, 2, dtype=torch.uint8)
     assert op.why_not("cpp") is None
-    assert op.why_not("cpp", (one, None, byte, 3)) is None
-    assert op.why_not("cpp", (one.expand(2, 2),)) == "it takes one map"
-    assert op.why_not("cpp", (one.double(),)) == "it takes ['float32'], got torch.float64"
-    assert op.why_not("cpp", (byte, one.half())) == "it takes ['float32'], got torch.float16"
-    assert op.why_not("cpp", (one.to("meta"),)) == "it runs on ['cpu'], the tensors are on meta"
+    assert op.why_not("cpp", (3, one, None)) is None
+    assert op.why_not("cpp", (3, one.expand(2, 2), None)) == "it takes one map"
+    assert op.why_not("cpp", (3, one.double(), byte)) == "it takes ['float32'], got torch.float64"
+    assert op.why_not("cpp", (3, byte, one.half())) == "it takes ['float32'], got torch.float16"
+    assert op.why_not("cpp", (3, one.to("meta"), None)) == "it runs on ['cpu'], the tensors are on meta"
+
+
+def test_a_compiled_kernel_is_told_whether_a_text_is_its_word() -> None:
+    op = _registry.Op("an_op", ("values", "how", "size"), {"how": "sum"})
+    assert op.encoded(lambda *args: args)(1, "sum", 2) == (1, True, 2)
+    assert op.encoded(lambda *args: args)(1, "last", 2) == (1, False, 2)
+    schema = torch.ops.zfkernels_C.max_unpool2d_with_switches.default._schema
+    assert [argument.name for argument in schema.arguments][-2:] == ["output_size", "sum"]
 
 
 def test_triton_needs_triton_and_a_gpu_or_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     def reason(*args: Any) -> str | None:
-        op = _library.Op("an_op")
+        op = _registry.Op("an_op")
         op.triton((torch.float32,))
         return op.why_not("triton", args or None)
 
@@ -189,13 +199,13 @@ def test_triton_needs_triton_and_a_gpu_or_the_interpreter(monkeypatch: pytest.Mo
 
 
 def test_a_native_variant_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    op = _library.Op("an_op")
+    op = _registry.Op("an_op")
     op.native("cpp", (torch.float32,))
-    monkeypatch.setattr(_library, "load_native", lambda library: f"{library} is not built")
+    monkeypatch.setattr(_native, "load_native", lambda library: f"{library} is not built")
     assert op.why_not("cpp") == "_C is not built"
-    other = _library.Op("another_op")
+    other = _registry.Op("another_op")
     other.native("cuda", (torch.float32,))
-    monkeypatch.setattr(_library, "load_native", lambda library: None)
+    monkeypatch.setattr(_native, "load_native", lambda library: None)
     assert other.why_not("cuda") == "the extension zfkernels._C_cuda was built without this op"
 
 

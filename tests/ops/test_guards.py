@@ -11,10 +11,10 @@ from torch import Tensor
 from variants import flat_arguments
 
 from zfkernels import ops
-from zfkernels.ops import _library, window_reduce
+from zfkernels.ops import _registry, window_reduce
 from zfkernels.windows import Windows
 
-OPS = sorted(_library.registered())
+OPS = sorted(_registry.registered())
 SLIDING = ("kernel_size", "stride", "padding", "dilation")
 
 

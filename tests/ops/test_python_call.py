@@ -14,14 +14,14 @@ from comparing import assert_bits_equal
 from samples import SAMPLES
 from variants import flat_arguments
 
-from zfkernels.ops import _library
+from zfkernels.ops import _native, _registry
 
 POOL = "max_pool2d_with_switches"
 
 
 @pytest.fixture
 def extension() -> Any:
-    problem = _library.load_native("_C")
+    problem = _native.load_native("_C")
     if problem is not None:
         pytest.skip(problem)
     if sys.platform != "linux" or torch.__version__ < (2, 14):
@@ -29,14 +29,14 @@ def extension() -> Any:
     return importlib.import_module("zfkernels._C")
 
 
-COMPILED = sorted(op for op, entry in _library.registered().items() if "cpp" in entry.variants)
+COMPILED = sorted(op for op, entry in _registry.registered().items() if "cpp" in entry.variants)
 
 
 @pytest.mark.parametrize("op", COMPILED)
 def test_a_kernel_gives_the_same_by_way_of_torch(op: str, extension: Any) -> None:
     """The way that is left where torch is too old for the extension's functions."""
     direct, by_torch = getattr(extension, op), getattr(torch.ops.zfkernels_C, op).default
-    entry = _library.registered()[op]
+    entry = _registry.registered()[op]
     args = flat_arguments(op, SAMPLES[op][0].arguments(torch.float32))
     results, expected = entry.encoded(direct)(*args), entry.encoded(by_torch)(*args)
     assert type(results) is type(expected)
@@ -49,10 +49,10 @@ def test_the_dispatcher_is_asked_where_the_extension_has_no_functions(
     extension: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by_torch = getattr(torch.ops.zfkernels_C, POOL).default
-    assert _library._native_kernel("_C_cuda", POOL) is by_torch
-    assert _library._native_kernel("_C", POOL) is not by_torch
+    assert _native.native_kernel("_C_cuda", POOL) is by_torch
+    assert _native.native_kernel("_C", POOL) is not by_torch
     monkeypatch.delattr(extension, POOL)
-    assert _library._native_kernel("_C", POOL) is by_torch
+    assert _native.native_kernel("_C", POOL) is by_torch
 
 
 @pytest.mark.parametrize(
@@ -76,17 +76,17 @@ def test_a_kernel_refuses_other_arguments(
         getattr(extension, POOL)(*(args | changes).values())
 
 
-@pytest.mark.parametrize("op", sorted(_library.registered()))
+@pytest.mark.parametrize("op", sorted(_registry.registered()))
 def test_no_text_reaches_a_kernel_or_leaves_it(op: str) -> None:
     """Headers of torch before 2.14 never free a text; the schemas are those that every kernel of the op has."""
-    if (problem := _library.load_native("_C")) is not None:
+    if (problem := _native.load_native("_C")) is not None:
         pytest.skip(problem)
     assert "str " not in str(getattr(torch.ops.zfkernels_C, op).default._schema)
     assert not hasattr(torch.ops.zfkernels_C, "build_info")
 
 
 def test_the_extensions_functions_are_the_ones_that_run(extension: Any) -> None:
-    assert _library.registered()[POOL].variants["cpp"].load() is getattr(extension, POOL)
+    assert _registry.registered()[POOL].variants["cpp"].load() is getattr(extension, POOL)
 
 
 def test_nothing_is_kept_of_a_call(extension: Any) -> None:

@@ -17,7 +17,7 @@ from variants import flat_arguments, samples, skip_unless_possible, variants
 
 from zfkernels import ops
 from zfkernels.geometry import Sliding
-from zfkernels.ops import _library
+from zfkernels.ops import _registry
 from zfkernels.ops.max_pool2d_with_switches.op import check_unpooled_size
 from zfkernels.windows import Layout
 
@@ -161,7 +161,7 @@ class Seen(TorchDispatchMode):
 
 
 def test_the_dispatcher_is_left_out_only_where_it_has_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    op = _library.registered()["max_pool2d_with_switches"]
+    op = _registry.registered()["max_pool2d_with_switches"]
     direct: list[str] = []
 
     def route(*args: Any, backend: str | None = None) -> Any:

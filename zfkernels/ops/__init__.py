@@ -3,17 +3,9 @@
 Every op is also registered as ``torch.ops.zfkernels.<op>`` (flat tensors and sizes), for ``torch.compile`` and export.
 """
 
-from zfkernels.ops._library import (
-    BACKENDS,
-    BackendError,
-    availability,
-    build_info,
-    cpu_variants,
-    fixed_weights,
-    registered,
-    requested_backend,
-    use_backend,
-)
+from zfkernels.ops._backends import BACKENDS, BackendError, requested_backend, use_backend
+from zfkernels.ops._native import build_info, cpu_variants, fixed_weights
+from zfkernels.ops._registry import availability, registered
 from zfkernels.ops.max_pool2d_with_switches.op import (
     indices_to_switches,
     max_pool2d_with_switches,

@@ -114,17 +114,6 @@ def flag(op: str, argument: str, value: Any) -> None:
         raise TypeError(f"{op}: expected {argument} a bool, got {value!r}")
 
 
-def memory_format(like: Tensor) -> torch.memory_format:
-    """The format of a result that follows ``like``: channels last if only that fits, else contiguous."""
-    last = not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if last else torch.contiguous_format
-
-
-def empty_like_format(like: Tensor, size: Sequence[int]) -> Tensor:
-    """An empty tensor of ``size`` in the memory format of ``like``."""
-    return torch.empty(tuple(size), dtype=like.dtype, device=like.device, memory_format=memory_format(like))
-
-
 def convolution(op: str, weight: Tensor, stride: Any, padding: Any, dilation: Any) -> Sliding:
     """The checked geometry of a convolution with ``weight`` [C_out, C_in / groups, kh, kw]."""
     return Sliding(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zfkernels.geometry import Boxes, Pair, Sliding, outputs_touched
 from zfkernels.ops import _checks as check
-from zfkernels.ops._library import only_a_kernel_runs
+from zfkernels.ops._direct import only_a_kernel_runs
 from zfkernels.windows import Layout, Windows, layout_of, owners
 from zfkernels.windows import check as check_places
 

@@ -22,7 +22,13 @@ def places(op: str, values: Any, boxes: Any, offsets: Any, image: Any, dtypes: A
     arguments.places(op, "windows", boxes, offsets, image, values)
 
 
-def frames(op: str, value: Tensor | None, values: Tensor, frame: Pair) -> None:
+def windows(op: str, *, values: Any, boxes: Any, offsets: Any, image: Any, frames: Any, frame: Pair, **_: Any) -> None:
+    """Windows and what lies around them."""
+    places(op, values, boxes, offsets, image)
+    around(op, frames, values, frame)
+
+
+def around(op: str, value: Tensor | None, values: Tensor, frame: Pair) -> None:
     """Frames [N, C, H, W] around windows, or None."""
     if value is not None:
         check.tensor(op, "frames", value, "[N, C, H, W]")
@@ -30,8 +36,8 @@ def frames(op: str, value: Tensor | None, values: Tensor, frame: Pair) -> None:
         check.equal(op, "frames' channels and size", tuple(value.shape[1:]), (values.shape[1], *frame))
 
 
-def outputs(op: str, image: Tensor, boxes: Any, offsets: Any, owner: Any, cells: int) -> None:
+def outputs(op: str, *, image: Tensor, out_boxes: Any, out_offsets: Any, owner: Any, cells: int, **_: Any) -> None:
     """Where results lie: out_boxes [P, 4], out_offsets [P + 1], owner [cells]."""
-    arguments.places(op, "out", boxes, offsets, image, image)
+    arguments.places(op, "out", out_boxes, out_offsets, image, image)
     check.tensor(op, "owner", owner, "[cells]", (torch.int32,))
     check.equal(op, "the shape of owner", tuple(owner.shape), (cells,))

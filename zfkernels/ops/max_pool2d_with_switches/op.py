@@ -9,7 +9,9 @@ from torch import Tensor
 
 from zfkernels.geometry import Pair, Sliding
 from zfkernels.ops import _checks as check
-from zfkernels.ops._library import define, only_a_kernel_runs
+from zfkernels.ops._allocation import empty_like_format
+from zfkernels.ops._direct import only_a_kernel_runs
+from zfkernels.ops._registry import define
 from zfkernels.ops.max_pool2d_with_switches import reference
 
 NAME = "max_pool2d_with_switches"
@@ -159,9 +161,9 @@ def indices_to_switches(
     return reference.indices_to_switches(indices, size[1], layer.kernel, layer.stride, layer.padding, layer.dilation)
 
 
-def _fake(input: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Any:
-    size = Sliding(kernel, stride, padding, dilation).output_size((input.shape[2], input.shape[3]), ceil_mode)
-    values = check.empty_like_format(input, (input.shape[0], input.shape[1], *size))
+def _fake(*, input: Tensor, ceil_mode: bool, **layer: Any) -> Any:
+    size = Sliding(*layer.values()).output_size((input.shape[2], input.shape[3]), ceil_mode)
+    values = empty_like_format(input, (input.shape[0], input.shape[1], *size))
     return values, torch.empty_like(values, dtype=torch.uint8)
 
 
@@ -182,9 +184,9 @@ def _tangent(args: Any, tangents: Any, output: Any) -> tuple[Tensor, None]:
     return reference.at_switches(output[1], (input.shape[2], input.shape[3]), *geometry)(tangents[0]), None
 
 
-def _guard(input: Tensor, *args: Any) -> None:
+def _guard(*, input: Tensor, **layer: Any) -> None:
     check.tensor(NAME, "input", input, "[N, C, H, W]")
-    _layer(input.shape, *args)
+    _layer(input.shape, *layer.values())
 
 
 op = define(

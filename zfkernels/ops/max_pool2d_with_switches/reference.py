@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zfkernels.ops._checks import Pair, memory_format
+from zfkernels.geometry import Pair
+from zfkernels.ops._allocation import memory_format
 
 
 def max_pool2d_with_switches(

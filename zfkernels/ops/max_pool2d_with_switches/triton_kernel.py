@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from zfkernels.geometry import Pair, Sliding
-from zfkernels.ops._checks import empty_like_format
+from zfkernels.ops._allocation import empty_like_format
 from zfkernels.ops._triton_launch import elements, index_type, launch, power_of_two
 
 UNROLLED = 16  # cells of a window whose loads are all in flight at once

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from zfkernels.geometry import Pair, Sliding
 from zfkernels.ops import _checks as check
-from zfkernels.ops._library import define
+from zfkernels.ops._allocation import empty_like_format
+from zfkernels.ops._registry import define
 from zfkernels.ops.max_pool2d_with_switches.op import check_unpooled_size, pooling
 from zfkernels.ops.max_pool2d_with_switches.reference import at_switches
 from zfkernels.ops.max_unpool2d_with_switches import reference
@@ -86,9 +87,8 @@ def _layer(
     return layer, size
 
 
-def _fake(values: Tensor, switches: Tensor, *args: Any) -> Tensor:
-    output_size = args[4]
-    return check.empty_like_format(values, (values.shape[0], values.shape[1], *output_size))
+def _fake(*, values: Tensor, output_size: Pair, **_: Any) -> Tensor:
+    return empty_like_format(values, (values.shape[0], values.shape[1], *output_size))
 
 
 def _setup_context(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any) -> None:
@@ -125,10 +125,10 @@ def _tangent(args: Any, tangents: Any, output: Tensor) -> Tensor:
     return torch.ops.zfkernels.max_unpool2d_with_switches(tangents[0], *args[1:])
 
 
-def _guard(values: Tensor, switches: Tensor, *args: Any) -> None:
+def _guard(*, values: Tensor, switches: Tensor, **layer: Any) -> None:
     check.tensor(NAME, "values", values, "[N, C, Hp, Wp]")
     check.switches(NAME, switches)
-    _layer(values.shape, switches.shape, *args)
+    _layer(values.shape, switches.shape, *layer.values())
 
 
 op = define(
@@ -139,7 +139,7 @@ op = define(
     setup_context=_setup_context,
     tangent=_tangent,
     guard=_guard,
+    flags={"overlap": "sum"},
 )
 op.reference(reference.max_unpool2d_with_switches)
-op.encode = lambda *args: (*args[:-1], args[-1] == "sum")
 op.native("cpp", (torch.float32, torch.float64))

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from zfkernels.geometry import Sliding
-from zfkernels.ops._checks import Pair, empty_like_format
+from zfkernels.geometry import Pair, Sliding
+from zfkernels.ops._allocation import empty_like_format
 
 
 def max_unpool2d_with_switches(

@@ -12,7 +12,7 @@ from zfkernels.geometry import Boxes, Pair, outputs_touched
 from zfkernels.ops import _checks as check
 from zfkernels.ops import _window_arguments as arguments
 from zfkernels.ops import _window_guards as guards
-from zfkernels.ops._library import define, no_gradient
+from zfkernels.ops._registry import define, no_gradient
 from zfkernels.ops.occluded_conv2d import reference
 from zfkernels.windows import Layout, Windows
 
@@ -152,12 +152,14 @@ def _fits(argument: str, windows: Windows, images: Tensor, boxes: Tensor, channe
     check.same(NAME, argument, windows.values, "images", images, dtype=False)
 
 
-def _fake(images: Tensor, weight: Tensor, *args: Any) -> Tensor:
-    return images.new_empty(args[12], weight.shape[0])
+def _fake(*, images: Tensor, weight: Tensor, cells: int, **_: Any) -> Tensor:
+    return images.new_empty(cells, weight.shape[0])
 
 
-def _guard(images: Any, weight: Any, bias: Any, boxes: Any, image: Any, *args: Any) -> None:
-    fill, fill_boxes, fill_offsets, mask, mask_boxes, mask_offsets, *out, _, _, _, groups, _ = args
+def _guard(
+    *, images: Any, weight: Any, bias: Any, boxes: Any, image: Any, fill: Any, fill_boxes: Any, fill_offsets: Any,
+    mask: Any, mask_boxes: Any, mask_offsets: Any, groups: int, **out: Any,
+) -> None:  # fmt: skip
     check.tensor(NAME, "images", images, "[N, C, H, W]")
     check.filters(NAME, weight, bias, "images", images, groups)
     arguments.boxes(NAME, "boxes", boxes, images, len(boxes))
@@ -168,12 +170,11 @@ def _guard(images: Any, weight: Any, bias: Any, boxes: Any, image: Any, *args: A
         guards.places(NAME, fill, fill_boxes, fill_offsets, image)
     if mask is not None:
         guards.places(NAME, mask, mask_boxes, mask_offsets, image, (torch.bool,))
-    guards.outputs(NAME, image, *out)
+    guards.outputs(NAME, image=image, **out)
 
 
-def _flops(*args: Any) -> int:
+def _flops(*, weight: Any, cells: int, **_: Any) -> int:
     """As if each output were computed by itself: what neighbouring boxes share is counted for each of them."""
-    weight, cells = args[1], args[14]
     return 2 * cells * math.prod(weight)
 
 

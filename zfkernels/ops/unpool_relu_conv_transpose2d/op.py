@@ -12,7 +12,8 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 from zfkernels.geometry import Boxes, Pair, Sliding, inputs_read
 from zfkernels.ops import _checks as check
 from zfkernels.ops import _window_arguments as arguments
-from zfkernels.ops._library import define
+from zfkernels.ops._allocation import empty_like_format
+from zfkernels.ops._registry import define
 from zfkernels.ops.max_pool2d_with_switches.op import check_unpooled_size, pooling
 from zfkernels.ops.max_unpool2d_with_switches.op import OVERLAP, gather_at_switches
 from zfkernels.ops.unpool_relu_conv_transpose2d import reference
@@ -137,9 +138,8 @@ def unpool_relu_conv_transpose2d(
     return result
 
 
-def _fake(values: Tensor, switches: Any, weight: Tensor, *args: Any) -> Tensor:
-    groups, size = args[8], args[9]
-    return check.empty_like_format(values, (values.shape[0], weight.shape[1] * groups, *size))
+def _fake(*, values: Tensor, weight: Tensor, groups: int, output_size: Pair, **_: Any) -> Tensor:
+    return empty_like_format(values, (values.shape[0], weight.shape[1] * groups, *output_size))
 
 
 def _setup_context(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any) -> None:
@@ -191,30 +191,31 @@ def _tangent(args: Any, tangents: Any, output: Tensor) -> Tensor:
     return sum(parts[1:], parts[0])
 
 
-def _guard(values: Tensor, switches: Tensor | None, weight: Tensor, *args: Any) -> None:
-    pool, unpooled = Sliding(*args[:4]), args[4]
-    conv = Sliding((weight.shape[2], weight.shape[3]), *args[5:8])
+def _guard(
+    *, values: Tensor, switches: Tensor | None, weight: Tensor, pool_kernel_size: Pair, pool_stride: Pair,
+    pool_padding: Pair, pool_dilation: Pair, unpooled_size: Pair, stride: Pair, padding: Pair, dilation: Pair,
+    groups: int, output_size: Pair, **_: Any,
+) -> None:  # fmt: skip
+    pool = Sliding(pool_kernel_size, pool_stride, pool_padding, pool_dilation)
+    conv = Sliding((weight.shape[2], weight.shape[3]), stride, padding, dilation)
     check.tensor(NAME, "values", values, "[N, C, Hp, Wp]")
     check.tensor(NAME, "weight", weight, "[C, C_in / groups, kh, kw]")
     check.same(NAME, "weight", weight, "values", values)
     check.equal(NAME, "weight's first dimension, the channels of values,", weight.shape[0], values.shape[1])
-    check.divisor(NAME, args[8], weight.shape[0])
+    check.divisor(NAME, groups, weight.shape[0])
     if switches is not None:
         check_switches(NAME, switches, values, tuple(values.shape))
         pooling(NAME, pool.kernel, pool.stride, pool.padding, pool.dilation, "pool_")
-        check_unpooled_size(NAME, "unpooled_size", unpooled, (values.shape[2], values.shape[3]), pool)
+        check_unpooled_size(NAME, "unpooled_size", unpooled_size, (values.shape[2], values.shape[3]), pool)
     else:
-        check.equal(NAME, "unpooled_size without switches", tuple(unpooled), tuple(values.shape[2:]))
-    check.equal(NAME, "what the convolution makes of output_size,", conv.output_size(args[9]), tuple(unpooled))
+        check.equal(NAME, "unpooled_size without switches", tuple(unpooled_size), tuple(values.shape[2:]))
+    made = conv.output_size(output_size)
+    check.equal(NAME, "what the convolution makes of output_size,", made, tuple(unpooled_size))
 
 
-def _flops(values: Any, switches: Any, weight: Any, *args: Any) -> int:
+def _flops(*, values: Any, weight: Any, **_: Any) -> int:
     """Each value meets each tap of each output map; the zeros around unpooled values are no work."""
     return 2 * math.prod(values) * math.prod(weight[1:])
-
-
-def _too_much_for_triton(values: Tensor, switches: Tensor | None, weight: Tensor, *rest: Any) -> str | None:
-    return too_much_to_unroll(switches, weight, rest[1], rest[5], rest[7])
 
 
 op = define(
@@ -228,11 +229,11 @@ op = define(
     tangent=_tangent,
     guard=_guard,
     flops=_flops,
+    flags={"overlap": "sum"},
 )
 op.reference(reference.unpool_relu_conv_transpose2d)
-op.encode = lambda *args: (*args[:-2], args[-2] == "sum", args[-1])  # of overlap and rectify
 op.native("cpp", (torch.float32, torch.float64))
 op.native("cuda", (torch.float32, torch.float16, torch.bfloat16))
-op.triton((torch.float32, torch.float16, torch.bfloat16), _too_much_for_triton)
+op.triton((torch.float32, torch.float16, torch.bfloat16), too_much_to_unroll)
 # By static figures that no one has measured: benchmarks/gpu_static_report.md, "Triton or CUDA".
 op.prefer("cuda", "triton", "cuda", "reference")

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zfkernels.geometry import Pair, Sliding
-from zfkernels.ops._checks import empty_like_format
+from zfkernels.ops._allocation import empty_like_format
 from zfkernels.ops.max_unpool2d_with_switches.reference import unpool_padded
 
 

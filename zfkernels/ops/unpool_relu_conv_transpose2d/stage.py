@@ -58,7 +58,7 @@ def _smallest(layer: Sliding, size: Pair) -> Pair:
 
 
 def too_much_to_unroll(
-    switches: Tensor | None, weight: Tensor, pool_stride: Pair, stride: Pair, dilation: Pair
+    *, switches: Tensor | None, weight: Tensor, pool_stride: Pair, stride: Pair, dilation: Pair, **_: Any
 ) -> str | None:
     """Why the Triton kernels cannot unroll the lattices of the pooling and the taps of a phase; None: they can."""
     steps = [stride[axis] // math.gcd(stride[axis], dilation[axis]) for axis in (0, 1)]

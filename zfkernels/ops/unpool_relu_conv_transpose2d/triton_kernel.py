@@ -47,7 +47,7 @@ import triton
 from torch import Tensor
 
 from zfkernels.geometry import Pair, Sliding
-from zfkernels.ops._checks import empty_like_format
+from zfkernels.ops._allocation import empty_like_format
 from zfkernels.ops._triton_launch import (
     INTERPRETED,
     channels_last,

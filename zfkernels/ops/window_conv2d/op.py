@@ -12,7 +12,7 @@ from zfkernels.geometry import Pair
 from zfkernels.ops import _checks as check
 from zfkernels.ops import _window_arguments as arguments
 from zfkernels.ops import _window_guards as guards
-from zfkernels.ops._library import define, no_gradient
+from zfkernels.ops._registry import define, no_gradient
 from zfkernels.ops.window_conv2d import reference
 from zfkernels.windows import Layout, Windows
 
@@ -76,21 +76,17 @@ def window_conv2d(
     return at.windows(out)
 
 
-def _fake(values: Tensor, *args: Any) -> Tensor:
-    weight, cells = args[5], args[10]
+def _fake(*, values: Tensor, weight: Tensor, cells: int, **_: Any) -> Tensor:
     return values.new_empty(cells, weight.shape[0])
 
 
-def _guard(values: Any, boxes: Any, offsets: Any, image: Any, frames: Any, frame: Any, *args: Any) -> None:
-    weight, bias, out_boxes, out_offsets, owner, cells, _, _, _, groups, _ = args
-    guards.places(NAME, values, boxes, offsets, image)
-    guards.frames(NAME, frames, values, frame)
+def _guard(*, values: Any, weight: Any, bias: Any, groups: int, **args: Any) -> None:
+    guards.windows(NAME, values=values, **args)
     check.filters(NAME, weight, bias, "values", values, groups)
-    guards.outputs(NAME, image, out_boxes, out_offsets, owner, cells)
+    guards.outputs(NAME, **args)
 
 
-def _flops(*args: Any) -> int:
-    weight, cells = args[6], args[11]
+def _flops(*, weight: Any, cells: int, **_: Any) -> int:
     return 2 * cells * math.prod(weight)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from zfkernels.ops import _checks as check
 from zfkernels.ops import _window_arguments as arguments
 from zfkernels.ops import _window_guards as guards
-from zfkernels.ops._library import define, no_gradient
+from zfkernels.ops._registry import define, no_gradient
 from zfkernels.ops.window_gather import reference
 from zfkernels.windows import Layout, Windows
 
@@ -110,14 +110,14 @@ def _check_row(source: str, row: Any, windows: Windows, count: int) -> None:
             raise ValueError(f"{NAME}: expected {source}[1] in [0, {len(windows)}), got {low} to {high}")
 
 
-def _fake(out_boxes: Tensor, out_offsets: Any, owner: Any, cells: int, image: Any, *args: Any) -> Tensor:
-    values, frames = args[0], args[4]
+def _fake(*, values: Sequence[Tensor], frames: Any, cells: int, **_: Any) -> Tensor:
     like = values[0] if len(values) else frames
     return like.new_empty(cells, like.shape[1])
 
 
-def _guard(out_boxes: Any, out_offsets: Any, owner: Any, cells: int, image: Any, *args: Any) -> None:
-    values, boxes, offsets, rows, frames, frame = args
+def _guard(
+    *, values: Any, boxes: Any, offsets: Any, rows: Any, frames: Any, frame: Any, image: Any, out_boxes: Any, **out: Any
+) -> None:
     like = values[0] if values else check.tensor(NAME, "frames", frames, "[N, C, H, W]")
     counts = (len(boxes), len(offsets), len(rows))
     check.equal(NAME, "the numbers of boxes, offsets and rows", counts, (len(values),) * 3)
@@ -128,8 +128,8 @@ def _guard(out_boxes: Any, out_offsets: Any, owner: Any, cells: int, image: Any,
         check.equal(NAME, "the channels of all sources", values[i].shape[1], like.shape[1])
         windows = len(boxes[i]) if row is None else len(check.tensor(NAME, "rows", row, "[P]", (torch.int64,)))
         check.equal(NAME, "a window or a row for each of the boxes,", windows, len(out_boxes))
-    guards.frames(NAME, frames, like, frame)
-    guards.outputs(NAME, image, out_boxes, out_offsets, owner, cells)
+    guards.around(NAME, frames, like, frame)
+    guards.outputs(NAME, image=image, out_boxes=out_boxes, **out)
 
 
 op = define(
@@ -143,9 +143,9 @@ op.reference(reference.window_gather)
 op.native("cpp", (torch.float32, torch.float64, torch.bfloat16))
 
 
-def _many_sources(*args: Any) -> str | None:
+def _many_sources(*, values: Sequence[Tensor], **_: Any) -> str | None:
     """A launch's arguments have room for so many sources."""
-    return None if len(args[5]) <= 16 else f"it takes at most 16 sources, got {len(args[5])}"
+    return None if len(values) <= 16 else f"it takes at most 16 sources, got {len(values)}"
 
 
 op.native("cuda", (torch.float32, torch.float16, torch.bfloat16), _many_sources)

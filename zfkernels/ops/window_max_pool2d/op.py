@@ -11,7 +11,7 @@ from zfkernels.geometry import Pair
 from zfkernels.ops import _checks as check
 from zfkernels.ops import _window_arguments as arguments
 from zfkernels.ops import _window_guards as guards
-from zfkernels.ops._library import define, no_gradient
+from zfkernels.ops._registry import define, no_gradient
 from zfkernels.ops.window_max_pool2d import reference
 from zfkernels.windows import Layout, Windows
 
@@ -67,14 +67,13 @@ def window_max_pool2d(
     return at.windows(out)
 
 
-def _fake(values: Tensor, *args: Any) -> Tensor:
-    return values.new_empty(args[8], values.shape[1])
+def _fake(*, values: Tensor, cells: int, **_: Any) -> Tensor:
+    return values.new_empty(cells, values.shape[1])
 
 
-def _guard(values: Any, boxes: Any, offsets: Any, image: Any, frames: Any, frame: Any, *args: Any) -> None:
-    guards.places(NAME, values, boxes, offsets, image)
-    guards.frames(NAME, frames, values, frame)
-    guards.outputs(NAME, image, *args[:4])
+def _guard(**args: Any) -> None:
+    guards.windows(NAME, **args)
+    guards.outputs(NAME, **args)
 
 
 op = define(

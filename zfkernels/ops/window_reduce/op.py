@@ -10,7 +10,7 @@ from torch import Tensor
 from zfkernels.ops import _checks as check
 from zfkernels.ops import _window_arguments as arguments
 from zfkernels.ops import _window_guards as guards
-from zfkernels.ops._library import define, no_gradient
+from zfkernels.ops._registry import define, no_gradient
 from zfkernels.ops.window_reduce import reference
 from zfkernels.windows import Windows
 
@@ -52,13 +52,12 @@ def window_reduce(
     )
 
 
-def _fake(values: Tensor, boxes: Tensor, *args: Any) -> Tensor:
+def _fake(*, values: Tensor, boxes: Tensor, **_: Any) -> Tensor:
     return values.new_empty(boxes.shape[0], values.shape[1])
 
 
-def _guard(values: Any, boxes: Any, offsets: Any, image: Any, frames: Any, frame: Any, how: Any) -> None:
-    guards.places(NAME, values, boxes, offsets, image)
-    guards.frames(NAME, frames, values, frame)
+def _guard(**args: Any) -> None:
+    guards.windows(NAME, **args)
 
 
 op = define(
@@ -67,9 +66,9 @@ op = define(
     fake=_fake,
     backward=no_gradient(NAME),
     guard=_guard,
+    flags={"how": "max"},
 )
 op.reference(reference.window_reduce)
 op.native("cpp", (torch.float32, torch.float64, torch.bfloat16))
 op.native("cuda", (torch.float32, torch.float16, torch.bfloat16))
 op.triton((torch.float32, torch.float16, torch.bfloat16))
-op.encode = lambda *args: (*args[:-1], args[-1] == "max")

@@ -10,35 +10,31 @@ from torch import Tensor
 
 from zfkernels.ops import _checks as check
 from zfkernels.ops import _window_guards as guards
-from zfkernels.ops._library import define, no_gradient
+from zfkernels.ops._registry import define, no_gradient
 from zfkernels.ops.unpool_relu_conv_transpose2d.stage import too_much_to_unroll
 from zfkernels.ops.window_unpool_relu_conv_transpose2d import reference
 
 NAME = "window_unpool_relu_conv_transpose2d"
 
 
-def _fake(values: Tensor, *args: Any) -> Tensor:
-    weight, cells, groups = args[6], args[10], args[19]
+def _fake(*, values: Tensor, weight: Tensor, cells: int, groups: int, **_: Any) -> Tensor:
     return values.new_empty(cells, weight.shape[1] * groups)
 
 
-def _guard(values: Any, boxes: Any, offsets: Any, image: Any, frames: Any, frame: Any, *args: Any) -> None:
-    switches, weight, *out = args[:6]
-    guards.places(NAME, values, boxes, offsets, image)
-    guards.frames(NAME, frames, values, frame)
+def _guard(*, values: Any, frame: Any, switches: Any, weight: Any, groups: int, **args: Any) -> None:
+    guards.windows(NAME, values=values, frame=frame, **args)
     check.tensor(NAME, "weight", weight, "[C, C_in / groups, kh, kw]")
     check.same(NAME, "weight", weight, "values", values)
     check.equal(NAME, "weight's first dimension, the channels of values,", weight.shape[0], values.shape[1])
-    check.divisor(NAME, args[14], weight.shape[0])
+    check.divisor(NAME, groups, weight.shape[0])
     if switches is not None:
         check.switches(NAME, switches)
         check.equal(NAME, "switches' channels and size", tuple(switches.shape[1:]), (values.shape[1], *frame))
-    guards.outputs(NAME, image, *out)
+    guards.outputs(NAME, **args)
 
 
-def _flops(*args: Any) -> int:
+def _flops(*, values: Any, weight: Any, **_: Any) -> int:
     """Each value meets each tap of each output map; zeros, those of unpooling too, and frames are no work."""
-    values, weight = args[0], args[7]
     return 2 * math.prod(values) * math.prod(weight[1:])
 
 
@@ -51,26 +47,18 @@ op = define(
     backward=no_gradient(NAME),
     guard=_guard,
     flops=_flops,
+    flags={"overlap": "sum"},
 )
 op.reference(reference.window_unpool_relu_conv_transpose2d)
 
 
-def _refuses_frames(*args: Any) -> str | None:
+def _refuses_frames(*, frames: Any, **_: Any) -> str | None:
     """The compiled kernels know zeros around windows only."""
-    return None if args[4] is None else "it takes windows with zeros around them, got frames"
+    return None if frames is None else "it takes windows with zeros around them, got frames"
 
 
-op.encode = lambda *args: (*args[:-2], args[-2] == "sum", args[-1])  # of overlap and rectify
 op.native("cpp", (torch.float32, torch.float64), _refuses_frames)
 op.native("cuda", (torch.float32, torch.float16, torch.bfloat16), _refuses_frames)
-
-
-def _too_much_for_triton(*args: Any) -> str | None:
-    """The kernel unrolls as that of whole maps."""
-    switches, weight, pool_stride, stride, dilation = args[6], args[7], args[13], args[17], args[19]
-    return too_much_to_unroll(switches, weight, pool_stride, stride, dilation)
-
-
-op.triton((torch.float32, torch.float16, torch.bfloat16), _too_much_for_triton)
+op.triton((torch.float32, torch.float16, torch.bfloat16), too_much_to_unroll)  # as the kernel of whole maps
 # By static figures that no one has measured: benchmarks/gpu_static_report.md, "Triton or CUDA".
 op.prefer("cuda", "triton", "cuda", "reference")
