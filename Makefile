@@ -81,7 +81,7 @@ sanitize: install
 	    | grep sanitizer=address
 	cd $(SANITIZED)/lib && $(SANITIZER) $(PYTEST) -p no:cacheprovider $(ARGS) $(CURDIR)/tests/ops
 
-INSPECT = $(BIN)/zfkernels inspect --check benchmarks/gpu_budgets.json $(ARGS)
+INSPECT = $(BIN)/zfkernels inspect --check benchmarks/gpu_budgets.csv $(ARGS)
 inspect: install
 	$(INSPECT)
 	$(INSPECT) --arch sm_90 --dtype bfloat16 --dtype float32

@@ -31,7 +31,7 @@ pytest.importorskip("triton")
 
 from zfkernels.inspect.triton_family import cuobjdump
 
-BUDGETS = Path(__file__).parent.parent / "benchmarks" / "gpu_budgets.json"
+BUDGETS = Path(__file__).parent.parent / "benchmarks" / "gpu_budgets.csv"
 RECORDED = [record for record in records.load(BUDGETS).values() if record.family == "cuda"]
 
 

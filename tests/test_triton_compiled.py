@@ -34,7 +34,8 @@ import triton
 
 from zfkernels.inspect.triton_family import compile_for, inspect_case
 
-BUDGETS = Path(__file__).parent.parent / "benchmarks" / "gpu_budgets.json"
+BUDGETS = Path(__file__).parent.parent / "benchmarks" / "gpu_budgets.csv"
+HEADER = ",".join([*records.COLUMNS, records.MADE_WITH])
 QUICK = [
     ("max_pool2d_with_switches/zfnet1", "sm_90"), ("window_max_pool2d/zfnet1", "sm_90"),
     ("window_conv2d/vgg16.3", "sm_90"), ("window_conv2d/vgg16.3", "sm_120"), ("window_conv2d/zfnet2", TURING),
@@ -77,12 +78,14 @@ def test_small_shapes_compile(case: Any) -> None:
 
 
 def test_budgets_of_another_triton_lie_beside(tmp_path: Path) -> None:
-    path = tmp_path / "budgets.json"
-    records.save(path, [], {"triton": "3.8.0"})
-    records.save(beside := tmp_path / "budgets-triton-3.6.json", [], {"triton": "3.6.0"})
+    path, some = tmp_path / "budgets.csv", list(records.load(BUDGETS).values())[:2]
+    records.save(path, some, {"triton": "3.8.0", "torch": "2.14.1"})
+    records.save(beside := tmp_path / "budgets-triton-3.6.csv", some, {"triton": "3.6.0"})
+    assert list(records.load(path).values()) == some
+    assert records.versions(path) == {"triton": "3.8.0", "torch": "2.14.1"}
     assert records.of_triton(path, "3.8.1") == path
     assert records.of_triton(path, "3.6.1") == beside
-    with pytest.raises(ValueError, match=r"inspect: expected budgets of Triton 3\.7 in .*-triton-3\.7\.json, which"):
+    with pytest.raises(ValueError, match=r"inspect: expected budgets of Triton 3\.7 in .*-triton-3\.7\.csv, which"):
         records.of_triton(path, "3.7.0")
 
 
@@ -184,12 +187,12 @@ def test_nothing_runs_while_launches_are_recorded() -> None:
     assert launches == [_triton_launch.Launch("a kernel", (2, 1), (3,), {"num_warps": 4})]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"records": {}}', '{"records": {"a": {"kernel": 1}}, "versions": {}}'])
+@pytest.mark.parametrize("content", ["", "{", "kernel,op\na,b\n", f"{HEADER}\na,b\n", f"{HEADER}\n{'x,' * 19}x\n"])
 def test_a_file_that_holds_no_budgets_is_refused_and_kept(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "budgets.json"
+    path = tmp_path / "budgets.csv"
     path.write_text(content)
     for use in (lambda: records.load(path), lambda: records.save(path, [], {})):
-        with pytest.raises(ValueError, match=r"inspect: expected JSON of records and versions in .*, got "):
+        with pytest.raises(ValueError, match=r"inspect: expected CSV of records in .*, got "):
             use()
     assert path.read_text() == content
 

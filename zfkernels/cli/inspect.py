@@ -21,8 +21,8 @@ DEFAULT = tuple(arch for arch in GPUS if arch != TURING)
 @click.option("--arch", "archs", multiple=True, default=DEFAULT, help="May be repeated.")
 @click.option("--dtype", "dtypes", multiple=True, default=("float16",), help="May be repeated.")
 @click.option("--out", type=click.Path(path_type=Path), help="Markdown file of the report over all recorded kernels.")
-@click.option("--record", type=click.Path(path_type=Path), help="JSON file of budgets to write these records into.")
-@click.option("--check", type=click.Path(path_type=Path, exists=True), help="JSON file of budgets to compare with.")
+@click.option("--record", type=click.Path(path_type=Path), help="CSV file of budgets to write these records into.")
+@click.option("--check", type=click.Path(path_type=Path, exists=True), help="CSV file of budgets to compare with.")
 @options.json_option
 def inspect(
     only: tuple[str, ...], families: tuple[str, ...], archs: tuple[str, ...], dtypes: tuple[str, ...],

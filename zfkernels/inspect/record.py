@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
-import json
-import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from zfkernels.output import replacing
 
 MOST_TRAFFIC = 1.25  # of sectors and passes over banks, times the ideal
 
@@ -72,18 +74,22 @@ class Record:
         return sum(self.hot_loop.get(name, 0) for name in classes) / total if total else 0.0
 
 
+COLUMNS = {field.name: str(field.type) for field in dataclasses.fields(Record)}
+MADE_WITH = "made_with"  # column after a record's own: names and versions of the compilers
+
+
 def load(path: Path) -> dict[str, Record]:
     """The records of a file of budgets, by key.
 
     Raises:
         ValueError: The file holds something else.
     """
-    return _read(path)[0]
+    return {key: record for key, (record, _) in _read(path).items()}
 
 
 def versions(path: Path) -> dict[str, str]:
     """What the records of a file of budgets were made with; raises as :func:`load`."""
-    return _read(path)[1]
+    return {name: version for _, made_with in _read(path).values() for name, version in made_with.items()}
 
 
 def of_triton(path: Path, version: str) -> Path:
@@ -101,30 +107,63 @@ def of_triton(path: Path, version: str) -> Path:
     return beside
 
 
-def _read(path: Path) -> tuple[dict[str, Record], dict[str, str]]:
-    try:
-        found = json.loads(path.read_text())
-        return {key: Record(**fields) for key, fields in found["records"].items()}, dict(found["versions"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"inspect: expected JSON of records and versions in {path}, got {error!r}") from error
-
-
 def save(path: Path, records: list[Record], made_with: dict[str, str]) -> None:
-    """Writes the records, those of other families, architectures and shapes in the file kept."""
-    kept, made = _read(path) if path.exists() else ({}, {})
-    merged = kept | {record.key: record for record in records}
-    content = {
-        "versions": made | made_with,
-        "records": {key: _fields(merged[key]) for key in sorted(merged)},
-    }
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    os.replace(partial, path)
+    """Writes the records, a row each; those of other families, architectures and shapes in the file are kept.
+
+    Args:
+        path: CSV file.
+        records: New ones, in place of those with the same key.
+        made_with: Versions of the compilers, by name.
+    """
+    merged = (_read(path) if path.exists() else {}) | {record.key: (record, made_with) for record in records}
+    with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*COLUMNS, MADE_WITH], lineterminator="\n")
+        writer.writeheader()
+        for _, (record, made) in sorted(merged.items()):
+            fields = {name: _text(value) for name, value in dataclasses.asdict(record).items()}
+            writer.writerow({**fields, MADE_WITH: _text(made)})
 
 
-def _fields(record: Record) -> dict[str, Any]:
-    fields = dataclasses.asdict(record)
-    return fields if record.traffic else {name: value for name, value in fields.items() if name != "traffic"}
+def _read(path: Path) -> dict[str, tuple[Record, dict[str, str]]]:
+    found = {}
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file, strict=True)
+            if rows.fieldnames != [*COLUMNS, MADE_WITH]:
+                raise ValueError(f"the columns {rows.fieldnames}")
+            for row in rows:
+                made_with = {name: str(version) for name, version in _pairs(row.pop(MADE_WITH), str).items()}
+                record = Record(**{name: _value(name, text) for name, text in row.items()})
+                found[record.key] = (record, made_with)
+    except (ValueError, TypeError, AttributeError, KeyError, csv.Error) as error:
+        raise ValueError(f"inspect: expected CSV of records in {path}, got {error!r}") from error
+    return found
+
+
+def _text(value: Any) -> str:
+    """A field as a cell: ``integer 382; compare 88`` for a mapping, nothing for None."""
+    if isinstance(value, dict):
+        return "; ".join(f"{name} {part}" for name, part in value.items())
+    return "" if value is None else str(value)
+
+
+def _pairs(text: str, kind: Callable[[str], Any]) -> dict[str, Any]:
+    parts = (part.rpartition(" ") for part in text.split("; ") if part)
+    return {name: kind(value) for name, _, value in parts}
+
+
+_KINDS: dict[str, Callable[[str], Any]] = {
+    "int": int,
+    "float | None": lambda text: float(text) if text else None,
+    "str": str,
+}
+
+
+def _value(name: str, text: str) -> Any:
+    kind = COLUMNS[name]
+    if kind.startswith("dict"):
+        return _pairs(text, float if "float" in kind else int)
+    return _KINDS[kind](text)
 
 
 def regressions(record: Record, budget: Record) -> list[str]:
