@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+import zfkernels
 
 PACKAGE = Path(__file__).parent.parent / "zfkernels"
 HEAVY = ["torchvision", "matplotlib", "pyarrow", "PIL", "skimage", "click", "tqdm", "safetensors", "lightning", "ray"]
@@ -58,3 +61,11 @@ def test_importing_ops_imports_nothing_heavy() -> None:
     code = "import sys, torch; before = set(sys.modules); import zfkernels.ops\n"  # torch itself tries tqdm
     code += f"print([name for name in {HEAVY!r} if name in set(sys.modules) - before])"
     assert run(code, PACKAGE.parent).strip() == "[]"
+
+
+def test_type_checkers_see_the_names_that_are_imported_when_used() -> None:
+    tree = ast.parse(Path(zfkernels.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    seen = {alias.asname: node.module for node in imports for alias in node.names}
+    assert seen == {**zfkernels._HOME, **dict.fromkeys(zfkernels._MODULES, "zfkernels")}

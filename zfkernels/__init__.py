@@ -6,9 +6,45 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zfkernels import _installation
+
+if TYPE_CHECKING:  # what follows, for editors and type checkers
+    from zfkernels import analysis as analysis
+    from zfkernels import data as data
+    from zfkernels import deconvnet as deconvnet
+    from zfkernels import gallery as gallery
+    from zfkernels import models as models
+    from zfkernels import occlusion as occlusion
+    from zfkernels import ops as ops
+    from zfkernels import viz as viz
+    from zfkernels.analysis.correspondence import correspondence as correspondence
+    from zfkernels.analysis.diagnosis import diagnose as diagnose
+    from zfkernels.analysis.evolution import evolution as evolution
+    from zfkernels.analysis.invariance import invariance as invariance
+    from zfkernels.analysis.layer_probe import layer_probe as layer_probe
+    from zfkernels.analysis.transfer import transfer as transfer
+    from zfkernels.captum_api import Deconvolution as Deconvolution
+    from zfkernels.captum_api import FeatureAblation as FeatureAblation
+    from zfkernels.captum_api import NeuronDeconvolution as NeuronDeconvolution
+    from zfkernels.captum_api import Occlusion as Occlusion
+    from zfkernels.deconvnet import DeconvNet as DeconvNet
+    from zfkernels.gallery import Gallery as Gallery
+    from zfkernels.gallery import build_gallery as build_gallery
+    from zfkernels.models import renormalize_filters_ as renormalize_filters_
+    from zfkernels.network import record as record
+    from zfkernels.network.kinds import register_kind as register_kind
+    from zfkernels.network.network import trace_model as trace_model
+    from zfkernels.occlusion.api import occlusion_sweep as occlusion_sweep
+    from zfkernels.occlusion.api import occlusion_sweeps as occlusion_sweeps
+    from zfkernels.occlusion.curves import deletion_curve as deletion_curve
+    from zfkernels.occlusion.curves import insertion_curve as insertion_curve
+    from zfkernels.occlusion.explain import explain_plan as explain_plan
+    from zfkernels.occlusion.pairs import occlusion_pairs as occlusion_pairs
+    from zfkernels.ops import BackendError as BackendError
+    from zfkernels.ops import use_backend as use_backend
+    from zfkernels.windows import Windows as Windows
 
 __version__ = "0.2.0"
 
