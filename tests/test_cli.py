@@ -219,12 +219,12 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gallery, "default_layers", lambda *arguments: default_layers(*arguments)[:1])
     monkeypatch.setattr(photos, "PHOTOS", ("chelsea.png", "coffee.png"))
     monkeypatch.setattr(photos, "SCALES", (1, 1 / 2))
-    result = run("demo", "--out", tmp_path / "out", "--workers", 0)
+    result = run("demo", "--out", tmp_path / "out", "--workers", 0, "--format", "pdf")
     assert result.exit_code == 0, result.output
-    for name in ("gallery/index.html", "gallery/topk.parquet", "gallery.png", "occlusion.png"):
+    for name in ("gallery/index.html", "gallery/topk.parquet", "gallery.pdf", "occlusion.pdf"):
         assert (tmp_path / "out" / name).stat().st_size > 1000
     assert str(tmp_path / "out" / "gallery" / "index.html") in result.stdout
-    assert str(tmp_path / "out" / "occlusion.png") in result.stdout
+    assert str(tmp_path / "out" / "occlusion.pdf") in result.stdout
     assert f"zfkernels serve --gallery {tmp_path / 'out' / 'gallery'}" in result.stdout
 
 

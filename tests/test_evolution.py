@@ -168,6 +168,10 @@ def test_command(run: tuple[Path, Path, object], tmp_path: Path) -> None:
     assert len(rows) == 2 * 4 * 3
     with Image.open(tmp_path / "out" / "evolution.png") as sheet:
         assert sheet.width > 300
+    drawn = CliRunner().invoke(app, [*base, "--layers", "features.1", "--format", "svg"])
+    assert drawn.exit_code == 0, drawn.output
+    for name in ("evolution", "convergence"):
+        assert (tmp_path / "out" / f"{name}.svg").read_text(encoding="utf-8").startswith("<?xml")
     failed = CliRunner().invoke(app, [*base, "--epochs", "7"])
     assert failed.exit_code == 1
     assert "expected epochs of [0, 1, 2], got 7" in failed.output

@@ -18,6 +18,7 @@ FILES = ("gallery.png", "occlusion.png")
 
 @click.command()
 @click.option("--out", type=options.Folder(), default=Path("demo_out"), help="Folder of the results.")
+@options.format_option
 @options.workers_option
 @options.json_option
 def demo(out: Path, workers: int | None, as_json: bool) -> None:
@@ -26,8 +27,10 @@ def demo(out: Path, workers: int | None, as_json: bool) -> None:
     from zfkernels.models import get_model, get_preprocess
     from zfkernels.network.network import trace_model
     from zfkernels.output import staged
+    from zfkernels.viz import save_sheet
 
-    options.check_out("demo", out, FILES)
+    sheet, map_of_photo = files = options.in_format(FILES)
+    options.check_out("demo", out, files)
     model, preprocess = get_model(MODEL), get_preprocess(MODEL)
     gallery = build_gallery(
         model,
@@ -40,15 +43,15 @@ def demo(out: Path, workers: int | None, as_json: bool) -> None:
         preprocess=preprocess,
         title=MODEL,
     )
-    with staged(out, FILES, "demo") as folder:
-        gallery.figure(6, columns=3).save(folder / FILES[0])
-        occlusion = {"figure": str(out / FILES[1]), **_occlusion_map(model, preprocess, folder / FILES[1])}
-    result = {**summary(gallery.info, gallery.path), "figure": str(out / FILES[0]), "occlusion": occlusion}
+    with staged(out, files, "demo") as folder:
+        save_sheet(gallery.figure(6, columns=3), folder / sheet)
+        occlusion = {"figure": str(out / map_of_photo), **_occlusion_map(model, preprocess, folder / map_of_photo)}
+    result = {**summary(gallery.info, gallery.path), "figure": str(out / sheet), "occlusion": occlusion}
     text = "\n".join(
         (
             describe(gallery.info, gallery.path),
-            f"a page of it: {out / FILES[0]}",
-            f"an occlusion map: {out / FILES[1]}",
+            f"a page of it: {out / sheet}",
+            f"an occlusion map: {out / map_of_photo}",
             f"look into the network, photo by photo: zfkernels serve --gallery {out / 'gallery'}",
         )
     )

@@ -54,7 +54,7 @@ def evolve(
     from zfkernels.models import get_model
     from zfkernels.output import staged
     from zfkernels.training.evolution import TrainingImages
-    from zfkernels.viz import convergence_figure, evolution_sheet
+    from zfkernels.viz import convergence_figure, evolution_sheet, save_sheet
     from zfkernels.viz.evolution import some_maps
 
     files = options.in_format(FILES)
@@ -80,7 +80,7 @@ def evolve(
         },
     }  # fmt: skip
     with staged(out, files, "evolve") as folder:
-        evolution_sheet(some_maps(result, maps)).save(folder / files[0], optimize=True)
+        save_sheet(evolution_sheet(some_maps(result, maps)), folder / files[0])
         convergence_figure(result).savefig(folder / files[1], dpi=130)
         write_csv(folder / files[2], COLUMNS, _rows(result))
         write_json(folder / files[3], record)

@@ -16,6 +16,7 @@ from zfkernels.viz.tiles import (
     map_sprite,
     resize_tiles,
     save_picture,
+    save_sheet,
     stretch_projections,
 )
 from zfkernels.viz.training import learning_curve_figure
@@ -41,6 +42,7 @@ __all__ = [
     "probe_figure",
     "resize_tiles",
     "save_picture",
+    "save_sheet",
     "stretch_projections",
     "transfer_figure",
 ]

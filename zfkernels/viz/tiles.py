@@ -222,6 +222,14 @@ def save_picture(picture: Image, path: Path, title: str) -> None:
     figure.savefig(path, dpi=dpi * (2 if bitmap else 1), metadata=metadata)
 
 
+def save_sheet(picture: Image, path: Path) -> None:
+    """Writes a sheet that has its own title, in the format of the suffix (.png, .pdf, .svg)."""
+    if path.suffix.lower() == ".png":
+        picture.save(path, optimize=True)
+    else:
+        save_picture(picture, path, "")
+
+
 def as_picture(
     pixels: Tensor,  # uint8 [3, H, W]
 ) -> Image:
