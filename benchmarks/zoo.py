@@ -35,7 +35,7 @@ from zfkernels.network import record, tensors_of
 from zfkernels.occlusion import WindowSweep
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from backprop import projections, some_units
+from support.backprop import projections, some_units
 
 COLUMNS = ("package", "network", "size", "saving_possible", "saving_executed", "sweep", "project", "seconds")
 WINDOW, FILL, POSITIONS, UNITS = 16, 0.3, 6, 3

@@ -29,8 +29,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
-from pictures import encoded, picture
 from safetensors.torch import save
+from support.pictures import encoded, picture
 from torch import nn
 
 from zfkernels.data import UnreadableImageError, open_source

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from pictures import make_classes
 from PIL import Image
+from support.pictures import make_classes
 
 pytest.importorskip("lightning")
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from support.toys import MAPS, Deciding, Net, conv, decide, toy
+from support.toys import images as toy_images
+from support.zoo import SIZES, network, photos, wake
 from torch import Tensor, nn
 
 import zfkernels as zf
-from tests.toys import MAPS, Deciding, Net, conv, decide, toy
-from tests.toys import images as toy_images
-from tests.zoo import SIZES, network, photos, wake
 from zfkernels.captum_api import deconvolution
 from zfkernels.captum_api.autograd import run_and_differentiate
 from zfkernels.deconvnet import DeconvNet

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from support.toys import SIZE, images, toy
 from torch import Tensor, nn
 
 import zfkernels as zf
-from tests.toys import SIZE, images, toy
 from zfkernels.captum_api import feature_ablation
 
 captum = pytest.importorskip("captum.attr", reason="captum, which these tests compare with, is not installed")

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from support.toys import images as toy_images
+from support.toys import toy
+from support.zoo import SIZES, network, photos
 from torch import Tensor, nn
 
 import zfkernels as zf
-from tests.toys import images as toy_images
-from tests.toys import toy
-from tests.zoo import SIZES, network, photos
 from zfkernels.captum_api import occlusion
 from zfkernels.occlusion.chunks import WindowChunk
 from zfkernels.occlusion.engine import WindowSweep

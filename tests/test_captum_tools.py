@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from support.toys import decide, toy
+from support.toys import images as toy_images
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import zfkernels as zf
-from tests.toys import decide, toy
-from tests.toys import images as toy_images
 from zfkernels.captum_api import deconvolution
 from zfkernels.captum_api.bound import Bound
 

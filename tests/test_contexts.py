@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from support.toys import decide, toy
+from support.toys import images as toy_images
 from torch import Tensor, nn
-from toys import decide, toy
-from toys import images as toy_images
 
 import zfkernels as zf
 

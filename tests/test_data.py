@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pictures import KEYS, archived, encoded, make_folder, picture
 from PIL import Image
+from support.pictures import KEYS, archived, encoded, make_folder, picture
 from torch.utils.data import TensorDataset
 
 from zfkernels.data import DatasetSource, ImageFiles, UnreadableImageError, embedded_photos, open_source, stream

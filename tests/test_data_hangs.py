@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from pictures import encoded, picture
 from PIL import Image
+from support.pictures import encoded, picture
 from torch import nn
 
 from zfkernels.cli.app import app

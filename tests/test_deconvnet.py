@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
-import zoo
-from backprop import assert_projections, projections, some_units
+from support import zoo
+from support.backprop import assert_projections, projections, some_units
+from support.toys import TOYS, Normalised, Sized, images, toy
 from torch import Tensor, nn
-from toys import TOYS, Normalised, Sized, images, toy
 
 import zfkernels as zf
 

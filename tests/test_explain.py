@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-import zoo
+from support import zoo
+from support.toys import SIZE, Body, Net, toy
 from torch.profiler import ProfilerActivity, profile
-from toys import SIZE, Body, Net, toy
 
 import zfkernels as zf
 from zfkernels.network.kinds import products

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pictures import make_folder
+from support.pictures import make_folder
 from torch import nn
 
 from zfkernels.data import open_source

@@ -10,10 +10,10 @@ import torch
 
 pytest.importorskip("matplotlib")
 
-from figures import problems, smallest_letters
 from matplotlib.figure import Figure
 from PIL import Image
-from some_results import (
+from support.figures import problems, smallest_letters
+from support.some_results import (
     correspondence,
     diagnosis,
     evolution,

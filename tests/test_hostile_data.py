@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from pictures import encoded, picture
 from PIL import EpsImagePlugin, Image
+from support.pictures import encoded, picture
 from torchvision.datasets import ImageFolder
 
 from zfkernels.cli.options import open_data

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-import zoo
-from footprint import bounding_boxes, toy_footprints
-from hiding import assert_exact, dense_outputs
+from support import zoo
+from support.footprint import bounding_boxes, toy_footprints
+from support.hiding import assert_exact, dense_outputs
+from support.toys import MAPS, SIZE, TOYS, Body, Net, conv, images, toy
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
-from toys import MAPS, SIZE, TOYS, Body, Net, conv, images, toy
 
 import zfkernels as zf
 from zfkernels.network import UnrecordableError, record

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-import zoo
-from hiding import assert_exact, dense_outputs, everywhere, occluded
-from rounding import rms, rounded_sums
+from support import zoo
+from support.hiding import assert_exact, dense_outputs, everywhere, occluded
+from support.rounding import rms, rounded_sums
+from support.toys import SIZE, TOYS, images, toy
 from torch import Tensor, nn
-from toys import SIZE, TOYS, images, toy
 
 import zfkernels as zf
 from zfkernels.network import UnrecordableError

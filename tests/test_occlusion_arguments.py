@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from hiding import assert_exact, dense_outputs, everywhere, occluded
+from support.hiding import assert_exact, dense_outputs, everywhere, occluded
+from support.toys import MAPS, SIZE, Body, Net, conv, images, toy
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
-from toys import MAPS, SIZE, Body, Net, conv, images, toy
 
 import zfkernels as zf
 from zfkernels.occlusion import sweeper as sweepers

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-import zoo
-from backprop import assert_projections, projections, some_units
-from footprint import bounding_boxes, toy_footprints
+from support import zoo
+from support.backprop import assert_projections, projections, some_units
+from support.footprint import bounding_boxes, toy_footprints
+from support.toys import MAPS, SIZE, images, toy
 from torch import Tensor, nn
-from toys import MAPS, SIZE, images, toy
 
 import zfkernels as zf
 

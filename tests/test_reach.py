@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from footprint import assert_boxes, bounding_boxes, toy_footprints
-from toys import SIZE, TOYS, toy
+from support.footprint import assert_boxes, bounding_boxes, toy_footprints
+from support.toys import SIZE, TOYS, toy
 
 import zfkernels as zf
 from zfkernels.geometry import Boxes

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from some_results import RESULTS, occlusion
+from support.some_results import RESULTS, occlusion
 from torch import Tensor
 
 from zfkernels.results import Diagnosis, Look, OcclusionMap, Projections, Result, probabilities

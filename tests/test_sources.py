@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pictures import KEYS, archived, encoded, make_folder, picture
+from support.pictures import KEYS, archived, encoded, make_folder, picture
 
 from zfkernels.data import open_source, stream
 from zfkernels.models import Preprocess

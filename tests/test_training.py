@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pictures import make_classes
+from support.pictures import make_classes
 from torch import Tensor, nn
 
 pytest.importorskip("lightning")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-import window_oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import window_oracle
 from torch import Tensor
 from torch.utils import _pytree as pytree
 

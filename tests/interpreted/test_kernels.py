@@ -12,11 +12,11 @@ import sys
 from typing import Any
 
 import pytest
-import strict
 import torch
-from comparing import assert_bits_equal, assert_rounded_once, assert_within_budget, call, selects
-from samples import SAMPLES, Sample
-from variants import flat_arguments, skip_unless_possible, variants
+from support import strict
+from support.comparing import assert_bits_equal, assert_rounded_once, assert_within_budget, call, selects
+from support.samples import SAMPLES, Sample
+from support.variants import flat_arguments, skip_unless_possible, variants
 
 from zfkernels import ops
 from zfkernels.ops import _triton_launch

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import strict
 import torch
 import triton
 import triton.language as tl
+from support import strict
 
 
 @triton.jit

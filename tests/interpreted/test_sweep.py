@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-import strict
 import torch
+from support import strict
 from torch import Tensor, nn
 
 from zfkernels.network.record import record

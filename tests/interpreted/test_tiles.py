@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from samples import SAMPLES
+from support.samples import SAMPLES
 from test_kernels import assert_right
 
 from zfkernels.ops import _triton_launch, registered

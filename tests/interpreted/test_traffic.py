@@ -6,9 +6,9 @@ import importlib
 from typing import Any
 
 import pytest
-import strict
-from chains import Shape, occluded, stage
-from comparing import call
+from support import strict
+from support.chains import Shape, occluded, stage
+from support.comparing import call
 
 from zfkernels.ops import _triton_launch
 

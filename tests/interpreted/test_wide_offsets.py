@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 import triton.language as tl
-from comparing import call
-from samples import SAMPLES
+from support.comparing import call
+from support.samples import SAMPLES
 from torch import Tensor
 from triton.runtime import interpreter
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import strict
 import torch
+from support import strict
 
 from zfkernels import ops
 from zfkernels.geometry import Sliding

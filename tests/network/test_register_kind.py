@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from backprop import assert_projections, projections, some_units
-from hiding import assert_exact, dense_outputs
+from support.backprop import assert_projections, projections, some_units
+from support.hiding import assert_exact, dense_outputs
 from torch import Tensor, nn
 
 import zfkernels as zf

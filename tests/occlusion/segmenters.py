@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import zoo
+from support import zoo
 from torch import Tensor, nn
 
 

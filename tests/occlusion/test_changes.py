@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from support.toys import SIZE, images, toy
 from torch import Tensor
-from toys import SIZE, images, toy
 
 import zfkernels as zf
 from zfkernels.occlusion.fills import fading

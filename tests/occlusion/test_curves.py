@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-import zoo
+from support import zoo
+from support.toys import SIZE, TOYS, images, toy
 from torch import Tensor
-from toys import SIZE, TOYS, images, toy
 
 import zfkernels as zf
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-import zoo
-from hiding import dense_outputs, everywhere
+from support import zoo
+from support.hiding import dense_outputs, everywhere
+from support.toys import SIZE, TOYS, images, toy
 from sweeping import ON_FRAMES, ON_WINDOWS, squares, sweep_of
 from torch import Tensor, nn
-from toys import SIZE, TOYS, images, toy
 
 from zfkernels.occlusion import SweepValues, Watched
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-import zoo
-from hiding import dense_outputs
+from support import zoo
+from support.hiding import dense_outputs
+from support.toys import TOYS, images, toy
 from torch import Tensor
-from toys import TOYS, images, toy
 
 import zfkernels as zf
 

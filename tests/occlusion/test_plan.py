@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
-from footprint import assert_boxes, bounding_boxes, toy_footprints
+from support.footprint import assert_boxes, bounding_boxes, toy_footprints
+from support.toys import SIZE, TOYS, toy
 from sweeping import ON_WINDOWS, squares
 from torch import nn
-from toys import SIZE, TOYS, toy
 
 from zfkernels.geometry import Boxes
 from zfkernels.network import record

@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 import torch
-from toys import images, toy
+from support.toys import images, toy
 
 import zfkernels as zf
 from zfkernels.occlusion import precision

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from hiding import dense_outputs
 from segmenters import segmenter
+from support.hiding import dense_outputs
 from sweeping import ON_FRAMES, ON_WINDOWS, squares, sweep_of
 from torch import Tensor
 

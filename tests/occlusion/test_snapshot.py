@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from toys import images as toy_images
-from toys import toy
+from support.toys import images as toy_images
+from support.toys import toy
 
 import zfkernels as zf
 from zfkernels.network import snapshot

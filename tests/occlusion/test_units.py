@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from hiding import everywhere, occluded
+from support.hiding import everywhere, occluded
+from support.toys import SIZE, images, toy
 from sweeping import ON_FRAMES, ON_WINDOWS, squares, sweep_of
 from torch import Tensor, nn
-from toys import SIZE, images, toy
 
 import zfkernels as zf
 from zfkernels.occlusion import Watched

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from rounding import rms
+from support.rounding import rms
 from torch import Tensor
 
 from zfkernels import ops

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from samples import SAMPLES
+from support.samples import SAMPLES
+from support.variants import flat_arguments
 from torch import Tensor
-from variants import flat_arguments
 
 from zfkernels import ops
 from zfkernels.ops import _registry, window_reduce

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
-from comparing import assert_bits_equal, assert_refused
-from samples import DTYPES, Sample, pooling
+from support.comparing import assert_bits_equal, assert_refused
+from support.samples import DTYPES, Sample, pooling
+from support.variants import samples, skip_unless_possible, variants
 from torch import Tensor
-from variants import samples, skip_unless_possible, variants
 
 from zfkernels.ops import indices_to_switches, max_pool2d_with_switches, switches_to_indices
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from comparing import assert_bits_equal, assert_refused
-from samples import DTYPES, POOLS, Sample, pooling, sliding
+from support.comparing import assert_bits_equal, assert_refused
+from support.samples import DTYPES, POOLS, Sample, pooling, sliding
+from support.variants import samples, skip_unless_possible, variants
 from torch import Tensor
-from variants import samples, skip_unless_possible, variants
 
 from zfkernels.ops import max_pool2d_with_switches, max_unpool2d_with_switches, switches_to_indices
 

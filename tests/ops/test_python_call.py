@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from comparing import assert_bits_equal
-from samples import SAMPLES
-from variants import flat_arguments
+from support.comparing import assert_bits_equal
+from support.samples import SAMPLES
+from support.variants import flat_arguments
 
 from zfkernels.ops import _native, _registry
 

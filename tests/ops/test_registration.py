@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from comparing import assert_bits_equal, call, public
-from samples import SAMPLES, Sample
+from support.comparing import assert_bits_equal, call, public
+from support.samples import SAMPLES, Sample
+from support.variants import flat_arguments, samples, skip_unless_possible, variants
 from torch import Tensor
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
-from variants import flat_arguments, samples, skip_unless_possible, variants
 
 from zfkernels import ops
 from zfkernels.geometry import Sliding

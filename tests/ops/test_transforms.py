@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from comparing import call, public
-from samples import SAMPLES
+from support.comparing import call, public
+from support.samples import SAMPLES
+from support.variants import skip_unless_possible, variants
 from test_registration import DIFFERENTIATED, GRADIENTS, REFUSED, differentiable, scalar
 from torch import Tensor
 from torch.autograd import forward_ad, gradcheck
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
-from variants import skip_unless_possible, variants
 
 from zfkernels import ops
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from comparing import assert_refused
-from maker import laid_out
+from support.comparing import assert_refused
+from support.maker import laid_out
 from torch import Tensor
 
 from zfkernels.ops import max_pool2d_with_switches, registered, unpool_relu_conv_transpose2d

@@ -10,15 +10,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import oracle
 import pytest
 import torch
-import window_oracle
-from comparing import assert_bits_equal, assert_within_budget, call, exact, magnitude, public, rounding, selects
-from maker import LAYOUTS, laid_out
-from samples import DTYPES, SAMPLES, Sample
+from support import oracle, window_oracle
+from support.comparing import assert_bits_equal, assert_within_budget, call, exact, magnitude, public, rounding, selects
+from support.maker import LAYOUTS, laid_out
+from support.samples import DTYPES, SAMPLES, Sample
+from support.variants import samples, skip_unless_possible, variants
 from torch.utils import _pytree as pytree
-from variants import samples, skip_unless_possible, variants
 
 from zfkernels import ops
 from zfkernels.windows import Windows

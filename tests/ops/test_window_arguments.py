@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from comparing import assert_refused, public
-from sample import Arguments
-from samples import SAMPLES
+from support.comparing import assert_refused, public
+from support.sample import Arguments
+from support.samples import SAMPLES
+from support.variants import flat_arguments
 from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
-from variants import flat_arguments
 
 from zfkernels import ops
 from zfkernels.ops import registered

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-import window_oracle
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from support import window_oracle
 from torch import Tensor
 
 from zfkernels import ops

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from comparing import assert_bits_equal, assert_within_budget, call
 from emulation import become
-from maker import Maker
-from samples import SAMPLES
+from support.comparing import assert_bits_equal, assert_within_budget, call
+from support.maker import Maker
+from support.samples import SAMPLES
 from torch.utils import _pytree as pytree
 
 from zfkernels import ops

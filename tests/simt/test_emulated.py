@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from comparing import assert_bits_equal, assert_rounded_once, assert_within_budget, call, roundings, selects
 from emulation import DTYPES, become, record
-from samples import Sample
-from variants import samples
+from support.comparing import assert_bits_equal, assert_rounded_once, assert_within_budget, call, roundings, selects
+from support.samples import Sample
+from support.variants import samples
 
 from zfkernels import ops
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from chains import Shape, occluded
-from chains import stage as chained_stage
-from comparing import call
 from emulation import record
 from launches import excess
-from maker import Maker
+from support.chains import Shape, occluded
+from support.chains import stage as chained_stage
+from support.comparing import call
+from support.maker import Maker
 
 from zfkernels.windows import Layout
 

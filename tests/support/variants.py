@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from comparing import public
-from samples import SAMPLES
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from support.comparing import public
+from support.samples import SAMPLES
 from zfkernels import ops
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from maker import Maker, Pool
-from sample import DTYPES, OVERLAPPING, POOLS, STRIDED, Arguments, Sample, listed, pooling, sliding
-from window_samples import WINDOWS
-
+from support.maker import Maker, Pool
+from support.sample import DTYPES, OVERLAPPING, POOLS, STRIDED, Arguments, Sample, listed, pooling, sliding
+from support.window_samples import WINDOWS
 from zfkernels.geometry import Pair
 
 __all__ = ["DTYPES", "POOLS", "SAMPLES", "Arguments", "Sample", "pooling", "sliding"]

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import oracle
 import torch
 from torch import Tensor
 
+from support import oracle
 from zfkernels.windows import Layout, Windows
 
 

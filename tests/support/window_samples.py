@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from maker import Maker, Pool
-from sample import OVERLAPPING, POOLS, STRIDED, Arguments, Sample, listed, pooling, sliding
 
+from support.maker import Maker, Pool
+from support.sample import OVERLAPPING, POOLS, STRIDED, Arguments, Sample, listed, pooling, sliding
 from zfkernels.geometry import Boxes, Pair
 from zfkernels.windows import Layout
 

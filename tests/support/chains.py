@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from comparing import call
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from support.comparing import call
 from zfkernels import ops
 
 

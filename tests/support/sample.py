@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from maker import LAYOUTS, Maker, Pool
 
+from support.maker import LAYOUTS, Maker, Pool
 from zfkernels.geometry import Pair, Sliding
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)

@@ -6,8 +6,8 @@ import functools
 
 import torch
 from torch import Tensor
-from toys import SIZE, toy
 
+from support.toys import SIZE, toy
 from zfkernels.geometry import Boxes, Pair
 from zfkernels.network import record
 from zfkernels.network.program import Program

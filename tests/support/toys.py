@@ -12,7 +12,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from zoo import CLASSES
+
+from support.zoo import CLASSES
 
 SIZE = (25, 31)
 MAPS = 6

@@ -1,0 +1,1 @@
+"""What several tests use: samples, slow truths, toy networks, pictures."""
