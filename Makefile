@@ -3,7 +3,7 @@
 #                it ends by naming the command that opens them in the browser
 #   make test    all tests, in two processes      (ARGS="-k pool" is handed to pytest, WORKERS=0: in one process)
 #   make lint    ruff, mypy, clang-format
-#   make bench   the benchmarks                   (ARGS="--only alexnet" and so on, see zfkernels bench --help)
+#   make bench   the benchmarks                   (ARGS="--only alexnet" and so on, see tools/bench.py --help)
 #   make cuda-build  the CUDA kernels for all architectures; a spill or a warning is an error
 #   make emulate  the CUDA kernels on the CPU again, checked for bounds, races and traffic
 #   make inspect the Triton kernels compiled for all GPUs against the recorded budgets  (minutes, more the first time)
@@ -67,7 +67,7 @@ docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 bench: install
-	$(BIN)/zfkernels bench $(ARGS)
+	$(BIN)/python tools/bench.py $(ARGS)
 
 # A copy of the package with a sanitised _C, away from the ordinary one; the tests run from inside it, so that it is the
 # one imported. Python itself is not sanitised: the run-time is preloaded, and what the interpreter leaves unfreed is
@@ -81,7 +81,7 @@ sanitize: install
 	    | grep sanitizer=address
 	cd $(SANITIZED)/lib && $(SANITIZER) $(PYTEST) -p no:cacheprovider $(ARGS) $(CURDIR)/tests/ops
 
-INSPECT = $(BIN)/zfkernels inspect --check benchmarks/gpu_budgets.csv $(ARGS)
+INSPECT = $(BIN)/python tools/gpu_code --check benchmarks/gpu_budgets.csv $(ARGS)
 inspect: install
 	$(INSPECT)
 	$(INSPECT) --arch sm_90 --dtype bfloat16 --dtype float32

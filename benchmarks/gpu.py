@@ -1,7 +1,7 @@
 """Sweeps and ops on a GPU, one command: python benchmarks/gpu.py [--only TEXT] [--seconds 600] [--tune-seconds 60].
 
 What says the most comes first: sweeps of whole networks against the dense pass, then the ops on the headline shapes of
-``zfkernels inspect``, then other networks, backends and precisions. Each result is checked before it is timed; a line
+``tools/gpu_code``, then other networks, backends and precisions. Each result is checked before it is timed; a line
 is printed as soon as it is known, and kept in ``gpu-results.json`` and ``.csv`` (``--out``). What is wrong or does not
 fit is said, and the others go on; the exit status is 1 then. ``--check`` takes no times: with ``--device cpu
 --shapes small`` and ``TRITON_INTERPRET=1`` it tries the script and the kernels' numbers where there is no GPU.
@@ -18,14 +18,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tools"))  # what reads compiled kernels
+
 import gpu_ops
 import gpu_sweeps
 import torch
 from gpu_clock import synchronize
+from gpu_code import cases
 from gpu_journal import Journal
 from gpu_machine import about, refusal, remarks
-
-from zfkernels.inspect import cases
 
 OP_SECONDS = 15  # a line of an op, torch.compile's included: an estimate, nobody has measured it
 TUNE = "ZFKERNELS_TUNE"

@@ -8,8 +8,7 @@ import platform
 from typing import Any
 
 import torch
-
-from zfkernels.inspect.gpus import GPUS
+from gpu_code.gpus import GPUS
 
 LEAST_BYTES = 8 * 2**30  # free; what a sweep of vgg16 and its dense pass of 64 images take, and half as much again
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from gpu_clock import seconds
+from gpu_code.arguments import numbers
+from gpu_code.cases import Case
 from gpu_journal import Journal
 from torch import Tensor
 
 from zfkernels.geometry import Sliding
-from zfkernels.inspect.arguments import numbers
-from zfkernels.inspect.cases import Case
 from zfkernels.ops import registered
 
 

@@ -32,7 +32,6 @@ MAY_IMPORT = {
     "viz": {"results", "windows"},
     "features": {"progress", "data", "models", "network", "output"},
     "training": {"progress", "data", "models", "deconvnet", "analysis", "results", "output"},
-    "inspect": {"ops", "geometry", "output"},
     "serve": {"data", "gallery", "models", "output", "results", "viz"},
     "gallery": {
         "progress",

@@ -77,3 +77,14 @@ def test_few_and_slow() -> None:
     assert problems(figure) == []
     labels = [text.get_text() for text in figure.axes[0].texts]
     assert labels == ["1x", "0.5x"]
+
+
+def test_a_benchmark_that_there_is_none_of_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("pytest_benchmark")
+    from bench import bench
+    from click.testing import CliRunner
+
+    result = CliRunner().invoke(bench, ["--only", "nosuchthing", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert "Error: bench: expected --only to pick a benchmark, got 'nosuchthing'" in result.output
+    assert not (tmp_path / "out").exists()

@@ -273,11 +273,3 @@ def test_a_command_names_the_extra_that_it_lacks(
     assert result.exit_code == 1
     assert result.stderr == f"Error: {missing} is not installed: pip install 'zfkernels[viz]'\n"
     assert not (tmp_path / "out").exists()
-
-
-def test_a_benchmark_that_there_is_none_of_is_named(tmp_path: Path) -> None:
-    pytest.importorskip("pytest_benchmark")
-    result = run("bench", "--only", "nosuchthing", "--out", tmp_path / "out")
-    assert result.exit_code == 1
-    assert "expected --only to pick a benchmark, got 'nosuchthing'" in result.output
-    assert not (tmp_path / "out").exists()

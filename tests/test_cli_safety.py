@@ -93,7 +93,7 @@ def test_no_command_touches_what_is_the_users(
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("command", ["gallery", "project", "demo", "bench", "train", "occlude"])
+@pytest.mark.parametrize("command", ["gallery", "project", "demo", "train", "occlude"])
 def test_an_empty_name_is_not_the_current_folder(command: str) -> None:
     result = run(command, "--out", "")
     assert result.exit_code == 2

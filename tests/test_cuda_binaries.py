@@ -11,25 +11,26 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from gpu_code import cuda_binaries
+from gpu_code import record as records
+from gpu_code.__main__ import gpu_code
+from gpu_code.cases import CASES
+from gpu_code.compare import markdown, verdicts
+from gpu_code.cuda_binaries import KERNELS, TENSOR, Kernel, compiled, hot_loop, name_of
+from gpu_code.cuda_family import inspect_case
+from gpu_code.cuda_launches import launch_of
+from gpu_code.gpus import MULTIPROCESSORS
+from gpu_code.record import Record
+from gpu_code.report import markdown as report
+from gpu_code.sass import Code, count, instructions
+from gpu_code.window_cases import WINDOWS
 
 from zfkernels.cli.app import app
-from zfkernels.inspect import cuda_binaries
-from zfkernels.inspect import record as records
-from zfkernels.inspect.cases import CASES
-from zfkernels.inspect.compare import markdown, verdicts
-from zfkernels.inspect.cuda_binaries import KERNELS, TENSOR, Kernel, compiled, hot_loop, name_of
-from zfkernels.inspect.cuda_family import inspect_case
-from zfkernels.inspect.cuda_launches import launch_of
-from zfkernels.inspect.gpus import MULTIPROCESSORS
-from zfkernels.inspect.record import Record
-from zfkernels.inspect.report import markdown as report
-from zfkernels.inspect.sass import Code, count, instructions
-from zfkernels.inspect.window_cases import WINDOWS
 from zfkernels.ops import registered
 
 pytest.importorskip("triton")
 
-from zfkernels.inspect.triton_family import cuobjdump
+from gpu_code.triton_family import cuobjdump
 
 BUDGETS = Path(__file__).parent.parent / "benchmarks" / "gpu_budgets.csv"
 RECORDED = [record for record in records.load(BUDGETS).values() if record.family == "cuda"]
@@ -70,7 +71,7 @@ def test_kernels_are_no_worse_than_recorded(arch: str) -> None:
         for dtype in (torch.float16, torch.float32):
             found = inspect_case(case, dtype, arch)
             assert records.regressions(found, recorded[found.key]) == []
-            assert found.traffic == recorded[found.key].traffic  # zfkernels inspect --family cuda --record
+            assert found.traffic == recorded[found.key].traffic  # python tools/gpu_code --family cuda --record
 
 
 def test_bfloat16_is_launched_like_float16(arch: str) -> None:
@@ -130,8 +131,8 @@ def test_the_report_tells_of_both_families() -> None:
 
 
 def test_the_command_checks_cuda_kernels(arch: str, tmp_path: Path) -> None:
-    arguments = ["inspect", "--family", "cuda", "--arch", arch, "--only", "window_max_pool2d", "--json"]
-    result = CliRunner().invoke(app, [*arguments, "--check", str(BUDGETS), "--out", str(tmp_path / "report.md")])
+    arguments = ["--family", "cuda", "--arch", arch, "--only", "window_max_pool2d", "--json"]
+    result = CliRunner().invoke(gpu_code, [*arguments, "--check", str(BUDGETS), "--out", str(tmp_path / "report.md")])
     assert result.exit_code == 0, result.output
     (found,) = json.loads(result.stdout)["records"]
     assert (found["family"], found["kernel"], found["spills"]) == ("cuda", "window_max_pool_kernel_8", 0)

@@ -20,8 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 pytest.importorskip("triton")
 
-from zfkernels.inspect.cases import CASES, Case
-from zfkernels.inspect.window_cases import WINDOWS
+from gpu_code.cases import CASES, Case
+from gpu_code.window_cases import WINDOWS
+
 from zfkernels.ops import _triton_launch, registered
 
 WAITS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}

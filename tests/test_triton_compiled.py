@@ -1,6 +1,6 @@
 """Triton kernels compiled ahead of time: no spills, tensor instructions, wide loads, nothing worse than recorded.
 
-`zfkernels inspect` compiles all headline shapes for all GPUs; here a few that are quick to compile.
+`python tools/gpu_code` compiles all headline shapes for all GPUs; here a few that are quick to compile.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from gpu_code import record as records
+from gpu_code.__main__ import gpu_code
+from gpu_code.cases import CASES, SMALL, launches_of
+from gpu_code.gpus import GPUS, MULTIPROCESSORS, TURING, resident_warps
+from gpu_code.report import markdown
+from gpu_code.window_cases import WINDOWS, WINDOWS_SMALL
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import zfkernels  # noqa: F401
 from zfkernels import ops
-from zfkernels.cli.app import app
-from zfkernels.inspect import record as records
-from zfkernels.inspect.cases import CASES, SMALL, launches_of
-from zfkernels.inspect.gpus import GPUS, MULTIPROCESSORS, TURING, resident_warps
-from zfkernels.inspect.report import markdown
-from zfkernels.inspect.window_cases import WINDOWS, WINDOWS_SMALL
 from zfkernels.ops import _triton_launch
 
 pytest.importorskip("triton")
@@ -31,8 +31,7 @@ if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("this process interprets Triton kernels", allow_module_level=True)
 
 import triton
-
-from zfkernels.inspect.triton_family import compile_for, inspect_case
+from gpu_code.triton_family import compile_for, inspect_case
 
 BUDGETS = Path(__file__).parent.parent / "benchmarks" / "gpu_budgets.csv"
 HEADER = ",".join([*records.COLUMNS, records.MADE_WITH])
@@ -85,7 +84,7 @@ def test_budgets_of_another_triton_lie_beside(tmp_path: Path) -> None:
     assert records.versions(path) == {"triton": "3.8.0", "torch": "2.14.1"}
     assert records.of_triton(path, "3.8.1") == path
     assert records.of_triton(path, "3.6.1") == beside
-    with pytest.raises(ValueError, match=r"inspect: expected budgets of Triton 3\.7 in .*-triton-3\.7\.csv, which"):
+    with pytest.raises(ValueError, match=r"gpu_code: expected budgets of Triton 3\.7 in .*-triton-3\.7\.csv, which"):
         records.of_triton(path, "3.7.0")
 
 
@@ -108,7 +107,7 @@ def test_kernel_compiles_for_amd() -> None:
 
 
 def test_a_dtype_that_a_gpu_does_not_have_is_refused() -> None:
-    result = CliRunner().invoke(app, ["inspect", "--arch", TURING, "--dtype", "bfloat16"])
+    result = CliRunner().invoke(gpu_code, ["--arch", TURING, "--dtype", "bfloat16"])
     assert result.exit_code == 2
     assert "expected --dtype of ['float16'] for sm_75, got ['bfloat16']" in result.output
 
@@ -192,7 +191,7 @@ def test_a_file_that_holds_no_budgets_is_refused_and_kept(tmp_path: Path, conten
     path = tmp_path / "budgets.csv"
     path.write_text(content)
     for use in (lambda: records.load(path), lambda: records.save(path, [], {})):
-        with pytest.raises(ValueError, match=r"inspect: expected CSV of records in .*, got "):
+        with pytest.raises(ValueError, match=r"gpu_code: expected CSV of records in .*, got "):
             use()
     assert path.read_text() == content
 

@@ -8,8 +8,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from gpu_code.cases import SMALL
 
-from zfkernels.inspect.cases import SMALL
 from zfkernels.ops import registered
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"

@@ -11,11 +11,11 @@ from typing import Any
 import compilation
 import pytest
 import torch
+from gpu_code.gpus import MULTIPROCESSORS
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from zfkernels import ops
-from zfkernels.inspect.gpus import MULTIPROCESSORS
 from zfkernels.ops._registry import Variant
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)

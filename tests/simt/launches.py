@@ -1,4 +1,4 @@
-"""What the CUDA kernels do on the headline shapes of ``zfkernels inspect``: writes its file cuda_launches.json.
+"""What the CUDA kernels do on the headline shapes of ``python tools/gpu_code``: writes its file cuda_launches.json.
 
 ``SIMT_WAY=recorded python tests/simt/launches.py`` runs a few blocks of each launch, spread over its grid, and writes
 the file; test_launches.py counts some of it again.
@@ -14,11 +14,10 @@ from typing import Any
 
 import torch
 from emulation import become, emulated, emulator, record
-
-from zfkernels.inspect import cuda_launches
-from zfkernels.inspect.arguments import numbers
-from zfkernels.inspect.cases import CASES, Case
-from zfkernels.inspect.window_cases import WINDOWS
+from gpu_code import cuda_launches
+from gpu_code.arguments import numbers
+from gpu_code.cases import CASES, Case
+from gpu_code.window_cases import WINDOWS
 
 BLOCKS = 16
 DTYPES = (torch.float16, torch.float32)

@@ -13,7 +13,7 @@ kernel is compiled (``triton_plan.py``). No block is multiplied whose columns ar
 Products are ``tl.dot`` (float32 sums) for any number of output channels. For the pixels, three of them, four phases
 make 12 of 16 columns: multiply-adds outside the tensor cores were 118x the bound, 16x if nothing else took time.
 
-Designs compared by `zfkernels inspect`, sm_90, float16, 16 images: the estimate over the data-sheet bound; instructions
+Designs compared by `tools/gpu_code`, sm_90, float16, 16 images: the estimate over the data-sheet bound; instructions
 of the loop, shares of tensor and integer ones. No times. ZFNet's stage 2 (96 columns, 4 phases, 9 taps):
 
 - one lattice per program, 64 places, 3 blocks of 32 columns: 5.6x; 534, 4 %, 48 %.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 
 import zfkernels.ops  # noqa: F401  (registers them)
-from zfkernels.inspect.cases import Case
-from zfkernels.inspect.cuda_binaries import compiled, hot_loop, nvcc_version
-from zfkernels.inspect.cuda_launches import CudaLaunch, launch_of
-from zfkernels.inspect.estimate import bound, estimate
-from zfkernels.inspect.gpus import GPUS, MULTIPROCESSORS, resident_warps
-from zfkernels.inspect.record import Record
-from zfkernels.inspect.sass import Code, Instruction, count, summary
-from zfkernels.inspect.triton_family import cuobjdump
+from gpu_code.cases import Case
+from gpu_code.cuda_binaries import compiled, hot_loop, nvcc_version
+from gpu_code.cuda_launches import CudaLaunch, launch_of
+from gpu_code.estimate import bound, estimate
+from gpu_code.gpus import GPUS, MULTIPROCESSORS, resident_warps
+from gpu_code.record import Record
+from gpu_code.sass import Code, Instruction, count, summary
+from gpu_code.triton_family import cuobjdump
 
 # Multiply-adds of one instruction of a warp.
 _PRODUCTS = {"HMMA.16816": 2048, "HMMA.1688": 1024, "FFMA2": 64, "FFMA": 32}

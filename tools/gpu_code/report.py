@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from zfkernels.inspect import compare
-from zfkernels.inspect.gpus import GPUS
-from zfkernels.inspect.record import Record
+from gpu_code import compare
+from gpu_code.gpus import GPUS
+from gpu_code.record import Record
 
 HEAD = """# Static report of the GPU kernels
 
-Made by `zfkernels inspect`, without a GPU: every number comes from code compiled ahead of time or from data sheets.
+Made by `python tools/gpu_code`, without a GPU: every number comes from code compiled ahead of time or from data sheets.
 **Nothing here is a time that anybody measured.** *Bound* is what no program can beat at data-sheet rates:
 max(multiply-adds / peak of the tensor cores, bytes / bandwidth), each input read once and each output written once.
 *Estimate* is max(issue slots and stall cycles of the compiled loops over the warps that fit, arithmetic, bytes); waits

@@ -37,7 +37,7 @@ class Record:
         bytes_floor: each input read once and each output written once, of the whole launch.
         multiply_adds: that the task needs, of the whole launch.
         bound_us: a bound computed from data-sheet rates, not a time: max(multiply_adds / peak, bytes / bandwidth).
-        estimate_us: an estimate, not a time, from the compiled loops: see ``zfkernels.inspect.estimate``; None unknown.
+        estimate_us: an estimate, not a time, from the compiled loops: see ``gpu_code.estimate``; None unknown.
         note: what else there is to say.
         traffic: sectors of 32 bytes, or passes over the banks of shared memory, over the ideal, by array, where they
             were counted.
@@ -103,7 +103,7 @@ def of_triton(path: Path, version: str) -> Path:
         return path
     beside = path.with_name(f"{path.stem}-triton-{wanted}{path.suffix}")
     if not beside.is_file():
-        raise ValueError(f"inspect: expected budgets of Triton {wanted} in {beside}, which --record makes, got none")
+        raise ValueError(f"gpu_code: expected budgets of Triton {wanted} in {beside}, which --record makes, got none")
     return beside
 
 
@@ -136,7 +136,7 @@ def _read(path: Path) -> dict[str, tuple[Record, dict[str, str]]]:
                 record = Record(**{name: _value(name, text) for name, text in row.items()})
                 found[record.key] = (record, made_with)
     except (ValueError, TypeError, AttributeError, KeyError, csv.Error) as error:
-        raise ValueError(f"inspect: expected CSV of records in {path}, got {error!r}") from error
+        raise ValueError(f"gpu_code: expected CSV of records in {path}, got {error!r}") from error
     return found
 
 

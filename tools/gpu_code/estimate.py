@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zfkernels.inspect.gpus import Gpu
-from zfkernels.inspect.sass import Code, Instruction
+from gpu_code.gpus import Gpu
+from gpu_code.sass import Code, Instruction
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from zfkernels.inspect.sass import Code, Instruction, count, instructions, run_tool
+from gpu_code.sass import Code, Instruction, count, instructions, run_tool
 
-PACKAGE = Path(__file__).parent.parent
-SOURCES = PACKAGE.parent / "csrc" / "cuda"
-OBJECTS = PACKAGE.parent / "build" / "inspect"
+REPOSITORY = Path(__file__).parent.parent.parent
+SOURCES = REPOSITORY / "csrc" / "cuda"
+OBJECTS = REPOSITORY / "build" / "gpu_code"
 # Those of setup.py, and those that torch adds, that matter to device code.
 NVCC_FLAGS = [
     "-std=c++17", "-O3", "-lineinfo", "-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020a000000000000",
@@ -102,7 +102,7 @@ def kernels(binary: Path, cuobjdump: Path, arch: str) -> dict[str, Kernel]:
 
 def library() -> Path | None:
     """``_C_cuda`` where it is built and not older than its sources, which an installed package does not have."""
-    found = sorted(PACKAGE.glob("_C_cuda.*so"))
+    found = sorted((REPOSITORY / "zfkernels").glob("_C_cuda.*so"))
     newest = max((path.stat().st_mtime for path in SOURCES.glob("*")), default=0.0)
     return found[0] if found and found[0].stat().st_mtime >= newest else None
 
@@ -143,7 +143,7 @@ def objects(arch: str) -> list[Path]:
 
     sources = sorted(SOURCES.glob("*.cu"))
     if shutil.which("nvcc") is None or not sources:
-        raise FileNotFoundError(f"inspect: {_NEITHER}, got neither for {arch}")
+        raise FileNotFoundError(f"gpu_code: {_NEITHER}, got neither for {arch}")
     digest = hashlib.sha256(" ".join([nvcc_version(), *NVCC_FLAGS]).encode())
     for path in sorted(SOURCES.iterdir()):
         digest.update(path.name.encode() + path.read_bytes())

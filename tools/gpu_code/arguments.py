@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from zfkernels.inspect.cases import Case
-from zfkernels.inspect.window_cases import WindowCase
+from gpu_code.cases import Case
+from gpu_code.window_cases import WindowCase
 
 
 def numbers(case: Case, flat: tuple[Any, ...], *, maps: bool = True) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from zfkernels.inspect.cases import Case
+from gpu_code.cases import Case
 
 PATH = Path(__file__).parent / "cuda_launches.json"
 

@@ -1,6 +1,6 @@
 """Triton's and CUDA's kernels of one op by their static figures: which should be tried first where nobody has measured.
 
-What decides is the estimate of :mod:`zfkernels.inspect.estimate`, in which instructions, stall cycles and occupancy
+What decides is the estimate of :mod:`gpu_code.estimate`, in which instructions, stall cycles and occupancy
 meet; it knows nothing of the caches.
 """
 
@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from zfkernels.inspect.record import Record
+from gpu_code.record import Record
 
 LIMIT = 1.5  # figures that differ by less say nothing
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from gpu_code.estimate import Work
 from zfkernels.geometry import Pair, Sliding
-from zfkernels.inspect.estimate import Work
 
 
 @dataclass(frozen=True)

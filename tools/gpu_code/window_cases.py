@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gpu_code.cases import Case, flat_steps, of_bands, once, square, steps, value_of
 from zfkernels.geometry import Pair, Sliding
-from zfkernels.inspect.cases import Case, flat_steps, of_bands, once, square, steps, value_of
 
 Make = Callable[..., Tensor]
 

@@ -1,18 +1,23 @@
-"""zfkernels inspect"""
+"""What the compiled GPU kernels say of themselves: ``python tools/gpu_code --help``."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
 from zfkernels.cli import options
-from zfkernels.inspect.gpus import GPUS, TURING
+from zfkernels.cli.sentences import OneSentence
+
+sys.path.append(str(Path(__file__).parent.parent))  # this folder is a package there
+
+from gpu_code.gpus import GPUS, TURING
 
 DEFAULT = tuple(arch for arch in GPUS if arch != TURING)
 
 
-@click.command()
+@click.command(cls=OneSentence, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--only", metavar="TEXT", multiple=True, help="Cases with this in op/shape; may be repeated.")
 @click.option(
     "--family", "families", type=click.Choice(["triton", "cuda"]), multiple=True,
@@ -24,7 +29,7 @@ DEFAULT = tuple(arch for arch in GPUS if arch != TURING)
 @click.option("--record", type=click.Path(path_type=Path), help="CSV file of budgets to write these records into.")
 @click.option("--check", type=click.Path(path_type=Path, exists=True), help="CSV file of budgets to compare with.")
 @options.json_option
-def inspect(
+def gpu_code(
     only: tuple[str, ...], families: tuple[str, ...], archs: tuple[str, ...], dtypes: tuple[str, ...],
     out: Path | None, record: Path | None, check: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
@@ -38,30 +43,30 @@ def inspect(
 
     import torch
 
-    from zfkernels.inspect import cuda_binaries, cuda_family, cuda_launches, triton_family
-    from zfkernels.inspect import record as records
-    from zfkernels.inspect.cases import CASES
-    from zfkernels.inspect.report import markdown
-    from zfkernels.inspect.window_cases import WINDOWS
+    from gpu_code import cuda_binaries, cuda_family, cuda_launches, triton_family
+    from gpu_code import record as records
+    from gpu_code.cases import CASES
+    from gpu_code.report import markdown
+    from gpu_code.window_cases import WINDOWS
     from zfkernels.output import check_file, write_whole
 
     if out is not None:
-        check_file("inspect", out)
+        check_file("gpu_code", out)
 
     known = {*GPUS, "gfx942"}
     if set(archs) - known:
-        raise click.UsageError(f"inspect: expected --arch of {sorted(known)}, got {sorted(set(archs) - known)}")
+        raise click.UsageError(f"gpu_code: expected --arch of {sorted(known)}, got {sorted(set(archs) - known)}")
     if set(dtypes) - {"float16", "bfloat16", "float32"}:
-        raise click.UsageError(f"inspect: expected --dtype float16, bfloat16 or float32, got {sorted(dtypes)}")
+        raise click.UsageError(f"gpu_code: expected --dtype float16, bfloat16 or float32, got {sorted(dtypes)}")
     for arch in set(archs) & set(GPUS):
         if set(dtypes) - set(GPUS[arch].tensor):
             raise click.UsageError(
-                f"inspect: expected --dtype of {sorted(GPUS[arch].tensor)} for {arch}, got {sorted(dtypes)}"
+                f"gpu_code: expected --dtype of {sorted(GPUS[arch].tensor)} for {arch}, got {sorted(dtypes)}"
             )
     cases = [case for case in (*CASES, *WINDOWS) if not only or any(text in f"{case.op}/{case.name}" for text in only)]
     if not cases:
         names = ", ".join(f"{case.op}/{case.name}" for case in (*CASES, *WINDOWS))
-        raise click.UsageError(f"inspect: expected --only to name one of {names}, got {', '.join(only)}")
+        raise click.UsageError(f"gpu_code: expected --only to name one of {names}, got {', '.join(only)}")
     budgets = {}
     if record is not None and record.exists():
         records.load(record)  # compiling takes minutes: a file that cannot be added to is refused before
@@ -97,4 +102,8 @@ def inspect(
         write_whole(out, report.encode())
     options.report({"records": [dataclasses.asdict(one) for one in found]}, report, as_json)
     if worse:
-        raise RuntimeError(f"inspect: expected no kernel worse than recorded, got {'; '.join(worse)}")
+        raise RuntimeError(f"gpu_code: expected no kernel worse than recorded, got {'; '.join(worse)}")
+
+
+if __name__ == "__main__":
+    gpu_code()

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from zfkernels.inspect.cases import Case, launches_of
-from zfkernels.inspect.estimate import bound, estimate
-from zfkernels.inspect.gpus import GPUS, MULTIPROCESSORS, resident_warps
-from zfkernels.inspect.record import Record
-from zfkernels.inspect.sass import Code, count, disassemble, summary
+from gpu_code.cases import Case, launches_of
+from gpu_code.estimate import bound, estimate
+from gpu_code.gpus import GPUS, MULTIPROCESSORS, resident_warps
+from gpu_code.record import Record
+from gpu_code.sass import Code, count, disassemble, summary
 
 _TYPES = {
     torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.uint8: "*u8",
@@ -56,7 +56,7 @@ def compile_for(launch: Any, arch: str) -> Any:
     from triton.compiler import ASTSource
 
     if triton.knobs.runtime.interpret:
-        raise RuntimeError("inspect: expected a process that compiles, got TRITON_INTERPRET=1")
+        raise RuntimeError("gpu_code: expected a process that compiles, got TRITON_INTERPRET=1")
     nvidia = arch.startswith("sm_")
     target = GPUTarget("cuda", int(arch[3:]), 32) if nvidia else GPUTarget("hip", arch, 64)
     options = {name: value for name, value in launch.options.items() if name in ("num_warps", "num_stages")}
@@ -106,7 +106,7 @@ def cuobjdump() -> Path:
     bundled = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     found = str(bundled) if bundled.is_file() else shutil.which("cuobjdump")
     if found is None:
-        raise FileNotFoundError("inspect: expected cuobjdump with Triton or on the path, got neither")
+        raise FileNotFoundError("gpu_code: expected cuobjdump with Triton or on the path, got neither")
     return Path(found)
 
 
