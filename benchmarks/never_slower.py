@@ -1,7 +1,7 @@
 """Is a sweep anywhere slower than running the whole network? Classification models of torchvision and timm in turn.
 
-    python benchmarks/never_slower.py --csv benchmarks/results/never_slower.csv
-    python benchmarks/never_slower.py --networks densenet121,timm:ghostnet_100 --wall --threads 2
+    python benchmarks/never_slower.py --csv benchmarks/results/never_slower.csv --page docs/background/never_slower.md
+    python benchmarks/never_slower.py --networks densenet121,timm:ghostnet_100 --wall --threads 2 --csv FILE
 
 For each network a warm sweep of random positions against the fastest dense form: the network itself on occluded images,
 in batches of 8 and of 32, contiguous and channels last; a first round finds the fastest. The sweep and that form then
@@ -116,20 +116,70 @@ def measure(name: str, scale: Scale) -> dict[str, object]:
     return row
 
 
+def page(rows: list[dict[str, str]]) -> str:
+    """The document that shows all rows of a file, the latest of each network."""
+    rows = [row for _, row in sorted({row["network"]: row for row in rows}.items())]
+    planned = [row for row in rows if row["saving"]]
+    whole = sum(float(row["ratio"]) >= 0.97 for row in rows)
+    most = sum(float(row["ratio"]) >= 0.75 * float(row["saving"]) for row in planned)
+    near = [float(row["predicted_s"]) / float(row["sweep_s"]) for row in planned]
+    told, first = sum(0.75 <= ratio <= 1.25 for ratio in near), rows[0]
+    lines = [
+        "# Sweeps against the network itself", "",
+        "You get: for each network how long a sweep takes, and how long the network itself takes for the same.", "",
+        f"A square of 16 pixels, stride 4, images of 224 x 224, {first['positions']} random positions, float32, random "
+        f"weights; {first['device']}, torch {first['torch']}. {first['clock'].capitalize()} time, threads: "
+        f"{first['threads']}, medians of {first['rounds']} rounds in turn. The network itself runs on occluded "
+        "images, in the fastest of batches of 8 and 32 and of both memory formats. Of large networks fewer positions "
+        "run; times are scaled up, with the one clean pass of a sweep counted once. *Saving*: multiply-adds of whole "
+        "images by those in the boxes that can change. *Predicted*: what the plan believes, by what was measured. "
+        "*Once*: what a first call takes longer.", "",
+        f"Of {len(rows)} networks {whole} sweep at least as fast as the network itself (0.97x or more), {most} of "
+        f"{len(planned)} reach three quarters of their saving, and the plan predicts {told} of {len(planned)} within "
+        "a quarter.", "",
+        "| network | positions run | itself, s | sweep, s | faster | saving | predicted | once, s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for row in rows:
+        known = row["saving"] != ""
+        predicted = f"{float(row['predicted_s']) / float(row['sweep_s']):.2f}" if known else "-"
+        lines.append(
+            f"| {row['network']} | {row['run']} | {row['dense_s']} | {row['sweep_s']} | {row['ratio']}x | "
+            f"{row['saving'] + 'x' if known else '-'} | {predicted} | {row['once_s']} |"
+        )
+    lines += [
+        "",
+        "`python benchmarks/never_slower.py --csv FILE --page docs/background/never_slower.md` repeats it.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
 @click.command()
-@click.option("--networks", help="Names, separated by commas, timm's as timm:name; default: all that torchvision has.")
+@click.option(
+    "--networks", help="Names, separated by commas, timm's as timm:name; default: all of torchvision's; '': none."
+)
 @click.option("--positions", type=click.IntRange(min=1), default=256, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option("--budget", type=float, default=60.0, show_default=True, help="Seconds of the dense form in one round.")
 @click.option("--wall", is_flag=True, help="Wall time in place of processor time; for a machine without other work.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--csv", "path", type=click.Path(path_type=Path), help="File that rows are appended to.")
+@click.option("--csv", "path", type=click.Path(path_type=Path), required=True, help="File that rows are appended to.")
+@click.option("--page", "document", type=click.Path(path_type=Path), help="Markdown file, made of all rows of the CSV.")
 def main(
-    networks: str | None, positions: int, rounds: int, budget: float, wall: bool, threads: int, path: Path | None
+    networks: str | None,
+    positions: int,
+    rounds: int,
+    budget: float,
+    wall: bool,
+    threads: int,
+    path: Path,
+    document: Path | None,
 ) -> None:
     import torchvision
 
-    names = networks.split(",") if networks else torchvision.models.list_models(torchvision.models)
+    all_names = torchvision.models.list_models(torchvision.models)
+    names = all_names if networks is None else [name for name in networks.split(",") if name]
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     scale = Scale(positions, rounds, budget, time.perf_counter if wall else time.process_time)
@@ -145,13 +195,15 @@ def main(
         row = about | machine | measure(name, scale)
         network.cache_clear()
         click.echo("  ".join(f"{key} {row[key]}" for key in list(row)[8:]))
-        if path is not None:
-            is_new = not path.exists()
-            with path.open("a", newline="") as file:
-                writer = csv.DictWriter(file, list(row), lineterminator="\n")
-                if is_new:
-                    writer.writeheader()
-                writer.writerow(row)
+        is_new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(row), lineterminator="\n")
+            if is_new:
+                writer.writeheader()
+            writer.writerow(row)
+    if document is not None:
+        with path.open(newline="") as file:
+            document.write_text(page(list(csv.DictReader(file))))
 
 
 if __name__ == "__main__":
