@@ -1,6 +1,6 @@
 """The edge grows with the image: sweeps of large images against the network itself, each case in a process of its own.
 
-    python benchmarks/large_images.py --csv benchmarks/results/large_images.csv --chart docs/large_images.png
+    python benchmarks/large_images.py --captum --csv benchmarks/results/large_images.csv --docs docs
 
 Random positions of the grid run, and a few whole images in the faster of both memory formats; times are then those of
 the whole grid, with the one clean pass of a sweep counted once. Processor time of one thread, medians of rounds in
@@ -155,6 +155,36 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def page(rows: list[dict[str, str]]) -> str:
+    """The document that shows the rows."""
+    first = rows[0]
+    lines = [
+        "# Large images", "",
+        "You get: how the gain of an occlusion sweep grows with the image, in time and memory.", "",
+        "A square hides the same few cells whatever the image's size, and the network itself computes all of them. The "
+        "larger the image, the larger the gain:", "",
+        "![The network itself by the sweep, over the side of the image](../large_images.png)", "",
+        f"Dashed: the saving of multiply-adds. {first['device']}, torch {first['torch']}, float32, random weights, "
+        f"processor time of one thread, beside other work; median of {first['rounds']}. Random positions of the grid "
+        "run, and the network itself on one image at a time in the faster memory format; the table has the times of the "
+        "whole grid, with the clean pass counted once. *Peak*: the most memory of the whole process, Python, torch and "
+        "the network among it. Captum's `Occlusion` runs on sixteen positions. The U-Net has 32 maps at its first of "
+        "five levels; its sweep keeps the largest probability of a frame.", "",
+        "| network | side | square, stride | positions | network itself, s | sweep, s | faster | saving | peak, GB | "
+        "Captum, s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    lines += [
+        f"| {row['network']} | {row['side']} | {row['window']}, {row['stride']} | {int(row['positions']):,} | "
+        f"{row['dense_s']} | {row['sweep_s']} | {row['ratio']}x | {row['saving']}x | {row['peak_gb']} | "
+        f"{row['captum_s'] or '-'} |"
+        for row in rows
+    ]
+    return "\n".join(
+        [*lines, "", "`python benchmarks/large_images.py --captum --csv FILE --docs docs` repeats it.", ""]
+    )
+
+
 @click.command()
 @click.option("--networks", default=",".join(NETWORKS), show_default=True, help="Names, separated by commas.")
 @click.option("--sides", default=",".join(map(str, SIZES)), show_default=True, help="Sides of images.")
@@ -162,8 +192,8 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--captum", is_flag=True, help="Run Captum as well (not for the U-Net, whose output is a map).")
 @click.option("--csv", "path", type=click.Path(path_type=Path), required=True, help="File that rows are appended to.")
-@click.option("--chart", type=click.Path(path_type=Path), help="PNG of all rows of the file.")
-def main(networks: str, sides: str, positions: int, rounds: int, captum: bool, path: Path, chart: Path | None) -> None:
+@click.option("--docs", type=click.Path(path_type=Path), help="Folder for the page and the chart of all rows.")
+def main(networks: str, sides: str, positions: int, rounds: int, captum: bool, path: Path, docs: Path | None) -> None:
     about = {"date": datetime.now(timezone.utc).isoformat(), "rounds": rounds}
     machine = {key: description()[key] for key in ("device", "torch", "commit")}
     for side in filter(None, sides.split(",")):
@@ -178,9 +208,11 @@ def main(networks: str, sides: str, positions: int, rounds: int, captum: bool, p
                 if is_new:
                     writer.writeheader()
                 writer.writerow(row)
-    if chart is not None:
+    if docs is not None:
         with path.open(newline="") as file:
-            draw(list(csv.DictReader(file)), chart)
+            rows = list(csv.DictReader(file))
+        draw(rows, docs / "large_images.png")
+        (docs / "background" / "large_images.md").write_text(page(rows))
 
 
 if __name__ == "__main__":
