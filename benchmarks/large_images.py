@@ -166,7 +166,7 @@ def page(rows: list[dict[str, str]]) -> str:
         "![The network itself by the sweep, over the side of the image](../large_images.png)", "",
         f"Dashed: the saving of multiply-adds. {first['device']}, torch {first['torch']}, float32, random weights, "
         f"processor time of one thread, beside other work; median of {first['rounds']}. Random positions of the grid "
-        "run, and the network itself on one image at a time in the faster memory format; the table has the times of the "
+        "run, and the network itself on one image at a time in the faster memory format; the table has times of the "
         "whole grid, with the clean pass counted once. *Peak*: the most memory of the whole process, Python, torch and "
         "the network among it. Captum's `Occlusion` runs on sixteen positions. The U-Net has 32 maps at its first of "
         "five levels; its sweep keeps the largest probability of a frame.", "",
