@@ -165,7 +165,7 @@ def page(rows: list[dict[str, str]]) -> str:
         "larger the image, the larger the gain:", "",
         "![The network itself by the sweep, over the side of the image](../large_images.png)", "",
         f"Dashed: the saving of multiply-adds. {first['device']}, torch {first['torch']}, float32, random weights, "
-        f"processor time of one thread, beside other work; median of {first['rounds']}. Random positions of the grid "
+        f"processor time of one thread, beside other work; rounds: {first['rounds']}. Random positions of the grid "
         "run, and the network itself on one image at a time in the faster memory format; the table has times of the "
         "whole grid, with the clean pass counted once. *Peak*: the most memory of the whole process, Python, torch and "
         "the network among it. Captum's `Occlusion` runs on sixteen positions. The U-Net has 32 maps at its first of "
@@ -210,7 +210,7 @@ def main(networks: str, sides: str, positions: int, rounds: int, captum: bool, p
                 writer.writerow(row)
     if docs is not None:
         with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+            rows = sorted(csv.DictReader(file), key=lambda row: int(row["side"]))
         draw(rows, docs / "large_images.png")
         (docs / "background" / "large_images.md").write_text(page(rows))
 
