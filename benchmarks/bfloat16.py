@@ -3,8 +3,10 @@
     python benchmarks/bfloat16.py --model squeezenet1_1 --weights squeezenet1_1.pt --data photos --images 24
 
 Prints the median ratio of their times, and of the probabilities at all positions the differences and how often the most
-probable class, the argmax map, is the same. Only processors with AVX512-BF16 or AMX multiply bfloat16 faster than
-float32; the differences hardly depend on the processor. Local response normalization is not there in bfloat16.
+probable class, the argmax map, is the same; of the outputs themselves the distance, beside what the square changes,
+which says something with fresh weights too (``--weights none``). Only processors with AVX512-BF16 or AMX multiply
+bfloat16 faster than float32; the differences hardly depend on the processor. Local response normalization is not there
+in bfloat16.
 """
 
 from __future__ import annotations
@@ -23,11 +25,16 @@ from zfkernels.cli import options
 from zfkernels.data import stream
 
 
-def swept(model: nn.Module, image: Tensor, window: int, stride: int, precision: str) -> tuple[Tensor, float]:
-    """Probabilities [P, classes] and seconds."""
+def swept(model: nn.Module, image: Tensor, window: int, stride: int, precision: str) -> tuple[Tensor, Tensor, float]:
+    """Outputs [P, classes], those of the clean image, and seconds."""
     start = time.perf_counter()
-    outputs = zf.occlusion_sweep(model, image, window=window, stride=stride, fill="mean", precision=precision).outputs
-    return outputs.float().softmax(-1).flatten(0, -2), time.perf_counter() - start
+    found = zf.occlusion_sweep(model, image, window=window, stride=stride, fill="mean", precision=precision)
+    return found.outputs.float().flatten(0, -2), found.clean.float(), time.perf_counter() - start
+
+
+def length(outputs: Tensor) -> float:
+    """The root mean square."""
+    return float(outputs.square().mean().sqrt())
 
 
 @click.command()
@@ -46,12 +53,14 @@ def main(
     network, preprocess = options.load_model(model, weights, device)
     source = options.open_data(data, None)
     batches = stream(source, preprocess, ids=list(islice(source.order, images)), batch_size=1, workers=0)
-    ratios, largest, of_class, same, spread = [], [], [], [], []
+    ratios, largest, of_class, same, spread, far = [], [], [], [], [], []
     with options.use_backend(backend):
         for batch in batches:
             for image in batch.images.to(device).split(1):
-                exact, seconds = swept(network, image, window, stride, "float32")
-                rounded, fewer = swept(network, image, window, stride, "bfloat16")
+                outputs, clean, seconds = swept(network, image, window, stride, "float32")
+                near, _, fewer = swept(network, image, window, stride, "bfloat16")
+                exact, rounded = outputs.softmax(-1), near.softmax(-1)
+                far.append(length(outputs - near) / length(outputs - clean))
                 said = exact.mean(0).argmax()
                 ratios.append(seconds / fewer)
                 largest.append(float((exact - rounded).abs().max()))
@@ -69,6 +78,7 @@ def main(
         f"by {statistics.mean(spread):.2f}; any probability: {max(largest):.3f} off at most, in the median image "
         f"{statistics.median(largest):.3f} at most"
     )
+    click.echo(f"outputs: {statistics.median(far):.3f} of what the square changes off, root mean squares, median image")
     click.echo(f"argmax map: the same class at {statistics.mean(same):.1%} of all positions; least: {min(same):.1%}")
 
 

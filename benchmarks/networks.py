@@ -13,9 +13,14 @@ from zfkernels.models import get_model
 
 @cache
 def network(name: str) -> nn.Module:
-    """A network with fresh weights, whose activations keep their scale from layer to layer."""
+    """A network with fresh weights, whose activations keep their scale from layer to layer; timm's as ``timm:name``."""
     torch.manual_seed(0)
-    model = get_model(name, weights=None).eval()
+    if name.startswith("timm:"):
+        import timm
+
+        model = timm.create_model(name.removeprefix("timm:"), pretrained=False).eval()
+    else:
+        model = get_model(name, weights=None).eval()
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

@@ -55,23 +55,34 @@ void multiply_tile(const Tile<T>& tile, int64_t vectors) {
   return multiply<T, kTileVectors>(tile);
 }
 
-// A depthwise convolution: each output channel reads one channel, its own. panel is [tap_count, vectors * lanes].
-template <class T>
-void multiply_depthwise(const Tile<T>& tile, int64_t vectors) {
-  const int64_t full = tile.width / kLanes<T>;
-  for (int64_t j = 0; j < kTileRows && j < tile.row_count; ++j) {
-    const T* const* cells = tile.cells + tile.rows[j];
-    for (int64_t n = 0; n < vectors; ++n) {
-      const int64_t first = n * kLanes<T>;
-      Vector<T> sum{};
-      for (int64_t t = 0; t < tile.tap_count; ++t) {
-        const T* cell = cells[tile.taps[t]] + first;
-        sum += (n < full ? load(cell) : load_some(cell, tile.width - first)) *
-               load(tile.panel + t * vectors * kLanes<T> + first);
-      }
-      finish(tile, j, first, sum);
+// kVectors vectors of channels, from channel `first` on, of a depthwise convolution; kPart: one that is not full.
+template <class T, int kVectors, bool kPart = false>
+ZFK_INLINE void depthwise(const Tile<T>& tile, int64_t pitch, int64_t first) {
+  Vector<T> sum[kTileRows][kVectors] = {};
+  for (int64_t t = 0; t < tile.tap_count; ++t) {
+    Vector<T> w[kVectors];
+    for (int n = 0; n < kVectors; ++n) w[n] = load(tile.panel + t * pitch + first + n * kLanes<T>);
+    for (int j = 0; j < kTileRows; ++j) {
+      const T* cell = tile.cells[tile.rows[j] + tile.taps[t]] + first;
+      for (int n = 0; n < kVectors; ++n)
+        sum[j][n] += (kPart ? load_some(cell, tile.width - first) : load(cell + n * kLanes<T>)) * w[n];
     }
   }
+  for (int j = 0; j < kTileRows && j < tile.row_count; ++j)
+    for (int n = 0; n < kVectors; ++n) finish(tile, j, first + n * kLanes<T>, sum[j][n]);
+}
+
+// A depthwise convolution: each output channel reads one channel, its own. panel is [tap_count, vectors * lanes]. A few
+// vectors of channels at a time: what the outputs read of them stays in the first cache until all taps are done.
+template <class T>
+void multiply_depthwise(const Tile<T>& tile, int64_t vectors) {
+  const int64_t pitch = vectors * kLanes<T>;
+  int64_t first = 0;
+  const auto left = [&] { return (tile.width - first) / kLanes<T>; };
+  for (; left() >= kTileVectors; first += kTileVectors * kLanes<T>) depthwise<T, kTileVectors>(tile, pitch, first);
+  for (; left() >= 2; first += 2 * kLanes<T>) depthwise<T, 2>(tile, pitch, first);
+  for (; left() >= 1; first += kLanes<T>) depthwise<T, 1>(tile, pitch, first);
+  if (first < tile.width) depthwise<T, 1, true>(tile, pitch, first);
 }
 
 }  // namespace zfkernels::cpu::ZFK_ISA

@@ -32,7 +32,8 @@ Filters<T> filter_layout(const Stage& stage) {
   int64_t most_channels = Filters<T>::kMostChannels;
   if (layout.flat) {
     layout.vectors = stage.conv.kernel[0] * ceil_div(stage.conv.kernel[1] * stage.outputs, layout.lanes);
-    layout.blocks = ceil_div(layout.vectors, 12);  // three passes whose filters fit the first cache: slower
+    // On AVX2 three passes whose filters fit the first cache are slower.
+    layout.blocks = ceil_div(layout.vectors, ZFK_BEST(footprint_vectors<T>)());
   } else {
     layout.vectors = vectors;
     int64_t least = vectors <= 12 ? 0 : INT64_MAX;  // so many, a value and a filter fit 16 registers

@@ -64,6 +64,12 @@ void add_tap(const Cell* cells, const Cell* end, const T* values, const int32_t*
   }
 }
 
+// Vectors of a footprint that a pass may have: their sums stay in registers, of which there are 32 or 16.
+template <class T>
+constexpr int64_t footprint_vectors() {
+  return ZFK_VECTOR_BYTES == 64 ? 16 : 12;
+}
+
 // Some vectors of the footprints of a row of cells: each cell's nonzero channels, times their filters, added to the
 // outputs to[column * step + offset of the vector]. Lanes that belong to no tap are masked: 0 * inf must not get there.
 template <class T, int kVectors>
@@ -130,7 +136,8 @@ void write_out(const T* sums, const Pair& sums_stride, int64_t channels, T* out,
 template <class T>
 void run_flat_tile(const Stage& stage, const Filters<T>& filters, const Unit<T>* units, const Tile& tile,
                    const Scratch<T>& scratch) {
-  static constexpr auto kAddFootprints = add_footprints_table<T>(std::make_integer_sequence<int, 12>());
+  static constexpr auto kAddFootprints =
+      add_footprints_table<T>(std::make_integer_sequence<int, footprint_vectors<T>()>());
   const Sliding& conv = stage.conv;
   const int64_t rows = tile.rows.size(), columns = stage.out_size[1], outputs = stage.outputs;
   // Around the outputs lies a margin, into which a cell at the border may reach.

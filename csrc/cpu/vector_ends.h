@@ -2,9 +2,19 @@
 // loops that for_each_isa.h compiles.
 namespace zfkernels::cpu::ZFK_ISA {
 
+#if ZFK_VECTOR_BYTES == 64
+// The first `count` of fewer than 16 lanes; none where it is negative.
+ZFK_INLINE __mmask16 first_lanes(int64_t count) {
+  return __mmask16((1u << (count > 0 ? count : 0)) - 1);
+}
+#endif
+
 template <class T>
 ZFK_INLINE Vector<T> load_some(const T* from, int64_t count) {
   if (count >= kLanes<T>) return load(from);
+#if ZFK_VECTOR_BYTES == 64
+  if constexpr (std::is_same_v<T, float>) return _mm512_maskz_loadu_ps(first_lanes(count), from);
+#endif
   Vector<T> value{};
   for (int64_t i = 0; i < count; ++i) value[i] = Wide<T>(from[i]);
   return value;
@@ -20,6 +30,9 @@ ZFK_INLINE Integers<T> load_some_bytes(const uint8_t* from, int64_t count) {
 template <class T>
 ZFK_INLINE void store_some(T* to, Vector<T> value, int64_t count) {
   if (count >= kLanes<T>) return store(to, value);
+#if ZFK_VECTOR_BYTES == 64
+  if constexpr (std::is_same_v<T, float>) return _mm512_mask_storeu_ps(to, first_lanes(count), value);
+#endif
   for (int64_t i = 0; i < count; ++i) to[i] = T(value[i]);
 }
 

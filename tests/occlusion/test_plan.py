@@ -8,13 +8,14 @@ import torchvision
 from support.footprint import assert_boxes, bounding_boxes, toy_footprints
 from support.toys import SIZE, TOYS, toy
 from sweeping import ON_WINDOWS, squares
-from torch import nn
+from torch import Tensor, nn
 
 from zfkernels.geometry import Boxes
 from zfkernels.network import record
 from zfkernels.network.program import Program
 from zfkernels.occlusion import changed_boxes
 from zfkernels.occlusion.arguments import grid
+from zfkernels.occlusion.cost import Rates
 from zfkernels.occlusion.engine import WindowSweep
 
 SQUARE = (4, 3)
@@ -66,3 +67,31 @@ def test_what_exact_boxes_save(name: str, saved: float) -> None:
     plan = sweep.plan(torch.device("cpu"), torch.float32)
     assert plan.dense / plan.exact == pytest.approx(saved, abs=0.05)
     assert plan.planned <= 1.06 * plan.exact
+
+
+# A byte takes a second, nothing else does.
+BYTES = Rates(windows=1e30, frames=1e30, memory=1.0, call=0.0, budget=2**26)
+PLACES = torch.tensor([[0, 0], [1, 0], [2, 2], [1, 1]])
+
+
+def seconds(model: nn.Module) -> float:
+    sweep = WindowSweep(record(model, (3, 4, 4)), squares(PLACES, (2, 2)), rates=BYTES)
+    return sweep.plan(torch.device("cpu"), torch.float32).seconds
+
+
+def test_a_weight_is_read_once_for_all_positions() -> None:
+    """Two units more: 2 numbers written for each position and the clean image, 96 weights packed and multiplied."""
+    more = seconds(nn.Sequential(nn.Flatten(), nn.Linear(48, 4))) - seconds(
+        nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
+    )
+    swept = 4 * 2 * 4 + 3 * 4 * 96
+    assert more == pytest.approx(swept + swept / 4)
+
+
+def test_other_axes_take_no_time() -> None:
+    class Reshaped(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).view(-1, 4, 16).view(-1, 4, 4, 4).permute(0, 2, 3, 1)
+
+    torch.manual_seed(0)
+    assert seconds(Reshaped(3, 4, 1)) == seconds(nn.Conv2d(3, 4, 1))

@@ -19,6 +19,7 @@ from zfkernels.network.program import Program
 from zfkernels.network.recording import INPUT
 from zfkernels.occlusion.cost import Rates
 
+PACKED = 3  # times that a weight goes through memory: it is read, written in the order of the loop, and read again
 MORE = 1.06  # multiply-adds that may be spent on frames where windows would do
 
 
@@ -166,15 +167,17 @@ def _work(
     on_windows = kind.name in changed or ends
     boxes, frames = cells(kind.name), positions * _frame(kind)
     windows, whole = (kind.multiply_adds * boxes if on_windows else 0), kind.multiply_adds * frames
-    own = _channels(kind) * itemsize
-    read = {name: _channels(program.kinds[name]) * itemsize for name in kind.inputs}
-    read_whole = sum(size * positions * _frame(program.kinds[name]) for name, size in read.items())
+    size = _channels(kind) * itemsize
+    own = size if kind.moves else 0
+    read = {name: _channels(program.kinds[name]) * itemsize for name in kind.inputs if kind.moves}
+    weight = PACKED * kind.parameters * itemsize
+    read_whole = sum(each * positions * _frame(program.kinds[name]) for name, each in read.items())
     return _Work(
         windows,
         whole,
-        rates.on_windows(windows, own * boxes + sum(size * cells(name) for name, size in read.items())),
-        rates.on_frames(whole, own * frames + read_whole),
-        rates.on_windows(0, 2 * own * frames),
+        rates.on_windows(windows, weight + own * boxes + sum(each * cells(name) for name, each in read.items())),
+        rates.on_frames(whole, weight + own * frames + read_whole),
+        rates.on_windows(0, 2 * size * frames),
     )
 
 

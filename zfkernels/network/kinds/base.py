@@ -95,6 +95,7 @@ class Kind(ABC):
         filters: the weight [C_out, C_in / groups, kh, kw] of a convolution.
         joins: of a concatenation of maps, the steps whose maps stand one after the other.
         is_identity: whether it hands on the numbers that it reads, in their order.
+        moves: whether its numbers are read and written; False: they only get other axes.
         keeps_sign: whether nothing becomes negative where no input is.
         makes_new: whether its value is memory of its own.
         affine: where it scales and shifts each map [N, C, H, W], by how much: float64 [C] each, on the CPU.
@@ -116,6 +117,7 @@ class Kind(ABC):
     filters: Tensor | None = None
     joins: tuple[str, ...] = ()
     is_identity: bool = False
+    moves: bool = True
     keeps_sign: bool = False
     makes_new: bool = False
     affine: tuple[Tensor, Tensor] | None = None
@@ -219,6 +221,11 @@ class Kind(ABC):
     @property
     def multiply_adds(self) -> int:
         """For one cell of the value; for one image where :attr:`maps` is None."""
+        return 0
+
+    @property
+    def parameters(self) -> int:
+        """Numbers of the weight that all positions of a batch are multiplied with."""
         return 0
 
     @property

@@ -33,5 +33,9 @@ class FullyConnected(Whole):
             return None
         return cls(step, scene, weight, bias)
 
+    @property
+    def parameters(self) -> int:
+        return self.weight.numel()
+
     def run(self, values: Mapping[str, Any], batch: int) -> Tensor:
         return multiply(values[self.inputs[0]], self.weight, self.bias)

@@ -27,6 +27,7 @@ class Reshaping(Kind):
 
     kind = "other axes"
     keeps_sign = True
+    moves = False
 
     @classmethod
     def recognise(cls, step: Step, scene: Scene) -> Kind | None:
@@ -87,6 +88,7 @@ class Reordering(Cellwise):
         made = cls(step, scene, Maps(sizes, rows, columns, below.frame))
         channels = [axis for axis in order if axis in below.channel_axes]
         made.stays = channels == sorted(channels)
+        made.moves = not made.stays
         return made
 
     stays = False  # the order of the channels
