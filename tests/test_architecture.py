@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "viz": {"results", "windows"},
     "features": {"progress", "data", "models", "network"},
     "training": {"progress", "data", "models", "deconvnet", "analysis", "results", "output"},
-    "inspect": {"ops", "geometry"},
+    "inspect": {"ops", "geometry", "network", "occlusion"},
     "serve": {"data", "gallery", "models", "output", "results", "viz"},
     "gallery": {
         "progress",

@@ -23,10 +23,14 @@ DEFAULT = tuple(arch for arch in GPUS if arch != TURING)
 @click.option("--out", type=click.Path(path_type=Path), help="Markdown file of the report over all recorded kernels.")
 @click.option("--record", type=click.Path(path_type=Path), help="JSON file of budgets to write these records into.")
 @click.option("--check", type=click.Path(path_type=Path, exists=True), help="JSON file of budgets to compare with.")
+@click.option(
+    "--sweeps", type=click.Path(path_type=Path, exists=True),
+    help="Instead: whole sweeps of networks, estimated from this JSON file of budgets; nothing is compiled.",
+)  # fmt: skip
 @options.json_option
 def inspect(
     only: tuple[str, ...], families: tuple[str, ...], archs: tuple[str, ...], dtypes: tuple[str, ...],
-    out: Path | None, record: Path | None, check: Path | None, as_json: bool,
+    out: Path | None, record: Path | None, check: Path | None, sweeps: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """What the compiled GPU kernels say of themselves, without a GPU: resources, instructions, bounds, estimates.
 
@@ -47,6 +51,8 @@ def inspect(
 
     if out is not None:
         check_file("inspect", out)
+    if sweeps is not None:
+        return _sweeps(sweeps, out, as_json)
 
     known = {*GPUS, "gfx942"}
     if set(archs) - known:
@@ -98,3 +104,25 @@ def inspect(
     options.report({"records": [dataclasses.asdict(one) for one in found]}, report, as_json)
     if worse:
         raise RuntimeError(f"inspect: expected no kernel worse than recorded, got {'; '.join(worse)}")
+    return None
+
+
+def _sweeps(budgets: Path, out: Path | None, as_json: bool) -> None:
+    """The report of whole sweeps."""
+    import dataclasses
+
+    from zfkernels.inspect import record as records
+    from zfkernels.inspect.sweeps import SWEEPS, markdown, sweep_of
+    from zfkernels.models import get_model
+    from zfkernels.output import write_whole
+
+    known, arch = records.load(budgets), "sm_90"
+    found = [
+        sweep_of(case, get_model(case.network, weights=None).to("meta"), dtype, known, arch)
+        for case in SWEEPS
+        for dtype in ("float16", "float32")
+    ]
+    report = markdown(found, arch)
+    if out is not None:
+        write_whole(out, report.encode())
+    options.report({"sweeps": [dataclasses.asdict(one) | {"ratio": one.ratio} for one in found]}, report, as_json)
