@@ -1,4 +1,4 @@
-"""Random positions and whole grids against the fastest dense form, in seconds on the wall of a quiet machine.
+"""Random positions and whole grids against the fastest dense form.
 
     python benchmarks/sampled.py --random --rounds 3 --csv benchmarks/results/sampled.csv
     python benchmarks/sampled.py --grids --rounds 1 --csv benchmarks/results/sampled.csv
@@ -6,7 +6,8 @@
 Float32, 224 x 224, window 16, grid of stride 4 (2,809 positions), fresh weights. Sweeps of random positions are warm;
 those of whole grids are first calls, recording and planning included. Dense: the network itself on 32 occluded images,
 scaled up, channels last in batches of 8 and of 32, and contiguous in batches of 32; the fastest counts. All run in
-turn, round after round; the ratio is the median of the rounds' own.
+turn, round after round; the ratio is the median of the rounds' own. Seconds are those on the wall, for a
+quiet machine; with ``--processor`` processor time of one thread, for a machine that others use as well.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ RANDOM = {"alexnet": 128, "resnet18": 128, "squeezenet1_0": 128, "zfnet": 128, "
 GRIDS = dict.fromkeys(("alexnet", "resnet18", "squeezenet1_0", "vgg16"), 2809)
 
 
-def seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def seconds(call: Callable[[], object], clock: Callable[[], float]) -> float:
+    start = clock()
     call()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 @torch.no_grad()
@@ -47,7 +48,7 @@ def dense(model: nn.Module, images: Tensor, batch: int) -> None:
         model(part)
 
 
-def measure(name: str, count: int, rounds: int) -> dict[str, object]:
+def measure(name: str, count: int, rounds: int, clock: Callable[[], float]) -> dict[str, object]:
     """A row of the table."""
     model, image, occluded = network(name), torch.randn(1, 3, SIDE, SIDE), torch.randn(DENSE, 3, SIDE, SIDE)
     places = grid((SIDE, SIDE), WINDOW, STRIDE).reshape(-1, 2)
@@ -57,13 +58,14 @@ def measure(name: str, count: int, rounds: int) -> dict[str, object]:
         sweeper.sweep(image, 0.0)
     swept, fastest, ratios = [], [], []
     for _ in range(rounds):
-        swept.append(seconds(lambda: sweeper.sweep(image, 0.0)))
+        swept.append(seconds(lambda: sweeper.sweep(image, 0.0), clock))
         times = []
         for memory_format, batch in FORMS:
             model.to(memory_format=memory_format)
             images = occluded.contiguous(memory_format=memory_format)
             dense(model, images[:batch], batch)
-            times.append(seconds(lambda images=images, batch=batch: dense(model, images, batch)) * count / DENSE)
+            spent = seconds(lambda images=images, batch=batch: dense(model, images, batch), clock)
+            times.append(spent * count / DENSE)
         model.to(memory_format=torch.contiguous_format)
         fastest.append(min(times))
         ratios.append(fastest[-1] / swept[-1])
@@ -79,15 +81,22 @@ def measure(name: str, count: int, rounds: int) -> dict[str, object]:
 @click.option("--grids", "table", flag_value="grids", help="All 2,809.")
 @click.option("--networks", help="Of the table, separated by commas; default: all.")
 @click.option("--positions", type=click.IntRange(min=1), help="In place of the table's.")
+@click.option("--processor", is_flag=True, help="Processor time of one thread.")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--csv", "path", type=click.Path(path_type=Path), help="File that rows are appended to.")
-def main(table: str, networks: str | None, positions: int | None, rounds: int, path: Path | None) -> None:
+def main(
+    table: str, networks: str | None, positions: int | None, processor: bool, rounds: int, path: Path | None
+) -> None:  # fmt: skip
     torch.manual_seed(0)
+    clock = time.process_time if processor else time.perf_counter
+    if processor:
+        torch.set_num_threads(1)
     counts = RANDOM if table == "random" else GRIDS
-    about = {"date": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+    about: dict[str, object] = {"clock": "processor" if processor else "wall"}
+    about |= {"date": datetime.now(timezone.utc).isoformat(timespec="seconds")}
     about |= {key: description()[key] for key in ("device", "threads", "torch", "commit", "load")}
     for name in networks.split(",") if networks else counts:
-        row = measure(name, positions or counts[name], rounds) | about
+        row = measure(name, positions or counts[name], rounds, clock) | about
         network.cache_clear()
         click.echo("  ".join(f"{key} {row[key]}" for key in row if key not in about))
         if path is not None:

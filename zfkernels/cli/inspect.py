@@ -52,7 +52,8 @@ def inspect(
     if out is not None:
         check_file("inspect", out)
     if sweeps is not None:
-        return _sweeps(sweeps, out, as_json)
+        _sweeps(sweeps, out, as_json)
+        return
 
     known = {*GPUS, "gfx942"}
     if set(archs) - known:
@@ -104,7 +105,6 @@ def inspect(
     options.report({"records": [dataclasses.asdict(one) for one in found]}, report, as_json)
     if worse:
         raise RuntimeError(f"inspect: expected no kernel worse than recorded, got {'; '.join(worse)}")
-    return None
 
 
 def _sweeps(budgets: Path, out: Path | None, as_json: bool) -> None:

@@ -247,8 +247,8 @@ def _rows(plan: SweepPlan, places: Tensor, labels: Mapping[str, str]) -> Iterato
             why = f"{share:.0%} of the frame"
             if name in head:
                 mode = "windows" if share else "unchanged"
-                by_cells = sizes.prod(1)
-                smallest, window = (tuple(sizes[int(i)].tolist()) for i in (by_cells.argmin(), by_cells.argmax()))
+                cells_of = sizes.prod(1)
+                smallest, window = _pair(sizes[cells_of.argmin()]), _pair(sizes[cells_of.argmax()])
                 adds, why = round(dense * share), why if share else "out of reach"
                 why = f"{why}; {kind.composed}" if share and kind.composed else why
             elif kind is not first and first is not None:
@@ -266,6 +266,11 @@ def _rows(plan: SweepPlan, places: Tensor, labels: Mapping[str, str]) -> Iterato
 def _sizes(row: PlanRow) -> str:
     """Smallest and largest box."""
     return _size(row.window) if row.smallest in (None, row.window) else f"{_size(row.smallest)}-{_size(row.window)}"
+
+
+def _pair(size: Tensor) -> Pair:
+    height, width = size.tolist()
+    return height, width
 
 
 def _size(pair: Pair | None) -> str:
