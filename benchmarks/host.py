@@ -19,7 +19,6 @@ import csv
 import itertools
 import statistics
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,43 +29,20 @@ from machine import description
 from networks import network
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from zfkernels.inspect.sweeps import Calls
 from zfkernels.models import get_model
 from zfkernels.network import record
 from zfkernels.occlusion.arguments import grid
 from zfkernels.occlusion.cost import RATES
 from zfkernels.occlusion.engine import WindowSweep
+from zfkernels.ops import registered
 
 SIDE, WINDOW, STRIDE = (224, 224), (16, 16), (4, 4)
 GEOMETRY = ("resnet18", "resnet34", "vgg16")
 NETWORKS = ("vgg16", "resnet18", "resnet50", "alexnet", "squeezenet1_0", "densenet121")
 BUDGET = 2**25
 CHANNELS = 2
-
-
-class Calls(TorchDispatchMode):
-    """Counts the operations that are called, and the multiply-adds that their shapes mean."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-        self.multiply_adds = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        name = str(func)
-        self.counts[name] += 1
-        if name.startswith(("zfkernels.window_conv2d", "zfkernels.occluded_conv2d")):
-            weight = args[[argument.name for argument in func._schema.arguments].index("weight")]
-            self.multiply_adds += out.shape[0] * weight.numel()
-        elif name.startswith("aten.addmm"):
-            self.multiply_adds += out.shape[0] * args[2].numel()
-        elif name.startswith(("aten.mm", "mkldnn._linear_pointwise")):
-            self.multiply_adds += out.shape[0] * args[1].numel()
-        elif name.startswith(("aten.convolution", "mkldnn._convolution_pointwise")):
-            self.multiply_adds += out.numel() * args[1][0].numel()
-        return out
 
 
 def narrow(name: str) -> nn.Module:
@@ -114,7 +90,7 @@ def asked_of_the_host(name: str, device: str, rounds: int) -> dict[str, Any]:
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         call()
     plan = sweep.plan(image.device, image.dtype)
-    ours = sum(count for op, count in calls.counts.items() if op.startswith("zfkernels."))
+    ours = sum(called.op in registered() for called in calls.calls)
     call = warm(sweep_of(narrow(name).to("meta"), places(), device), image.to("meta"))
     times = []
     for _ in range(rounds):
@@ -123,7 +99,7 @@ def asked_of_the_host(name: str, device: str, rounds: int) -> dict[str, Any]:
         times.append(time.process_time() - start)
     return {
         "steps_on_windows": len(plan.head), "inputs_of_those": sum(len(kind.inputs) for kind in plan.head),
-        "kernels_of_ours": ours, "operations": sum(calls.counts.values()), "operations_all": len(profiler.events()),
+        "kernels_of_ours": ours, "operations": calls.operations, "operations_all": len(profiler.events()),
         "host_ms": round(1e3 * statistics.median(times), 1),
     }  # fmt: skip
 
@@ -134,11 +110,12 @@ def multiply_adds(name: str, device: str) -> dict[str, Any]:
     image = torch.empty(1, 3, *SIDE, device="meta")
     sweep = sweep_of(model, places(), device)
     call, plan = warm(sweep, image), sweep.plan(image.device, image.dtype)
-    with Calls() as clean:
+    with Calls() as of_clean:
         sweep.clean(image)
-    with Calls() as all_:
+    with Calls() as of_all:
         call()
-    executed = all_.multiply_adds - clean.multiply_adds
+    all_, clean = (sum(called.work.multiply_adds for called in calls.calls) for calls in (of_all, of_clean))
+    executed = all_ - clean
     return {
         "dense_gmac": round(plan.dense / 1e9, 1), "exact_gmac": round(plan.exact / 1e9, 1),
         "executed_gmac": round(executed / 1e9, 1), "executed_over_exact": round(executed / plan.exact, 4),
