@@ -217,7 +217,7 @@ def test_windows_travel_in_the_room_of_whole_images(monkeypatch: pytest.MonkeyPa
     def watched(self: WindowChunk) -> None:
         run(self)
         plan = self.plan
-        chunks.append((len(self.image), len(self.image) * max(plan.head_bytes, plan.tail_bytes), plan.whole_bytes))
+        chunks.append((len(self.image), len(self.image) * plan.least_bytes, plan.whole_bytes))
 
     monkeypatch.setattr(WindowChunk, "run", watched)
     found, sizes = [], []

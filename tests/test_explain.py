@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from support import zoo
-from support.toys import SIZE, Body, Net, toy
+from support.toys import SIZE, Body, Net, images, toy
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import zfkernels as zf
+from zfkernels.network import record
 from zfkernels.network.kinds import products
+from zfkernels.network.recording import INPUT
 from zfkernels.occlusion import cost
 from zfkernels.occlusion.arguments import grid
+from zfkernels.occlusion.calls import count_calls
+from zfkernels.occlusion.engine import WindowSweep
 from zfkernels.occlusion.explain import PlanReport
 
 
@@ -59,7 +67,12 @@ def test_reasons() -> None:
     report = zf.explain_plan(toy("squeeze"), SIZE, 4)
     assert row(report, "body")[3:] == ("dense", "no rule for windows: runs on whole frames")
     assert row(report, "top.0")[3:] == ("dense", "body runs on whole frames")
-    assert row(zf.explain_plan(toy("upsampling"), SIZE, 4), "body.0")[3:] == ("windows", "4% of the frame")
+    report = zf.explain_plan(toy("upsampling"), SIZE, 4)
+    by_blocks, by_cells = (
+        "blocks of cells, put in order by PyTorch's indexing", "cells picked by PyTorch's indexing",
+    )  # fmt: skip
+    assert row(report, "body.0")[3:] == ("windows", f"4% of the frame; {by_blocks}")
+    assert {row.kind for row in report.rows if row.why.endswith(by_cells)} == {"resampling"}
 
 
 def test_what_is_cheaper_on_whole_frames(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +86,7 @@ def test_what_is_cheaper_on_whole_frames(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_table_holds_every_step_and_the_sums() -> None:
     report = zf.explain_plan(toy("residual"), SIZE, (4, 3), (5, 6))
     lines = str(report).splitlines()
-    assert len(lines) == 1 + len(report.rows) + 2
+    assert len(lines) == 1 + len(report.rows) + 4
     assert len({line.index("frame") for line in lines[:1]}) == 1
     for line, found in zip(lines[1:], report.rows, strict=False):
         assert line.startswith(found.layer)
@@ -81,8 +94,68 @@ def test_the_table_holds_every_step_and_the_sums() -> None:
         assert line.endswith(found.why)
     plan = report.plan
     assert torch.equal(report.positions, grid(SIZE, (4, 3), (5, 6)).reshape(-1, 2))
-    assert lines[-2] == f"square 4x3, {len(report.positions)} positions; largest window of each layer"
-    assert f"({plan.dense / plan.exact:.2f}x fewer)" in lines[-1]
+    assert lines[-4] == f"square 4x3, {len(report.positions)} positions; smallest and largest box of each layer"
+    assert f"({plan.dense / plan.exact:.2f}x fewer)" in lines[-3]
+    assert lines[-1] == f"estimate for one image: {plan.seconds:.3g} s, by constants for 'cpu', not measured"
+
+
+def test_boxes_are_exact() -> None:
+    report = zf.explain_plan(toy("residual"), SIZE, 4, 3)
+    shown = next(row for row in report.rows if row.layer == "body.a")
+    step = report.plan.program.recording.layers["body.a"].name
+    name = next(kind.name for kind in report.plan.head if step in {part.name for part in kind.steps})
+    sizes = report.plan.places[report.plan.place[name]].boxes[:, 2:].tolist()
+    assert list(shown.smallest) == min(sizes, key=math.prod)
+    assert list(shown.window) == max(sizes, key=math.prod)
+    assert shown.smallest[0] * shown.smallest[1] < shown.window[0] * shown.window[1]
+    line = next(line for line in str(report).splitlines() if line.startswith("body.a "))
+    assert f" {shown.smallest[0]}x{shown.smallest[1]}-{shown.window[0]}x{shown.window[1]} " in line
+
+
+class Counted(TorchDispatchMode):
+    """Operations called while a chunk runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["residual", "upsampling", "squeeze"])
+def test_calls_are_those_that_a_chunk_makes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for taking the outputs: a chunk of the sweep itself, on numbers."""
+    monkeypatch.setitem(cost.RATES, "cpu", replace(cost.RATES["cpu"], budget=200_000))
+    model = toy(name)
+    report = zf.explain_plan(model, SIZE, 4, 3)
+    calls, counted = report.calls, Counted()
+    assert calls.chunks == -(-len(report.positions) // calls.at_once) > 1
+    run, head = WindowSweep._run, []
+
+    def watched(*args: Any) -> None:
+        head.append(args[1])
+        with counted if len(head) == 1 else contextlib.nullcontext():
+            run(*args)
+
+    monkeypatch.setattr(WindowSweep, "_run", watched)
+    found = zf.occlusion_sweep(model, images(1), window=4, stride=3)
+    assert found.batch_size == calls.at_once
+    assert len(head) == calls.chunks
+    assert sum(each.startswith("zfkernels.") for each in counted.names) == calls.ours > 0
+    assert calls.ours < calls.launches < calls.operations == len(counted.names) - 3  # two views and a copy
+    said = f"{calls.chunks} chunks of {calls.at_once} positions, each {calls.operations} operations on the host: "
+    assert said in str(report)
+
+
+def test_calls_of_what_looks_at_numbers_are_unknown() -> None:
+    model = toy("residual")
+    sweep = WindowSweep(record(model, (3, *SIZE)), torch.tensor([[2, 2, 4, 4]]))
+    kind = next(kind for kind in sweep.program.kinds.values() if kind.maps is not None and kind.inputs)
+    run = kind.run_on_windows
+    kind.run_on_windows = lambda chunk: (float(chunk.frames(INPUT).sum()), run(chunk))[1]
+    assert count_calls(sweep, torch.device("cpu"), torch.float64, 2**20) is None
 
 
 def test_bad_input() -> None:
@@ -127,3 +200,25 @@ def test_a_plan_as_a_figure() -> None:
     )
     with pytest.raises(ValueError, match="plot: expected a plan with layers that multiply, got square 4x4: the sweep"):
         zf.explain_plan(Net(Body(lambda m, x: x - x.mean())).eval(), SIZE, 4).plot()
+
+
+def test_the_boxes_of_one_square_as_a_figure() -> None:
+    report = zf.explain_plan(toy("residual"), SIZE, (4, 3), (5, 6))
+    for position in (3, 9, None):
+        figure = report.plot_boxes(position)
+        row, column = report.positions[len(report.positions) // 2 if position is None else position].tolist()
+        assert figure.get_suptitle() == f"What a square of 4x3 at row {row}, column {column} can change"
+        image, first, *_ = figure.axes
+        found = [(box.get_y(), box.get_x(), box.get_height(), box.get_width()) for box in image.patches]
+        assert found[0] == (0, 0, *SIZE)
+        assert found[1] == (row, column, min(4, SIZE[0] - row), min(3, SIZE[1] - column))
+        kind = next(kind for kind in report.plan.head if kind.inputs)
+        places = report.plan.places[report.plan.place[kind.name]]
+        chosen = places.boxes[len(report.positions) // 2 if position is None else position].tolist()
+        box = first.patches[1]
+        assert [box.get_y(), box.get_x(), box.get_height(), box.get_width()] == chosen
+        assert first.get_title().splitlines()[1] == f"{chosen[2]}x{chosen[3]} of 13x16"
+    with pytest.raises(IndexError, match=f"^plot_boxes: expected position below {len(report.positions)}, got 99$"):
+        report.plot_boxes(99)
+    with pytest.raises(ValueError, match="plot_boxes: expected a plan with layers on windows, got square 4x4"):
+        zf.explain_plan(Net(Body(lambda m, x: x - x.mean())).eval(), SIZE, 4).plot_boxes()

@@ -66,6 +66,14 @@ def plan(layers: int) -> Figure:
     return viz.plan_figure(rows, title=words)
 
 
+def boxes(layers: int) -> Figure:
+    shown = [
+        viz.LayerBox(f"features.denseblock{n}.denselayer2", (224, 224), (9 * n, 4, 20 + 3 * n, 130), n < layers / 2)
+        for n in range(layers)
+    ]
+    return viz.boxes_figure(shown, title="What a square of 16x16 at row 88, column 120 can change")
+
+
 def gallery(layers: int) -> Figure:
     sprite = Image.new("RGBA", (130, 62))
     maps = [(f"map {n}\n12.5 to 0.25", sprite) for n in (3, 14, 159, 265)]
@@ -92,6 +100,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "plan": lambda: plan(16),
     "plan of many layers": lambda: plan(200),
     "plan of one layer": lambda: plan(1),
+    "boxes": lambda: boxes(19),
+    "boxes of one layer": lambda: boxes(1),
     "gallery": lambda: gallery(3),
     "gallery of one layer": lambda: gallery(1),
     "ablation": lambda: viz.ablation_figure(ablation()),

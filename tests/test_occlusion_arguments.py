@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import itertools
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from support.hiding import assert_exact, dense_outputs, everywhere, occluded
+from support.peak import peak_bytes
 from support.toys import MAPS, SIZE, Body, Net, conv, images, toy
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
 import zfkernels as zf
 from zfkernels.occlusion import sweeper as sweepers
@@ -184,14 +182,6 @@ def test_memory_does_not_grow_with_the_number_of_positions() -> None:
     frame = MAPS * 48 * 48 * 8  # bytes of one layer of one image
     assert frame < (least := peak(few)) < 25 * frame
     assert peak(many) < least + (len(many) - len(few)) * frame / 100  # the plan and the results
-
-
-def peak_bytes(function: Callable[[], object]) -> int:
-    """The most that tensors made inside ``function`` take at a time."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        function()
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    return max(itertools.accumulate(e.nbytes() for e in sorted(events, key=lambda event: event.start_ns())))
 
 
 def test_numbers_for_each_channel_and_one_target() -> None:

@@ -12,6 +12,7 @@ from support import window_oracle
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+import zfkernels.windows
 from zfkernels.geometry import Boxes, Pair, Sliding, inputs_read, outputs_touched
 from zfkernels.windows import Layout, Windows, crop
 
@@ -174,6 +175,22 @@ def test_whole_frames() -> None:
     layout = Layout.whole(torch.tensor([2, 0]), (3, 4))
     assert layout.boxes.tolist() == [[0, 0, 3, 4]] * 2
     assert (layout.cells, layout.images, layout.image.tolist()) == (24, 3, [2, 0])
+
+
+def test_a_layout_counts_further_than_2_31(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of each cell's window would take gigabytes: one number stands for it."""
+    monkeypatch.setattr(
+        zfkernels.windows, "owners", lambda offsets, cells: torch.zeros(1, dtype=torch.int32).expand(cells)
+    )
+    count = 70_000
+    layout = Layout.of(
+        torch.tensor([[0, 0, 224, 224]]).expand(count, 4), torch.zeros(count, dtype=torch.int64), (224, 224)
+    )
+    assert layout.cells == count * 224 * 224 > 2**31
+    assert layout.offsets.tolist()[-2:] == [(count - 1) * 224 * 224, layout.cells]
+    assert layout.owner.shape == (layout.cells,)
+    values = torch.ones(1, 1).expand(layout.cells, 1)
+    assert layout.windows(values)[count - 1].shape == (1, 224, 224)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from support import zoo
 from sweeping import ON_FRAMES, ON_WINDOWS, squares, sweep_of
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from zfkernels.network import record
+from zfkernels.occlusion.cost import RATES
 from zfkernels.occlusion.engine import WindowSweep
 
 CHANNELS = 2  # the geometry is the network's own; its arithmetic is next to nothing
@@ -103,6 +106,20 @@ def test_multiply_adds_executed_are_those_planned(name: str) -> None:
         assert products.multiply_adds - clean.multiply_adds == plan.planned
         assert clean.multiply_adds * len(boxes) == plan.dense
         assert plan.planned <= 1.06 * plan.exact
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet18", "resnet50", "alexnet", "squeezenet1_0", "densenet121"])
+@pytest.mark.parametrize("device", RATES)
+def test_multiply_adds_of_networks_of_their_own_width(name: str, device: str) -> None:
+    """From the shapes of the calls, on tensors without numbers."""
+    axis = torch.arange(0, 224, 40)
+    boxes = squares(torch.cartesian_prod(axis, axis), (16, 16))
+    x = torch.empty(1, 3, 224, 224, device="meta")
+    sweep = WindowSweep(record(zoo.unloaded(name).eval(), (3, 224, 224)), boxes, rates=RATES[device])
+    plan, clean = sweep.plan(x.device, x.dtype), sweep.clean(x)
+    with Products() as products:
+        sweep(clean, x.new_zeros(3))
+    assert products.multiply_adds == plan.planned <= 1.06 * plan.exact
 
 
 class Unread(TorchDispatchMode):

@@ -125,7 +125,7 @@ def test_the_size_of_a_chunk_changes_nothing_and_follows_from_the_budget() -> No
     sweep, fill = sweep_of(model, x, squares(positions, window)), torch.zeros(3, dtype=x.dtype)
     at_once = sweep(x, fill)
     plan = sweep.plan(x.device, x.dtype)
-    least = max(plan.head_bytes, plan.tail_bytes)
+    least = plan.least_bytes
     assert at_once.batch_size == 2 * len(positions)
     few = sweep(x, fill, memory=3 * least)
     assert 3 <= few.batch_size < 2 * len(positions)

@@ -251,6 +251,10 @@ def test_more_cells_than_fit_into_32_bits() -> None:
     assert ops.window_gather([windows], None, corner, backend="cpp").values.tolist() == [[5], [7]]
     doubled = ops.window_conv2d(windows, None, torch.full((1, 1, 1, 1), 2.0), out_boxes=corner, backend="cpp")
     assert doubled.values.tolist() == [[10], [14]]
+    below = ops.unpool_relu_conv_transpose2d(
+        windows, None, torch.full((1, 1, 1, 1), 2.0), out_boxes=corner, backend="cpp"
+    )
+    assert below.values.tolist() == [[10], [14]]
     for pool, expected in ((ops.window_max_pool2d, [[7]]), (ops.window_avg_pool2d, [[6]])):
         last = torch.tensor([[frame[0] - 1, frame[1] // 2 - 1, 1, 1]], dtype=torch.int32)
         assert pool(windows, None, (1, 2), out_boxes=last, backend="cpp").values.tolist() == expected

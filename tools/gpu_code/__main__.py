@@ -28,10 +28,14 @@ DEFAULT = tuple(arch for arch in GPUS if arch != TURING)
 @click.option("--out", type=click.Path(path_type=Path), help="Markdown file of the report over all recorded kernels.")
 @click.option("--record", type=click.Path(path_type=Path), help="CSV file of budgets to write these records into.")
 @click.option("--check", type=click.Path(path_type=Path, exists=True), help="CSV file of budgets to compare with.")
+@click.option(
+    "--sweeps", type=click.Path(path_type=Path, exists=True),
+    help="Instead: whole sweeps of networks, estimated from this CSV file of budgets; nothing is compiled.",
+)  # fmt: skip
 @options.json_option
 def gpu_code(
     only: tuple[str, ...], families: tuple[str, ...], archs: tuple[str, ...], dtypes: tuple[str, ...],
-    out: Path | None, record: Path | None, check: Path | None, as_json: bool,
+    out: Path | None, record: Path | None, check: Path | None, sweeps: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """What the compiled GPU kernels say of themselves, without a GPU: resources, instructions, bounds, estimates.
 
@@ -52,6 +56,9 @@ def gpu_code(
 
     if out is not None:
         check_file("gpu_code", out)
+    if sweeps is not None:
+        _sweeps(sweeps, out, as_json)
+        return
 
     known = {*GPUS, "gfx942"}
     if set(archs) - known:
@@ -103,6 +110,27 @@ def gpu_code(
     options.report({"records": [dataclasses.asdict(one) for one in found]}, report, as_json)
     if worse:
         raise RuntimeError(f"gpu_code: expected no kernel worse than recorded, got {'; '.join(worse)}")
+
+
+def _sweeps(budgets: Path, out: Path | None, as_json: bool) -> None:
+    """The report of whole sweeps."""
+    import dataclasses
+
+    from gpu_code import record as records
+    from gpu_code.sweeps import SWEEPS, markdown, sweep_of
+    from zfkernels.models import get_model
+    from zfkernels.output import write_whole
+
+    known, arch = records.load(budgets), "sm_90"
+    found = [
+        sweep_of(case, get_model(case.network, weights=None).to("meta"), dtype, known, arch)
+        for case in SWEEPS
+        for dtype in ("float16", "float32")
+    ]
+    report = markdown(found, arch)
+    if out is not None:
+        write_whole(out, report.encode())
+    options.report({"sweeps": [dataclasses.asdict(one) | {"ratio": one.ratio} for one in found]}, report, as_json)
 
 
 if __name__ == "__main__":

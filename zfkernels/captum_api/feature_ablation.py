@@ -177,7 +177,7 @@ def _swept(
     changes = Where(regions=mask[0, 0]).at((images.shape[2], images.shape[3]))
     sweep = WindowSweep(recording, changes.boxes)
     plan, budget = sweep.plan(images.device, images.dtype), rates_of(images.device.type).budget
-    room = max(plan.head_bytes, plan.tail_bytes, min(at_once * len(images) * plan.whole_bytes, budget))
+    room = max(plan.least_bytes, min(at_once * len(images) * plan.whole_bytes, budget))
     fill = shown.expand(torch.broadcast_shapes(shown.shape, images.shape)).contiguous()
     image, classes = wanted // clean.shape[1], wanted % clean.shape[1]
     targets, column = classes.unique(return_inverse=True)

@@ -272,7 +272,7 @@ def _sweep(
     places = torch.cartesian_prod(*grid.starts[1:]).cpu()
     run = WindowSweep(recording, torch.cat([places, torch.tensor(grid.window[1:]).expand_as(places)], 1))
     plan, budget = run.plan(images.device, images.dtype), rates_of(images.device.type).budget
-    room = max(plan.head_bytes, plan.tail_bytes, min(at_once * len(images) * plan.whole_bytes, budget))
+    room = max(plan.least_bytes, min(at_once * len(images) * plan.whole_bytes, budget))
     image, classes = wanted
     targets, column = classes.unique(return_inverse=True)
     one = len(recording.by_name[recording.output_names[0]].shape) == 1

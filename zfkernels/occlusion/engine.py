@@ -243,9 +243,10 @@ def chunk_sizes(plan: SweepPlan, total: int, batch_size: int | None, memory: int
     Raises:
         ValueError: ``memory`` is too little for one position.
     """
-    least = max(plan.head_bytes, plan.tail_bytes)
-    if least > memory and batch_size is None:
-        raise ValueError(f"{NAME}: expected memory at least {least} bytes, which one position takes, got {memory}")
-    head = batch_size or memory // max(1, plan.head_bytes)
-    chunk = max(1, min(head, total))
-    return chunk, max(1, min(memory // max(1, plan.tail_bytes), chunk))
+    if plan.least_bytes > memory and batch_size is None:
+        raise ValueError(
+            f"{NAME}: expected memory at least {plan.least_bytes} bytes, which one position takes, got {memory}"
+        )
+    fit = max(1, memory // plan.least_bytes)
+    chunk = max(1, min(batch_size or fit, total))
+    return chunk, min(chunk, fit)

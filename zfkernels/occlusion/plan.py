@@ -58,6 +58,7 @@ class SweepPlan:
         dense: multiply-adds of the network on P whole images.
         seconds: what the sweep is expected to take, the clean pass of one image included.
         head_bytes: the most that the head's values take for one position.
+        kept_bytes: the most that those which stay while the tail runs take for one position.
         tail_bytes: the most that the tail's values take for one position.
         whole_bytes: the most that the network's values take for one whole image.
     """
@@ -75,8 +76,14 @@ class SweepPlan:
     dense: int
     seconds: float
     head_bytes: int
+    kept_bytes: int
     tail_bytes: int
     whole_bytes: int
+
+    @property
+    def least_bytes(self) -> int:
+        """What the values of one position take: the smallest budget."""
+        return max(1, self.head_bytes, self.kept_bytes + self.tail_bytes)
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,7 @@ def plan_sweep(
     wanted = {*watched, *reduced}
     read = {name for kind in tail for name in kind.inputs} | outputs | (wanted - changed.keys())
     cut = tuple(kind.name for kind in head if kind.name in read)
+    kept = frozenset({*cut, *(wanted & head_names)})
     places, place = _places(program, head, changed)
     exact = sum(w.windows if name in changed or name in ends else w.whole for name, w in work.items())
     planned = sum(w.windows if name in head_names else w.whole for name, w in work.items())
@@ -135,13 +143,13 @@ def plan_sweep(
         head,
         tail,
         cut,
-        frozenset({*cut, *(wanted & head_names)}),
+        kept,
         _frames_read(head, cut, place, places, wanted),
         int(exact),
         int(planned),
         int(sum(w.whole for w in work.values())),
         seconds + sum(w.whole_time for w in work.values()) / max(len(squares.lo), 1),
-        _head_bytes(head, cut, places, place, itemsize),
+        *_head_bytes(head, kept, places, place, itemsize),
         _whole_bytes(program, tail, cut, itemsize),
         _whole_bytes(program, tuple(program.kinds.values()), (), itemsize),
     )
@@ -261,24 +269,30 @@ def _frames_read(
 
 
 def _head_bytes(
-    head: tuple[Kind, ...], cut: tuple[str, ...], places: tuple[Place, ...], place: Mapping[str, int], itemsize: int
-) -> int:
-    """The most that the values of the head that are alive at once take for one position."""
+    head: tuple[Kind, ...],
+    kept: Collection[str],
+    places: tuple[Place, ...],
+    place: Mapping[str, int],
+    itemsize: int,
+) -> tuple[int, int]:
+    """The most that the head's values that are alive at once take for one position, and those ``kept`` at its end."""
     if not head:
-        return 0
+        return 0, 0
     last = {name: index for index, kind in enumerate(head) for name in (kind.name, *kind.inputs)}
-    last.update(dict.fromkeys(cut, len(head)))
+    last.update(dict.fromkeys(kept, len(head)))
     sizes: dict[str, Tensor] = {}
     alive = peak = torch.zeros(len(places[0].cells), dtype=torch.int64)
     for index, kind in enumerate(head):
+        each = _channels(kind) * itemsize
+        sizes[kind.name] = torch.full_like(alive, each)
         if kind.maps is not None:
-            sizes[kind.name] = places[place[kind.name]].cells * (kind.maps.channels * itemsize + 4)
-            alive = alive + sizes[kind.name]
-            peak = torch.maximum(peak, alive)
+            sizes[kind.name] = places[place[kind.name]].cells * (each + 4)
+        alive = alive + sizes[kind.name]
+        peak = torch.maximum(peak, alive)
         for name in {kind.name, *kind.inputs}:
             if last[name] <= index and name in sizes:
                 alive = alive - sizes.pop(name)
-    return int(peak.max())
+    return int(peak.max()), int(alive.max())
 
 
 def _whole_bytes(program: Program, steps: tuple[Kind, ...], given: tuple[str, ...], itemsize: int) -> int:

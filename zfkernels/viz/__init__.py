@@ -7,7 +7,7 @@ from zfkernels.viz.evolution import convergence_figure, evolution_sheet
 from zfkernels.viz.gallery import gallery_figure
 from zfkernels.viz.invariance import invariance_figure
 from zfkernels.viz.occlusion import OcclusionRow, occlusion_sheet
-from zfkernels.viz.plan import plan_figure
+from zfkernels.viz.plan import LayerBox, boxes_figure, plan_figure
 from zfkernels.viz.tiles import (
     SpriteGrid,
     as_picture,
@@ -23,10 +23,12 @@ from zfkernels.viz.training import learning_curve_figure
 from zfkernels.viz.transfer import probe_figure, transfer_figure
 
 __all__ = [
+    "LayerBox",
     "OcclusionRow",
     "SpriteGrid",
     "ablation_figure",
     "as_picture",
+    "boxes_figure",
     "convergence_figure",
     "correspondence_figure",
     "diagnosis_figure",

@@ -99,6 +99,7 @@ class Kind(ABC):
         keeps_sign: whether nothing becomes negative where no input is.
         makes_new: whether its value is memory of its own.
         affine: where it scales and shifts each map [N, C, H, W], by how much: float64 [C] each, on the CPU.
+        composed: how it runs on windows where PyTorch's operations have to move cells about; "": that is one call.
         step: the recorded step; of several steps in one, the first of them.
         steps: the recorded steps that are this one.
         name: the step whose value this computes; of several steps in one, the last of them.
@@ -121,6 +122,7 @@ class Kind(ABC):
     keeps_sign: bool = False
     makes_new: bool = False
     affine: tuple[Tensor, Tensor] | None = None
+    composed: str = ""
 
     def __init__(self, step: Step, scene: Scene, maps: Maps | None, inputs: tuple[str, ...] | None = None) -> None:
         self.step, self.name, self.maps = step, step.name, maps

@@ -20,6 +20,8 @@ from zfkernels.windows import Windows, cell_places
 class Blocks(Kind):
     """Each cell becomes a block of ``size`` cells; ``cells_of`` computes [cells, block, C] from [cells, C']."""
 
+    composed = "blocks of cells, put in order by PyTorch's indexing"
+
     def __init__(self, step: Step, scene: Scene, maps: Maps, size: Pair) -> None:
         super().__init__(step, scene, maps)
         self.size = size

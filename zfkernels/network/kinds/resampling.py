@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -35,11 +34,13 @@ class Lines:
     Attributes:
         first: int64 [L], a line of the input.
         share: float64 [L], the weight of the line behind it; the first has the rest.
+        mixes: whether any line is made of two.
         copies: of both, by device.
     """
 
     first: Tensor
     share: Tensor
+    mixes: bool
     copies: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -47,11 +48,6 @@ class Lines:
         if device not in self.copies:
             self.copies[device] = self.first.to(device), self.share.to(device)
         return self.copies[device]
-
-    @cached_property
-    def mixes(self) -> bool:
-        """Whether any line is made of two."""
-        return bool((self.share > 0).any())
 
     @property
     def last(self) -> Tensor:
@@ -80,6 +76,7 @@ class Resampling(Kind):
     """Each cell of the value is a cell of the input, or a mixture of two rows and two columns."""
 
     kind = "resampling"
+    composed = "cells picked by PyTorch's indexing"
 
     def __init__(self, step: Step, scene: Scene, maps: Maps, rows: Lines, columns: Lines) -> None:
         super().__init__(step, scene, maps)
@@ -213,9 +210,8 @@ def _lines(step: Step, below: Maps, axis: int) -> Lines | None:
     along = torch.where((along - nearest).abs() < 1e-9 * frame[axis], nearest, along)
     first = along.floor()
     share = along - first
-    if op_name(step) in ONE_CELL and bool((share > 0).any()):
-        return None
-    return Lines(first.long(), share)
+    mixes = bool((share > 0).any())
+    return None if mixes and op_name(step) in ONE_CELL else Lines(first.long(), share, mixes)
 
 
 def _taps(lines: Lines, place: Tensor) -> list[tuple[Tensor, Tensor | None]]:

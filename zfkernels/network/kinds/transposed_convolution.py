@@ -33,6 +33,7 @@ class TransposedConvolution(Blocks):
         self.weight, self.sliding, self.groups = weight.detach(), sliding, groups
         self.bias = None if bias is None else bias.detach()
         self.is_product = sliding == Sliding(sliding.kernel, sliding.kernel) and groups == 1
+        self.composed = Blocks.composed if self.is_product else ""
         self.matrix = self.weight.permute(2, 3, 1, 0).reshape(-1, weight.shape[0])  # [kh kw C_out, C]
 
     @classmethod
