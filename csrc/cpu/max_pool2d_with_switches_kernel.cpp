@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "caches.h"
 #include "parallel.h"
 #include "python_call.h"
 #include "sliding.h"
@@ -93,7 +94,7 @@ void pool_contiguous(const View<const T>& input, const Sliding& layer, const Vie
     first_code[x] = inside(x * stride[1] - padding[1], kernel[1], dilation[1], input.size[3]).first;
 
   const int64_t block =
-      std::max<int64_t>(1, std::min(rows, (kBlockBytes / (row_size * int64_t(sizeof(T))) - extent) / stride[0] + 1));
+      std::max<int64_t>(1, std::min(rows, (cached_bytes(kBlockBytes) / (row_size * int64_t(sizeof(T))) - extent) / stride[0] + 1));
   const int64_t blocks = ceil_div(rows, block), maps = input.size[0] * input.size[1];
   const int64_t tall = layer.span(0, block);
   share_out(maps * blocks, [&](Tasks& tasks) {
