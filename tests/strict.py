@@ -279,6 +279,8 @@ def watch() -> Iterator[list[Launch]]:
     def checked_attr(self: Any, key: str, value: Any) -> None:
         if key == "tt.divisibility":
             active[-1].hint(self.data, value[-1])
+        else:
+            raise Violation(f"the hint {key} is not watched: no kernel of this package needs one")
         set_attr(self, key, value)
 
     def launch(self: Any, *args: Any, **kwargs: Any) -> Any:

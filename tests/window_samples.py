@@ -85,9 +85,13 @@ def _occluded(
     bias: bool = True,
     hanging: bool = False,
     far: bool = False,
+    corner: bool = False,
     **options: Any,
 ) -> Arguments:
     boxes = make.boxes(count, size)
+    if corner:  # and smaller than the kernel, in one direction or both
+        boxes[:, :2] *= make.integers(0, 2, count, 2).int()
+        boxes[:, 2:] = make.integers(1, max(kernel) + 2, count, 2).int()
     if hanging:  # over all borders
         boxes[:, :2] += make.integers(-3, 3, count, 2).int()
         boxes[:, 2:] += make.integers(0, 3, count, 2).int()
@@ -254,6 +258,8 @@ WINDOWS: dict[str, list[Sample]] = {
         *((name, row) for name, row in _placed(padding=1, relu=True) if "framed" not in row),
         *_FILTERS,
         ("inside of the square", {"size": (14, 15), "count": 60, "padding": 1}),
+        ("in the corner", {"corner": True, "stride": 2, "size": (12, 11), "count": 40}),
+        ("in the corner, padding", {"corner": True, "stride": 3, "padding": 1, "kernel": (5, 4), "count": 40}),
         ("hanging over", {"hanging": True, "padding": 2}),
         ("far away", {"far": True, "padding": 1, "out": "somewhere"}),
         ("far away, a fill for each", {"far": True, "padding": 1, "fill": "pixels", "out": "whole"}),

@@ -96,6 +96,17 @@ def test_a_wrong_hint_is_found() -> None:
 
 
 @triton.jit
+def promised(x_ptr, y_ptr):
+    lane = tl.max_contiguous(tl.arange(0, 4) // 2, 4)
+    tl.store(y_ptr + tl.arange(0, 4), tl.load(x_ptr + lane))
+
+
+def test_a_hint_that_nobody_checks_is_refused() -> None:
+    with strict.watch(), pytest.raises(strict.Violation, match=r"the hint tt.contiguity is not watched"):
+        promised[(1,)](torch.ones(4), torch.ones(4))
+
+
+@triton.jit
 def far(x_ptr, y_ptr, stride, INDEX: tl.constexpr):
     at = tl.program_id(0).to(INDEX) * stride
     tl.store(y_ptr + tl.program_id(0), tl.load(x_ptr + (at - at)))

@@ -32,10 +32,12 @@ def make_copy(copy: Path) -> None:
             shutil.copytree(source, copy / name, ignore=ignored)
         elif source.exists():
             shutil.copy2(source, copy / name)
-    for library in (REPOSITORY / "build" / "simt").glob("emulated-*"):
-        if library.is_file():
-            (copy / "build" / "simt").mkdir(parents=True, exist_ok=True)
-            shutil.copy2(library, copy / "build" / "simt")
+    emulator = Path("build", "simt")
+    (copy / emulator / "objects").mkdir(parents=True)
+    built = [*(REPOSITORY / emulator).glob("emulated-*"), *(REPOSITORY / emulator / "objects").glob("emulated-*.cpp-*")]
+    for path in built:
+        if path.is_file():
+            shutil.copy2(path, copy / path.relative_to(REPOSITORY))
 
 
 @contextlib.contextmanager
