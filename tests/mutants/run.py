@@ -159,17 +159,22 @@ def run_kind(kind: Kind, out: Path, *, clean: bool, until: float) -> None:
     make_copy(WORK / kind.name)
     for failure in check_clean(kind) if clean else []:
         sys.exit(f"mutants: {failure}")
+    broken = 0
     for slip in kind.slips:
         if time.monotonic() > until:
-            return
+            break
         try:
             found = judge(slip, kind)
         except RuntimeError as error:
-            sys.exit(f"mutants: {error}")
+            print(f"mutants: {error}", flush=True)
+            broken += 1
+            continue
         said = "caught  " if found.caught else "SURVIVED"
         print(f"{said} {found.seconds:5.1f} s  {kind.name}: {slip.name}  {found.by}", flush=True)
         with out.open("a") as file:
             file.write(json.dumps(found.__dict__) + "\n")
+    if broken:
+        sys.exit(f"mutants: {broken} slips of the kind {kind.name} are not fit to be judged")
 
 
 def table(results: Iterable[Result], explained: dict[str, str]) -> str:
@@ -219,6 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     todo = chosen(arguments, done)
     until = time.monotonic() + arguments.seconds
     running: set[int] = set()
+    broken = False
     while todo or running:
         while todo and len(running) < arguments.processes:
             kind = todo.pop(0)
@@ -229,11 +235,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             running.add(child)
         child, status = os.wait()
         running.remove(child)
-        if os.waitstatus_to_exitcode(status):
-            for other in running:
-                os.kill(other, signal.SIGTERM)
-            return 2
-    return report(read(out), arguments.table)
+        broken |= status != 0
+    status = report(read(out), arguments.table)
+    return 2 if broken else status
 
 
 def read(path: Path) -> list[Result]:
