@@ -32,7 +32,7 @@ SLIPS = (
          "    tile += step;\n", "    tile += 2 * step;\n", OCCLUDED, of(OCCLUDED)),
     Slip("a cell's number in 32 bits", CUDA + "window_cells.cuh",
          "return a <= UINT32_MAX ? int64_t(uint32_t(a) / uint32_t(b)) : a / b;",
-         "return int64_t(uint32_t(a) / uint32_t(b));", MAXIMA, "written_have_64 and max_pool", DEVICES),
+         "return int64_t(uint32_t(a) / uint32_t(b));", MAXIMA, "numbers_of_threads", DEVICES),
     Slip("the place of an output in 32 bits", CUDA + "window_conv2d_mma_kernel.cuh",
          "store_run(op.out + pixel * all_outputs + channel,", "store_run(op.out + int(pixel) * all_outputs + channel,",
          CONV, "convolution_have_64", DEVICES),
