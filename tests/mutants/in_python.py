@@ -8,7 +8,7 @@ GEOMETRY, WINDOWS, TOPK = "zfkernels/geometry.py", "zfkernels/windows.py", "zfke
 OPS, NETWORK = "zfkernels/ops/", "zfkernels/network/"
 UNPOOL, STAGE = OPS + "max_unpool2d_with_switches/op.py", OPS + "unpool_relu_conv_transpose2d/op.py"
 OF_GEOMETRY, OF_TOPK = "tests/test_geometry.py", "tests/test_topk.py"
-GRADIENTS = "tests/ops/test_transforms.py"
+GRADIENTS, TANGENTS = "tests/ops/test_registration.py", "tests/ops/test_transforms.py"
 DOWN = "tests/test_deconvnet.py"
 
 SLIPS = (
@@ -44,15 +44,15 @@ SLIPS = (
          tests=OF_TOPK),
     Slip("windows that lost their pixel get a gradient", UNPOOL,
          "return torch.where(gather(last) == window, gather(input), 0)", "return gather(input)",
-         pick="unpool", tests=GRADIENTS),
+         pick="gradients and unpool", tests=GRADIENTS),
     Slip("a gradient at the ReLU's zero", STAGE, "grad_values = torch.where(unpooled > 0, grad_values, 0)",
          "grad_values = torch.where(unpooled >= 0, grad_values, 0)", pick="gradient_at_zero",
          tests="tests/ops/test_unpool_relu_conv_transpose2d.py"),
     Slip("a weight's gradient by what was not rectified", STAGE,
-         "rectified = reference.rectified(unpooled, rectify)", "rectified = unpooled", pick="unpool_relu",
+         "rectified = reference.rectified(unpooled, rectify)", "rectified = unpooled", pick="gradients and unpool_relu",
          tests=GRADIENTS),
     Slip("a tangent past the ReLU", STAGE, "torch.where(unpooled > 0, change, 0) if rect else change", "change",
-         pick="unpool_relu", tests=GRADIENTS),
+         pick="unpool_relu", tests=TANGENTS),
     Slip("a unit's signals do not add up", "zfkernels/deconvnet/descent.py",
          "signal = replace(signal, values=signal.values + waiting.values)", "signal = replace(signal)", tests=DOWN),
     Slip("shares of the second cell alone", NETWORK + "kinds/resampling.py",
