@@ -10,6 +10,8 @@
 #   make sanitize  the tests of the C++ kernels under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make docs    the site of the documents in site/, after running their code; a broken link is an error
 #   make wheel   the wheel to hand out, in dist/: C++ kernels, for every Python from 3.10 and every torch from 2.10 on
+#   make mutants   small slips planted one at a time: the tests have to see them  (half an hour; ARGS="--short": ten)
+#   make coverage  the lines of the kernels that no sample reaches
 #   make fuzz    damaged images, archives and weights, for ten minutes       (FUZZ_SECONDS=3600, ARGS="--kind zip")
 #   make clean   removes what was built; make distclean removes the environment too
 VENV ?= .venv
@@ -28,7 +30,7 @@ SANITIZED := build/sanitized
 SANITIZER = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
     LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)"
 
-.PHONY: help demo test lint docs bench inspect sanitize emulate fuzz cuda-build wheel install clean distclean
+.PHONY: help demo test lint docs bench inspect sanitize emulate mutants coverage fuzz cuda-build wheel install clean distclean
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -94,6 +96,12 @@ fuzz: install
 
 emulate: install
 	SIMT_BUILDS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/simt/test_builds.py $(ARGS)
+
+mutants: install
+	$(BIN)/python tests/mutants/run.py $(ARGS)
+
+coverage: install
+	$(BIN)/python tests/reached/run.py $(ARGS)
 
 # setup.py says which toolkit it uses. Where there is none, the nvcc of torch's CUDA comes from PyPI into the environment.
 CUDA_ARCHITECTURES := 7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX

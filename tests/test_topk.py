@@ -109,6 +109,12 @@ def test_nans_are_counted_and_never_ranked() -> None:
     assert result.taken.sum(1).tolist() == [6, 5]
 
 
+def test_a_map_fires_where_its_maximum_is_above_zero() -> None:
+    maxima = torch.tensor([[0.0, -1.0, 2.0, torch.nan], [0.5, 0.0, 1e-30, 0.0]])
+    result = feed(TopK(4, 3), maxima, torch.arange(2), 1).compute()
+    assert result.fired.tolist() == [1, 0, 2, 0]
+
+
 def test_fewer_images_than_k() -> None:
     result = feed(TopK(2, 9), torch.rand(3, 2, 2, 2), torch.arange(3), 2).compute()
     assert result.taken.sum(1).tolist() == [3, 3]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,3 +108,69 @@ def test_a_reader_never_sees_a_part_of_the_file(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.undo()
     assert tuning.winners(folder / "tiles.json") == {"Some GPU": {"op/1": {"rows": 32, "taps": [1, 1]}}}
     assert [path.name for path in folder.iterdir()] == ["tiles.json"]  # nothing half-written stays
+
+
+def test_a_tile_that_does_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    errors = pytest.importorskip("triton.runtime.errors")
+    monkeypatch.setenv("ZFKERNELS_TUNE", "1")
+
+    class Tight(Clock):
+        def run(self, tile: Tile) -> None:
+            super().run(tile)
+            if tile.rows > limit:
+                raise errors.OutOfResources(tile.rows, limit, "shared memory")
+
+    limit = 64
+    assert chosen(clock := Tight()) == TILES[2]
+    assert clock.ran == TILES
+    assert json.loads((folder / "tiles.json").read_text())["Some GPU"]["op/1"]["rows"] == 32
+    limit = 8
+    with pytest.raises(errors.OutOfResources):
+        chosen(Tight(), key="op/2")
+    assert "op/2" not in json.loads((folder / "tiles.json").read_text())["Some GPU"]
+
+
+def test_nothing_is_measured_while_a_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    clock = Clock()
+    assert chosen(clock) == TILES[0]  # nothing is to be measured
+    monkeypatch.setenv("ZFKERNELS_TUNE", "1")
+    with pytest.raises(RuntimeError, match=r"^tuning: expected no CUDA graph to be captured .* got op/1;"):
+        chosen(clock)
+    assert clock.ran == []
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    assert chosen(clock) == TILES[1]
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert chosen(Clock()) == TILES[1]  # is known
+
+
+KEEPER = """
+import sys
+from dataclasses import make_dataclass
+from pathlib import Path
+from zfkernels import tuning
+Tile = make_dataclass("Tile", [("rows", int)])
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(40):
+    tuning.keep(Path(sys.argv[1]), "Some GPU", f"{sys.argv[2]}/{number}", Tile(number))
+"""
+
+
+def test_two_processes_that_keep_winners_at_once_lose_none(folder: Path) -> None:
+    command = [sys.executable, "-c", KEEPER, str(folder / "tiles.json")]
+    both = [
+        subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for name in "ab"
+    ]
+    for process in both:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    kept = tuning.winners(folder / "tiles.json")["Some GPU"]
+    assert kept == {f"{name}/{number}": {"rows": number} for name in "ab" for number in range(40)}
+    assert [path.name for path in folder.iterdir()] == ["tiles.json"]

@@ -67,6 +67,24 @@ def test_windows_are_pasted_cell_by_cell(given: Windows, framed: bool) -> None:
 
 
 @EXAMPLES
+@given(windows(), st.data())
+def test_crops_are_those_of_the_whole_layer(given: Windows, data: st.DataObject) -> None:
+    """Also crops that hang over the frame, or lie beyond it."""
+    size = data.draw(st.tuples(st.integers(1, 7), st.integers(1, 7)))
+    count = data.draw(st.integers(0, 4)) if len(given) else 0
+    rows = torch.tensor([data.draw(st.integers(0, len(given) - 1)) for _ in range(count)], dtype=torch.int64)
+    origins = torch.tensor([[data.draw(st.integers(-8, 8)) for _ in "yx"] for _ in range(count)]).view(-1, 2)
+    whole = torch.nn.functional.pad(given.paste(), (16, 16, 16, 16))
+    expected = [
+        whole[row, :, y + 16 : y + 16 + size[0], x + 16 : x + 16 + size[1]]
+        for row, (y, x) in zip(rows.tolist(), origins.tolist(), strict=True)
+    ]
+    found = given.crops(origins, size, rows)
+    assert found.shape == (count, given.values.shape[1], *size)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+@EXAMPLES
 @given(windows())
 def test_windows_are_read_one_by_one(given: Windows) -> None:
     padded, mask = given.padded(-7), given.mask

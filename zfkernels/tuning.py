@@ -1,16 +1,18 @@
 """Which of a few tiles of a GPU kernel is the fastest for a class of shapes: measured once, kept for each GPU.
 
 Nothing is measured unless ``ZFKERNELS_TUNE=1``: measuring waits for the GPU, which a CUDA graph does not allow. Without
-a measured winner the first candidate is taken, the one that the tests and the static report are about.
+a measured winner the first candidate is taken, the one that the tests and the static report are about. Processes may
+measure at once: what each keeps is added to what the others kept.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,16 +46,32 @@ def winners(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def keep(path: Path, gpu: str, key: str, tile: Any) -> None:
-    """Adds a winner to the file; a reader sees the old file or the new one, never a part."""
-    found = winners(path)
-    found.setdefault(gpu, {})[key] = _fields(tile)
+    """Adds a winner to the file; a reader sees the old file or the new one, never a part, and no writer's is lost."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    with _alone_in(path.parent), tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        found = winners(path)
+        found.setdefault(gpu, {})[key] = _fields(tile)
         part = Path(folder) / path.name
         with part.open("w") as file:
             json.dump(found, file, indent=1, sort_keys=True)
         part.replace(path)
     _read[path] = found
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Waits until no other process is in here with the same folder."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where Triton does not run
+        yield
+        return
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def choose(
@@ -70,6 +88,10 @@ def choose(
 
     Returns:
         The winner that was kept; without one the default, or with ``ZFKERNELS_TUNE=1`` the one that is measured now.
+
+    Raises:
+        RuntimeError: there is something to measure while a CUDA graph is captured.
+        triton.runtime.errors.OutOfResources: no tile fits this GPU; those that do not fit are left out.
     """
     if gpu is None or len(candidates) == 1:
         return candidates[0]
@@ -80,10 +102,28 @@ def choose(
                 return candidate
     if os.environ.get("ZFKERNELS_TUNE") != "1":
         return candidates[0]
-    measure = timer or _triton_timer
-    best = min(candidates, key=lambda candidate: measure(lambda: run(candidate)))
+    if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            f"tuning: expected no CUDA graph to be captured while ZFKERNELS_TUNE=1 measures tiles, got {key};"
+            " one call before the capture measures them"
+        )
+    best = _fastest(candidates, run, timer or _triton_timer)
     keep(cache_file(), gpu, key, best)
     return best
+
+
+def _fastest(candidates: Sequence[T], run: Callable[[T], Any], measure: Timer) -> T:
+    """Of those that fit the GPU's shared memory and registers."""
+    from triton.runtime.errors import OutOfResources
+
+    costs: list[tuple[float, T]] = []
+    for number, candidate in enumerate(candidates):
+        try:
+            costs.append((measure(lambda tile=candidate: run(tile)), candidate))  # type: ignore[misc]
+        except OutOfResources:
+            if number + 1 == len(candidates) and not costs:
+                raise
+    return min(costs, key=lambda pair: pair[0])[1]
 
 
 def _fields(tile: Any) -> dict[str, Any]:

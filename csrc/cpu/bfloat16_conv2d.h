@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bfloat16_tile.h"
+#include "caches.h"
 #include "parallel.h"
 #include "sliding.h"
 #include "tensor_view.h"
@@ -47,7 +48,8 @@ class BFloat16Conv2d {
   void run(const BFloat16* packed) const {
     const Buffer<BFloat16> own(packed ? 0 : packed_size());
     if (!packed) pack(own), packed = own.get();
-    const int64_t together = kBlockRows * std::clamp<int64_t>(kRowBytes / (kBlockRows * pitch_ * 2), 1, kMostBlocks);
+    const int64_t together =
+        kBlockRows * std::clamp<int64_t>(cached_bytes(kRowBytes) / (kBlockRows * pitch_ * 2), 1, kMostBlocks);
     const int64_t outputs = reads_.outputs();
     const bool tiles = best_isa() == Isa::kAmxBfloat16;
     share_out(ceil_div(outputs, together), [&](Tasks& tasks) {

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "caches.h"
 #include "parallel.h"
 #include "python_call.h"
 #include "sliding.h"
@@ -92,8 +93,8 @@ void pool_contiguous(const View<const T>& input, const Sliding& layer, const Vie
   for (int64_t x = 0; x < columns; ++x)
     first_code[x] = inside(x * stride[1] - padding[1], kernel[1], dilation[1], input.size[3]).first;
 
-  const int64_t block =
-      std::max<int64_t>(1, std::min(rows, (kBlockBytes / (row_size * int64_t(sizeof(T))) - extent) / stride[0] + 1));
+  const int64_t block = std::max<int64_t>(
+      1, std::min(rows, (cached_bytes(kBlockBytes) / (row_size * int64_t(sizeof(T))) - extent) / stride[0] + 1));
   const int64_t blocks = ceil_div(rows, block), maps = input.size[0] * input.size[1];
   const int64_t tall = layer.span(0, block);
   share_out(maps * blocks, [&](Tasks& tasks) {

@@ -36,7 +36,7 @@ void convolve_shared(const Tensor& images, const Tensor& weight, const std::opti
   STD_TORCH_CHECK(!bias || bias->numel() == filters.size[0], "expected bias [C_out]");
   const std::optional<Tensor> offsets = bias ? std::optional(torch::stable::contiguous(*bias)) : std::nullopt;
   OccludedConv2d<T>(from, shown.view, filters, offsets ? offsets->const_data_ptr<T>() : nullptr, layer, groups, relu,
-                    out.mutable_data_ptr<T>(), out.numel() * int64_t(sizeof(T)) > kMostCached)
+                    out.mutable_data_ptr<T>(), out.numel() * int64_t(sizeof(T)) > cached_bytes(kMostCached))
       .run(std::move(squares));
 }
 

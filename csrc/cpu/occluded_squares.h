@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "caches.h"
 #include "conv_tile.h"
 #include "parallel.h"
 #include "places.h"
@@ -75,7 +76,8 @@ class OccludedConv2d {
         panel_size_(layer.kernel[0] * channels_ * shape_.vectors * shape_.lanes),
         packed_(layer.kernel[1] * int64_t(panels_.size()) * panel_size_),
         nothing_(images.size[1], T(0)),
-        stretch_(std::max<int64_t>(kSumBytes / int64_t(4 * sizeof(T)) / (layer.kernel[1] * outputs_), kTileRows)) {
+        stretch_(std::max<int64_t>(cached_bytes(kSumBytes) / int64_t(4 * sizeof(T)) / (layer.kernel[1] * outputs_),
+                                   kTileRows)) {
     View<const T> column = weight;
     column.size[3] = 1;
     for (int64_t kx = 0; kx < layer.kernel[1]; ++kx, column.data += column.stride[3])

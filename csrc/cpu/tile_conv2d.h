@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "bfloat16_conv2d.h"
+#include "caches.h"
 #include "conv_tile.h"
 #include "packed_weights.h"
 #include "parallel.h"
@@ -22,9 +23,9 @@
 namespace zfkernels::cpu {
 namespace {
 
-inline constexpr int64_t kCacheBytes = int64_t(1)
-                                       << 19;  // half of the L2 cache: weights that a pass over outputs reads again
-inline constexpr int64_t kPassOutputs = 768;   // outputs between two reads of the same weights
+// Half of the L2 cache: weights that a pass over outputs reads again.
+inline constexpr int64_t kCacheBytes = int64_t(1) << 19;
+inline constexpr int64_t kPassOutputs = 768;  // outputs between two reads of the same weights
 
 template <class T>
 class TileConv2d {
@@ -56,7 +57,7 @@ class TileConv2d {
     // A task is a set of panels that fit into the cache together, and a stretch of the outputs. Few stretches: each may
     // cost a packing of the panels. Several tasks for each thread: none waits long for the last.
     const int64_t panels = panels_.size(), tiles = ceil_div(reads_.outputs(), kTileRows);
-    const int64_t most = std::max<int64_t>(kCacheBytes / int64_t(sizeof(T)) / panel_size_, 1);
+    const int64_t most = std::max<int64_t>(cached_ / panel_size_, 1);
     const int64_t sets = ceil_div(panels, most), threads = torch::stable::get_num_threads();
     const int64_t stretches = std::min(ceil_div(4 * threads, sets), tiles);
     share_out(sets * stretches, [&](Tasks& tasks) {
@@ -86,7 +87,7 @@ class TileConv2d {
     const int64_t taps = reads_.taps(), tap_size = weight_.size[1] * panel.vectors * shape_.lanes;
     // Sums of bfloat16 numbers are rounded at their end alone.
     const bool whole = depthwise_ || std::is_same_v<T, BFloat16>;
-    const int64_t part = whole ? taps : std::clamp<int64_t>(kCacheBytes / int64_t(sizeof(T)) / tap_size, 1, taps);
+    const int64_t part = whole ? taps : std::clamp<int64_t>(cached_ / tap_size, 1, taps);
     Tile<T> tile{};
     tile.cells = table.cells.data();
     tile.channel = panel.channel;
@@ -115,6 +116,7 @@ class TileConv2d {
   const T* bias_;
   const bool relu_;
   T* out_;  // [outputs, C_out]
+  const int64_t cached_ = cached_bytes(kCacheBytes) / int64_t(sizeof(T));
   const TileShape shape_ = ZFK_BEST(tile_shape<T>)();
   const bool depthwise_;
   void (*const multiply_)(const Tile<T>&, int64_t) = depthwise_ ? ZFK_BEST(multiply_depthwise<T>)

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "caches.h"
 #include "parallel.h"
 #include "places.h"
 #include "python_call.h"
@@ -191,7 +192,7 @@ std::vector<Tile> tiles_of(const Stage& stage, const Filters<T>& filters, int64_
   // Sums that taps of one phase of the stride write should stay in the second cache.
   const int64_t phases = filters.flat ? 1 : stage.conv.stride[0] * stage.conv.stride[1];
   const int64_t row_bytes = stage.out_size[1] * (filters.flat ? stage.outputs : filters.width()) * int64_t(sizeof(T));
-  const int64_t budget = filters.flat ? INT64_MAX : phases * (int64_t(512) << 10);
+  const int64_t budget = filters.flat ? INT64_MAX : phases * cached_bytes(int64_t(512) << 10);
   int64_t rows = std::clamp<int64_t>(budget / row_bytes, 1, stage.out_size[0]);
   int64_t together = filters.flat ? 1
                                   : std::clamp<int64_t>(budget / (row_bytes * stage.out_size[0]), 1,

@@ -9,6 +9,7 @@
 #include <optional>
 #include <vector>
 
+#include "caches.h"
 #include "parallel.h"
 #include "python_call.h"
 #include "window_inputs.h"
@@ -70,7 +71,7 @@ class SourceReads final : public CellReads<T> {
 template <class T>
 void copy_reads(const CellReads<T>& reads, T* out) {
   const int64_t channels = reads.channels();
-  const int64_t together = std::max<int64_t>(kTaskBytes / int64_t(sizeof(T)) / channels, 1);
+  const int64_t together = std::max<int64_t>(cached_bytes(kTaskBytes) / int64_t(sizeof(T)) / channels, 1);
   share_out(ceil_div(reads.outputs(), together), [&](Tasks& tasks) {
     CellTable<T> table;
     for (int64_t task; tasks.next(task);) {

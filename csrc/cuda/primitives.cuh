@@ -271,8 +271,9 @@ inline uint32_t to_tf32(float value) {
 using Stream = void*;
 
 template <class... Parameters, class... Arguments>
-void launch(const char*, void (*kernel)(Parameters...), dim3 grid, int threads, int shared_bytes, Stream,
+void launch(const char*, void (*kernel)(Parameters...), dim3 grid, int threads, int shared_bytes, Stream stream,
             const Arguments&... arguments) {
+  simt::check_launch(stream);
   if (simt::monitor())
     simt::monitor()->launch(reinterpret_cast<const void*>(kernel), int64_t(grid.x) * grid.y, threads, shared_bytes);
   simt::Block::current().launch(grid, dim3(threads), shared_bytes, [&] { kernel(arguments...); });

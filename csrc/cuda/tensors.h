@@ -58,13 +58,15 @@ class OnDeviceOf {
     this->stream = static_cast<Stream>(stream);
   }
 #else
-  explicit OnDeviceOf(const Tensor&) {}
+  explicit OnDeviceOf(const Tensor&) : stream(simt::current_stream()) {}
 #endif
   Stream stream{};
 
-#if defined(__CUDACC__)
  private:
+#if defined(__CUDACC__)
   torch::stable::accelerator::DeviceGuard guard_;
+#else
+  simt::DeviceGuard guard_;
 #endif
 };
 

@@ -60,7 +60,9 @@ def assert_right(op: str, arguments: dict[str, Any]) -> list[strict.Launch]:
 def test_kernel_equals_the_reference(op: str, sample: Sample, dtype: torch.dtype) -> None:
     arguments = sample.arguments(dtype)
     skip_unless_possible(op, "triton", arguments)
-    assert len(assert_right(op, arguments)) <= 1  # none where there is nothing to compute
+    sources = len(arguments.get("sources", ()))
+    most = max(-(-(sources - 1) // 2), 1)  # three sources in the first launch, two in each more
+    assert len(assert_right(op, arguments)) <= most  # none where there is nothing to compute
 
 
 def test_an_infinite_value_stays_in_the_blocks_of_stride_outputs_that_its_filter_reaches() -> None:

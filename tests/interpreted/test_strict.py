@@ -55,6 +55,34 @@ def test_planted_bugs_are_found(bug: dict[str, Any], message: str) -> None:
 
 
 @triton.jit
+def neighbours(x_ptr, y_ptr, shift, FROM: tl.constexpr):
+    lane = tl.arange(0, 4)
+    tl.store(y_ptr + lane, tl.load((x_ptr if FROM == "x" else y_ptr) + lane + shift))
+
+
+@pytest.mark.parametrize(
+    ("source", "shift", "message"),
+    [("x", 4, "load out of bounds at element 7 of x_ptr"), ("y", -4, "load out of bounds at element -4 of y_ptr"),
+     ("x", -1, "load out of bounds at element -1 of x_ptr")],
+)  # fmt: skip
+def test_what_falls_into_another_tensor_is_out_of_bounds(source: str, shift: int, message: str) -> None:
+    memory = torch.arange(8.0)
+    x, y = memory[:4], memory[4:]
+    with strict.watch():
+        neighbours[(1,)](x, y, 0, "x")
+        assert torch.equal(y, x)
+        with pytest.raises(strict.Violation, match=message):
+            neighbours[(1,)](x, y, shift, source)
+
+
+def test_tensors_that_overlap_stay_together() -> None:
+    memory = torch.arange(8.0)
+    with strict.watch():
+        neighbours[(1,)](memory[:4], memory[3:7], 0, "x")
+    assert memory.tolist() == [0, 1, 2, 0, 1, 2, 3, 7]
+
+
+@triton.jit
 def hinted(x_ptr, y_ptr, STRIDE: tl.constexpr):
     row = tl.multiple_of(x_ptr + tl.arange(0, 4) * STRIDE, 16)
     tl.store(y_ptr + tl.arange(0, 4), tl.load(row))
@@ -65,6 +93,17 @@ def test_a_wrong_hint_is_found() -> None:
         hinted[(1,)](torch.ones(16), torch.ones(4), 4)
         with pytest.raises(strict.Violation, match="a hint says multiples of 16, got"):
             hinted[(1,)](torch.ones(16), torch.ones(4), 2)
+
+
+@triton.jit
+def promised(x_ptr, y_ptr):
+    lane = tl.max_contiguous(tl.arange(0, 4) // 2, 4)
+    tl.store(y_ptr + tl.arange(0, 4), tl.load(x_ptr + lane))
+
+
+def test_a_hint_that_nobody_checks_is_refused() -> None:
+    with strict.watch(), pytest.raises(strict.Violation, match=r"the hint tt.contiguity is not watched"):
+        promised[(1,)](torch.ones(4), torch.ones(4))
 
 
 @triton.jit

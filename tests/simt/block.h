@@ -41,6 +41,30 @@ struct Fault : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// The stream that kernels have to go to: that of the tensors' device, not the default one.
+inline void* current_stream() {
+  static int stream;
+  return &stream;
+}
+
+// Makes the tensors' device the current one while it lives.
+class DeviceGuard {
+ public:
+  DeviceGuard() { ++alive(); }
+  ~DeviceGuard() { --alive(); }
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+  static int& alive() {
+    static int count = 0;
+    return count;
+  }
+};
+
+inline void check_launch(void* stream) {
+  if (!DeviceGuard::alive()) throw Fault("launch: the tensors' device is not the current one");
+  if (stream != current_stream()) throw Fault("launch: on another stream than the current one of the tensors' device");
+}
+
 struct Copy {
   void* to;
   const void* from;

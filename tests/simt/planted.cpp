@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #if defined(SIMT_RECORD)
 #include "record.h"
@@ -26,8 +27,11 @@ bool run() {
     simt::monitor()->array("sums", sums.get(), kCount * 4, 4, false);
     simt::monitor()->array("total", total.get(), 4, 4, false);
   }
+  std::optional<simt::DeviceGuard> guard;
+  if (kBug != Bug::other_device) guard.emplace();
+  void* const stream = kBug == Bug::default_stream ? nullptr : simt::current_stream();
   zfkernels::cuda::launch("sums_of_neighbours", sums_of_neighbours<kBug>, dim3(kBlocks), kThreads,
-                          kThreads * int(sizeof(float)), {}, numbers.get(), sums.get(), total.get(), kOrigin);
+                          kThreads * int(sizeof(float)), stream, numbers.get(), sums.get(), total.get(), kOrigin);
   float expected_total = 0;
   bool right = true;
   for (int i = 0; i < kCount; ++i) {
@@ -54,6 +58,8 @@ const std::map<std::string, bool (*)()> kStates{
     {"misaligned_copy", run<Bug::misaligned_copy>},
     {"too_much_shared", run<Bug::too_much_shared>},
     {"write_after_two_reads", run<Bug::write_after_two_reads>},
+    {"other_device", run<Bug::other_device>},
+    {"default_stream", run<Bug::default_stream>},
 };
 
 }  // namespace

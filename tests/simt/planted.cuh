@@ -24,6 +24,8 @@ enum class Bug {
   misaligned_copy,
   too_much_shared,
   write_after_two_reads,
+  other_device,
+  default_stream,
 };
 
 constexpr int kThreads = 128;

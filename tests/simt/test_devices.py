@@ -111,6 +111,27 @@ def test_offsets_of_what_is_written_have_64_bits(simt: ctypes.CDLL, op: str) -> 
     assert_places(out.values, expected, [(slice(block, block + 1), slice(None)) for block in blocks])
 
 
+def test_numbers_of_threads_have_64_bits(simt: ctypes.CDLL) -> None:
+    """More than 2^32 threads, of an odd number of channels: each makes one number."""
+    channels, frame, run = 2047, (1650, 1500), 16
+    layout = Layout.whole(torch.zeros(1, dtype=torch.int64), frame)
+    expected = (torch.arange(channels) % 1000).half()
+    try:
+        torch.empty(layout.cells, channels, dtype=torch.half)
+    except RuntimeError as error:
+        pytest.skip(f"no room for 10 GB that nobody touches: {error}")
+    simt.simt_sample(ctypes.c_int64(run))
+    try:
+        windows = layout.windows(expected.expand(layout.cells, channels))
+        out = ops.window_max_pool2d(windows, None, 1, out_boxes=layout, backend="cuda").values.view(-1)
+    finally:
+        simt.simt_sample(ctypes.c_int64(0))
+    firsts = [256 * block for block in sampled(run, math.ceil(out.numel() / 256))]
+    assert max(firsts) > 2**32
+    for first in firsts:
+        assert torch.equal(out[first : first + 256], expected[torch.arange(first, first + 256) % channels])
+
+
 def test_offsets_of_a_convolution_have_64_bits(simt: ctypes.CDLL) -> None:
     """On tensor cores: blocks of 64 cells by 64 outputs, as many as the filters take to be packed, which all run."""
     outputs, frame, run = 8192, (700, 600), 1024

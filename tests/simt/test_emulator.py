@@ -30,6 +30,8 @@ FOUND = {
     "misaligned_copy": dict.fromkeys(WAYS, "cp.async: expected addresses aligned to 16 bytes"),
     "too_much_shared": dict.fromkeys(WAYS, "shared memory: 512 bytes were asked for at launch, 1024 are taken"),
     "write_after_two_reads": {"recorded": "race: write after read of global numbers at planted.cuh:"},
+    "other_device": dict.fromkeys(WAYS, "launch: the tensors' device is not the current one"),
+    "default_stream": dict.fromkeys(WAYS, "launch: on another stream than the current one of the tensors' device"),
 }
 
 

@@ -50,6 +50,8 @@ POOLS: list[tuple[str, Pair, Pool]] = [
     ("stride above kernel ceil", (9, 11), (2, (3, 5), 1, 1, True)),
     ("one cell", (1, 1), (1, 1, 0, 1, False)),
     ("one row", (1, 9), ((1, 3), 2, 0, 1, False)),
+    ("ceil, a window in the padding", (5, 8), (3, 3, 1, 1, True)),
+    ("wide", (4, 70), (3, 2, 1, 1, True)),
     ("256 cells", (18, 17), (16, 1, 8, 1, False)),
 ]
 

@@ -81,6 +81,7 @@ SAMPLES: dict[str, list[Sample]] = {
         *_pooled(_max_unpool),
         *((f"{row[0]} last", *row[1:]) for row in _pooled(_max_unpool, overlap="last")),
         ("any switches", {"size": (7, 8), "pool": (3, 2, 1, 1, True)}, "junk"),
+        ("any switches, odd width", {"size": (8, 7), "pool": (3, 2, 1, 1, True)}, "junk"),
         ("any switches last", {"size": (7, 8), "pool": (3, 2, 1, 1, True), "overlap": "last"}, "junk"),
         ("NaN and infinity", {"size": (9, 9), "pool": (3, 2, 1, 1, True)}, "nonfinite"),
         plain={"size": (8, 10), "pool": OVERLAPPING},

@@ -3,9 +3,10 @@
     with strict.watch() as launches:
         kernel[grid](...)
 
-Inside, a launch raises :class:`Violation` where it reads or writes outside its tensors, where two programs (or two
-lanes of one store) write the same element, where a program reads what another one writes, and where ``tl.multiple_of``
-says what is not so. ``tl.device_assert`` is alive, and so is Triton's check of sums and products of integers that
+Inside, each tensor of a launch lies far from the others, so that what falls out of one never falls into another. A
+launch raises :class:`Violation` where it reads or writes outside its tensors, where two programs (or two lanes of one
+store) write the same element, where a program reads what another one writes, and where ``tl.multiple_of`` says what is
+not so. ``tl.device_assert`` is alive, and so is Triton's check of sums and products of integers that
 overflow; masked lanes of a load without ``other`` hold garbage, bfloat16 and TF32 round as on a GPU. Each
 :class:`Launch` counts what each tensor argument was read and written for.
 """
@@ -13,8 +14,9 @@ overflow; masked lanes of a load without ``other`` hold garbage, bfloat16 and TF
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
-import itertools
+import mmap
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,6 +27,7 @@ from triton.runtime import interpreter
 from triton.runtime.errors import InterpreterError
 
 SECTOR = 32  # bytes: what a GPU moves at least
+ROOM = 1 << 35  # bytes of addresses for each tensor, which lies in their middle: reserved, not taken
 NOBODY, SEVERAL = -1, -2
 
 
@@ -74,6 +77,46 @@ class _Region:
         self.last = {"load": np.full(sectors, NOBODY, np.int64), "store": np.full(sectors, NOBODY, np.int64)}
 
 
+class _Apart:
+    """Copies of tensors in memory of their own, each where it lies in a page; those that overlap stay together."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
+        self.tensors: dict[str, torch.Tensor] = {}
+        self._copied: list[tuple[int, int, int]] = []  # where to, where from, bytes
+        self._held: list[mmap.mmap] = []
+        spans = sorted((t.data_ptr(), _end(t), name) for name, t in tensors.items() if t.numel())
+        while spans:
+            first, end, together = *spans[0][:2], []
+            while spans and spans[0][0] < end:
+                _, other, name = spans.pop(0)
+                end = max(end, other)
+                together.append(name)
+            room = self._room()
+            start = room.data_ptr() + (len(room) // 2 & -mmap.PAGESIZE) + first % mmap.PAGESIZE
+            ctypes.memmove(start, first, end - first)
+            self._copied.append((start, first, end - first))
+            for name in together:
+                tensor = tensors[name]
+                at = start - room.data_ptr() + tensor.data_ptr() - first
+                own = room[at : at + _end(tensor) - tensor.data_ptr()].view(tensor.dtype)
+                self.tensors[name] = own.as_strided(tensor.shape, tensor.stride())
+
+    def _room(self) -> torch.Tensor:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE, which Python does not name
+        self._held.append(mmap.mmap(-1, ROOM, flags=flags))
+        return torch.frombuffer(self._held[-1], dtype=torch.uint8)
+
+    def put_back(self) -> None:
+        for start, first, size in self._copied:
+            ctypes.memmove(first, start, size)
+
+
+def _end(tensor: torch.Tensor) -> int:
+    """The address behind the last element."""
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    return tensor.data_ptr() + (1 + sum((n - 1) * s for n, s in steps)) * tensor.element_size()
+
+
 class _Watch:
     """State of one launch while it runs."""
 
@@ -82,21 +125,27 @@ class _Watch:
         regions = [_Region(name, t) for name, t in tensors.items() if t.numel()]
         self.regions = sorted(regions, key=lambda region: region.base)
         self.bases = np.array([region.base for region in self.regions], np.int64)
+        self.ends = np.array([region.end for region in self.regions], np.int64)
 
     def touch(self, kind: str, pointers: Any, mask: np.ndarray) -> None:
         addresses, active = np.broadcast_arrays(pointers.data, mask)
         addresses = addresses.ravel()[active.ravel().astype(bool)].astype(np.int64)
         size = max(1, pointers.get_element_ty().primitive_bitwidth // 8)
         place = np.searchsorted(self.bases, addresses, "right") - 1
+        after = np.minimum(place + 1, len(self.bases) - 1)  # what lies shortly before a tensor is meant for it
+        outside = (place < 0) | (addresses >= self.ends[place])
+        place = np.where(outside & (addresses >= self.bases[after] - ROOM // 4), after, place)
         for index in np.unique(place):
             self._access(kind, int(index), addresses[place == index], size)
 
     def _access(self, kind: str, index: int, addresses: np.ndarray, size: int) -> None:
         region = self.regions[index] if index >= 0 else None
-        if region is None or int(addresses.max()) + size > region.end:
-            near = f"{(int(addresses.max()) - region.base) // region.item} of {region.name}, which has {region.count}"
-            where = "before all tensors" if region is None else f"at element {near}"
-            self._fail(f"{kind} out of bounds {where}")
+        if region is None:
+            self._fail(f"{kind} out of bounds before all tensors")
+        if int(addresses.min()) < region.base or int(addresses.max()) + size > region.end:
+            worst = int(addresses.min()) if int(addresses.min()) < region.base else int(addresses.max())
+            near = f"{(worst - region.base) // region.item} of {region.name}, which has {region.count}"
+            self._fail(f"{kind} out of bounds at element {near}")
         elements = (addresses - region.base) // region.item
         self._count(kind, region, addresses, size)
         (self._load if kind == "load" else self._store)(region, elements)
@@ -230,16 +279,22 @@ def watch() -> Iterator[list[Launch]]:
     def checked_attr(self: Any, key: str, value: Any) -> None:
         if key == "tt.divisibility":
             active[-1].hint(self.data, value[-1])
+        else:
+            raise Violation(f"the hint {key} is not watched: no kernel of this package needs one")
         set_attr(self, key, value)
 
     def launch(self: Any, *args: Any, **kwargs: Any) -> Any:
         launches.append(Launch(self.fn.__name__))
-        named = itertools.chain(zip(self.arg_names, args, strict=False), kwargs.items())
-        tensors = {name: value for name, value in named if isinstance(value, torch.Tensor)}
+        given = {**dict(zip(self.arg_names, args, strict=False)), **kwargs}
+        tensors = {name: value for name, value in given.items() if isinstance(value, torch.Tensor)}
         assert all(tensor.device.type == "cpu" for tensor in tensors.values()), "the interpreter would copy others"
-        active.append(_Watch(launches[-1], tensors))
+        apart = _Apart(tensors)
+        given.update(apart.tensors)
+        active.append(_Watch(launches[-1], apart.tensors))
         try:
-            return call(self, *args, **kwargs)
+            result = call(self, **given)
+            apart.put_back()
+            return result
         except InterpreterError as error:
             if isinstance(error.__cause__, AssertionError):
                 raise error.__cause__ from None

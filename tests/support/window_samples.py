@@ -85,9 +85,13 @@ def _occluded(
     bias: bool = True,
     hanging: bool = False,
     far: bool = False,
+    corner: bool = False,
     **options: Any,
 ) -> Arguments:
     boxes = make.boxes(count, size)
+    if corner:  # and smaller than the kernel, in one direction or both
+        boxes[:, :2] *= make.integers(0, 2, count, 2).int()
+        boxes[:, 2:] = make.integers(1, max(kernel) + 2, count, 2).int()
     if hanging:  # over all borders
         boxes[:, :2] += make.integers(-3, 3, count, 2).int()
         boxes[:, 2:] += make.integers(0, 3, count, 2).int()
@@ -213,6 +217,7 @@ _FILTERS: list[tuple[Any, ...]] = [
     ("groups", {"channels": (6, 4), "groups": 2}),
     ("depthwise", {"channels": (4, 8), "groups": 4}),
     ("32 channels, 32 groups", {"channels": (32, 32), "groups": 32, "padding": 1}),
+    ("groups of 4 channels", {"channels": (24, 12), "groups": 6}),
     ("groups of 6 outputs", {"channels": (16, 12), "groups": 2}),
     ("groups of 12 outputs", {"channels": (32, 24), "groups": 2}),
     ("11x11", {"size": (25, 27), "kernel": (11, 11), "stride": 4, "padding": 2}),
@@ -254,6 +259,8 @@ WINDOWS: dict[str, list[Sample]] = {
         *((name, row) for name, row in _placed(padding=1, relu=True) if "framed" not in row),
         *_FILTERS,
         ("inside of the square", {"size": (14, 15), "count": 60, "padding": 1}),
+        ("in the corner", {"corner": True, "stride": 2, "size": (12, 11), "count": 40}),
+        ("in the corner, padding", {"corner": True, "stride": 3, "padding": 1, "kernel": (5, 4), "count": 40}),
         ("hanging over", {"hanging": True, "padding": 2}),
         ("far away", {"far": True, "padding": 1, "out": "somewhere"}),
         ("far away, a fill for each", {"far": True, "padding": 1, "fill": "pixels", "out": "whole"}),
@@ -311,6 +318,7 @@ WINDOWS: dict[str, list[Sample]] = {
         ("two sources", {"sources": (None, None)}),
         ("picked by row", {"sources": (5,), "out": "layout"}),
         ("three sources", {"sources": (7, None, 3), "out": "layout", "framed": False}),
+        ("five sources", {"sources": (None, 4, None, 7, 3), "out": "layout"}),
         ("frames alone", {"sources": (), "out": "layout"}),
         ("NaN and infinity", {"sources": (None, 4)}, "nonfinite"),
         ("blocks", {"size": (29, 28), "count": 40, "channels": 70, "sources": (None, 9)}),
@@ -323,6 +331,7 @@ WINDOWS: dict[str, list[Sample]] = {
         ("NaN and infinity", {}, "nonfinite"),
         ("NaN and infinity max", {"how": "max"}, "nonfinite"),
         ("minus infinity max", {"how": "max"}, "minus infinity"),
+        ("minus infinity max, no frames", {"how": "max", "framed": False}, "minus infinity"),
         ("blocks", {"size": (29, 28), "count": 40, "channels": 70}),
         ("blocks max", {"size": (29, 28), "count": 40, "channels": 70, "how": "max"}),
         plain={},
