@@ -29,9 +29,9 @@ class Taken(nn.Module):
 
 
 def _mean(maps: Any) -> Tensor:
-    """The mean of each map of the last tensor."""
+    """The mean of each map of the last tensor; of a dictionary of the first."""
     while not isinstance(maps, Tensor):
-        maps = maps[-1]
+        maps = next(iter(maps.values())) if isinstance(maps, dict) else maps[-1]
     return maps.mean((2, 3))
 
 
@@ -88,9 +88,24 @@ def load(package: str) -> None:
 
 def _torchvision(name: str, size: int) -> tuple[nn.Module, tuple[int, ...]]:
     from torchvision import models
+    from torchvision.models import detection, feature_extraction, quantization, segmentation
 
-    options = {"weights_backbone": None} if "segmentation" in models.get_model_builder(name).__module__ else {}
-    return models.get_model(name, weights=None, **options), (size, 224)
+    name, _, extra = name.partition(" ")
+    if name == "quantized":
+        model = getattr(quantization, extra.split()[0])(weights=None, quantize=False)
+    elif extra == "feature_extractor":
+        model = feature_extraction.create_feature_extractor(models.get_model(name), ["layer2", "layer4"])
+    elif name == "resnet18_fpn":
+        model = detection.backbone_utils.resnet_fpn_backbone(backbone_name="resnet18", weights=None)
+    elif name == "mobilenet_v3_fpn":
+        model = detection.backbone_utils.mobilenet_backbone("mobilenet_v3_large", weights=None, fpn=True)
+    elif hasattr(segmentation, name):
+        model = models.get_model(name, weights=None, weights_backbone=None)
+    elif hasattr(detection, name):
+        model = models.get_model(name, weights=None, weights_backbone=None, min_size=size, max_size=size)
+    else:
+        model = models.get_model(name, weights=None)
+    return model, (size, 224)
 
 
 def _timm(name: str, size: int) -> tuple[nn.Module, tuple[int, ...]]:
