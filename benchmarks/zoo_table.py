@@ -65,6 +65,8 @@ def is_worth_it(row: Row) -> bool:
 def ends_at(row: Row) -> str:
     """What windows end at, in words."""
     op, _, share = row["ends"].partition(" ")
+    if not op:
+        return ""  # a line of before this was noted
     if op == "nothing":
         return ORDER[4]
     if op == "never" or float(share) >= LATE:
@@ -98,7 +100,8 @@ def _of_ends(run: Iterable[Row]) -> str:
     ]
     groups: dict[str, list[Row]] = {name: [] for name in ORDER}
     for row in run:
-        groups[ends_at(row)].append(row)
+        if row["ends"]:
+            groups[ends_at(row)].append(row)
     for name, group in groups.items():
         if group:
             possible = [float(row["saving_possible"]) for row in group]
