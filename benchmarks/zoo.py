@@ -2,22 +2,27 @@
 
     python benchmarks/zoo.py --networks zoo.csv --out zoo-results.csv --size 96
 
-``--networks`` is a CSV file with columns ``package`` and ``network`` (torchvision, timm, pytorchcv; random weights).
+``--networks`` is a CSV file with columns ``package`` and ``network`` (see :mod:`zoo_networks`; random weights).
 Each network runs in a process of its own, in float64: a sweep of a few squares against the network run on each occluded
 image alone, and a projection of a convolution in the middle against back-propagation with the DeconvNet's rule. A line
 is written when it is known; a run that is broken off goes on where it stopped. Columns:
 
-    size             of the images: ``--size``, or what the network insists on
+    size             of the images: ``--size``, or else the network's own
     saving_possible  multiply-adds of the network on whole images, over those of exact boxes as far as windows go
     saving_executed  the same over those that a sweep executes, counted operation by operation while it runs
     sweep, project   "right", "wrong by ...", "whole: " and the reason, or the error
+    ends             what windows end at: the operation, and the share of all multiply-adds in front of it
+    before           what became of the network in this package's first version, if the list of networks says so
     seconds          of the whole check
+
+``--table docs/background/networks.md`` writes the tables of that page from the results.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import subprocess
+import multiprocessing
 import sys
 import time
 import warnings
@@ -31,13 +36,31 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 import zfkernels as zf
-from zfkernels.network import record, tensors_of
+from zfkernels.network import UnrecordableError, record, tensors_of
+from zfkernels.network import check as check_recording
+from zfkernels.network.kinds import op_name
+from zfkernels.network.recording import Ref
 from zfkernels.occlusion import WindowSweep
+from zfkernels.occlusion.plan import changed_boxes
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+import zoo_networks
+import zoo_table
 from support.backprop import projections, some_units
 
-COLUMNS = ("package", "network", "size", "saving_possible", "saving_executed", "sweep", "project", "seconds")
+COLUMNS = (
+    "package",
+    "network",
+    "size",
+    "saving_possible",
+    "saving_executed",
+    "sweep",
+    "project",
+    "ends",
+    "before",
+    "seconds",
+)
 WINDOW, FILL, POSITIONS, UNITS = 16, 0.3, 6, 3
 SWEEP_TOLERANCE, PROJECT_TOLERANCE = 1e-8, 1e-9  # of the largest effect, of the largest pixel
 
@@ -55,31 +78,9 @@ class Counter(TorchDispatchMode):
         if name.startswith(("zfkernels.window_", "zfkernels.occluded_")) and "conv" in name:
             weight = args[[argument.name for argument in func._schema.arguments].index("weight")]
             self.multiply_adds += out.shape[0] * weight.numel()
-        elif func.overloadpacket in flop_registry:
+        elif func.overloadpacket in flop_registry and not out.is_meta:  # without numbers the planner counts
             self.multiply_adds += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=out) // 2
         return out
-
-
-def made(package: str, network: str) -> tuple[nn.Module, int | None]:
-    """A network with random weights, and the size of image that it insists on."""
-    torch.manual_seed(0)
-    if package == "torchvision":
-        import torchvision
-
-        return torchvision.models.get_model(network, weights=None, weights_backbone=None) if (
-            "segmentation" in torchvision.models.get_model_builder(network).__module__
-        ) else torchvision.models.get_model(network, weights=None), None  # fmt: skip
-    if package == "timm":
-        import timm
-
-        model = timm.create_model(network, pretrained=False)
-        fixed = model.default_cfg.get("fixed_input_size")
-        return model, model.default_cfg["input_size"][-1] if fixed else None
-    if package == "pytorchcv":
-        from pytorchcv.model_provider import get_model
-
-        return get_model(network, pretrained=False), None
-    raise ValueError(f"zoo: expected package one of torchvision, timm, pytorchcv, got {package!r}")
 
 
 def relative(found: Tensor, expected: Tensor, scale: Tensor) -> float:
@@ -88,16 +89,17 @@ def relative(found: Tensor, expected: Tensor, scale: Tensor) -> float:
 
 
 @torch.no_grad()
-def check_sweep(model: nn.Module, x: Tensor) -> tuple[str, float, float]:
-    """What is wrong with a sweep, the saving that is possible, and the one executed."""
+def check_sweep(model: nn.Module, x: Tensor) -> tuple[str, float, float, str]:
+    """What is wrong with a sweep, the saving that is possible, the one executed, and what windows end at."""
     generator = torch.Generator().manual_seed(1)
     places = torch.randint(0, x.shape[2] - WINDOW, (POSITIONS, 2), generator=generator)
     clean = tensors_of(model(x.clone()))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        sweep = zf.occlusion_sweep(model, x, window=WINDOW, positions=places, fill=FILL)
+        with contextlib.suppress(UnrecordableError):  # the sweep finds that too; what it is checked by is not counted
+            check_recording(record(model, x), x, x.roll((WINDOW, WINDOW), (2, 3)))
         with Counter() as executed:
-            zf.occlusion_sweep(model, x, window=WINDOW, positions=places, fill=FILL)
+            sweep = zf.occlusion_sweep(model, x, window=WINDOW, positions=places, fill=FILL)
     whole = [str(w.message) for w in said if "runs on whole images" in str(w.message)]
     worst = 0.0
     for index, (top, left) in enumerate(places.tolist()):
@@ -110,28 +112,40 @@ def check_sweep(model: nn.Module, x: Tensor) -> tuple[str, float, float]:
                 worst = max(worst, relative(found[0, index], expected[0] if expected.dim() else expected, scale))
     verdict = "right" if worst <= SWEEP_TOLERANCE else f"wrong by {worst:.1e}"
     if whole:
-        return f"whole: {whole[0].partition('whole images: ')[2]}; {verdict}", 1.0, 1.0
+        return f"whole: {whole[0].partition('whole images: ')[2]}; {verdict}", 1.0, 1.0, "nothing runs on them"
     planned = WindowSweep(record(model, x), torch.cat([places, torch.full_like(places, WINDOW)], 1))
     plan = planned.plan(x.device, x.dtype)
     with Counter() as dense:  # the clean pass, which every sweep begins with
         planned.program.run(x, planned.program.outputs)
     run = executed.multiply_adds - dense.multiply_adds
-    return verdict, plan.dense / max(1, plan.exact), POSITIONS * dense.multiply_adds / max(1, run)
+    saving = plan.dense / max(1, plan.exact), POSITIONS * dense.multiply_adds / max(1, run)
+    return verdict, *saving, where_windows_end(planned)
 
 
-def check_projection(model: nn.Module, x: Tensor) -> str:
-    """What is wrong with projections of the convolution in the middle."""
+def where_windows_end(sweep: WindowSweep) -> str:
+    """The first operation that reads windows and makes none, and the share of multiply-adds in front of it."""
+    changed, done, found = changed_boxes(sweep.program, sweep.squares), 0, "never"
+    for kind in sweep.program.kinds.values():
+        if found == "never" and kind.name not in changed and any(name in changed for name in kind.inputs):
+            found, before = op_name(kind.step), done
+        done += kind.multiply_adds * (kind.maps.frame[0] * kind.maps.frame[1] if kind.maps is not None else 1)
+    return found if found == "never" else f"{found} {before / max(1, done):.2f}"
+
+
+def check_projection(model: nn.Module, x: Tensor, place: float = 0.5) -> str:
+    """What is wrong with projections of a convolution: the one in the middle, or at another share of their number."""
     layers = [path for path, module in model.named_modules() if isinstance(module, nn.Conv2d)]
     net = zf.DeconvNet(model)
     kinds, recording = net.network_at((x.shape[2], x.shape[3])).kinds, record(model, x)
     known = []
     for path in layers:
-        if f"{path}:1" not in recording.layers and path in recording.layers:
-            kind = kinds.get(recording.resolve(path))
+        returned = recording.layers.get(path)
+        if f"{path}:1" not in recording.layers and isinstance(returned, Ref):
+            kind = kinds.get(returned.name)
             known += [path] if kind is not None and kind.maps is not None and kind.maps.is_planar else []
     if not known:
         return "no convolution of maps"
-    layer = known[len(known) // 2]
+    layer = known[min(int(len(known) * place), len(known) - 1)]
     forward = net.forward(x, [layer])
     units = some_units(forward.activations(layer), UNITS)
     found, expected = forward.project(layer, units=units).dense(), projections(model, x, layer, units)
@@ -139,29 +153,67 @@ def check_projection(model: nn.Module, x: Tensor) -> str:
     return "right" if worst <= PROJECT_TOLERANCE else f"{layer} wrong by {worst:.1e}"
 
 
+@torch.no_grad()
+def fitting(model: nn.Module, sizes: tuple[int, ...]) -> Tensor:
+    """An image of the first of ``sizes`` that the model takes."""
+    for size in sizes:
+        x = torch.randn(1, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        try:
+            model(x)
+        except Exception as error:  # noqa: BLE001 - of a size that it does not take
+            problem = error
+        else:
+            return x
+    raise problem
+
+
+def in_words(error: Exception) -> str:
+    """An error on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
 def check(package: str, network: str, size: int) -> dict[str, Any]:
     """A row of the table."""
     start = time.perf_counter()
-    torch.set_num_threads(1)
     row: dict[str, Any] = {"package": package, "network": network, "size": size}
     try:
-        model, fixed = made(package, network)
+        model, sizes = zoo_networks.made(package, network, size)
         model = model.eval().double()
-        row["size"] = size = fixed or size
-        x = torch.randn(1, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        model(x)
+        x = fitting(model, sizes)
+        row["size"] = x.shape[-1]
     except Exception as error:  # noqa: BLE001 - not made here
-        return {**row, "sweep": f"not run: {type(error).__name__}: {error}", "project": "not run"}
+        return {**row, "sweep": f"not run: {in_words(error)}", "project": "not run"}
     try:
-        row["sweep"], possible, executed = check_sweep(model, x)
+        row["sweep"], possible, executed, row["ends"] = check_sweep(model, x)
         row["saving_possible"], row["saving_executed"] = f"{possible:.2f}", f"{executed:.2f}"
     except Exception as error:  # noqa: BLE001 - any error is what is looked for
-        row["sweep"] = f"{type(error).__name__}: {error}"
+        row["sweep"] = in_words(error)
     try:
         row["project"] = check_projection(model, x)
     except Exception as error:  # noqa: BLE001 - any error is what is looked for
-        row["project"] = f"{type(error).__name__}: {error}"
+        row["project"] = in_words(error)
     return {**row, "seconds": f"{time.perf_counter() - start:.1f}"}
+
+
+def in_process(package: str, network: str, size: int, limit: float) -> dict[str, Any]:
+    """A row made in a process of its own, which has at most ``limit`` seconds and begins with what is imported here."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: theirs.send(check(package, network, size)))
+    child.start()
+    theirs.close()
+    row: dict[str, Any] = {"package": package, "network": network, "size": size}
+    if not ours.poll(limit):
+        child.kill()
+        row["sweep"] = f"more than {limit:.0f} s"
+    else:
+        try:
+            row = ours.recv()
+        except EOFError:
+            child.join()
+            row["sweep"] = f"ended with {child.exitcode}"
+    child.join()
+    return row
 
 
 @click.command()
@@ -172,18 +224,23 @@ def check(package: str, network: str, size: int) -> dict[str, Any]:
 @click.option("--limit", type=float, default=120, show_default=True, help="Seconds for one network.")
 @click.option("--seconds", type=float, default=None, help="No new network is begun after so many.")
 @click.option("--one", nargs=2, default=None, help="Package and network: prints its row.")
+@click.option("--table", type=click.Path(path_type=Path), default=None, help="Page whose tables are made of --out.")
 def main(
     networks: str | None, out: Path, size: int, package: tuple[str, ...], limit: float, seconds: float | None,
-    one: tuple[str, str] | None,
+    one: tuple[str, str] | None, table: Path | None,
 ) -> None:  # fmt: skip
     """Checks networks and prints a line for each."""
+    torch.set_num_threads(1)
     if one is not None:
         csv.DictWriter(sys.stdout, COLUMNS).writerow(check(*one, size))
         return
+    if table is not None:
+        zoo_table.write(table, out)
+        return
     if networks is None:
-        raise click.UsageError("zoo: expected --networks or --one")
+        raise click.UsageError("zoo: expected --networks, --one or --table")
     with open(networks, newline="", encoding="utf-8") as file:
-        wanted = [(row["package"], row["network"]) for row in csv.DictReader(file)]
+        wanted = {(row["package"], row["network"]): row.get("today", "") for row in csv.DictReader(file)}
     known = set()
     if out.exists():
         with open(out, newline="", encoding="utf-8") as file:
@@ -191,23 +248,18 @@ def main(
     else:
         out.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
     start = time.monotonic()
-    for name in wanted:
+    for name, before in wanted.items():
         if name in known or (package and name[0] not in package):
             continue
         if seconds is not None and time.monotonic() - start > seconds:
             break
-        command = [sys.executable, __file__, "--one", *name, "--size", str(size)]
-        try:
-            ended = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
-            last = ended.stderr.strip().splitlines()[-1:] or [""]
-            line = ended.stdout.strip().splitlines()[-1] if ended.returncode == 0 else (
-                f"{name[0]},{name[1]},{size},,,ended with {ended.returncode}: {last[0].replace(',', ';')},,"
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            line = f"{name[0]},{name[1]},{size},,,more than {limit:.0f} s,,"
-        print(line, flush=True)
-        with open(out, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with contextlib.suppress(ImportError):  # the row says so
+            zoo_networks.load(name[0])
+        row = in_process(*name, size, limit) | {"before": before}
+        with open(out, "a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, COLUMNS).writerow(row)
+        csv.DictWriter(sys.stdout, COLUMNS).writerow(row)
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

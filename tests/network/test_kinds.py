@@ -50,6 +50,17 @@ def _shuffled(m: Any, x: Tensor) -> Tensor:
     return x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
 
 
+def _with_coordinates(x: Tensor) -> Tensor:
+    n, _, h, w = x.shape
+    rows, columns = torch.meshgrid(torch.linspace(-1, 1, h), torch.linspace(-1, 1, w), indexing="ij")
+    return torch.cat([x, torch.stack([rows, columns]).to(x).expand(n, 2, h, w)], 1)
+
+
+def _with_zeros(x: Tensor) -> Tensor:
+    zeros = torch.zeros(x.shape[0], 3, *x.shape[2:], dtype=x.dtype)
+    return torch.cat([x.detach(), zeros, torch.ones_like(x)], 1)
+
+
 def _gated(x: Tensor, gate: Tensor) -> Tensor:
     return x * torch.sigmoid(gate)
 
@@ -67,6 +78,8 @@ FUNCTIONS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "circular": lambda m, x: F.pad(x, (2, 1, 3, 2), mode="circular"),
     "padded": lambda m, x: F.pad(x, (0, 1, 2, 0), value=0.7),
     "padded_columns": lambda m, x: F.pad(x, (1, 1)),
+    "padded_and_cropped": lambda m, x: F.pad(x, (-2, 1, 3, -1)),
+    "cropped_by_padding": lambda m, x: F.pad(x, (-1, -1, -1, -1), value=2.0),
     "cropped": lambda m, x: x[:, :, 2:-3, 1:],
     "strided": lambda m, x: x[..., ::2, 1::3],
     "rolled": lambda m, x: torch.roll(x, (3, -2), (2, 3)),
@@ -79,6 +92,8 @@ FUNCTIONS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "channels_rolled": lambda m, x: torch.roll(x, 1, 1),
     "channels_shuffled": _shuffled,
     "channels_padded": lambda m, x: F.pad(x, (0, 0, 0, 0, 1, 2)),
+    "channels_of_zeros": lambda m, x: _with_zeros(x),
+    "coordinates": lambda m, x: _with_coordinates(x),
     "unit_length": lambda m, x: F.normalize(x, dim=1),
     "norm_by_hand": lambda m, x: (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True) + 1e-5).sqrt(),
     "layer_norm_last": lambda m, x: m.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),

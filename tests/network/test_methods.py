@@ -258,3 +258,9 @@ def test_changed_weights_are_seen() -> None:
         model.conv.weight.mul_(2)
         model.conv.bias.mul_(2)
     torch.testing.assert_close(net.project(x, "conv").activation, before * 2)
+
+
+def test_images_that_a_model_does_not_take_are_one_sentence() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 14 * 14, 5)).eval()
+    with pytest.raises(ValueError, match=r"^occlusion_sweep: expected images that Sequential takes, got shape .*mat1"):
+        zf.occlusion_sweep(model, torch.randn(1, 3, 20, 20), window=4, stride=4, fill=0.0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from support.samples import SAMPLES
-from test_variants import assert_equals_reference
 from support.variants import skip_unless_possible
+from test_variants import assert_equals_reference
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available() or torch.cuda.device_count() < 2, reason="needs two GPUs; mocked for one or none"

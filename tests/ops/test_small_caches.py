@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from support.samples import Sample
-from test_variants import assert_equals_reference
 from support.variants import samples, skip_unless_possible
+from test_variants import assert_equals_reference
 
 from zfkernels import ops
 

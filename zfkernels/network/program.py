@@ -80,7 +80,10 @@ class Program:
         """A step that puts the images of a batch together (a mean over all of them), None if no shape shows one."""
         fixed: set[str] = set()  # steps that read no number of an image
         for kind in self.kinds.values():
-            if kind.name != INPUT and (op_name(kind.step) in FACTORIES or fixed.issuperset(kind.inputs)):
+            made = (
+                op_name(kind.step) in FACTORIES or fixed.issuperset(kind.inputs) or fixed.issuperset(kind.step.inputs)
+            )
+            if kind.name != INPUT and made:
                 fixed.add(kind.name)
             elif kind.step.dtype is not None and not any(isinstance(size, Sized) for size in kind.step.shape):
                 return kind.name

@@ -21,6 +21,7 @@ from zfkernels.network import (
     batch_matters,
     check,
     refuse_training,
+    run_model,
     undisturbed,
 )
 from zfkernels.network.program import Program
@@ -202,6 +203,7 @@ class Sweeper:
         except UnrecordableError as error:
             if self.wanted.layer is not None:
                 raise
+            _refuse_what_fails(self.model, images)
             self._warn(error.reason)
             return WholeSweep(self.model, boxes, _mixes(self.model, images), reduce)
         watched = self.wanted.watched(recording)
@@ -242,6 +244,16 @@ def examine(recording: Recording, images: Tensor, boxes: Tensor, cover: Cover) -
     middle = torch.tensor([len(boxes) // 2])
     image = torch.zeros(1, dtype=torch.int64, device=images.device)
     return check(recording, images[:1], hide(images, image, middle.to(images.device), boxes[middle], cover))
+
+
+def _refuse_what_fails(model: nn.Module, images: Tensor) -> None:
+    """Raises ValueError for images that the model itself does not take."""
+    try:
+        run_model(model, images[:1])
+    except Exception as error:
+        name, shape = type(model).__name__, tuple(images.shape)
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        raise ValueError(f"{NAME}: expected images that {name} takes, got shape {shape} ({reason})") from error
 
 
 def _mixes(model: nn.Module, images: Tensor) -> bool:

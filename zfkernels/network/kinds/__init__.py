@@ -9,8 +9,9 @@ from zfkernels.network.kinds.blocks import PixelShuffle
 from zfkernels.network.kinds.cellwise import Cellwise
 from zfkernels.network.kinds.chain import Chain
 from zfkernels.network.kinds.concatenation import Concatenation
-from zfkernels.network.kinds.contrast_normalization import ContrastNormalization
+from zfkernels.network.kinds.contrast_normalization import ContrastDivision, ContrastNormalization
 from zfkernels.network.kinds.convolution import Convolution
+from zfkernels.network.kinds.fixed import FixedMaps
 from zfkernels.network.kinds.fully_connected import FullyConnected
 from zfkernels.network.kinds.image import Images, occluded_windows
 from zfkernels.network.kinds.max_pool import MaxPool
@@ -32,9 +33,9 @@ __all__ = [
 
 # Asked in this order; Whole takes whatever is left.
 _KINDS: list[type[Kind]] = [
-    Images, Convolution, MaxPool, FrameReduction, AvgPool, Rectifier, VectorRectifier, ChannelAffine, Concatenation,
-    Reshaping, Reordering, Piece, Expansion, Pointwise, ContrastNormalization, Cellwise, ConstantPadding, Resampling,
-    PixelShuffle, TransposedConvolution, FullyConnected,
+    Images, FixedMaps, Convolution, MaxPool, FrameReduction, AvgPool, Rectifier, VectorRectifier, ChannelAffine,
+    Concatenation, Reshaping, Reordering, Piece, Expansion, ContrastDivision, Pointwise, ContrastNormalization,
+    Cellwise, ConstantPadding, Resampling, PixelShuffle, TransposedConvolution, FullyConnected,
 ]  # fmt: skip
 _registered: list[type[Kind]] = []
 

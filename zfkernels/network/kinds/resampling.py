@@ -146,13 +146,16 @@ class Resampling(Kind):
 
 
 class ConstantPadding(Kind):
-    """A border of one number, or a crop by negative padding: the changed cells keep their numbers."""
+    """A border of one number, or a crop by negative padding: the changed cells that stay keep their numbers."""
 
     kind = "constant padding"
 
     def __init__(self, step: Step, scene: Scene, maps: Maps, before: tuple[int, int]) -> None:
         super().__init__(step, scene, maps)
+        assert self.below[0] is not None
         self.before = before
+        spare = [maps.frame[axis] - self.below[0].frame[axis] - before[axis] for axis in (0, 1)]
+        self.crops = min(*before, *spare) < 0
 
     @classmethod
     def recognise(cls, step: Step, scene: Scene) -> Kind | None:
@@ -160,21 +163,17 @@ class ConstantPadding(Kind):
         if op_name(step) not in ("pad", "constant_pad_nd") or bound.get("mode", "constant") != "constant":
             return None
         maps, padding = planar_step(step, scene, bound["self"]), list(bound["pad"])
-        if maps is None or any(padding[4:]) or min(padding) < 0:
+        if maps is None or any(padding[4:]):
             return None
         return cls(step, scene, maps[1], (padding[2] if len(padding) > 2 else 0, padding[0]))
 
     def touched(self, changed: Sequence[Boxes]) -> Boxes:
-        some = (changed[0].hi > changed[0].lo).all(1, keepdim=True)
-        move = torch.tensor(self.before) * some
-        return Boxes(changed[0].lo + move, changed[0].hi + move)
+        assert self.maps is not None
+        return _moved(changed[0], torch.tensor(self.before), self.maps.frame)
 
     def read(self, outputs: Boxes) -> tuple[Boxes, ...]:
         assert self.below[0] is not None
-        move, frame = torch.tensor(self.before), torch.tensor(self.below[0].frame)
-        lo, hi = (outputs.lo - move).clamp(min=0), torch.minimum(outputs.hi - move, frame)
-        some = (hi > lo).all(1, keepdim=True)
-        return (Boxes(torch.where(some, lo, 0), torch.where(some, hi, 0)),)
+        return (_moved(outputs, -torch.tensor(self.before), self.below[0].frame),)
 
     def clean_inputs(self, rules: Rules) -> Collection[str]:
         return ()
@@ -183,8 +182,7 @@ class ConstantPadding(Kind):
         assert isinstance(signal, Windows)
         assert self.maps is not None
         below = descent.layout(self.inputs[0])
-        move = torch.tensor([*self.before, 0, 0], dtype=torch.int32).to(below.boxes.device)
-        inner = replace(below, boxes=below.boxes + move, frame=self.maps.frame)
+        inner = replace(below, boxes=below.boxes + self._move(below), frame=self.maps.frame)
         yield self.inputs[0], below.windows(descent.gather([signal], None, inner).values)
 
     @property
@@ -192,7 +190,23 @@ class ConstantPadding(Kind):
         return Sliding((1, 1), padding=self.before)
 
     def run_on_windows(self, chunk: Chunk) -> Windows:
-        return chunk.layout(self.name).windows(chunk.windows(self.inputs[0]).values)
+        assert self.below[0] is not None
+        windows, layout = chunk.windows(self.inputs[0]), chunk.layout(self.name)
+        if self.crops:
+            inner = replace(layout, boxes=layout.boxes - self._move(layout), frame=self.below[0].frame)
+            windows = chunk.gather([windows], None, inner)
+        return layout.windows(windows.values)
+
+    def _move(self, layout: Layout) -> Tensor:
+        return torch.tensor([*self.before, 0, 0], dtype=torch.int32).to(layout.boxes.device)
+
+
+def _moved(boxes: Boxes, move: Tensor, frame: tuple[int, int]) -> Boxes:
+    """Boxes in coordinates that ``move`` is added to, clipped to a frame; empty ones are all zeros."""
+    filled = (boxes.hi > boxes.lo).all(1, keepdim=True)
+    lo, hi = (boxes.lo + move).clamp(min=0), torch.minimum(boxes.hi + move, torch.tensor(frame))
+    some = filled & (hi > lo).all(1, keepdim=True)
+    return Boxes(torch.where(some, lo, 0), torch.where(some, hi, 0))
 
 
 def _lines(step: Step, below: Maps, axis: int) -> Lines | None:

@@ -28,6 +28,7 @@ class Reshaping(Kind):
     kind = "other axes"
     keeps_sign = True
     moves = False
+    stops = False  # no signal goes down through what the model detaches (also by ``.data``)
 
     @classmethod
     def recognise(cls, step: Step, scene: Scene) -> Kind | None:
@@ -40,7 +41,7 @@ class Reshaping(Kind):
             if (below.sizes, before.dtype) != (sizes, step.dtype):
                 return None
             same = cls(step, scene, below)
-            same.is_identity = True
+            same.is_identity, same.stops = True, name == "detach"
             return same
         if name in RESHAPES:
             made = cls(step, scene, reshaped(below, sizes))
@@ -63,6 +64,8 @@ class Reshaping(Kind):
     def send_down(self, signal: Signal, descent: Descent) -> Iterator[tuple[str, Signal]]:
         (name,), (below,) = self.inputs, self.below
         assert below is not None
+        if self.stops:
+            return
         if isinstance(signal, Tensor):
             yield name, as_signal(signal.reshape(len(signal), *below.sizes), name, below, self.name, descent)
         else:
