@@ -29,7 +29,7 @@ class OcclusionMap(Result):
         window: (height, width) of the square; of windows and regions the largest.
         outputs: [N, rows, cols, classes] (or [N, P, classes]), the model's raw outputs; with ``targets``, theirs alone.
             Of a model that returns something else: of the form of its own output, each tensor [N, rows, cols, ...].
-            With ``reduce``, what it made of them.
+            With ``reduce``, what it made of them; with ``outputs=False`` an empty tuple, as ``clean``.
         clean: [N, classes], the raw outputs for the clean images, all classes; or of the form of the model's output.
         targets: int64 [T], the classes that ``outputs`` holds; None: all.
         channel: int64 [N], with ``layer``: the map with the largest spatial sum on the clean image; with ``units`` the
@@ -143,7 +143,8 @@ class OcclusionMap(Result):
             watched = f", activity of {plural(self.activity.shape[-1], 'map')}"
         leaves = self._leaves()
         count = plural(self._scores.shape[-1], "class") if self._is_classes else plural(len(leaves), "output")
-        images, (height, width) = len(next(iter(leaves.values()))), self.window
+        images = len(next(iter(leaves.values()))) if self.activity is None else len(self.activity)
+        height, width = self.window
         square = f"a square of {height} x {width} pixels"
         return f"{plural(images, 'image')}, {places} places of {square}, {count}{watched}"
 
