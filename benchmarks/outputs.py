@@ -26,8 +26,11 @@ from torch import Tensor, nn
 from zoo import Counter
 
 import zfkernels as zf
+from zfkernels.gallery.hiding import Hiding
+from zfkernels.gallery.layers import select_layers
 from zfkernels.network import record
-from zfkernels.occlusion import WindowSweep, empirical_receptive_field
+from zfkernels.network.network import trace_model
+from zfkernels.occlusion import WindowSweep
 from zfkernels.occlusion.arguments import grid
 from zfkernels.occlusion.watch import Watched
 
@@ -81,12 +84,13 @@ def main() -> None:
 @main.command()
 @click.option("--positions", default=96, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--width", default=32, show_default=True, help="Maps of the first level; twice and four times below.")
+@click.option("--width", default=32, show_default=True, help="Maps of the first level; twice as many in the next.")
+@click.option("--levels", default=5, show_default=True)
 @torch.no_grad()
-def unet(positions: int, rounds: int, width: int) -> None:
+def unet(positions: int, rounds: int, width: int, levels: int) -> None:
     """A U-Net with batch normalisation at 512, reduced to the area of each class."""
     torch.manual_seed(0)
-    model, image = UNet(width=width).eval(), torch.randn(1, 3, 512, 512)
+    model, image = UNet(width=width, levels=levels).eval(), torch.randn(1, 3, 512, 512)
     places = some(grid((512, 512), (16, 16), (8, 8)), positions)
     reduce = zf.occlusion.class_area()
 
@@ -143,25 +147,38 @@ def units(positions: int) -> None:
 @click.option("--images", "count", default=4, show_default=True, help="Of the sample.")
 @torch.no_grad()
 def winners(weights: str | None, photos: int, top_k: int, count: int) -> None:
-    """Heat maps of the winners of squeezenet1_0's 26 convolutions: seconds for each layer, and what all take."""
+    """Heat maps of the winners of squeezenet1_0's 26 convolutions: of so many random maps an image as a gallery has."""
     model = network("squeezenet1_0")
     if weights:
         model.load_state_dict(torch.load(weights, weights_only=True))
-    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
-    channels = {name: model.get_submodule(name).out_channels for name in layers}
-    x, total = torch.randn(count, 3, 224, 224), 0.0
-    for name in layers:
-        spent = seconds(lambda name=name: empirical_receptive_field(model, x, name))
-        winning = min(photos, top_k * channels[name])
-        total += spent / count * winning
-        print(f"{name}: {spent / count:.2f} s an image, at most {winning} winning images", flush=True)
-    print(f"all winners over {photos} photos: {total / 60:.0f} minutes")
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    layers, net = select_layers(trace_model(model, (3, 224, 224)), names), zf.DeconvNet(model)
+    images, generator = torch.randn(count, 3, 224, 224), torch.Generator().manual_seed(0)
+    forward = net.forward(images, names)
+    every = torch.tensor(
+        [(index, channel) for index, layer in enumerate(layers) for channel in range(layer.info.channels)]
+    )
+    each = round(top_k * len(every) / photos)
+    units, fields = {}, {}
+    drawn = every[torch.randint(0, len(every), (count * each,), generator=generator)]
+    image = torch.arange(count).repeat_interleave(each)
+    for index in drawn[:, 0].unique().tolist():
+        here = drawn[:, 0] == index
+        maps = forward.activations(names[index])[image[here], drawn[here, 1]]
+        place = maps.flatten(1).argmax(1)
+        position = torch.stack([place // maps.shape[2], place % maps.shape[2]], 1)
+        units[index] = torch.cat([image[here, None], drawn[here, 1:], position], 1)
+        fields[index] = layers[index].receptive_fields(net, drawn[here, 1], position, (224, 224))
+    hiding = Hiding(model, layers, (3, 224, 224))
+    spent = seconds(lambda: hiding.heat(images, units, fields)) / count
+    whole = photos * spent / 60
+    print(f"{len(every)} maps, {each} winners an image: {spent:.2f} s an image; {photos} photos {whole:.0f} minutes")
 
 
 @main.command()
 @torch.no_grad()
 def blur() -> None:
-    """The default fill of MONAI's OcclusionSensitivity, at its own shifted grid."""
+    """The default fill of MONAI's OcclusionSensitivity: its own predictor, place by place."""
     try:
         from monai.visualize import OcclusionSensitivity
     except ImportError as error:
@@ -172,16 +189,18 @@ def blur() -> None:
     ).eval()
     image = torch.randn(1, 3, 48, 48)
     model(image)
-    for mask, overlap in ((12, 0.5), (15, 0.6), (16, 0.25)):
-        theirs, _ = OcclusionSensitivity(model, mask_size=mask, overlap=overlap, n_batch=8)(image)
-        places = monai_grid(48, mask, overlap)
-        shape = theirs.shape[2:-1] if theirs.dim() == 5 else theirs.shape[2:]
-        ours = zf.occlusion_sweep(model, image, window=mask, positions=places, fill="blur").outputs[0]
-        print(mask, overlap, tuple(theirs.shape), tuple(shape), tuple(ours.shape), len(places))
-
-
-def monai_grid(side: int, mask: int, overlap: float) -> Tensor:
-    raise NotImplementedError
+    for mask in (12, 15, 16):
+        places = some(grid((49 - mask, 49 - mask), (1, 1), (4, 4)).clamp(max=48 - mask), 64)
+        corners = [torch.arange(mask) + corner for corner in places.flatten().tolist()]
+        grids = [torch.stack(torch.meshgrid(*corners[n : n + 2], indexing="ij")) for n in range(0, len(corners), 2)]
+        mul, add = OcclusionSensitivity.gaussian_occlusion(image, (mask, mask))
+        theirs = OcclusionSensitivity.predictor(
+            torch.stack(grids), model, image, mul, add, (mask, mask), "gaussian", False, {}
+        )[:, :, 0, 0]
+        sweep = zf.occlusion_sweep(model, image, window=mask, positions=places, fill="blur")
+        effect = (theirs - sweep.clean).abs().max()
+        found = (sweep.outputs[0] - theirs).abs().max()
+        print(f"mask of {mask}: largest difference {float(found):.1e}, largest effect {float(effect):.2f}")
 
 
 @main.command()

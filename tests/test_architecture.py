@@ -33,6 +33,18 @@ MAY_IMPORT = {
     "features": {"progress", "data", "models", "network"},
     "training": {"progress", "data", "models", "deconvnet", "analysis", "results", "output"},
     "inspect": {"ops", "geometry"},
+    "store": {
+        "progress",
+        "data",
+        "models",
+        "network",
+        "geometry",
+        "occlusion",
+        "ops",
+        "output",
+        "results",
+        "viz",
+    },
     "serve": {"data", "gallery", "models", "output", "results", "viz"},
     "gallery": {
         "progress",
@@ -47,12 +59,13 @@ MAY_IMPORT = {
         "results",
         "viz",
         "output",
+        "occlusion",
     },
 }
 EVERYWHERE = {"_extras", "_installation", "signed"}
 # A result may show itself: its plot() hands it to viz, which is imported when that is called.
 MAY_IMPORT_WHEN_CALLED = {part: {"viz"} for part in ("results", "analysis", "occlusion")}
-RETURNS_FIGURES = {*MAY_IMPORT_WHEN_CALLED, "gallery"}
+RETURNS_FIGURES = {*MAY_IMPORT_WHEN_CALLED, "gallery", "store"}
 # Only viz draws; what takes tensors and returns a result neither draws nor opens a file.
 DRAWING = {"matplotlib"}
 FILES = {"PIL", "pyarrow", "pandas", "safetensors"}

@@ -158,7 +158,7 @@ class OcclusionMap(Result):
                 }
                 for name, values in self._leaves().items()
             ]
-        own = self._own_classes()
+        own = self.own_classes()
         what, values = self.shown_values(own)
         clean = self.clean_values(own)
         rows = []
@@ -183,6 +183,10 @@ class OcclusionMap(Result):
         if self.targets is not None and self._activation(None) == "softmax":
             return self._clean.gather(1, classes[:, None])[:, 0]
         return self.clean_probability(classes)
+
+    def own_classes(self) -> Tensor:
+        """int64 [N]: of the classes that were kept the largest one with nothing hidden."""
+        return self._clean.argmax(1) if self.targets is None else self.targets[self._clean[:, self.targets].argmax(1)]
 
     def variables(self) -> Variables:
         """The tensors by name, with the names of their dimensions."""
@@ -219,7 +223,7 @@ class OcclusionMap(Result):
         """A line for each image and place: the square's corner, the image's own class, its output, drop and so on."""
         self._check_classes("to_pandas")
         flat, count = self.positions.reshape(-1, 2), len(self._scores)
-        own = self._own_classes()
+        own = self.own_classes()
         what, values = self.shown_values(own)
         found = {
             "image": torch.arange(count).repeat_interleave(len(flat)),
@@ -259,10 +263,6 @@ class OcclusionMap(Result):
         """The tensors of ``outputs`` by their places in it."""
         paths, _ = pytree.tree_flatten_with_path(self.outputs)
         return {f"outputs{pytree.keystr(path)}": values for path, values in paths}
-
-    def _own_classes(self) -> Tensor:
-        """int64 [N]: of the classes that were kept the largest one with nothing hidden."""
-        return self._clean.argmax(1) if self.targets is None else self.targets[self._clean[:, self.targets].argmax(1)]
 
     def _activation(self, activation: str | None) -> str:
         if activation is not None:

@@ -8,6 +8,8 @@ from zfkernels.viz.gallery import gallery_figure
 from zfkernels.viz.invariance import invariance_figure
 from zfkernels.viz.occlusion import OcclusionRow, occlusion_sheet
 from zfkernels.viz.plan import plan_figure
+from zfkernels.viz.receptive_field import receptive_field_figure
+from zfkernels.viz.store import store_figure
 from zfkernels.viz.tiles import (
     SpriteGrid,
     as_picture,
@@ -39,8 +41,10 @@ __all__ = [
     "occlusion_sheet",
     "plan_figure",
     "probe_figure",
+    "receptive_field_figure",
     "resize_tiles",
     "save_picture",
+    "store_figure",
     "stretch_projections",
     "transfer_figure",
 ]
