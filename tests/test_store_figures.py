@@ -57,6 +57,8 @@ def test_receptive_fields() -> None:
     figure = receptive_field_figure(fields, 11, 3, names=[f"map {n}" for n in range(8)], title="features.3")
     assert problems(figure) == []
     np.testing.assert_allclose(figure.axes[0].images[0].get_array(), fields[0])
+    titles = [axes.get_title(loc="left") for axes in figure.axes[:8]]
+    assert [title for title in titles if "not excited" in title] == ["map 3: not excited"]
     for arguments, message in [((fields[0],), "fields \\[U, rows, cols\\]"), ((fields,), "names of 8 maps, got 1")]:
         with pytest.raises(ValueError, match=message):
             receptive_field_figure(*arguments, 11, 3, names=["one"])

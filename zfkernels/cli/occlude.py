@@ -148,8 +148,8 @@ def occlude(
 
         if len(targets) > 1:
             raise click.BadParameter(f"expected one for all images, got {len(targets)}", param_hint="--target")
-        square = (window, stride) if _was_given(context, "window") or _was_given(context, "stride") else None
-        choices = Choices(data=data, window=window, stride=stride, square=square is not None, fills=fills, layer=layer,
+        square = any(_was_given(context, name) for name in ("window", "stride"))
+        choices = Choices(data=data, window=window, stride=stride, square=square, fills=fills, layer=layer,
                           target=targets[0] if targets else None, out=out, **of_a_store)  # fmt: skip
         with options.use_backend(backend):
             write_store(choices, model, weights, device, as_json)

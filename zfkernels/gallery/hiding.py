@@ -17,15 +17,16 @@ from zfkernels.occlusion import Watched, WindowSweep
 from zfkernels.viz import heat_tiles
 
 ACROSS = 16  # squares across what an activation depends on, about
+STEPS = sorted(factor * 2**power for factor in (1, 3) for power in range(12))
 
 
 def square_of(field: Pair, image_size: Pair) -> Pair:
     """Side and step of the square for activations that depend on so much of the image, in pixels.
 
-    The step is a power of two, so that several layers have the same squares; the side is twice the step.
+    There are few steps to choose from, so that several layers have the same squares; the side is twice the step.
     """
     side = max(view_size(field, image_size))
-    step = 2 ** max(0, round(math.log2(side / ACROSS)))
+    step = min(STEPS, key=lambda step: abs(math.log(step * ACROSS / side)))
     return 2 * step, step
 
 

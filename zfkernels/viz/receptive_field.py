@@ -55,7 +55,8 @@ def receptive_field_figure(
     image: Any = None
     for n, (axes, field) in enumerate(zip(panels, fields, strict=False)):
         image = lay_over(axes, None, field, positions, (high, wide), cmap=f"{EFFECT}_r", norm=norm)
-        caption(axes, names[n] if names else f"map {n}")
+        name = names[n] if names else f"map {n}"
+        caption(axes, f"{name}: not excited" if bool(field.isnan().all()) else name)
     for axes in panels[len(fields) :]:
         axes.set_axis_off()
     bar = figure.colorbar(image, ax=list(panels), shrink=0.8)
