@@ -63,7 +63,7 @@ def test_the_share_that_each_square_takes_away() -> None:
 
 def test_squares_grow_with_what_an_activation_depends_on() -> None:
     assert square_of((7, 7), (224, 224)) == (2, 1)
-    assert square_of((99, 99), (224, 224)) == (12, 6)
+    assert square_of((99, 99), (224, 224)) == (16, 8)
     assert square_of((400, 400), (224, 224)) == (32, 16)
 
 

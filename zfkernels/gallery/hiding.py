@@ -16,7 +16,7 @@ from zfkernels.network import record
 from zfkernels.occlusion import Watched, WindowSweep
 from zfkernels.viz import heat_tiles
 
-ACROSS = 16  # squares across what an activation depends on, about
+ACROSS = 12  # squares across what an activation depends on, about
 STEPS = sorted(factor * 2**power for factor in (1, 3) for power in range(12))
 
 
