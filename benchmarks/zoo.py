@@ -78,6 +78,10 @@ class Counter(TorchDispatchMode):
         if name.startswith(("zfkernels.window_", "zfkernels.occluded_")) and "conv" in name:
             weight = args[[argument.name for argument in func._schema.arguments].index("weight")]
             self.multiply_adds += out.shape[0] * weight.numel()
+        elif name.startswith("mkldnn._convolution_pointwise"):  # float32 on a CPU, weights prepared
+            self.multiply_adds += out.numel() * (args[1].numel() // args[1].shape[0])
+        elif name.startswith("mkldnn._linear_pointwise"):
+            self.multiply_adds += out.numel() * args[1].shape[1]
         elif func.overloadpacket in flop_registry and not out.is_meta:  # without numbers the planner counts
             self.multiply_adds += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=out) // 2
         return out

@@ -32,6 +32,18 @@ MAY_IMPORT = {
     "viz": {"results", "windows"},
     "features": {"progress", "data", "models", "network", "output"},
     "training": {"progress", "data", "models", "deconvnet", "analysis", "results", "output"},
+    "store": {
+        "progress",
+        "data",
+        "models",
+        "network",
+        "geometry",
+        "occlusion",
+        "ops",
+        "output",
+        "results",
+        "viz",
+    },
     "serve": {"data", "gallery", "models", "output", "results", "viz"},
     "gallery": {
         "progress",
@@ -46,12 +58,13 @@ MAY_IMPORT = {
         "results",
         "viz",
         "output",
+        "occlusion",
     },
 }
 EVERYWHERE = {"_extras", "_installation", "signed"}
 # A result may show itself: its plot() hands it to viz, which is imported when that is called.
 MAY_IMPORT_WHEN_CALLED = {part: {"viz"} for part in ("results", "analysis", "occlusion")}
-RETURNS_FIGURES = {*MAY_IMPORT_WHEN_CALLED, "gallery"}
+RETURNS_FIGURES = {*MAY_IMPORT_WHEN_CALLED, "gallery", "store"}
 # Only viz draws; what takes tensors and returns a result neither draws nor opens a file.
 DRAWING = {"matplotlib"}
 FILES = {"PIL", "pyarrow", "pandas", "safetensors"}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import zfkernels as zf
 from zfkernels.cli.app import app
-from zfkernels.cli.occlude import _strongest_part, last_maps
+from zfkernels.cli.occlude_study import _strongest_part, last_maps
 from zfkernels.models import Preprocess, get_preprocess
 from zfkernels.network.network import trace_model
 
@@ -153,13 +153,13 @@ def test_targets(photos: list[Path], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ((), 2, "Missing argument 'IMAGE...'"),
+        ((), 2, "expected IMAGE or --data, got none of them"),
         (("--window", "0"), 2, "expected pixels (32) or a share of the image's side (1/7, 0.15), got '0'"),
         (("--window", "1.5"), 2, "got '1.5'"),
         (("--stride", "1/0"), 2, "got '1/0'"),
         (("--stride", "few"), 2, "got 'few'"),
-        (("--fill", "2"), 2, "expected a grey from 0 (black) to 1 (white), neutral or mean, got '2'"),
-        (("--fill", "red"), 2, "neutral or mean, got 'red'"),
+        (("--fill", "2"), 2, "expected a grey from 0 (black) to 1 (white), neutral, mean, blur"),
+        (("--fill", "red"), 2, "the file of a picture, got 'red'"),
         (("--target", "1", "--target", "2"), 2, "expected one, or one for each of 1 images, got 2"),
         (
             ("--target", "tench"),
@@ -188,7 +188,7 @@ def test_refused(arguments: tuple[str, ...], code: int, message: str, photos: li
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zfkernels.cli.occlude.Study", lambda *arguments: pytest.fail("work was done"))
+    monkeypatch.setattr("zfkernels.cli.occlude_study.Study", lambda *arguments: pytest.fail("work was done"))
     result = run(photos[0], *MODEL, "--out", photos[1])
     assert result.exit_code == 1
     assert result.stderr.startswith(f"Error: occlude: expected out a folder that can be written, got {photos[1]} (")

@@ -74,6 +74,8 @@ _HOME = {
     "occlusion_sweep": "zfkernels.occlusion.api",
     "occlusion_sweeps": "zfkernels.occlusion.api",
     "renormalize_filters_": "zfkernels.models",
+    "store_sweeps": "zfkernels.store",
+    "SweepStore": "zfkernels.store",
     "trace_model": "zfkernels.network.network",
 }
 _MODULES = ("ops", "occlusion", "deconvnet", "analysis", "models", "gallery", "viz", "data")

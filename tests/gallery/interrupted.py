@@ -18,11 +18,12 @@ from typing import Any
 
 import torch
 from click.testing import CliRunner
-from small import OPTIONS, other_network, small_network
+from small import OPTIONS, SMALL, other_network, small_network
 from steps import Clock, watch
 
 from zfkernels.cli.app import app
 from zfkernels.gallery import build_gallery, checkpoint
+from zfkernels.store import journal, store_sweeps
 
 CHANGING = ("seconds", "spent", "peak_memory_bytes")  # entries of gallery.json that no two runs share
 FULL = "is full"
@@ -38,6 +39,11 @@ def project(photos: str, out: Path) -> None:
     result = CliRunner().invoke(app, [*options, "--workers", "0"])
     if result.exit_code:
         raise OSError(result.stderr)
+
+
+def sweeps(photos: str, out: Path) -> None:
+    network = torch.nn.Sequential(small_network(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()).eval()
+    store_sweeps(network, photos, out=out, window=9, stride=8, preprocess=SMALL, format="npz")
 
 
 def in_a_fork(work: Callable[[], None], out: Path, clock: Clock, report: Path) -> int | None:
@@ -81,7 +87,7 @@ def chosen(steps: list[str], every: int, publishing: int) -> list[int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("gallery", "fresh", "project"))
+    parser.add_argument("what", choices=("gallery", "fresh", "project", "sweeps"))
     parser.add_argument("photos")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--ending", choices=("kill", "full"), default="kill")
@@ -90,13 +96,15 @@ def main() -> None:
     arguments = parser.parse_args()
     folder, photos = arguments.folder, arguments.photos
     torch.set_num_threads(1)  # threads do not survive a fork
-    checkpoint.SECONDS = 0  # after every batch
+    checkpoint.SECONDS = journal.SECONDS = 0  # after every batch, and image
     whole, out, report = folder / "whole", folder / "out", folder / "report"
     start = time.monotonic()
 
     def work() -> None:
         if arguments.what == "project":
             project(photos, out)
+        elif arguments.what == "sweeps":
+            sweeps(photos, out)
         else:
             build(photos, out, arguments.what == "fresh")
 
@@ -109,6 +117,8 @@ def main() -> None:
         return in_a_fork(work, out, clock, report)
 
     build(photos, folder / "warm")  # loads everything, so that the forks need not
+    if arguments.what == "sweeps":
+        sweeps(photos, folder / "warm sweeps")
     if arguments.what == "fresh":
         probe = Clock(None, "kill")
         shutil.rmtree(out, ignore_errors=True)

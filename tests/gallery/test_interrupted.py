@@ -33,6 +33,8 @@ def interrupt(photos: Path, folder: Path, what: str, ending: str, *options: str)
         ("gallery", "full", 101, 20),
         ("fresh", "kill", 100, 60),
         ("project", "kill", 10, 15),
+        ("sweeps", "kill", 13, 9),
+        ("sweeps", "full", 29, 17),
     ],
 )
 def test_whatever_step_a_run_is_cut_off_at_the_same_command_gives_the_same_bytes(

@@ -18,14 +18,14 @@ class Block(nn.Sequential):
 
 
 class UNet(nn.Module):
-    """Three levels, transposed convolutions upwards; [N, classes, H, W]."""
+    """A few levels, transposed convolutions upwards; [N, classes, H, W]."""
 
-    def __init__(self, channels: int = 3, classes: int = 4, width: int = 4) -> None:
+    def __init__(self, channels: int = 3, classes: int = 4, width: int = 4, levels: int = 3) -> None:
         super().__init__()
-        sizes = [width, 2 * width, 4 * width]
+        sizes = [width * 2**level for level in range(levels)]
         self.down = nn.ModuleList([Block(i, o) for i, o in zip([channels, *sizes], sizes, strict=False)])
-        self.up = nn.ModuleList([nn.ConvTranspose2d(sizes[n + 1], sizes[n], 2, 2) for n in (1, 0)])
-        self.across = nn.ModuleList([Block(2 * sizes[n], sizes[n]) for n in (1, 0)])
+        self.up = nn.ModuleList([nn.ConvTranspose2d(sizes[n + 1], sizes[n], 2, 2) for n in reversed(range(levels - 1))])
+        self.across = nn.ModuleList([Block(2 * sizes[n], sizes[n]) for n in reversed(range(levels - 1))])
         self.last, self.pool = nn.Conv2d(width, classes, 1), nn.MaxPool2d(2)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -126,3 +126,30 @@ def test_the_empirical_receptive_field_is_the_mean_share_that_hiding_takes_away(
                         shares.append((clean.max() - other[clean.argmax()]) / clean.max())
                 torch.testing.assert_close(found[u, row, column], torch.stack(shares).mean(), rtol=1e-9, atol=1e-10)
     assert found.max() > 0.2
+
+
+def test_maps_without_what_comes_after_them() -> None:
+    model, x, positions = toy("residual"), images(2), everywhere(SIZE, WINDOW)
+    arguments = {"window": WINDOW, "positions": positions, "fill": 0.2, "layer": "stem.0", "units": "all"}
+    expected = zf.occlusion_sweep(model, x, **arguments)
+    found = zf.occlusion_sweep(model, x, outputs=False, **arguments)
+    assert torch.equal(found.activity, expected.activity)
+    assert torch.equal(found.clean_activity, expected.clean_activity)
+    assert (found.outputs, found.clean) == ((), ())
+    assert "2 images" in found.headline()
+    assert set(found.variables()) == {"positions", "channel", "activity", "clean_activity"}
+    several = zf.occlusion_sweep(model, x, outputs=False, **{**arguments, "fill": [0.2, "mean"]})
+    assert torch.equal(several.variables()["activity"][1][0], expected.activity)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "outputs=False with a layer"),
+        ({"layer": "body", "reduce": lambda outputs, image, clean: outputs}, "without reduce"),
+        ({"layer": "body", "targets": 1}, "targets=None with outputs=False"),
+    ],
+)
+def test_maps_alone_refuse_what_is_said_of_outputs(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        zf.occlusion_sweep(toy("residual"), images(1), window=WINDOW, outputs=False, **arguments)

@@ -24,6 +24,7 @@ from zfkernels.cli import options
 @options.out_option
 @click.option("--top-k", type=click.IntRange(min=1), default=9, help="Activations of each map, one for each image.")
 @click.option("--projections/--no-projections", default=True, help="Project the activations, or show patches alone.")
+@click.option("--occlusion", is_flag=True, help="Add to each activation where hiding a part of the image lowers it.")
 @options.batch_size_option
 @options.workers_option
 @click.option("--title", help="Heading of the page; the name of the model if not given.")
@@ -45,6 +46,7 @@ def gallery(
     out: Path,
     top_k: int,
     projections: bool,
+    occlusion: bool,
     batch_size: int,
     workers: int | None,
     title: str | None,
@@ -79,6 +81,7 @@ def gallery(
             engine=engine,
             address=address,
             projections=projections,
+            occlusion=occlusion,
             resume=not fresh,
             strict=strict,
             progress=options.say_json if as_json else True,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,20 +13,18 @@ import click
 from zfkernels.cli import options
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from zfkernels.analysis.topk import Ranking
-    from zfkernels.data import ImageSource
     from zfkernels.models import Preprocess
-    from zfkernels.network.network import Network
-    from zfkernels.viz import OcclusionRow
 
 FILES = ("occlusion.png", "occlusion.npz", "occlusion.json")
 ROWS = 32  # images that one picture holds
-OTHERS = 3
-FILLS = {"neutral": "the data's mean colour", "mean": "the photo's mean colour"}
-EDGE = 0.01  # of a projection's strength that may lie beyond each side of its tile
+# What --data has and a picture of photos has not.
+OF_A_STORE = (
+    "limit", "workers", "fresh", "store_format", "keep", "units", "statistic", "maps_only", "shape", "windows",
+    "regions", "reduce", "memory",
+)  # fmt: skip
+OF_A_PICTURE = ("others",)
 
 
 class Length(click.ParamType):
@@ -46,46 +43,74 @@ class Length(click.ParamType):
 
 
 class Fill(click.ParamType):
-    """A grey from 0 (black) to 1 (white), neutral or mean."""
+    """neutral, mean, blur, noise or noise:SEED, a grey from 0 (black) to 1 (white), or the file of a picture."""
 
-    name = "grey"
+    name = "fill"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
-        if value in FILLS:
-            return str(value)
+        text = str(value)
+        seed = text.partition(":")[2] if text.startswith("noise:") else "0"
+        if text in ("neutral", "mean", "blur") or (text.split(":")[0] == "noise" and seed.isdecimal()):
+            return text
         try:
-            grey = float(value)
+            grey = float(text)
         except ValueError:
+            if Path(text).is_file():
+                return text
             grey = math.nan
         if not 0 <= grey <= 1:
-            self.fail(f"expected a grey from 0 (black) to 1 (white), neutral or mean, got {value!r}", param, ctx)
+            self.fail(
+                "expected a grey from 0 (black) to 1 (white), neutral, mean, blur, noise, noise:SEED or the file of a "
+                f"picture, got {value!r}",
+                param,
+                ctx,
+            )
         return grey
 
 
-@dataclass(frozen=True)
-class Square:
-    """The occluder: its side and step in pixels, and a grey, "neutral" or "mean"."""
-
-    window: int
-    stride: int
-    fill: float | str
-
-
 @click.command()
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.argument("images", metavar="[IMAGE...]", nargs=-1)
 @options.model_options(default="zfnet64")
 @click.option("--layer", help="Layer whose strongest map is shown; the last rectifier of maps if not given.")
 @click.option("--window", type=Length(), default="1/7", help="Side of the square: pixels, or a share of the image's.")
 @click.option("--stride", type=Length(), default="1/28", help="Step of the square: pixels, or a share likewise.")
-@click.option("--fill", type=Fill(), default="neutral",
+@click.option("--fill", "fills", type=Fill(), multiple=True, default=("neutral",),
               help="What the square shows: neutral, which the network takes as 0 (the mean colour that its "
-              "preprocessing subtracts); a grey from 0 (black) to 1 (white); or mean (each image's own).")  # fmt: skip
+              "preprocessing subtracts); a grey from 0 (black) to 1 (white); or mean (each image's own). With --data "
+              "also blur (the image itself, fading out), noise or noise:SEED, the file of a picture; more than once: "
+              "one sweep with each.")  # fmt: skip
 @click.option("--target", "targets", multiple=True, help="Class, by number or name; once, or once for each image.")
 @click.option("--others", default="embedded", help="Where else to look for the map: folder, archive or embedded.")
+@click.option("--data", help="Sweep all these images and keep the numbers: folder, archive, shards, torchvision data "
+              "set as NAME:FOLDER, or embedded. In place of IMAGE.")  # fmt: skip
+@options.limit_option
+@click.option("--workers", type=click.IntRange(min=0), default=0, help="--data: processes that decode images, beside "
+              "this one.")  # fmt: skip
+@click.option("--fresh", is_flag=True, help="--data: start anew; otherwise an interrupted run in --out is taken up.")
+@click.option("--store-format", type=click.Choice(["zarr", "npz"]),
+              help="--data: one Zarr group, or an npz file for each image; Zarr if it is installed.")  # fmt: skip
+@click.option("--keep", type=click.Choice(["maps", "outputs"]), default="maps",
+              help="--data: the maps of each image's class, or also the outputs of all classes.")  # fmt: skip
+@click.option("--units", help="--data: maps of --layer to watch, as 3,17; or all.")
+@click.option("--statistic", type=click.Choice(["sum", "max", "value"]), default="sum",
+              help="--data: of these maps their sum, maximum, or value at the strongest place.")  # fmt: skip
+@click.option("--maps-only", is_flag=True, help="--data: leave out what comes after --layer, which is faster.")
+@click.option("--shape", default="square", help="--data: square, disc, or a file with a mask of the window's size.")
+@click.option("--windows", type=click.Path(path_type=Path),
+              help="--data: file of windows in place of the grid: top, left, height, width in each line of a CSV file, "
+              "or an .npy array.")  # fmt: skip
+@click.option("--regions", type=click.Path(path_type=Path),
+              help="--data: file of regions in place of the grid: a picture of labels or an .npy array, of the size of "
+              "the network's input.")  # fmt: skip
+@click.option("--reduce", metavar="HOW", help="--data: for networks that return maps: class-area, dice, "
+              "largest-probability, or region-mean:FILE with a mask.")  # fmt: skip
+@click.option("--memory", type=click.IntRange(min=1), help="--data: bytes for the values of one chunk of positions.")
 @options.out_option
 @options.format_option
 @options.json_option
+@click.pass_context
 def occlude(
+    context: click.Context,
     images: tuple[str, ...],
     model: str,
     weights: str,
@@ -94,21 +119,72 @@ def occlude(
     layer: str | None,
     window: Fraction,
     stride: Fraction,
-    fill: float | str,
+    fills: tuple[float | str, ...],
     targets: tuple[str, ...],
+    others: str,
+    data: str | None,
+    out: Path,
+    as_json: bool,
+    **of_a_store: Any,
+) -> None:
+    """What a network says of photos while a square hides each part of them in turn.
+
+    Writes to --out occlusion.png, for each IMAGE a row: the photo; the activity of the map that answers most to it;
+    projections of that map, from this photo and from those of --others that excite it most; the probability of the
+    photo's class (--target, or what the network says of the whole photo); and the most probable class. The numbers are
+    in occlusion.json and occlusion.npz.
+
+    With --data in place of IMAGE, the maps of all images of a data set are kept in --out: maps, class_means.npz,
+    summary.png and store.json. The same command goes on where an interrupted one stopped.
+    """
+    if bool(images) == (data is not None):
+        raise click.UsageError(f"expected IMAGE or --data, got {'both' if images else 'none of them'}")
+    given = [name for name in (OF_A_PICTURE if data else OF_A_STORE) if _was_given(context, name)]
+    if given:
+        option = f"--{given[0].replace('_', '-')}"
+        raise click.UsageError(f"expected {option} with {'IMAGE' if data else '--data'} alone")
+    if data is not None:
+        from zfkernels.cli.occlude_store import Choices, write_store
+
+        if len(targets) > 1:
+            raise click.BadParameter(f"expected one for all images, got {len(targets)}", param_hint="--target")
+        square = any(_was_given(context, name) for name in ("window", "stride"))
+        choices = Choices(data=data, window=window, stride=stride, square=square, fills=fills, layer=layer,
+                          target=targets[0] if targets else None, out=out, **of_a_store)  # fmt: skip
+        with options.use_backend(backend):
+            write_store(choices, model, weights, device, as_json)
+        return
+    if len(fills) > 1 or not (isinstance(fills[0], float) or fills[0] in ("neutral", "mean")):
+        raise click.BadParameter(
+            f"expected neutral, mean or a grey for a picture of photos (--data takes others), got {fills[-1]!r}",
+            param_hint="--fill",
+        )
+    _draw(images, model, weights, device, backend, layer, window, stride, fills[0], targets, others, out, as_json)
+
+
+def _was_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+
+
+def _draw(
+    images: Sequence[str],
+    model: str,
+    weights: str,
+    device: str,
+    backend: str | None,
+    layer: str | None,
+    window: Fraction,
+    stride: Fraction,
+    fill: float | str,
+    targets: Sequence[str],
     others: str,
     out: Path,
     as_json: bool,
 ) -> None:
-    """What a network says of photos while a square hides each part of them in turn.
-
-    Writes to --out occlusion.png, for each image a row: the photo; the activity of the map that answers most to it;
-    projections of that map, from this photo and from those of --others that excite it most; the probability of the
-    photo's class (--target, or what the network says of the whole photo); and the most probable class. The numbers are
-    in occlusion.json and occlusion.npz.
-    """
+    """The picture of photos."""
     import numpy as np
 
+    from zfkernels.cli.occlude_study import Square, Study
     from zfkernels.cli.tables import write_json
     from zfkernels.output import staged
     from zfkernels.viz import occlusion_sheet
@@ -141,155 +217,9 @@ def occlude(
     options.report({"out": str(out), **record}, "\n".join(text), as_json)
 
 
-@dataclass(frozen=True)
-class Result:
-    """What was found in one image: for the picture, for occlusion.npz, for occlusion.json."""
-
-    row: OcclusionRow
-    arrays: dict[str, np.ndarray]
-    numbers: dict[str, Any]
-
-
-class Study:
-    """What is the same for all images: the network, a layer, and the images that excite each map of it most."""
-
-    def __init__(self, network: nn.Module, preprocess: Preprocess, model: str, layer: str | None, others: str) -> None:
-        from zfkernels.deconvnet import DeconvNet
-
-        self.network, self.preprocess = network, preprocess
-        self.names = tuple(options.class_names(network))
-        self.net = DeconvNet(network)
-        self.layer = layer or last_maps(self.net.network_at((preprocess.size, preprocess.size)))
-        self.source = options.open_data(others, None)
-        self.ranking = self._rank_others()
-
-    def _rank_others(self) -> Ranking:
-        from zfkernels.analysis.topk import TopK
-        from zfkernels.data import EmbeddedPhotos, stream
-
-        ids = list(self.source.order)
-        if isinstance(self.source, EmbeddedPhotos):  # of each photo its first crop, which is a largest one
-            ids = list({self.source.keys[n].split("/")[0]: n for n in reversed(ids)}.values())
-        topk = None
-        for batch in stream(self.source, self.preprocess, ids=ids, batch_size=16, workers=0):
-            if len(batch.ids):
-                maps = self._maps(batch.images)
-                topk = topk or TopK(maps.shape[1], OTHERS + 1)  # one more, as the photo itself may be among them
-                topk.update(maps, batch.ids)
-        if topk is None:
-            raise ValueError(f"occlude: expected others with images that can be read, got none in {self.source.name}")
-        return topk.compute()
-
-    def _maps(self, images: Tensor) -> Tensor:
-        parameter = next(self.network.parameters())
-        maps = self.net.network_at((images.shape[2], images.shape[3])).activations(images.to(parameter), [self.layer])[
-            self.layer
-        ]
-        if maps.dim() != 4:
-            raise ValueError(f"occlude: expected layer one with feature maps, got {self.layer!r}")
-        return maps
-
-    def class_number(self, text: str) -> int:
-        """The class that a number or a name stands for."""
-        import torch
-
-        from zfkernels.results import class_numbers
-
-        side = self.preprocess.size
-        network = self.net.network_at((side, side))
-        clean = torch.zeros(1, network.shape(network.recording.output_names[0])[-1])
-        return int(class_numbers("occlude", int(text) if text.isdigit() else text, clean, self.names))
-
-    def class_name(self, number: int) -> str:
-        """What people call a class."""
-        return self.names[number] if number < len(self.names) else f"class {number}"
-
-    def run(self, name: str, image: Tensor, target: int | None, square: Square, progress: bool) -> Result:
-        """Hides each part of an image [1, 3, H, W]."""
-        from zfkernels.occlusion.api import occlusion_sweep
-        from zfkernels.viz import OcclusionRow
-
-        shown = self._shown(square.fill, image)
-        sweep = occlusion_sweep(
-            self.network, image, window=square.window, stride=square.stride, fill=shown, layer=self.layer,
-            progress=progress,
-        )  # fmt: skip
-        assert sweep.channel is not None
-        assert sweep.activity is not None
-        channel = int(sweep.channel[0])
-        target = int(sweep.clean[0].argmax()) if target is None else target
-        clean = float(sweep.clean_probability(target))
-        probability, best, activity = (
-            values[0].cpu() for values in (sweep.probability(target), sweep.best_class(), sweep.activity)
-        )
-        others, shown_in = self._others(image, channel)
-        classes, counts = best.flatten().unique(return_counts=True)
-        share = {n: count / best.numel() for n, count in zip(classes.tolist(), counts.tolist(), strict=True)}
-        row = OcclusionRow(
-            name, self.preprocess.to_pixels(image)[0].cpu(), sweep.positions, sweep.window,
-            self.preprocess.to_pixels(shown[:, None, None])[:, 0, 0].cpu(), in_words(square),
-            f"{self.layer}, map {channel}", activity,
-            self._tiles(shown_in, channel),
-            self.class_name(target), clean, probability, best, {n: self.class_name(n) for n in share},
-        )  # fmt: skip
-        arrays = {"positions": sweep.positions, "probability": probability, "best_class": best, "activity": activity}
-        numbers = {
-            "image": name,
-            "class": target,
-            "name": self.class_name(target),
-            "probability": clean,
-            "lowest": _lowest(probability, sweep.positions),
-            "map": channel,
-            "activity": float(self._maps(image)[0, channel].sum()),
-            "lowest_activity": _lowest(activity, sweep.positions),
-            "most_probable": [
-                {"class": n, "name": self.class_name(n), "share": share[n]}
-                for n in sorted(share, key=lambda n: -share[n])
-            ],
-            "others": others,
-        }
-        return Result(row, {key: value.numpy() for key, value in arrays.items()}, numbers)
-
-    def _shown(self, fill: float | str, image: Tensor) -> Tensor:
-        """The colour of the square, [3], as the network takes it."""
-        if fill == "mean":
-            return image.mean((0, 2, 3))
-        if fill == "neutral":
-            return image.new_zeros(3)
-        mean, std = image.new_tensor(self.preprocess.mean), image.new_tensor(self.preprocess.std)
-        return (float(fill) - mean) / std
-
-    def _others(self, image: Tensor, channel: int) -> tuple[list[dict[str, Any]], Tensor]:
-        """The other images that excite a map most, and all images to show it in, [k, 3, H, W], this one first."""
-        import torch
-
-        images: list[Tensor] = [image]
-        others: list[dict[str, Any]] = []
-        ranked = zip(self.ranking.values[channel].tolist(), self.ranking.image_ids[channel].tolist(), strict=True)
-        for value, image_id in ranked:
-            if image_id >= 0 and value > 0 and len(others) < OTHERS:
-                key, other = _load(self.source, image_id, self.preprocess)
-                if not torch.equal(other.to(image), image):
-                    images.append(other.to(image))
-                    others.append({"image": key, "activation": value})
-        return others, torch.cat(images)
-
-    def _tiles(self, images: Tensor, channel: int) -> np.ndarray:
-        """Projections of a map's strongest activation in each image, and the patches that they lie in."""
-        import torch
-
-        from zfkernels.viz import stretch_projections
-        from zfkernels.windows import crop
-
-        projections = self.net.project(images, self.layer, channels=channel)
-        corners, size = _strongest_part(projections.dense())
-        cut = projections.windows.crops(corners, size)
-        patches = crop(self.preprocess.to_pixels(images), corners, projections.image, size)
-        return torch.stack([stretch_projections(cut), patches]).permute(0, 1, 3, 4, 2).cpu().numpy()
-
-
 def _read(paths: Sequence[str], preprocess: Preprocess) -> list[tuple[str, Tensor]]:
     """Every image of the command line."""
+    from zfkernels.cli.occlude_study import load_image
     from zfkernels.data import open_source
 
     photos: list[tuple[str, Tensor]] = []
@@ -297,20 +227,8 @@ def _read(paths: Sequence[str], preprocess: Preprocess) -> list[tuple[str, Tenso
         source = open_source(Path(path))
         if len(photos) + len(source) > ROWS:
             raise ValueError(f"occlude: expected at most {ROWS} images for one picture, got more")
-        photos += [_load(source, image_id, preprocess) for image_id in range(len(source))]
+        photos += [load_image(source, image_id, preprocess) for image_id in range(len(source))]
     return photos
-
-
-def _load(source: ImageSource, image_id: int, preprocess: Preprocess) -> tuple[str, Tensor]:
-    """The key of an image, and the image as the network takes it, [1, 3, H, W]."""
-    import torch
-
-    key = source.keys[image_id]
-    try:
-        image, _ = source.load(image_id)
-        return key, (image if isinstance(image, torch.Tensor) else preprocess(image))[None]
-    except ValueError as error:
-        raise ValueError(f"occlude: expected images that can be read, got {key}: {error}") from error
 
 
 def _one_each(targets: list[int], count: int) -> list[int] | list[None]:
@@ -326,46 +244,6 @@ def _one_each(targets: list[int], count: int) -> list[int] | list[None]:
 def in_pixels(length: Fraction, side: int) -> int:
     """A length of ``--window`` or ``--stride`` in an image of ``side`` pixels."""
     return max(1, round(length * side)) if length < 1 else int(length)
-
-
-def in_words(square: Square) -> str:
-    """What the square shows and how large it is."""
-    fill = FILLS[square.fill] if isinstance(square.fill, str) else f"grey {square.fill:g}"
-    return f"{fill}, {square.window} pixels"
-
-
-def last_maps(network: Network) -> str:
-    """The last rectifier of maps that are not the classes yet; where there is none, the last convolution."""
-    table = network.layer_info()
-    maps = [info for info in table if info.size is not None and info.channels != table[-1].channels]
-    names = [info.name for info in maps if info.is_rectifier] or [info.name for info in maps if info.is_convolution]
-    if names:
-        return names[-1]
-    raise ValueError("occlude: expected a model with feature maps, got one without")
-
-
-def _strongest_part(projections: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """Where most of each projection [P, 3, H, W] lies: corners, int32 [P, 2], of squares of one size."""
-    import torch
-
-    from zfkernels.geometry import place
-
-    first, last = [], []
-    for axis in (1, 2):
-        lines = projections.abs().sum(1).sum(3 - axis).cumsum(1)
-        total = lines[:, -1:]
-        first.append((lines < EDGE * total).sum(1))
-        last.append((lines < (1 - EDGE) * total).sum(1) + 1)
-    low, high = torch.stack(first, 1), torch.stack(last, 1)
-    frame = (projections.shape[2], projections.shape[3])
-    side = min(int((high - low).max()), *frame)
-    return place((low + high - side) // 2, (side, side), frame), (side, side)
-
-
-def _lowest(values: Tensor, positions: Tensor) -> dict[str, Any]:
-    """The lowest of values [rows, cols], and where the square lies there."""
-    place = int(values.argmin())
-    return {"value": float(values.flatten()[place]), "square": positions.flatten(0, 1)[place].tolist()}
 
 
 def _sentence(numbers: dict[str, Any]) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from zfkernels.data import ImageSource
-from zfkernels.gallery.checkpoint import ANEW, Progress
+from zfkernels.gallery.checkpoint import Progress
 from zfkernels.gallery.draw import Studio
 from zfkernels.gallery.sweep import Swept
+from zfkernels.output.workplace import ANEW
 
 
 def check_batches(progresses: Iterable[Progress], count: int | None, state: Path) -> int:

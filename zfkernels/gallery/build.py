@@ -24,7 +24,7 @@ from zfkernels.gallery.run import Run
 from zfkernels.gallery.show import Show
 from zfkernels.gallery.table import Winners
 from zfkernels.gallery.tiles import BLOCKS, tile_size
-from zfkernels.gallery.workplace import Workplace, workplace
+from zfkernels.gallery.workplace import gallery_place, workplace
 from zfkernels.models import refuse_nan_weights
 from zfkernels.network import UnrecordableError, first_channels
 from zfkernels.network.network import Network, trace_model
@@ -46,6 +46,7 @@ def build_gallery(
     engine: str = "local",
     address: str | None = None,
     projections: bool = True,
+    occlusion: bool = False,
     resume: bool = True,
     strict: bool = False,
     progress: bool | Callable[[Event], object] = True,
@@ -86,6 +87,7 @@ def build_gallery(
         engine: ``"local"``, this machine; or ``"ray"``, the first pass on a Ray cluster.
         address: Of the Ray cluster; None takes the one that this program is connected to, or starts one here.
         projections: False shows the image patches alone.
+        occlusion: True adds to each activation a heat map: where a small square over the image lowers it.
         resume: False throws away what an earlier run left in ``out``; True takes it up, and refuses one of another
             model, other data or options.
         strict: True ends the run at the first image that cannot be used; False leaves it out and lists it.
@@ -140,13 +142,15 @@ def build_gallery(
     chosen = tuple(select_layers(network, [layers] if isinstance(layers, str) else list(layers)))
     if projections:
         _rehearse(net, chosen, image)
-    blocks = BLOCKS if projections else BLOCKS[1:]
+    left_away = {"projections": not projections, "occlusions": not occlusion}
+    blocks = tuple(block for block in BLOCKS if not left_away.get(block))
     kept = top_k if source.count is None else min(top_k, source.count)
     _check_sprites(chosen, kept, len(blocks), image_size)
     title = title or type(model).__name__
     options = {"top_k": top_k, "batch_size": batch_size, "projections": projections, "title": title,
-               "image_size": list(image_size), "show": shown.record()}  # fmt: skip
-    with workplace(path) if ranks.rank == 0 else nullcontext(Workplace(path)) as place:
+               "image_size": list(image_size), "show": shown.record(),
+               **({"occlusion": True} if occlusion else {})}  # fmt: skip
+    with workplace(path) if ranks.rank == 0 else nullcontext(gallery_place(path)) as place:
         run = Run(
             net, source, chosen, prepared, shown, image_size, kept, batch_size, workers, strict, place, ranks,
             reporter, blocks,

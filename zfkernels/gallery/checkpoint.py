@@ -20,10 +20,10 @@ from torch import Tensor
 
 from zfkernels.data import Batch
 from zfkernels.output import write_whole
+from zfkernels.output.workplace import ANEW
 
 SECONDS = 10.0  # between two checkpoints; what a crash costs
 SUFFIX = ".checkpoint"
-ANEW = "resume=False (--fresh) starts anew"
 
 
 @dataclass

@@ -17,6 +17,7 @@ from zfkernels.deconvnet import DeconvNet, Forward
 from zfkernels.deconvnet.units import batches_of
 from zfkernels.gallery.checkpoint import Checkpoint
 from zfkernels.gallery.events import Stage
+from zfkernels.gallery.hiding import Hiding
 from zfkernels.gallery.layers import Layer
 from zfkernels.gallery.page import sprite_path
 from zfkernels.gallery.pictures import Pictures
@@ -44,6 +45,7 @@ class Studio:
         pictures: Takes the images.
         keys: Names of the images.
         top_k: Places for tiles in the picture of a map.
+        hiding: Makes heat maps of winners; None where none are shown.
     """
 
     net: DeconvNet
@@ -54,6 +56,7 @@ class Studio:
     pictures: Pictures
     keys: Sequence[str]
     top_k: int
+    hiding: Hiding | None = None
 
     def draw(self, batch: Batch) -> None:
         """Draws all winners in the images of a batch, from one forward pass.
@@ -73,6 +76,7 @@ class Studio:
             self.pictures.put(image_id, picture)
         forward = self.net.forward(images, needed)
         pixels = pixels.float()
+        heat = self._heat(images, chosen)
         for places in batches_of({index: torch.arange(len(rows)) for index, (rows, _) in enumerate(chosen)}, CHUNK):
             units: dict[int, Tensor] = {}
             for index, place in places.items():
@@ -85,6 +89,10 @@ class Studio:
                 painted, values = self.painter.paint(
                     layer, forward, pixels, units[index], found.field[here], projected.get(index)
                 )
+                if self.hiding is not None:
+                    painted["occlusions"] = self.hiding.tiles(
+                        index, units[index], found.field[here], heat[index][place]
+                    )
                 self._compare(values, found.value[here], found.image_id[here])
                 self.tiles.put(index, here, painted)
 
@@ -94,6 +102,16 @@ class Studio:
             return {}
         found = forward.project_layers({self.layers[index].name: wanted for index, wanted in units.items()}, CHUNK)
         return {index: found[self.layers[index].name].windows for index in units}
+
+    def _heat(self, images: Tensor, chosen: Sequence[tuple[Tensor, Tensor]]) -> dict[int, Tensor]:
+        """For each layer the heat maps of its winners in a batch."""
+        if self.hiding is None:
+            return {}
+        units, fields = {}, {}
+        for index, (found, (rows, image)) in enumerate(zip(self.winners, chosen, strict=True)):
+            units[index] = torch.cat([image[:, None], found.channel[rows, None], found.position[rows]], 1)
+            fields[index] = found.field[rows]
+        return self.hiding.heat(images, units, fields)
 
     def tensors(self) -> dict[str, Tensor]:
         """What is known of the tiles and images that were drawn, when they are on disk."""

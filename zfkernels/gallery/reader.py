@@ -144,6 +144,14 @@ class Gallery:
         """
         return self._tiles(layer, channel, "activations")
 
+    def occlusions(self, layer: str, channel: int) -> Tensor:  # uint8 [k, 3, h, w]
+        """For each winner, over its patch, where a small square lowers its activation, as heat; from WebP.
+
+        Raises:
+            ValueError: No such layer, a map that is not drawn, or a gallery without occlusion.
+        """
+        return self._tiles(layer, channel, "occlusions")
+
     def image(self, image_id: int) -> Tensor:  # uint8 [3, H, W]
         """A winning image as the network sees it, from WebP.
 

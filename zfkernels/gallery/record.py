@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-import zfkernels
 from zfkernels.analysis.topk import Ranking
 from zfkernels.data import ImageSource
 from zfkernels.gallery.layers import Layer
@@ -19,17 +16,8 @@ from zfkernels.gallery.prepare import Prepared
 from zfkernels.gallery.sweep import Swept
 from zfkernels.gallery.table import Winners
 from zfkernels.geometry import Pair
+from zfkernels.models import versions, weights_hash
 from zfkernels.network.network import Network
-
-
-def weights_hash(model: nn.Module) -> str:
-    """SHA-256 of the names, dtypes, shapes and bytes of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for key, value in model.state_dict().items():
-        if isinstance(value, Tensor):
-            digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def run_record(
@@ -96,10 +84,6 @@ def layer_record(layer: Layer, found: Winners, ranking: Ranking, tile: Pair) -> 
         "only_nan": found.only_nan(info.channels),
         "nan_activations": {str(n): int(ranking.nans[n]) for n in ranking.nans.nonzero()[:, 0].tolist()},
     }
-
-
-def versions() -> dict[str, str]:
-    return {"zfkernels": zfkernels.__version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
 def describe(source: ImageSource, swept: Swept, layers: Sequence[Layer], top_k: int) -> list[str]:

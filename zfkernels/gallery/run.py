@@ -16,6 +16,7 @@ from zfkernels.gallery.account import check_batches, check_drawn, check_sweep
 from zfkernels.gallery.checkpoint import SUFFIX, Checkpoint, Progress
 from zfkernels.gallery.draw import Studio, draw, write_sprites
 from zfkernels.gallery.events import Reporter, Stage
+from zfkernels.gallery.hiding import Hiding
 from zfkernels.gallery.layers import Layer
 from zfkernels.gallery.page import write_page
 from zfkernels.gallery.pictures import Pictures
@@ -27,9 +28,9 @@ from zfkernels.gallery.statistics import write_statistics
 from zfkernels.gallery.sweep import Sweeper, Swept, collect, sweep
 from zfkernels.gallery.table import Winners, table_digest, write_table
 from zfkernels.gallery.tiles import Painter, Tiles, tile_size
-from zfkernels.gallery.workplace import Workplace
 from zfkernels.network.network import trace_model
 from zfkernels.output import write_json, write_whole
+from zfkernels.output.workplace import Workplace
 from zfkernels.viz import SpriteGrid
 
 DRAW_BATCH = 16  # images whose maps are all kept at once
@@ -121,7 +122,10 @@ class Run:
         state = self.place.state
         tiles = Tiles(state / "tiles", self.layers, winners, self.blocks, self.image_size)
         painter = Painter(self.show, self.blocks)
-        studio = Studio(self.net, painter, self.layers, winners, tiles, Pictures(state), self.source.keys, self.top_k)
+        hiding = Hiding(self.net.model, self.layers, self.preprocess.shape) if "occlusions" in self.blocks else None
+        studio = Studio(
+            self.net, painter, self.layers, winners, tiles, Pictures(state), self.source.keys, self.top_k, hiding
+        )
         self.ranks.first(lambda: self._prepare(tiles))
 
         def work(checkpoint: Checkpoint, skip: Callable[[int], bool], stage: Stage) -> None:

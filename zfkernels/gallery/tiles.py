@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from zfkernels.deconvnet import Forward
-from zfkernels.gallery.checkpoint import ANEW
 from zfkernels.gallery.layers import Layer
 from zfkernels.gallery.show import Show
 from zfkernels.gallery.table import Winners
 from zfkernels.geometry import Pair, place
+from zfkernels.output.workplace import ANEW
 from zfkernels.viz import heat_tiles, resize_tiles, stretch_projections
 from zfkernels.windows import Windows, crop
 
-BLOCKS = ("projections", "patches", "activations")
+BLOCKS = ("projections", "patches", "activations", "occlusions")
 
 
 def tile_size(layer: Layer, image_size: Pair) -> Pair:

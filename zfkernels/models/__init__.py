@@ -1,6 +1,7 @@
 """Networks: the paper's, the one it starts from, and a small one that ships with trained weights."""
 
 from zfkernels.models.alexnet import alexnet2012
+from zfkernels.models.fingerprint import versions, weights_hash
 from zfkernels.models.function import AnyPreprocess, Normalization, Planes, PreprocessFunction, as_preprocess, name_of
 from zfkernels.models.loading import get_categories, get_model, get_preprocess, preprocess_of, refuse_nan_weights
 from zfkernels.models.network import ConvNet, inference_form, renormalize_filters_
@@ -31,6 +32,8 @@ __all__ = [
     "preprocess_of",
     "refuse_nan_weights",
     "renormalize_filters_",
+    "versions",
+    "weights_hash",
     "zfnet",
     "zfnet64",
     "zfnet_large",

@@ -40,6 +40,7 @@ def occlusion_sweep(
     statistic: str = "sum",
     targets: int | Sequence[int] | None = None,
     reduce: Reduce | None = None,
+    outputs: bool = True,
     batch_size: int | None = None,
     memory: int | None = None,
     precision: torch.dtype | str | None = None,
@@ -79,6 +80,7 @@ def occlusion_sweep(
         reduce: what is kept of the outputs: a function of a chunk's outputs (of the form of the model's own, [K, ...]
             each), image int64 [K], and the clean outputs, to a tensor [K, ...]. Ready-made for maps, on windows as long
             as there are any: ``zfkernels.occlusion.region_mean``, ``class_area``, ``dice``, ``largest_probability``.
+        outputs: False leaves out what comes after ``layer``: the maps are watched, ``outputs`` and ``clean`` are empty.
         batch_size: positions that travel together; None: as many as ``memory`` holds.
         memory: bytes that the values of positions that travel together may take; None: 64 MiB on a CPU, 2 GiB on a GPU.
             The same arguments, backend and threads give the same bytes.
@@ -97,7 +99,7 @@ def occlusion_sweep(
             returns a wrong count, more results than memory, ``memory`` for less than one position.
     """
     where = Where(window, stride, positions, windows, regions, shape)
-    sweeper = Sweeper(model, where, Wanted(layer, units, statistic, reduce), precision, backend)
+    sweeper = Sweeper(model, where, Wanted(layer, units, statistic, reduce, outputs), precision, backend)
     return sweeper.sweep(images, fill, targets, batch_size, memory, progress)
 
 
@@ -118,6 +120,7 @@ def occlusion_sweeps(
     statistic: str = "sum",
     targets: int | Sequence[int] | None = None,
     reduce: Reduce | None = None,
+    outputs: bool = True,
     batch_size: int | None = None,
     memory: int | None = None,
     precision: torch.dtype | str | None = None,
@@ -148,7 +151,7 @@ def occlusion_sweeps(
         model = snapshot(model)
     with signed("occlusion_sweeps"):
         where = Where(window, stride, positions, windows, regions, shape)
-        sweeper = Sweeper(model, where, Wanted(layer, units, statistic, reduce), precision, backend)
+        sweeper = Sweeper(model, where, Wanted(layer, units, statistic, reduce, outputs), precision, backend)
     indexed = isinstance(dataset, Sequence) or (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"))
     if indexed:
         items: Iterator[Any] = (dataset[i] for i in range(start, len(dataset)))  # type: ignore[index,arg-type]

@@ -48,7 +48,7 @@ def empirical_receptive_field(
     """
     found = occlusion_sweep(
         model, images, window=window, stride=stride, fill=fill, layer=layer, units="all" if units is None else units,
-        statistic="value", **options,
+        statistic="value", outputs=False, **options,
     )  # fmt: skip
     clean = found.clean_activity[:, None, None]  # [N, 1, 1, U]
     share = torch.where(clean > 0, (clean - found.activity) / clean, 0.0).sum(0)

@@ -49,8 +49,11 @@ class Wanted:
     units: str | int | Sequence[int] | Tensor | None = None
     statistic: str = "sum"
     reduce: Reduce | None = None
+    outputs: bool = True
 
     def __post_init__(self) -> None:
+        if not self.outputs and (self.layer is None or self.reduce is not None):
+            raise ValueError(f"{NAME}: expected outputs=False with a layer and without reduce")
         if self.statistic not in STATISTICS:
             raise ValueError(f"{NAME}: expected statistic one of {STATISTICS}, got {self.statistic!r}")
         if self.units is not None and self.layer is None:
@@ -149,6 +152,8 @@ class Sweeper:
         number: int = 0,
     ) -> Any:
         changes = self.where.at((images.shape[2], images.shape[3]), number)
+        if targets is not None and not self.wanted.outputs:
+            raise ValueError(f"{NAME}: expected targets=None with outputs=False, got {targets!r}")
         fills = several(fill)
         covers = [cover_of(each, images, changes) for each in (fills or [fill])]
         wanted = None if targets is None else targets_of(targets, images.device)
@@ -171,8 +176,8 @@ class Sweeper:
         return OcclusionMap(
             changes.boxes[..., :2],
             changes.window,
-            found.outputs,
-            found.clean,
+            found.outputs if self.wanted.outputs else (),
+            found.clean if self.wanted.outputs else (),
             targets,
             None if activity is None else activity.units,
             None if activity is None else activity.activity,
@@ -214,7 +219,9 @@ class Sweeper:
                 raise ValueError(f"{NAME}: expected layer=None for a model of which {reason}")
             self._warn(reason)
             return WholeSweep(self.model, boxes, bool(verdict.mixes) or _mixes(self.model, images), reduce)
-        return WindowSweep(recording, boxes, watched, reduce=reduce, backend=self.backend, made=self.made)
+        return WindowSweep(
+            recording, boxes, watched, reduce=reduce, outputs=self.wanted.outputs, backend=self.backend, made=self.made
+        )
 
     def _warn(self, reason: str) -> None:
         if not self.warned:

@@ -29,7 +29,7 @@ class OcclusionMap(Result):
         window: (height, width) of the square; of windows and regions the largest.
         outputs: [N, rows, cols, classes] (or [N, P, classes]), the model's raw outputs; with ``targets``, theirs alone.
             Of a model that returns something else: of the form of its own output, each tensor [N, rows, cols, ...].
-            With ``reduce``, what it made of them.
+            With ``reduce``, what it made of them; with ``outputs=False`` an empty tuple, as ``clean``.
         clean: [N, classes], the raw outputs for the clean images, all classes; or of the form of the model's output.
         targets: int64 [T], the classes that ``outputs`` holds; None: all.
         channel: int64 [N], with ``layer``: the map with the largest spatial sum on the clean image; with ``units`` the
@@ -143,7 +143,8 @@ class OcclusionMap(Result):
             watched = f", activity of {plural(self.activity.shape[-1], 'map')}"
         leaves = self._leaves()
         count = plural(self._scores.shape[-1], "class") if self._is_classes else plural(len(leaves), "output")
-        images, (height, width) = len(next(iter(leaves.values()))), self.window
+        images = len(next(iter(leaves.values()))) if self.activity is None else len(self.activity)
+        height, width = self.window
         square = f"a square of {height} x {width} pixels"
         return f"{plural(images, 'image')}, {places} places of {square}, {count}{watched}"
 
@@ -157,7 +158,7 @@ class OcclusionMap(Result):
                 }
                 for name, values in self._leaves().items()
             ]
-        own = self._own_classes()
+        own = self.own_classes()
         what, values = self.shown_values(own)
         clean = self.clean_values(own)
         rows = []
@@ -182,6 +183,10 @@ class OcclusionMap(Result):
         if self.targets is not None and self._activation(None) == "softmax":
             return self._clean.gather(1, classes[:, None])[:, 0]
         return self.clean_probability(classes)
+
+    def own_classes(self) -> Tensor:
+        """int64 [N]: of the classes that were kept the largest one with nothing hidden."""
+        return self._clean.argmax(1) if self.targets is None else self.targets[self._clean[:, self.targets].argmax(1)]
 
     def variables(self) -> Variables:
         """The tensors by name, with the names of their dimensions."""
@@ -218,7 +223,7 @@ class OcclusionMap(Result):
         """A line for each image and place: the square's corner, the image's own class, its output, drop and so on."""
         self._check_classes("to_pandas")
         flat, count = self.positions.reshape(-1, 2), len(self._scores)
-        own = self._own_classes()
+        own = self.own_classes()
         what, values = self.shown_values(own)
         found = {
             "image": torch.arange(count).repeat_interleave(len(flat)),
@@ -258,10 +263,6 @@ class OcclusionMap(Result):
         """The tensors of ``outputs`` by their places in it."""
         paths, _ = pytree.tree_flatten_with_path(self.outputs)
         return {f"outputs{pytree.keystr(path)}": values for path, values in paths}
-
-    def _own_classes(self) -> Tensor:
-        """int64 [N]: of the classes that were kept the largest one with nothing hidden."""
-        return self._clean.argmax(1) if self.targets is None else self.targets[self._clean[:, self.targets].argmax(1)]
 
     def _activation(self, activation: str | None) -> str:
         if activation is not None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from zfkernels.data import ImageSource
 from zfkernels.gallery import Gallery
-from zfkernels.gallery.record import weights_hash
+from zfkernels.models import weights_hash
 from zfkernels.serve.network import Network
 
 

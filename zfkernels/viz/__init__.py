@@ -8,6 +8,8 @@ from zfkernels.viz.gallery import gallery_figure
 from zfkernels.viz.invariance import invariance_figure
 from zfkernels.viz.occlusion import OcclusionRow, occlusion_sheet
 from zfkernels.viz.plan import LayerBox, boxes_figure, plan_figure
+from zfkernels.viz.receptive_field import receptive_field_figure
+from zfkernels.viz.store import store_figure
 from zfkernels.viz.tiles import (
     SpriteGrid,
     as_picture,
@@ -42,9 +44,11 @@ __all__ = [
     "occlusion_sheet",
     "plan_figure",
     "probe_figure",
+    "receptive_field_figure",
     "resize_tiles",
     "save_picture",
     "save_sheet",
+    "store_figure",
     "stretch_projections",
     "transfer_figure",
 ]

@@ -9,6 +9,7 @@ let order = []; // places of the shown maps in the layer's list
 const PROJECTIONS = data.blocks.indexOf("projections");
 const PATCHES = data.blocks.indexOf("patches");
 const ACTIVATIONS = data.blocks.indexOf("activations");
+const OCCLUSIONS = data.blocks.indexOf("occlusions");
 
 // ---- data
 
@@ -228,6 +229,7 @@ function openMap(content) {
     framedPicture(data.imageSize, source, [top, left, bottom, right], wide, label ?? key))];
   if (PATCHES >= 0) panels.push(tile(PATCHES, "patch"));
   if (PROJECTIONS >= 0) panels.push(tile(PROJECTIONS, "projection"));
+  if (OCCLUSIONS >= 0) panels.push(tile(OCCLUSIONS, "bright: hiding this place lowers the activation"));
   if (ACTIVATIONS >= 0) panels.push(tile(ACTIVATIONS, `the map's activations on this image, ${layer.size.join("×")}`));
   at("unit-title").textContent = `${layer.name}, map ${channel}, rank ${state.rank}`;
   at("panels").replaceChildren(...panels);
