@@ -2,9 +2,9 @@
 
     python benchmarks/certify.py --weights squeezenet1_1_imagenet.pt --data ccby64 --csv benchmarks/results/certify.csv
 
-All pairs of ``masks`` x ``masks`` squares that together hide every patch. For a few photos after the other both computations run in turn,
-in processor time on one thread, and their verdicts must be equal: pair by pair, but where the network's own two largest
-outputs are closer than rounding. Dense: channels last, batches of 16, a photo's masked images only once for each pair.
+All pairs of ``masks`` x ``masks`` squares that together hide every patch. A few photos at a time, both computations run
+in turn, in processor time on one thread. Their verdicts must be equal, pair by pair, but where the network's own two
+largest outputs are closer than rounding. Dense: channels last, batches of 16, each pair once.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def scan(generator):
 torch.manual_seed(0)
 generator, model = torch.Generator().manual_seed(0), UNet()
 optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-for _ in range(40):
+for _ in range(60):
     images, labels = (torch.stack(part) for part in zip(*(scan(generator) for _ in range(6)), strict=True))
     optimizer.zero_grad()
     F.cross_entropy(model(images), labels).backward()
@@ -67,28 +67,32 @@ model.eval()
 # ## The area under the square
 #
 # `reduce=` says what is kept of the maps at each place of the square: here the number of pixels of each class. The
-# maps themselves, one for each place, are never made.
+# maps themselves, one for each place, are never made. Two fills share one sweep: as bright as a cell, and as dark
+# as the ground.
 
 # %%
 image, label = scan(generator)
-sweep = zf.occlusion_sweep(model, image[None], window=7, stride=1, fill=0.15, reduce=zf.occlusion.class_area())
-fall = float(sweep.clean[0, 1]) - sweep.outputs[0, ..., 1]  # [58, 58]: pixels that are lost
-print("area:", int(sweep.clean[0, 1]), "of", int(label.sum()), "; lost at most:", int(fall.max()))
+fills, area = torch.tensor([[0.75], [0.15]]), zf.occlusion.class_area()  # [fills, channels]
+sweep = zf.occlusion_sweep(model, image[None], window=7, stride=1, fill=fills, reduce=area)
+clean = float(sweep.clean[0, 1])
+change = sweep.outputs[:, 0, ..., 1] - clean  # [2, 58, 58]: fill, row and column of the grid
+print(f"{clean:.0f} of {int(label.sum())} pixels; lost at most {-change.min():.0f}, won at most {change.max():.0f}")
 
-figure, panels = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
+figure, panels = plt.subplots(1, 4, figsize=(12, 3.2), layout="constrained")
 panels[0].imshow(image[0], cmap="gray")
 panels[1].imshow(model(image[None])[0].argmax(0), cmap="gray")
-heat = panels[2].imshow(fall, cmap="RdBu_r", vmin=-250, vmax=250, extent=(3, 61, 61, 3))
-for panel, title in zip(panels, ("image", "segmented", "pixels lost where the square is"), strict=True):
+for panel, values in zip(panels[2:], change, strict=True):
+    heat = panel.imshow(values, cmap="RdBu", vmin=-250, vmax=250, extent=(3, 61, 61, 3))
+for panel, title in zip(panels, ("image", "segmented", "bright square", "dark square"), strict=True):
     panel.set(xlim=(0, 64), ylim=(64, 0), xticks=[], yticks=[], title=title, facecolor="0.9")
-figure.colorbar(heat, ax=panels[2])
+figure.colorbar(heat, ax=panels, label="pixels won")
 figure.savefig("segmentation.png", dpi=150)
 
 # %% [markdown]
-# ![The image, its segments, and the pixels that a square takes away](../made/segmentation/segmentation.png)
+# ![The image, its segments, and the pixels won and lost under two squares](../made/segmentation/segmentation.png)
 #
-# *Hiding a nucleus takes the whole cell away, far beyond the square. Anywhere else, the square takes its own
-# pixels.*
+# *Red: a bright square over a nucleus takes the whole cell away, far beyond the square. Blue: a dark one inside a
+# cell is taken for a nucleus, and wins the whole cell.*
 #
 # ## Next
 #

@@ -26,7 +26,7 @@ model, first = copy.deepcopy(coloured), coloured.features[0]
 model.features[0] = nn.Conv2d(1, first.out_channels, first.kernel_size, first.stride, first.padding)
 model.features[0].weight.data = first.weight.data.sum(1, keepdim=True)
 model.features[0].bias.data = first.bias.data
-photo = photos.load(photos.keys.index("coffee"))[0].convert("L").convert("RGB")
+photo = photos.load(photos.keys.index("coffee/300/100-150"))[0].convert("L").convert("RGB")
 image = get_preprocess("zfnet64")(photo).mean(0)[None, None]  # [1, 1, 64, 64]
 
 # %% [markdown]
