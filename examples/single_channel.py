@@ -62,8 +62,9 @@ for panel, title, values in zip(panels[1:3], ("OcclusionSensitivity", "occlusion
 figure.colorbar(heat, ax=panels[1:3], label=f"probability of {coloured.class_names[target]}")
 classes, number = likely[0, 0].unique(return_inverse=True)
 panels[3].imshow(number, cmap="tab10", vmin=0, vmax=9, interpolation="nearest")
-named = ", ".join(coloured.class_names[int(each)].split(",")[0] for each in classes[:3])
-panels[3].set_title(f"most probable: {named}", fontsize=9)
+names = (coloured.class_names[int(each)].split(",")[0] for each in classes)
+named = ", ".join(f"{colour} {name}" for colour, name in zip(("blue", "orange", "green"), names, strict=False))
+panels[3].set_title(f"most probable: {named}", fontsize=8)
 for panel in panels:
     panel.set(xticks=[], yticks=[])
 figure.savefig("single_channel.png", dpi=150)
