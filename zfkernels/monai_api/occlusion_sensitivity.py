@@ -28,8 +28,8 @@ class OcclusionSensitivity:
 
     Arguments, places and numbers are MONAI 1.6's. If ``nn_module`` is an nn.Module that can be recorded and the image
     is two-dimensional, only what the mask can change is computed (:func:`zfkernels.occlusion_sweep`); the numbers are
-    the same up to floating-point order. Images of one or three dimensions, and calls with further arguments, run whole,
-    as in MONAI.
+    the same up to floating-point order. Images of one or three dimensions, calls with further arguments, and models
+    that cannot be recorded or whose images depend on each other run whole, as in MONAI.
 
     As in MONAI, ``activate=True`` takes the sigmoid of each class where the *image* has one channel, the softmax where
     it has several. Pass ``activate=lambda out: out.softmax(1)`` for a softmax of single-channel images.
@@ -38,7 +38,8 @@ class OcclusionSensitivity:
     mean of what is hidden (MONAI multiplies what is hidden by its mean); of a network with one output
     ``activate=True`` is always its sigmoid (MONAI's softmax over one class is 1 everywhere); a function as ``mode``
     works (MONAI raises a RuntimeError); ``mode`` may be an int; a ``b_box`` without a cell is refused (MONAI returns
-    zeros). Results are tensors, not MetaTensors. Modules inside ``nn_module`` that were in eval mode are afterwards.
+    zeros). Results are tensors, not MetaTensors. Each module inside ``nn_module`` is afterwards in the mode that it was
+    in (MONAI puts all of them into training mode if ``nn_module`` was).
 
     Args:
         nn_module: a classifier, of images [1, C, *size]; it returns [N, classes].
