@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "deconvnet": {"checks", "progress", "network", "ops", "geometry", "windows", "results"},
     "analysis": {"checks", "progress", "deconvnet", "network", "geometry", "windows", "results"},
     "captum_api": {"checks", "progress", "deconvnet", "network", "occlusion", "ops", "windows", "results"},
+    "monai_api": {"checks", "progress", "network", "occlusion"},
     "viz": {"results", "windows"},
     "features": {"progress", "data", "models", "network", "output"},
     "training": {"progress", "data", "models", "deconvnet", "analysis", "results", "output"},
@@ -69,7 +70,7 @@ RETURNS_FIGURES = {*MAY_IMPORT_WHEN_CALLED, "gallery", "store"}
 DRAWING = {"matplotlib"}
 FILES = {"PIL", "pyarrow", "pandas", "safetensors"}
 FILE_CALLS = {"open", "torch.save", "torch.load"}
-OPENS_NO_FILE = {"checks", "windows", "ops", "network", "deconvnet", "analysis", "occlusion", "captum_api"}
+OPENS_NO_FILE = {"checks", "windows", "ops", "network", "deconvnet", "analysis", "occlusion", "captum_api", "monai_api"}
 
 
 def walk(tree: ast.AST, *, called: bool) -> Iterator[ast.AST]:

@@ -19,6 +19,7 @@ from zfkernels.network.program import run_steps
 from zfkernels.network.recording import INPUT
 from zfkernels.occlusion.arguments import grid, to_pair
 from zfkernels.occlusion.chunks import WindowChunk
+from zfkernels.occlusion.cost import rates_of
 from zfkernels.occlusion.cover import Cover
 from zfkernels.occlusion.engine import WindowSweep
 from zfkernels.occlusion.fills import cover_of
@@ -149,16 +150,19 @@ def _curve(
     shown = cover.fill[:, None, None].expand_as(images) if cover.fill.dim() == 1 else cover.fill
     first, then = (shown, images) if reveal else (images, cover.fill)
     state = State(WindowSweep(recording, boxes, backend=backend), first, Cover(then.contiguous()))
-    outputs = [state.output]
     with progress_bar(chosen.shape[1], "steps", progress) as advance, fixed_weights():
         for step in chosen.T:
-            outputs.append(state.change(step))
+            state.change(step)
             advance(1)
-    return OcclusionCurve(torch.stack(outputs, 1), chosen, square, (places.shape[0], places.shape[1]))
+        outputs = state.outputs()
+    return OcclusionCurve(outputs, chosen, square, (places.shape[0], places.shape[1]))
 
 
 class State:
     """N images as they are after some changes, and the maps of the head's steps that belong to them.
+
+    What follows the head does not decide what the next change does: it runs for many changes at once, so that the
+    weights of a classifier are read once for all of them.
 
     Args:
         sweep: over the squares that may change.
@@ -174,23 +178,40 @@ class State:
         pasted = {name for name in self.plan.cut if name in self.plan.place}
         kept = (self.plan.frames | pasted) - {INPUT}
         values = sweep.program.run(images, {*kept, self.name})
-        self.output: Tensor = values[self.name]
+        self.found: list[Tensor] = [values[self.name][None]]
         self.frames = {name: sweep.frames(name, values[name]).clone(memory_format=torch.channels_last) for name in kept}
         self.frames[INPUT] = images
+        self.waiting: list[dict[str, Tensor]] = []
+        room = rates_of(images.device.type).budget // max(1, self.plan.tail_bytes * len(images))
+        self.most = max(1, room)
 
-    def change(self, squares: Tensor) -> Tensor:
-        """The output [N, classes] after one square of each image, int64 [N], has changed too."""
+    def change(self, squares: Tensor) -> None:
+        """Changes one square of each image, int64 [N], too."""
         plan, images = self.plan, self.frames[INPUT]
         at = self.places.at(squares, torch.arange(len(images)), len(images), images.device)
         hidden = self.cover.over(images, at.layouts[plan.place[INPUT]], at.position, at.corners)
         run = WindowChunk(plan, at, hidden, self.frames, self.sweep.backend)
         run.run({*self.frames, *plan.cut})
-        values = {name: run.whole(name, 0, len(images)) for name in plan.cut}
+        self.waiting.append({name: run.whole(name, 0, len(images)) for name in plan.cut})
         for name, frames in self.frames.items():
             write(run.windows(name), frames)
-        run_steps(plan.tail, values, len(images), {self.name})
-        self.output = values[self.name]
-        return self.output
+        if len(self.waiting) == self.most:
+            self._finish()
+
+    def outputs(self) -> Tensor:
+        """[N, changes + 1, classes]: before any change, and after each."""
+        self._finish()
+        return torch.cat(self.found).transpose(0, 1).contiguous()
+
+    def _finish(self) -> None:
+        """Runs the tail for the changes that wait for it."""
+        if not self.waiting:
+            return
+        images = len(self.frames[INPUT])
+        values = {name: torch.cat([each[name] for each in self.waiting]) for name in self.plan.cut}
+        run_steps(self.plan.tail, values, len(self.waiting) * images, {self.name})
+        self.found.append(values[self.name].unflatten(0, (len(self.waiting), images)))
+        self.waiting.clear()
 
 
 def write(windows: Windows, frames: Tensor) -> None:

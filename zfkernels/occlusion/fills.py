@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zfkernels.geometry import Pair
 from zfkernels.occlusion.arguments import NAME
 from zfkernels.occlusion.cover import Cover
 from zfkernels.occlusion.where import Changes
@@ -94,19 +93,19 @@ def _called(fill: Callable[[Tensor], Any], image: Tensor) -> Tensor:
     return (shown[:, None, None] if shown.dim() == 1 else shown).expand_as(image)
 
 
-def fading(window: Pair) -> Tensor:
+def fading(window: Sequence[int]) -> Tensor:
     """float64 [h, w]: 0 in the middle of a window, 1 where it is farthest from it; the image times it is shown.
 
     (max G - G) / (max G - min G), with G(y, x) = g(y - h // 2, h / 4) g(x - w // 2, w / 4), and g(d, s) the integral of
-    the normal density of deviation s from d - 1/2 to d + 1/2. MONAI's ``OcclusionSensitivity`` hides in this way by
-    default.
+    the normal density of deviation s from d - 1/2 to d + 1/2; of more or fewer axes alike. MONAI's
+    ``OcclusionSensitivity`` hides in this way by default.
     """
-    sides = []
+    product = torch.ones((), dtype=torch.float64)
     for side in window:
         distance = torch.arange(side, dtype=torch.float64) - side // 2
         scale = math.sqrt(2) * side / 4
-        sides.append((torch.erf((distance + 0.5) / scale) - torch.erf((distance - 0.5) / scale)) / 2)
-    product = sides[0][:, None] * sides[1]
+        line = (torch.erf((distance + 0.5) / scale) - torch.erf((distance - 0.5) / scale)) / 2
+        product = product[..., None] * line
     low, high = product.min(), product.max()
     return torch.zeros_like(product) if low == high else (high - product) / (high - low)
 

@@ -186,7 +186,7 @@ class PairChunk:
         self.plan, self.single, self.backend = plan, single, single.backend
         device = single.image.device
         self.image = torch.zeros(len(pairs), dtype=torch.int64, device=device)
-        boxes = [_both(place.boxes[pairs[:, 0]], place.boxes[pairs[:, 1]]) for place in plan.places]
+        boxes = [common_boxes(place.boxes[pairs[:, 0]], place.boxes[pairs[:, 1]]) for place in plan.places]
         self.boxes = boxes
         of_all = torch.zeros(len(pairs), dtype=torch.int64)
         self.layouts = [
@@ -264,7 +264,7 @@ class PairChunk:
         return maps.value(as_frames(self._around(name, layout, slice(start, stop)).values, maps))
 
 
-def _both(first: Tensor, second: Tensor) -> Tensor:
+def common_boxes(first: Tensor, second: Tensor) -> Tensor:
     """The cells that two boxes, int32 [K, 4] each, have in common; none: an empty box."""
     low = torch.maximum(first[:, :2], second[:, :2])
     size = torch.minimum(first[:, :2] + first[:, 2:], second[:, :2] + second[:, 2:]) - low
