@@ -18,6 +18,7 @@ from zfkernels.deconvnet.units import batches_of
 from zfkernels.gallery.checkpoint import Checkpoint
 from zfkernels.gallery.events import Stage
 from zfkernels.gallery.layers import Layer
+from zfkernels.gallery.originals import with_originals
 from zfkernels.gallery.page import sprite_path
 from zfkernels.gallery.pictures import Pictures
 from zfkernels.gallery.table import Winners
@@ -71,8 +72,8 @@ class Studio:
         pixels = self.painter.show.pixels(images)
         for image_id, picture in zip(batch.ids.tolist(), pixels, strict=True):
             self.pictures.put(image_id, picture)
-        forward = self.net.forward(images, needed)
-        pixels = pixels.float()
+        forward, size = self.net.forward(images, needed), (images.shape[2], images.shape[3])
+        pixels = with_originals(pixels.float(), batch.originals)
         for places in batches_of({index: torch.arange(len(rows)) for index, (rows, _) in enumerate(chosen)}, CHUNK):
             units: dict[int, Tensor] = {}
             for index, place in places.items():
@@ -83,7 +84,7 @@ class Studio:
             for index, place in places.items():
                 layer, found, here = self.layers[index], self.winners[index], chosen[index][0][place]
                 painted, values = self.painter.paint(
-                    layer, forward, pixels, units[index], found.field[here], projected.get(index)
+                    layer, forward, pixels, size, units[index], found.field[here], projected.get(index)
                 )
                 self._compare(values, found.value[here], found.image_id[here])
                 self.tiles.put(index, here, painted)

@@ -73,12 +73,19 @@ class MapStatistics:
     @property
     def selectivity(self) -> Tensor:
         """float64 [C]: from 0 (all labels alike) to 1 (one label only); NaN without two labels or where none fires."""
-        if len(self.labels) < 2:
-            return torch.full((len(self.histogram),), torch.nan, dtype=torch.float64)
-        means = self.means.clamp(min=0)
-        most = means.amax(1)
-        rest = (means.sum(1) - most) / (len(self.labels) - 1)
-        return (most - rest) / (most + rest)
+        return selectivity_of(self.means)
+
+
+def selectivity_of(
+    means: Tensor,  # float64 [C, L]
+) -> Tensor:  # float64 [C]
+    """How much each map answers to one label more than to the others; NaN without two labels or where none fires."""
+    if means.shape[1] < 2:
+        return torch.full((len(means),), torch.nan, dtype=torch.float64)
+    means = means.clamp(min=0)
+    most = means.amax(1)
+    rest = (means.sum(1) - most) / (means.shape[1] - 1)
+    return (most - rest) / (most + rest)
 
 
 class Statistics:
@@ -106,9 +113,13 @@ class Statistics:
         self._fit()
         if self.labels is None:
             return None
-        rows = torch.tensor([-1 if label is None else self.labels[label] for label in labels], dtype=torch.int64)
+        rows = torch.tensor(self.numbers(labels), dtype=torch.int64)
         self.counts += torch.bincount(rows[rows >= 0], minlength=len(self.counts))
         return rows
+
+    def numbers(self, labels: Sequence[str | None]) -> list[int]:
+        """The row of each label that was seen; -1 where there is none, or where they are too many."""
+        return [-1 if label is None or self.labels is None else self.labels[label] for label in labels]
 
     def update(self, maxima: Tensor, rows: Tensor | None) -> None:
         """Takes in the maxima [N, maps] of all maps over N images, of which ``see`` gave the ``rows``."""

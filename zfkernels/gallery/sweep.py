@@ -14,6 +14,7 @@ from zfkernels.data import Batch
 from zfkernels.gallery.checkpoint import Checkpoint, Progress
 from zfkernels.gallery.events import Stage
 from zfkernels.gallery.layers import Layer
+from zfkernels.gallery.matrix import Matrix
 from zfkernels.gallery.statistics import MapStatistics, Statistics
 from zfkernels.network import Step
 from zfkernels.network.network import Network
@@ -141,11 +142,16 @@ def _overwrites(network: Network, name: str) -> bool:
     return alone and network.kinds[source].makes_new
 
 
-def sweep(batches: Iterable[Batch], sweeper: Sweeper, checkpoint: Checkpoint, stage: Stage) -> None:
-    """One forward pass for each batch; memory does not grow with the number of images."""
+def sweep(
+    batches: Iterable[Batch], sweeper: Sweeper, checkpoint: Checkpoint, stage: Stage, matrix: Matrix | None = None
+) -> None:
+    """One forward pass for each batch; memory does not grow with the number of images. ``matrix`` takes the maxima."""
     progress = checkpoint.progress
     for batch in progress.waiting(batches):
-        sweeper.update(batch, progress)
+        maxima = sweeper.update(batch, progress)
+        if matrix is not None:
+            with progress.timed("maxima"):
+                matrix.put(batch.ids, maxima, sweeper.statistics.numbers(batch.labels))
         progress.notes.update(batch.skipped)
         progress.finish(batch.number)
         checkpoint.update()
