@@ -158,8 +158,9 @@ def changed(preprocess: Preprocess, given: dict[str, Any]) -> Preprocess:
         numbers["resize"] = numbers["size"]
     if not numbers:
         return preprocess
-    known = {name: getattr(preprocess, name) for name in ("size", "resize", "mean", "std")}
-    return Preprocess(**{**known, **numbers})  # also in place of a library's own, which knows no other size
+    known: dict[str, Any] = {name: getattr(preprocess, name) for name in ("size", "resize", "mean", "std")}
+    known |= numbers
+    return Preprocess(**known)  # also in place of a library's own, which knows no other size
 
 
 def read_names(path: Path) -> tuple[str, ...]:

@@ -94,7 +94,7 @@ def _same(one: Gallery, other: Gallery) -> list[Pair]:
     layers = [layer for layer in one.layers if layer in other.layers]
     if not layers:
         raise ValueError(f"{NAME}: expected galleries that share layers, got {one.layers} and {other.layers}")
-    pairs = []
+    pairs: list[Pair] = []
     for layer in layers:
         there = set(other.maps(layer))
         channels = [channel for channel in one.maps(layer) if channel in there]
@@ -108,7 +108,7 @@ def _alike(one: Gallery, other: Gallery) -> list[Pair]:
     columns = np.array([n for n, place in enumerate(right.maps) if place in drawn])
     mine = [(layer, channel) for layer in one.layers for channel in one.maps(layer)]
     rows = _rows(left, right)
-    found = []
+    found: list[tuple[str, int, str, int]] = []
     for start in range(0, len(mine), COLUMNS):
         some = mine[start : start + COLUMNS]
         chosen = left.values[:, [left.column(*place) for place in some]]

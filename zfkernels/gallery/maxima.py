@@ -100,7 +100,7 @@ class Maxima:
         known = np.array([n for n in self.used.tolist() if labels[n] is not None])
         sums = torch.zeros(len(names), len(self.maps), dtype=torch.float64)
         for rows in np.array_split(known, -(-len(known) // CHUNK)):
-            of = torch.tensor([number[labels[n]] for n in rows.tolist()])  # type: ignore[index]  # None is left out
+            of = torch.tensor([number[labels[n]] for n in rows.tolist()])
             sums.index_add_(0, of, torch.from_numpy(self.values[rows].astype(np.float64)))
         counts = torch.tensor([sum(labels[n] == name for n in known.tolist()) for name in names])
         means = (sums / counts[:, None].clamp(min=1)).T
@@ -136,7 +136,7 @@ class Maxima:
                 f"Maxima.concepts: expected similarity finite numbers [{len(self.images)}, {len(names)}], got "
                 f"{list(array.shape)}"
             )
-        found = []
+        found: list[list[tuple[int, float]]] = []
         for start in range(0, len(self.maps), COLUMNS):
             columns = range(start, min(start + COLUMNS, len(self.maps)))
             values = correlations(self.values[:, columns.start : columns.stop], array, self.used, self.used)
@@ -146,7 +146,7 @@ class Maxima:
 
 def nearest(values: np.ndarray, columns: range, rows: np.ndarray, count: int) -> list[list[tuple[int, float]]]:
     """For each of some columns the other columns that it correlates most with, and how much, over some rows."""
-    found = []
+    found: list[list[tuple[int, float]]] = []
     for start in range(columns.start, columns.stop, COLUMNS):
         some = range(start, min(start + COLUMNS, columns.stop))
         alike = correlations(values[:, some.start : some.stop], values, rows, rows)
