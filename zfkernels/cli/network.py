@@ -105,6 +105,7 @@ def load_any_model(name: str, weights: str, device: str) -> tuple[nn.Module, Cal
     channels = first_channels(network)
     if channels == 3:
         return _with_preprocess(network, given)
+    del network.preprocess  # that of photos, which get_model gives each network of one's own
     for option in ("size", "resize", "mean", "std"):
         if option in given:
             raise click.UsageError(
