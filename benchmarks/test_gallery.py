@@ -24,7 +24,7 @@ from zfkernels.network.network import trace_model
 
 pytestmark = pytest.mark.benchmark(timer=replay_timer)
 # name → images, rounds
-CASES = {"squeezenet1_0": (32, 3), "zfnet64": (256, 5)}
+CASES = {"squeezenet1_0": (32, 3), "resnet18": (32, 3), "zfnet64": (256, 5)}
 CONTENDERS = ("bare-nchw", "bare-channels-last", "sweep")
 BATCH, WORKERS = 16, 2
 

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from torch import Tensor, nn
 
+from zfkernels.cli.app import app
 from zfkernels.data import open_source
 from zfkernels.gallery import Gallery, build_gallery
 from zfkernels.gallery.show import Show
-from zfkernels.models import Planes, Preprocess, PreprocessFunction
+from zfkernels.models import Planes, Preprocess, PreprocessFunction, load_object
 
 transforms = pytest.importorskip("torchvision.transforms")
 v2 = pytest.importorskip("torchvision.transforms.v2")
@@ -339,3 +341,36 @@ def test_arrays_without_a_stack(tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
     with pytest.raises(ValueError, match="expected data a file of arrays"):
         open_source(tmp_path / "objects.npy")
+
+
+PREPARE = """
+import torch
+from torch import nn
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d({channels}, 5, 3), nn.ReLU()).eval()
+
+def prepare(bands):
+    return torch.from_numpy(bands / 3000).float()
+"""
+
+
+def test_bands_on_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(PREPARE.format(channels=4))
+    (tmp_path / "bands").mkdir()
+    generator = np.random.default_rng(0)
+    images = (generator.random((5, 4, 16, 16)) * 3000).astype(np.float32)
+    for n, image in enumerate(images):
+        np.save(tmp_path / "bands" / f"{n}.npy", image)
+    own = tmp_path / "own.py"
+    base = ["gallery", "--model", f"{own}:net", "--data", str(tmp_path / "bands"), "--workers", "0", "--top-k", "2"]
+    for name, scale, options in (("plain", 1, []), ("prepared", 3000, ["--preprocess", f"{own}:prepare"])):
+        result = CliRunner().invoke(app, [*base, *options, "--show", "2,1,0", "--out", str(tmp_path / name)])
+        assert result.exit_code == 0, result.output
+        gallery = Gallery.open(tmp_path / name)
+        assert gallery.layers == ["1"]
+        check(gallery, load_object(f"{own}:net", "x")(), torch.from_numpy(images) / scale, layer=1)
+    refused = CliRunner().invoke(app, [*base, "--size", "12", "--out", str(tmp_path / "refused")])
+    assert refused.exit_code == 2
+    assert "expected --size for a network of three channels, got one of 4" in refused.output

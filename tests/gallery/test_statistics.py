@@ -11,7 +11,7 @@ from small import OPTIONS, small_network
 from torch import Tensor
 
 from zfkernels.gallery import build_gallery, statistics
-from zfkernels.gallery.statistics import BINS, Statistics, edges, shown
+from zfkernels.gallery.statistics import BINS, Statistics, bins_of, edges, shown
 from zfkernels.gallery.sweep import Sweeper
 
 CLASSES = ["cat", "dog", "owl"]
@@ -80,7 +80,7 @@ def seen(parts: list[range], images: Tensor, labels: list[str | None]) -> Statis
     for part in parts:
         one = Statistics([4])
         rows = one.see([labels[n] for n in part])
-        one.update(0, images[list(part)], rows)
+        one.update(images[list(part)], rows)
         again = Statistics([4])
         again.load(one.tensors())
         whole.merge(again)
@@ -113,7 +113,7 @@ def test_too_many_labels_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_values_beyond_the_bins() -> None:
     found = Statistics([1])
     for value in (-1.0, 0.0, 1e-30, 1.0, 1e30):
-        found.update(0, torch.tensor([[value]], dtype=torch.float64), None)
+        found.update(torch.tensor([[value]], dtype=torch.float64), None)
     histogram = found.compute()[0].histogram[0]
     assert histogram.nonzero()[:, 0].tolist() == [0, 1, 1 + 2 * 20, BINS - 1]
     assert int(histogram[0]) == 2
@@ -138,3 +138,17 @@ def test_a_table_that_was_changed_is_refused(tmp_path: Path) -> None:
     (tmp_path / "maps.parquet").write_bytes(b"x")
     with pytest.raises(ValueError, match="got one that was changed"):
         _ = gallery.statistics
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_bins_are_exact_at_their_edges(dtype: torch.dtype) -> None:
+    """Against counting edges in float64: at each edge, beside it, far from all, and where nothing is above zero."""
+    lower = torch.tensor(edges(), dtype=torch.float64)
+    near = lower.to(dtype)
+    beside = [near, torch.nextafter(near.float(), torch.tensor(0.0)).to(dtype), near * 1.01]
+    if dtype == torch.float64:
+        beside.append(torch.nextafter(near, torch.tensor(0.0, dtype=dtype)))
+    odd = torch.tensor([-1.0, -0.0, float("-inf"), float("inf"), 1e-30, 6e4], dtype=dtype)
+    values = torch.cat([*beside, odd, torch.randn(1000).exp().to(dtype)])
+    expected = [0 if value <= 0 else max(1, int((lower[1:] <= value).sum())) for value in values.double()]
+    assert bins_of(values).tolist() == expected

@@ -74,6 +74,7 @@ class TopK:
         self._nans = torch.zeros(self.channels, dtype=torch.int64)
         self._fired = torch.zeros(self.channels, dtype=torch.int64)
         self._images = torch.zeros((), dtype=torch.int64)
+        self._largest_last = EMPTY  # among the last ids of all lists: only ids below it can win a tie
         self._waiting: list[Candidates] = []
         self._waits = 0  # how many candidates that is
 
@@ -81,7 +82,7 @@ class TopK:
         self,
         activations: Tensor,  # [N, C, h, w] or [N, C], on any device
         image_ids: Tensor,  # int64 [N], ≥ 0, not fed before
-    ) -> Tensor:  # float64 [N, C], on the CPU
+    ) -> Tensor:  # [N, C], on the CPU
         """Takes in the activations of N images; returns the maximum of each map, NaN aside, -inf where all are NaN.
 
         Raises:
@@ -90,27 +91,29 @@ class TopK:
         """
         activations = self._checked(activations, image_ids)
         if len(image_ids) == 0:
-            return self._values.new_zeros(0, self.channels)
+            return activations.new_zeros(0, self.channels, device="cpu")
         # The maximum of a map is read once for all; its place is looked up only for the few that may enter the list.
-        values = activations.amax((2, 3)).double().cpu()
-        if values.isnan().any():
+        values, ids = activations.amax((2, 3)).cpu(), image_ids.cpu()
+        enters = ~(values <= self._values[:, -1])  # a NaN too
+        if int(ids.min()) < self._largest_last:
+            enters |= (values == self._values[:, -1]) & (ids[:, None] < self._ids[:, -1])
+        image, channel = enters.nonzero(as_tuple=True)
+        if len(image) and values[image, channel].isnan().any():
             nan = activations.isnan()
             self._nans += nan.sum((0, 2, 3)).cpu()
             activations = activations.masked_fill(nan, float("-inf"))
-            values = activations.amax((2, 3)).double().cpu()
+            values = activations.amax((2, 3)).cpu()
+            enters &= values > float("-inf")
+            image, channel = enters.nonzero(as_tuple=True)
         self._fired += (values > 0).sum(0)
-        self._images += len(image_ids)
-        ids = image_ids.cpu()
-        last_value, last_id = self._values[:, -1], self._ids[:, -1]
-        enters = (values > last_value) | ((values == last_value) & (ids[:, None] < last_id))
-        image, channel = enters.nonzero(as_tuple=True)
+        self._images += len(ids)
         if len(image) == 0:
             return values
         rows, columns = activations.shape[2:]
         maps = activations[image.to(activations.device), channel.to(activations.device)]
         place = maps.reshape(-1, rows * columns).argmax(1).cpu()
         positions = torch.stack([place // columns, place % columns], 1)
-        self._waiting.append((channel, values[image, channel], ids[image], positions))
+        self._waiting.append((channel, values[image, channel].double(), ids[image], positions))
         self._waits += len(image)
         if self._waits >= self._ids.numel():
             self._settle()
@@ -167,6 +170,7 @@ class TopK:
         self._values, self._ids = state["values"].clone(), state["image_ids"].clone()
         self._positions, self._nans = state["positions"].clone(), state["nans"].clone()
         self._fired, self._images = state["fired"].clone(), state["images"].clone()
+        self._largest_last = int(self._ids[:, -1].max())
         self._waiting, self._waits = [], 0
 
     def _own(self) -> Candidates:
@@ -186,6 +190,7 @@ class TopK:
         first = torch.searchsorted(channel[order], torch.arange(self.channels))
         best = order[first[:, None] + torch.arange(self.k)]  # there are k or more of each channel: its own entries
         self._values, self._ids, self._positions = values[best], ids[best], positions[best]
+        self._largest_last = int(self._ids[:, -1].max())
         self._waiting, self._waits = [], 0
 
     def _checked(self, activations: Tensor, image_ids: Tensor) -> Tensor:

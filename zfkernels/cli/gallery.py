@@ -32,6 +32,14 @@ from zfkernels.cli import options
 @click.option("--address", help="Address of the Ray cluster; one is started here if not given.")
 @click.option("--fresh", is_flag=True, help="Start anew; otherwise an interrupted run in --out is taken up.")
 @click.option("--strict", is_flag=True, help="End at the first image that cannot be used; else leave it out.")
+@click.option("--maxima", is_flag=True, help="Keep the largest activation of every map on every image (float16).")
+@click.option("--compare", type=click.Path(path_type=Path), help="Folder of another gallery to show beside this one.")
+@click.option(
+    "--match",
+    type=click.Choice(["same", "correlation"]),
+    default="same",
+    help="With --compare: the same maps of both, or those that answer most alike (both need --maxima).",
+)
 @click.option("--tensorboard", type=click.Path(path_type=Path), help="Folder to write images for TensorBoard to.")
 @click.option("--json", "as_json", is_flag=True, help="Print events and, on the last line, the result, as JSON lines.")
 def gallery(
@@ -54,6 +62,9 @@ def gallery(
     address: str | None,
     fresh: bool,
     strict: bool,
+    maxima: bool,
+    compare: Path | None,
+    match: str,
     tensorboard: Path | None,
     as_json: bool,
 ) -> None:
@@ -63,17 +74,17 @@ def gallery(
     index.html to --out. The same command goes on where an interrupted one stopped. Started by torchrun, its processes
     share the work; --device cuda then gives each its own GPU.
     """
-    from zfkernels.gallery import build_gallery, default_layers
-    from zfkernels.network.network import trace_model
+    from zfkernels.gallery import Gallery, build_gallery, compare_galleries
 
     options.check_out("gallery", out, (), data)
-    network, preprocess = options.load_model(model, weights, device)
+    other = None if compare is None else Gallery.open(compare)
+    network, preprocess = options.load_any_model(model, weights, device)
     names = [name.strip() for name in layers.split(",")] if layers else None
     with options.use_backend(backend):
         result = build_gallery(
             network,
             options.open_data(data, limit),
-            layers=names or default_layers(trace_model(network, (preprocess.size, preprocess.size))),
+            layers=names,
             out=out,
             top_k=top_k,
             batch_size=batch_size,
@@ -88,12 +99,18 @@ def gallery(
             preprocess=preprocess,
             show=_shown(show),
             title=title or model,
+            maxima=maxima,
         )
     if os.environ.get("RANK", "0") != "0":  # one of torchrun's processes speaks for all
         return
     if tensorboard is not None:
         result.to_tensorboard(tensorboard)
-    options.report(summary(result.info, out), describe(result.info, out), as_json)
+    found, text = summary(result.info, out), describe(result.info, out)
+    if other is not None:
+        page, pairs = compare_galleries(result, other, out, match=match)
+        found |= {"comparison": str(page), "pairs": len(pairs)}
+        text += f"\n{len(pairs):,} pairs of maps beside {compare}: open {page}"
+    options.report(found, text, as_json)
 
 
 def _shown(text: str | None) -> str | tuple[int, ...] | None:

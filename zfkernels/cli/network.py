@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -56,8 +55,8 @@ def model_options(default: str | None, *, classes: bool = True) -> Callable[[Com
     made = (
         click.option(
             "--model", default=default, required=default is None,
-            help="zfnet64, zfnet, zfnet_large, alexnet2012, any torchvision name, package.module:function (also of the "
-            "current folder), or path/to/file.py:function.",
+            help="zfnet64, zfnet, zfnet_large, alexnet2012, any torchvision name, timm:NAME, hf:FOLDER, "
+            "package.module:function (also of the current folder), or path/to/file.py:function.",
         ),
         click.option(
             "--weights", default="DEFAULT",
@@ -73,7 +72,8 @@ def model_options(default: str | None, *, classes: bool = True) -> Callable[[Com
         click.option("--mean", type=PerChannel(), help="Subtracted from pixels in [0, 1], as 0.5,0.5,0.5.", **own),
         click.option("--std", type=PerChannel(), help="That they are divided by.", **own),
         click.option("--preprocess", metavar="MODULE:FUNCTION",
-                     help="From a PIL picture to what the network takes, [3, S, S]; or path/to/file.py:function.",
+                     help="From a picture or array to what the network takes, [3, S, S] ([C, H, W] for a gallery of "
+                          "other channels); or path/to/file.py:function.",
                      **own),
         click.option(*names, "class_names", type=click.Path(path_type=Path),
                      help="File of the names of the classes: one a line, or a JSON list.", **own),
@@ -89,9 +89,47 @@ def model_options(default: str | None, *, classes: bool = True) -> Callable[[Com
 
 def load_model(name: str, weights: str, device: str) -> tuple[nn.Module, Preprocess]:
     """The network of --model, --weights and --device, and what it takes; the network knows both it and its classes."""
+    return _with_preprocess(*_load(name, weights, device))
+
+
+def load_any_model(name: str, weights: str, device: str) -> tuple[nn.Module, Callable[..., Any] | None]:
+    """The same for a network of any number of channels: what makes its input, None for arrays and pictures as they are.
+
+    Raises:
+        click.UsageError: --size and the like, for other channels than three.
+    """
+    from zfkernels.models import load_object
+    from zfkernels.network import first_channels
+
+    network, given = _load(name, weights, device)
+    channels = first_channels(network)
+    if channels == 3:
+        return _with_preprocess(network, given)
+    del network.preprocess  # that of photos, which get_model gives each network of one's own
+    for option in ("size", "resize", "mean", "std"):
+        if option in given:
+            raise click.UsageError(
+                f"expected --{option} for a network of three channels, got one of {channels}, whose input --preprocess "
+                f"makes"
+            )
+    if "preprocess" in given:
+        return network, load_object(given["preprocess"], "gallery: expected --preprocess")
+    return network, None
+
+
+def _with_preprocess(network: nn.Module, given: dict[str, Any]) -> tuple[nn.Module, Preprocess]:
+    from zfkernels.models import preprocess_of
+
+    preprocess = changed(preprocess_of(network), given)
+    network.preprocess = preprocess  # type: ignore[assignment]
+    return network, preprocess
+
+
+def _load(name: str, weights: str, device: str) -> tuple[nn.Module, dict[str, Any]]:
+    """The network, and what the options say of its input."""
     import torch
 
-    from zfkernels.models import get_model, preprocess_of
+    from zfkernels.models import get_model
 
     try:
         place = torch.device(device)
@@ -102,16 +140,14 @@ def load_model(name: str, weights: str, device: str) -> tuple[nn.Module, Preproc
     context = click.get_current_context(silent=True)
     given: dict[str, Any] = {} if context is None else context.meta.get(KEY, {})
     model = get_model(name, None if weights == "none" else weights)
-    preprocess = changed(preprocess_of(model), given)
-    model.preprocess = preprocess  # type: ignore[assignment]
     if "class_names" in given:
         model.class_names = read_names(given["class_names"])  # type: ignore[assignment]
-    return model.to(place), preprocess
+    return model.to(place), given
 
 
 def changed(preprocess: Preprocess, given: dict[str, Any]) -> Preprocess:
     """A preprocessing with what was given in place of its own."""
-    from zfkernels.models import own_preprocess
+    from zfkernels.models import Preprocess, own_preprocess
 
     numbers = {name: given[name] for name in ("size", "resize", "mean", "std") if name in given}
     if "preprocess" in given:
@@ -121,7 +157,11 @@ def changed(preprocess: Preprocess, given: dict[str, Any]) -> Preprocess:
         return own_preprocess(given["preprocess"], **numbers)
     if "size" in numbers and "resize" not in numbers:
         numbers["resize"] = numbers["size"]
-    return dataclasses.replace(preprocess, **numbers)
+    if not numbers:
+        return preprocess
+    known: dict[str, Any] = {name: getattr(preprocess, name) for name in ("size", "resize", "mean", "std")}
+    known |= numbers
+    return Preprocess(**known)  # also in place of a library's own, which knows no other size
 
 
 def read_names(path: Path) -> tuple[str, ...]:

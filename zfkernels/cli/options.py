@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zfkernels.cli.network import class_names, load_model, model_options
+from zfkernels.cli.network import class_names, load_any_model, load_model, model_options
 
 if TYPE_CHECKING:
     from zfkernels.data import ImageSource
 
 FORMAT = "zfkernels.format"  # where a command's context keeps what --format says
-__all__ = ["class_names", "load_model", "model_options"]
+__all__ = ["class_names", "load_any_model", "load_model", "model_options"]
 
 
 class Numbers(click.ParamType):

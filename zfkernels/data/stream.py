@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     pass
 
 Preprocess = Callable[[Any], Tensor]  # a picture or array → float32 [C, H, W]; ValueError where it cannot
-Item = tuple[int, "Tensor | None", "str | None"]  # id, image, label; or id, None, reason where it cannot be used
+Original = Callable[[Any], "Tensor | None"]  # a picture or array → what is kept of it beside the network's input
+# Id, image, label, what is kept of the original; or id, None, reason, None where it cannot be used.
+Item = tuple[int, "Tensor | None", "str | None", "Tensor | None"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Batch:
         labels: The label of each image, None where there is none.
         skipped: (id, reason) of each image that was left out.
         number: Which batch of the stream this is, from 0, those that were left out included.
+        originals: What ``keep`` made of each image, see ``stream``; empty where nobody asked.
     """
 
     images: Tensor
@@ -41,17 +44,18 @@ class Batch:
     labels: list[str | None]
     skipped: list[tuple[int, str]]
     number: int = 0
+    originals: list[Tensor | None] = field(default_factory=list)
 
 
 class _Decoded(Dataset[tuple[int, Item]]):
     """The images of a source with random access; sampled by (number of the batch, id)."""
 
-    def __init__(self, source: ImageSource, preprocess: Preprocess) -> None:
-        self.source, self.preprocess = source, preprocess
+    def __init__(self, source: ImageSource, preprocess: Preprocess, keep: Original | None = None) -> None:
+        self.source, self.preprocess, self.keep = source, preprocess, keep
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[int, Item]:
         number, image_id = place
-        return number, _prepared(image_id, lambda: self.source.load(image_id), self.preprocess)
+        return number, _prepared(image_id, lambda: self.source.load(image_id), self.preprocess, self.keep)
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,10 @@ class _Walked(IterableDataset["Batch | _End"]):
         ids: frozenset[int] | None,
         batch_size: int,
         skip: Callable[[int], bool],
+        keep: Original | None,
     ) -> None:
         self.source, self.preprocess, self.ids, self.batch_size, self.skip = source, preprocess, ids, batch_size, skip
+        self.keep = keep
 
     def __iter__(self) -> Iterator[Batch | _End]:
         items: list[Item] = []
@@ -85,7 +91,7 @@ class _Walked(IterableDataset["Batch | _End"]):
                     continue
                 number, seen = seen // self.batch_size, seen + 1
                 if not self.skip(number):
-                    items.append(_prepared(image_id, partial(self.source.unpack, thing), self.preprocess))
+                    items.append(_prepared(image_id, partial(self.source.unpack, thing), self.preprocess, self.keep))
                     if seen % self.batch_size == 0:
                         yield collate(number, items)
                         items = []
@@ -99,15 +105,19 @@ class _Walked(IterableDataset["Batch | _End"]):
         yield _End(walked, problem)
 
 
-def _prepared(image_id: int, load: Callable[[], tuple[Any, str | None]], preprocess: Preprocess) -> Item:
+def _prepared(
+    image_id: int, load: Callable[[], tuple[Any, str | None]], preprocess: Preprocess, keep: Original | None
+) -> Item:
     try:
-        return image_id, *_as_input(load, preprocess)
+        return image_id, *_as_input(load, preprocess, keep)
     except UnreadableImageError as error:
-        return image_id, None, str(error)
+        return image_id, None, str(error), None
 
 
-def _as_input(load: Callable[[], tuple[Any, str | None]], preprocess: Preprocess) -> tuple[Tensor, str | None]:
-    """An image as the network takes it, and its label.
+def _as_input(
+    load: Callable[[], tuple[Any, str | None]], preprocess: Preprocess, keep: Original | None
+) -> tuple[Tensor, str | None, Tensor | None]:
+    """An image as the network takes it, its label, and what is kept of the original.
 
     Raises:
         UnreadableImageError: Anything went wrong. A StopIteration would end the stream, anything else the run.
@@ -115,20 +125,23 @@ def _as_input(load: Callable[[], tuple[Any, str | None]], preprocess: Preprocess
     try:
         image, label = load()
         # What belongs to a graph cannot travel between processes.
-        return image if isinstance(image, Tensor) else preprocess(image).detach(), label
+        if isinstance(image, Tensor):
+            return image, label, None
+        return preprocess(image).detach(), label, None if keep is None else keep(image)
     except Exception as error:
         raise UnreadableImageError(reason_of(error)) from error
 
 
 def collate(number: int, items: Sequence[Item]) -> Batch:
     """A batch of prepared images."""
-    usable = [(image_id, image, label) for image_id, image, label in items if image is not None]
+    usable = [(image_id, image, label) for image_id, image, label, _ in items if image is not None]
     return Batch(
         images=torch.stack([image for _, image, _ in usable]) if usable else torch.empty(0, 3, 0, 0),
         ids=torch.tensor([image_id for image_id, _, _ in usable], dtype=torch.int64),
         labels=[label for _, _, label in usable],
-        skipped=[(image_id, str(reason)) for image_id, image, reason in items if image is None],
+        skipped=[(image_id, str(reason)) for image_id, image, reason, _ in items if image is None],
         number=number,
+        originals=[original for _, image, _, original in items if image is not None],
     )
 
 
@@ -156,6 +169,7 @@ def stream(
     workers: int | None = None,
     skip: Callable[[int], bool] = lambda number: False,
     say: Callable[[str], object] = warn,
+    keep: Original | None = None,
 ) -> Iterator[Batch]:
     """The images of ``source``, each once, in the order in which they are cheapest to read.
 
@@ -173,6 +187,7 @@ def stream(
         skip: Whether the batch of this number is left out; the others keep their numbers.
         say: Is told in a sentence, each minute, that no batch has come for so long. It is called in another
             thread. The default writes to the log, which ends on stderr.
+        keep: Makes of each picture or array what is kept of it beside the network's input, a tensor or None.
 
     Yields:
         Batches; an image that cannot be used, whatever it raised, is listed in its batch's ``skipped``.
@@ -190,11 +205,11 @@ def stream(
         raise ValueError(f"stream: expected workers ≥ 0, got {workers}")
     if isinstance(source, IterableSource):
         wanted = None if ids is None else frozenset(ids)
-        yield from _walk(_Walked(source, preprocess, wanted, batch_size, skip), workers, say)
+        yield from _walk(_Walked(source, preprocess, wanted, batch_size, skip, keep), workers, say)
     else:
         numbered = enumerate(split(source.order if ids is None else ids, batch_size))
         chosen = [[(number, image_id) for image_id in batch] for number, batch in numbered if not skip(number)]
-        yield from _load(_Decoded(source, preprocess), chosen, workers, say)
+        yield from _load(_Decoded(source, preprocess, keep), chosen, workers, say)
 
 
 def _walk(walked: _Walked, workers: int, say: Callable[[str], object]) -> Iterator[Batch]:

@@ -15,7 +15,7 @@ from zfkernels.data import open_source
 from zfkernels.deconvnet import DeconvNet
 from zfkernels.gallery.contents import LARGEST_SPRITE
 from zfkernels.gallery.events import Event, Reporter
-from zfkernels.gallery.layers import Layer, select_layers
+from zfkernels.gallery.layers import Layer, default_layers, select_layers
 from zfkernels.gallery.prepare import prepare
 from zfkernels.gallery.ranks import Ranks
 from zfkernels.gallery.reader import Gallery
@@ -23,7 +23,7 @@ from zfkernels.gallery.record import left_out, run_record
 from zfkernels.gallery.run import Run
 from zfkernels.gallery.show import Show
 from zfkernels.gallery.table import Winners
-from zfkernels.gallery.tiles import BLOCKS, tile_size
+from zfkernels.gallery.tiles import blocks_of, tile_size
 from zfkernels.gallery.workplace import gallery_place, workplace
 from zfkernels.models import refuse_nan_weights
 from zfkernels.network import UnrecordableError, first_channels
@@ -38,7 +38,7 @@ def build_gallery(
     model: nn.Module,
     dataset: Any,
     *,
-    layers: str | Sequence[str],
+    layers: str | Sequence[str] | None,
     out: str | os.PathLike[str],
     top_k: int = 9,
     batch_size: int = 64,
@@ -53,6 +53,7 @@ def build_gallery(
     preprocess: Callable[[Any], Any] | None = None,
     show: str | Sequence[int] | Callable[[Tensor], Tensor] | None = None,
     title: str | None = None,
+    maxima: bool = False,
 ) -> Gallery:
     """The strongest activations of every feature map over a data set, each projected back to pixels, on a page.
 
@@ -78,7 +79,8 @@ def build_gallery(
         dataset: A folder, an archive, shards, a stack of arrays, an address of fsspec's, ``"embedded"``, a map-style or
             iterable data set, a table of paths and labels, or an ``ImageSource``; see ``zfkernels.data.open_source``.
         layers: Names of the layers to show, or patterns of them: ``"features.*"``, ``"*conv*"``; ``"kind:rectifier"``
-            is every layer of that kind, as the table of layers has it.
+            is every layer of that kind, as the table of layers has it. None: every rectifier that has maps, or every
+            convolution where there is none.
         out: Folder of the results, apart from the data; made if need be.
         top_k: Activations of each map, at most one for each image; ≥ 1.
         batch_size: Images that are loaded together, and go through a GPU together. A CPU takes them in blocks of its
@@ -103,9 +105,12 @@ def build_gallery(
         show: How images and projections are shown: ``"rgb"`` (the first three channels), ``"grey"`` (the mean of all),
             the numbers of three channels, or a function from images [N, C, H, W] to uint8, or floats in [0, 1],
             [N, 3, H, W] or [N, 1, H, W]; projections are then shown as with "grey". None: "rgb" where there are three
-            channels, else "grey". A normalisation that can be told from ``preprocess`` is undone; otherwise each image
+            channels, else "grey"; of more than three channels the page also has each one's projection by itself. A
+            normalisation that can be told from ``preprocess`` is undone; otherwise each image
             is stretched over its own range.
         title: Heading of the page; None takes the name of the model's class.
+        maxima: True also keeps the largest activation of every map on every image, 2 bytes each, in a matrix on the
+            disk (``Gallery.maxima``); the page then names the maps that answer most alike.
 
     Returns:
         The gallery, opened.
@@ -134,26 +139,29 @@ def build_gallery(
     net = DeconvNet(model)
     refuse_nan_weights(model, "build_gallery")
     source = open_source(dataset)
+    if maxima and (engine != "local" or not source.random_access):
+        got = f"engine {engine!r}" if engine != "local" else f"{source.name}, which can only be walked through"
+        raise ValueError(f"build_gallery: expected maxima of a data set with a length, on this machine, got {got}")
     ranks = Ranks.here()
     reporter = Reporter.of(progress, ranks.rank == 0)
     prepared, image = prepare(source, model, preprocess, first_channels(model), reporter.waiting)
     shown, image_size = Show.of(show, len(image), prepared.function), (image.shape[1], image.shape[2])
     network = _network(model, image)
-    chosen = tuple(select_layers(network, [layers] if isinstance(layers, str) else list(layers)))
+    names = default_layers(network) if layers is None else [layers] if isinstance(layers, str) else list(layers)
+    chosen = tuple(select_layers(network, names))
     if projections:
         _rehearse(net, chosen, image)
-    left_away = {"projections": not projections, "occlusions": not occlusion}
-    blocks = tuple(block for block in BLOCKS if not left_away.get(block))
+    blocks = blocks_of(projections, occlusion, len(image))
     kept = top_k if source.count is None else min(top_k, source.count)
     _check_sprites(chosen, kept, len(blocks), image_size)
     title = title or type(model).__name__
     options = {"top_k": top_k, "batch_size": batch_size, "projections": projections, "title": title,
-               "image_size": list(image_size), "show": shown.record(),
+               "image_size": list(image_size), "show": shown.record(), "maxima": maxima,
                **({"occlusion": True} if occlusion else {})}  # fmt: skip
     with workplace(path) if ranks.rank == 0 else nullcontext(gallery_place(path)) as place:
         run = Run(
             net, source, chosen, prepared, shown, image_size, kept, batch_size, workers, strict, place, ranks,
-            reporter, blocks,
+            reporter, blocks, maxima,
         )  # fmt: skip
         record = run_record(network, source, chosen, prepared, options) if ranks.rank == 0 else {}
 

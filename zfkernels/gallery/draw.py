@@ -19,6 +19,7 @@ from zfkernels.gallery.checkpoint import Checkpoint
 from zfkernels.gallery.events import Stage
 from zfkernels.gallery.hiding import Hiding
 from zfkernels.gallery.layers import Layer
+from zfkernels.gallery.originals import with_originals
 from zfkernels.gallery.page import sprite_path
 from zfkernels.gallery.pictures import Pictures
 from zfkernels.gallery.table import Winners
@@ -74,8 +75,8 @@ class Studio:
         pixels = self.painter.show.pixels(images)
         for image_id, picture in zip(batch.ids.tolist(), pixels, strict=True):
             self.pictures.put(image_id, picture)
-        forward = self.net.forward(images, needed)
-        pixels = pixels.float()
+        forward, size = self.net.forward(images, needed), (images.shape[2], images.shape[3])
+        pixels = with_originals(pixels.float(), batch.originals)
         heat = self._heat(images, chosen)
         for places in batches_of({index: torch.arange(len(rows)) for index, (rows, _) in enumerate(chosen)}, CHUNK):
             units: dict[int, Tensor] = {}
@@ -87,7 +88,7 @@ class Studio:
             for index, place in places.items():
                 layer, found, here = self.layers[index], self.winners[index], chosen[index][0][place]
                 painted, values = self.painter.paint(
-                    layer, forward, pixels, units[index], found.field[here], projected.get(index)
+                    layer, forward, pixels, size, units[index], found.field[here], projected.get(index)
                 )
                 if self.hiding is not None:
                     painted["occlusions"] = self.hiding.tiles(

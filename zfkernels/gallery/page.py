@@ -54,11 +54,21 @@ def write_page(
     image_size: Pair,
     keys: Sequence[str],
     labels: Mapping[int, str | None],
+    alike: Sequence[Sequence[tuple[int, float]]] | None = None,
 ) -> None:
-    """Writes the page and the scripts of its layers. Everything that comes from the model or the data is escaped."""
+    """Writes the page and the scripts of its layers. Everything that comes from the model or the data is escaped.
+
+    ``alike``: of each map, those of all layers one after the other that answer most alike, and their correlations.
+    """
+    places = [[n, channel] for n, layer in enumerate(layers) for channel in range(layer.info.channels)]
     rows = list(zip(layers, winners, rankings, grids, strict=True))
     for index, (_, found, ranking, _) in enumerate(rows):
-        text = _as_script(layer_data(found, ranking, statistics[index], keys, labels))
+        content = layer_data(found, ranking, statistics[index], keys, labels)
+        if alike is not None:
+            first = places.index([index, 0])
+            for row in content["maps"]:
+                row.append([[*places[n], round(value, 3)] for n, value in alike[first + row[0]]])
+        text = as_script(content)
         path = folder / script_path(index)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"showLayer({index}, {text});\n", encoding="utf-8", errors="backslashreplace")
@@ -74,7 +84,7 @@ def write_page(
         facts="".join(f"<li>{escape(fact)}</li>" for fact in facts),
         style=(site / "style.css").read_text(encoding="utf-8"),
         script="\n".join((site / name).read_text(encoding="utf-8") for name in scripts),
-        data=_as_script(summary),
+        data=as_script(summary),
     )
     (folder / "index.html").write_text(page, encoding="utf-8", errors="backslashreplace")
 
@@ -133,7 +143,7 @@ def _purity(labels: Sequence[str | None]) -> float | None:
     return round(max(Counter(known).values()) / len(known), 3) if known else None
 
 
-def _as_script(data: Any) -> str:
+def as_script(data: Any) -> str:
     """JSON that cannot end the script element that it stands in, and is JavaScript too."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

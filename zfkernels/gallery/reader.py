@@ -14,6 +14,7 @@ from torch import Tensor
 
 from zfkernels._extras import require
 from zfkernels.gallery.contents import MOST, read_contents
+from zfkernels.gallery.maxima import Maxima
 from zfkernels.gallery.page import image_path, sprite_path
 from zfkernels.gallery.table import read_table
 from zfkernels.geometry import Pair
@@ -100,6 +101,19 @@ class Gallery:
             ValueError: It is damaged.
         """
         return read_table(self.path / "maps.parquet", self.info.get("statistics_sha256", ""))
+
+    @cached_property
+    def maxima(self) -> Maxima:
+        """The largest activation of every map on every image, of a gallery that was built with ``maxima=True``.
+
+        Raises:
+            FileNotFoundError: It was built without.
+            ValueError: The file is not what it should be.
+        """
+        if not self.info.get("maxima"):
+            raise FileNotFoundError(f"Gallery.maxima: expected a gallery built with maxima=True, got {self.path}")
+        maps = [(record["name"], channel) for record in self.info["layers"] for channel in range(record["maps"])]
+        return Maxima.open(self.path / "maps", maps)
 
     def maps(self, layer: str) -> list[int]:
         """The maps of a layer that are drawn: all that fired, and without a rectifier the others with a value too."""

@@ -18,6 +18,9 @@ from zfkernels.gallery.draw import Studio, draw, write_sprites
 from zfkernels.gallery.events import Reporter, Stage
 from zfkernels.gallery.hiding import Hiding
 from zfkernels.gallery.layers import Layer
+from zfkernels.gallery.matrix import FILE, ROWS, Matrix
+from zfkernels.gallery.maxima import Maxima, nearest
+from zfkernels.gallery.originals import Originals
 from zfkernels.gallery.page import write_page
 from zfkernels.gallery.pictures import Pictures
 from zfkernels.gallery.prepare import Prepared
@@ -34,6 +37,7 @@ from zfkernels.output.workplace import Workplace
 from zfkernels.viz import SpriteGrid
 
 DRAW_BATCH = 16  # images whose maps are all kept at once
+NEAREST = 5  # maps that answer most like a map, shown of each
 SWEPT = "swept"  # a file: the first pass is complete
 
 
@@ -55,6 +59,7 @@ class Run:
         ranks: This process among others.
         reporter: Says how far the run is.
         blocks: What is drawn of an activation.
+        maxima: Whether the whole matrix of maxima is kept.
     """
 
     net: DeconvNet
@@ -71,6 +76,7 @@ class Run:
     ranks: Ranks
     reporter: Reporter
     blocks: tuple[str, ...]
+    maxima: bool = False
 
     def first_pass(self, engine: str, address: str | None) -> tuple[Swept, list[Progress]]:
         """Every image through the network, in this process and those beside it.
@@ -82,18 +88,29 @@ class Run:
         sweeper = Sweeper(trace_model(self.net.model, self.preprocess.shape), self.layers, self.top_k, self.batch_size)
         batches = split(self.source.order, self.batch_size) if self.source.random_access else None
         complete = self.place.state / SWEPT
+        matrix = self._matrix() if self.maxima else None
+        if matrix is not None and not complete.exists():
+            self.ranks.first(lambda: self._make_room(matrix))
+
+        def gather() -> dict[str, Tensor]:
+            if matrix is None:
+                return sweeper.tensors()
+            matrix.flush()
+            return {**sweeper.tensors(), **matrix.tensors()}
 
         def work(checkpoint: Checkpoint, skip: Callable[[int], bool], stage: Stage) -> None:
             sweeper.load(checkpoint.progress.tensors)
+            if matrix is not None:
+                matrix.load(checkpoint.progress.tensors)
             if engine == "ray":
                 from zfkernels.gallery.ray_engine import ray_sweep
 
                 ray_sweep(sweeper, self.source, self.preprocess, batches, checkpoint, skip, stage, address)
             else:
-                sweep(self._stream(None, self.batch_size, skip), sweeper, checkpoint, stage)
+                sweep(self._stream(None, self.batch_size, skip), sweeper, checkpoint, stage, matrix)
 
         if not complete.exists():
-            self._pass("sweep", batches, sweeper.tensors, work)
+            self._pass("sweep", batches, gather, work)
         progresses = list(self._load("sweep").values())
         result = collect(sweeper, progresses)
         skipped = sum(len(progress.notes) for progress in progresses)
@@ -105,6 +122,26 @@ class Run:
         for key, reason in left_out(self.source, result):
             self.reporter.say("skipped", image=key, reason=reason)
         return result, progresses
+
+    def _matrix(self) -> Matrix:
+        return Matrix(self.place.state / FILE, self.source.order, sum(layer.info.channels for layer in self.layers))
+
+    def _make_room(self, matrix: Matrix) -> None:
+        """Makes the file of the matrix; where an earlier one is gone, all images are read again."""
+        if not matrix.is_there():
+            for path in self._load("sweep"):
+                self.place.discard(path)
+            matrix.reserve()
+
+    def _write_maxima(self, swept: Swept, sweeping: Sequence[Progress]) -> list[list[tuple[int, float]]]:
+        """Puts the matrix among the results; the maps that answer most alike, of each map."""
+        matrix, folder = self._matrix(), self.place.state / "maps"
+        matrix.leave_out(image_id for image_id, _ in swept.skipped)
+        matrix.write_rows(folder / ROWS, self.source.keys, [p.tensors for p in sweeping if p.tensors])
+        matrix.path.replace(folder / FILE)
+        maps = [(layer.name, channel) for layer in self.layers for channel in range(layer.info.channels)]
+        found = Maxima.open(folder, maps)
+        return nearest(found.values, range(len(maps)), found.used, NEAREST)
 
     def second_pass(self, winners: Sequence[Winners]) -> tuple[Studio, list[Progress]]:
         """The images of the winners once more.
@@ -130,7 +167,7 @@ class Run:
 
         def work(checkpoint: Checkpoint, skip: Callable[[int], bool], stage: Stage) -> None:
             studio.add(checkpoint.progress.tensors)
-            draw(self._stream(ids, DRAW_BATCH, skip), studio, checkpoint, stage)
+            draw(self._stream(ids, DRAW_BATCH, skip, self._originals()), studio, checkpoint, stage)
 
         self._pass("project", batches, studio.tensors, work)
         progresses = list(self._load("project").values())
@@ -162,6 +199,8 @@ class Run:
         state, winners = self.place.state, studio.winners
         labels = {image_id: label for progress in drawing for image_id, label in progress.notes.items()}
         maps = sum(len(list(found.by_map())) for found in winners)
+        if (state / "maps" / FILE).exists():
+            (state / "maps" / FILE).replace(state / FILE)
         shutil.rmtree(state / "maps", ignore_errors=True)  # of an earlier attempt
         (state / "maps").mkdir()
         (state / "images").mkdir(exist_ok=True)
@@ -170,6 +209,7 @@ class Run:
             write_sprites(state, studio, stage.advance)
             write_table(state / "topk.parquet", self.layers, winners, self.source.keys, labels)
             write_statistics(state / "maps.parquet", self.layers, swept.rankings, swept.statistics)
+            alike = self._write_maxima(swept, sweeping) if self.maxima else None
             write_page(
                 state,
                 title=record["options"]["title"],
@@ -183,6 +223,7 @@ class Run:
                 image_size=self.image_size,
                 keys=self.source.keys,
                 labels=labels,
+                alike=alike,
             )
         spent = {"sweep": _spent(sweeping), "project": _spent(drawing)}
         seconds = {name: round(max(sum(p.seconds.values()) for p in parts), 3)
@@ -200,6 +241,7 @@ class Run:
                 "table_sha256": table_digest(state / "topk.parquet"),
                 "statistics_sha256": table_digest(state / "maps.parquet"),
                 "labels": list(swept.statistics[0].labels),
+                "maxima": self.maxima,
                 "blocks": list(self.blocks),
                 "layers": [layer_record(*row) for row in zip(self.layers, winners, swept.rankings, sizes, strict=True)],
                 "seconds": seconds,
@@ -230,10 +272,22 @@ class Run:
             checkpoint.save()
         self.ranks.wait()
 
-    def _stream(self, ids: Sequence[int] | None, batch_size: int, skip: Callable[[int], bool]) -> Iterator[Batch]:
+    def _originals(self) -> Originals | None:
+        """What cuts patches from the pictures themselves; None where the network's input is shown otherwise."""
+        if self.show.how not in ("rgb", "grey") or self.show.channels not in (1, 3):
+            return None
+        return Originals(self.preprocess.function, self.image_size, "RGB" if self.show.how == "rgb" else "L")
+
+    def _stream(
+        self,
+        ids: Sequence[int] | None,
+        batch_size: int,
+        skip: Callable[[int], bool],
+        keep: Originals | None = None,
+    ) -> Iterator[Batch]:
         batches: Iterable[Batch] = stream(
             self.source, self.preprocess, ids=ids, batch_size=batch_size, workers=self.workers, skip=skip,
-            say=self.reporter.waiting,
+            say=self.reporter.waiting, keep=keep,
         )  # fmt: skip
         for batch in batches:
             if batch.skipped:

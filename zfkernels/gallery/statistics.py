@@ -7,6 +7,7 @@ the maxima over the images of the label that it answers to most, and r the mean 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,20 @@ def edges() -> list[float]:
     return [0.0, *(2.0 ** (LOWEST + n / STEPS) for n in range(BINS - 1))]
 
 
+def bins_of(values: Tensor) -> Tensor:
+    """The bins of ``edges()`` that values [...] of any floating-point type lie in, int64 [...].
+
+    From the numbers' own bits: the exponent counts octaves, and whether the fraction reaches sqrt(2) tells their
+    halves. No logarithm, and exact at every edge.
+    """
+    values = values if values.dtype == torch.float64 else values.float()
+    width, whole, bias = (52, torch.int64, 1023) if values.dtype == torch.float64 else (23, torch.int32, 127)
+    half = math.ceil((math.sqrt(2) - 1) * 2**width)  # the smallest fraction of the upper half of an octave
+    bits = values.contiguous().view(whole)
+    found = (bits >> width) + ((bits - half) >> width) + (2 + STEPS * (-LOWEST - bias))
+    return torch.where(values > 0, found.clamp_(1, BINS - 1), 0).long()
+
+
 @dataclass(frozen=True)
 class MapStatistics:
     """Of the C maps of a layer.
@@ -58,26 +73,37 @@ class MapStatistics:
     @property
     def selectivity(self) -> Tensor:
         """float64 [C]: from 0 (all labels alike) to 1 (one label only); NaN without two labels or where none fires."""
-        if len(self.labels) < 2:
-            return torch.full((len(self.histogram),), torch.nan, dtype=torch.float64)
-        means = self.means.clamp(min=0)
-        most = means.amax(1)
-        rest = (means.sum(1) - most) / (len(self.labels) - 1)
-        return (most - rest) / (most + rest)
+        return selectivity_of(self.means)
+
+
+def selectivity_of(
+    means: Tensor,  # float64 [C, L]
+) -> Tensor:  # float64 [C]
+    """How much each map answers to one label more than to the others; NaN without two labels or where none fires."""
+    if means.shape[1] < 2:
+        return torch.full((len(means),), torch.nan, dtype=torch.float64)
+    means = means.clamp(min=0)
+    most = means.amax(1)
+    rest = (means.sum(1) - most) / (means.shape[1] - 1)
+    return (most - rest) / (most + rest)
 
 
 class Statistics:
-    """Running statistics of several layers; the result depends neither on batches nor on how the images were split.
+    """Running statistics of the maps of several layers, one layer's after the other's; the result depends neither on
+    batches nor on how the images were split.
 
     Args:
         channels: Number of maps of each layer.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:
-        self.histograms = [torch.zeros(count, BINS, dtype=torch.int64) for count in channels]
-        self.sums = [torch.zeros(0, count, dtype=torch.float64) for count in channels]
+        self.channels = list(channels)
+        maps = sum(channels)
+        self.histogram = torch.zeros(maps, BINS, dtype=torch.int64)
+        self.sums = torch.zeros(0, maps, dtype=torch.float64)
         self.counts = torch.zeros(0, dtype=torch.int64)
         self.labels: dict[str, int] | None = {}
+        self._first = torch.arange(maps) * BINS  # where the histogram of each map begins
 
     def see(self, labels: Sequence[str | None]) -> Tensor | None:
         """Counts the labels of some images; the row of each, int64 [N], -1 where it has none. None: too many labels."""
@@ -87,24 +113,25 @@ class Statistics:
         self._fit()
         if self.labels is None:
             return None
-        rows = torch.tensor([-1 if label is None else self.labels[label] for label in labels], dtype=torch.int64)
+        rows = torch.tensor(self.numbers(labels), dtype=torch.int64)
         self.counts += torch.bincount(rows[rows >= 0], minlength=len(self.counts))
         return rows
 
-    def update(self, layer: int, maxima: Tensor, rows: Tensor | None) -> None:
-        """Takes in the maxima float64 [N, C] of a layer's maps over N images, of which ``see`` gave the ``rows``."""
-        positive = maxima > 0
-        octave = torch.where(positive, maxima, 1).log2()
-        bins = torch.where(positive, ((octave - LOWEST) * STEPS).floor().clamp(0, BINS - 2) + 1, 0).long()
-        self.histograms[layer].scatter_add_(1, bins.T, torch.ones_like(bins.T))
-        if rows is not None:
+    def numbers(self, labels: Sequence[str | None]) -> list[int]:
+        """The row of each label that was seen; -1 where there is none, or where they are too many."""
+        return [-1 if label is None or self.labels is None else self.labels[label] for label in labels]
+
+    def update(self, maxima: Tensor, rows: Tensor | None) -> None:
+        """Takes in the maxima [N, maps] of all maps over N images, of which ``see`` gave the ``rows``."""
+        places = (bins_of(maxima) + self._first).flatten()
+        self.histogram.view(-1).scatter_add_(0, places, torch.ones_like(places))
+        if rows is not None and len(self.counts):
             known = rows >= 0
-            self.sums[layer].index_add_(0, rows[known], maxima[known].nan_to_num(neginf=0.0))
+            self.sums.index_add_(0, rows[known], maxima[known].double().nan_to_num(neginf=0.0))
 
     def merge(self, other: Statistics) -> None:
         """Takes in what ``other`` has seen."""
-        for mine, theirs in zip(self.histograms, other.histograms, strict=True):
-            mine += theirs
+        self.histogram += other.histogram
         if self.labels is None or other.labels is None:
             self.labels = None
             self._fit()
@@ -115,36 +142,36 @@ class Statistics:
         if self.labels is not None:
             rows = torch.tensor([self.labels[label] for label in other.labels], dtype=torch.int64)
             self.counts.index_add_(0, rows, other.counts)
-            for mine, theirs in zip(self.sums, other.sums, strict=True):
-                mine.index_add_(0, rows, theirs)
+            self.sums.index_add_(0, rows, other.sums)
 
     def compute(self) -> list[MapStatistics]:
         """The statistics of each layer."""
         names = sorted(self.labels or ())
         rows = torch.tensor([(self.labels or {})[name] for name in names], dtype=torch.int64)
         counts = self.counts[rows]
+        means = (self.sums[rows] / counts[:, None]).T
         return [
-            MapStatistics(histogram.clone(), tuple(names), counts, (sums[rows] / counts[:, None]).T)
-            for histogram, sums in zip(self.histograms, self.sums, strict=True)
+            MapStatistics(histogram.clone(), tuple(names), counts, mean.clone())
+            for histogram, mean in zip(self.histogram.split(self.channels), means.split(self.channels), strict=True)
         ]
 
     def tensors(self) -> dict[str, Tensor]:
         """The state, to be saved."""
         names = None if self.labels is None else list(self.labels)
         text = torch.frombuffer(bytearray(json.dumps(names).encode()), dtype=torch.uint8)
-        state = {"statistics.labels": text, "statistics.counts": self.counts.clone()}
-        for index, (histogram, sums) in enumerate(zip(self.histograms, self.sums, strict=True)):
-            state[f"statistics.{index}.histogram"], state[f"statistics.{index}.sums"] = histogram.clone(), sums.clone()
-        return state
+        return {
+            "statistics.labels": text,
+            "statistics.counts": self.counts.clone(),
+            "statistics.histogram": self.histogram.clone(),
+            "statistics.sums": self.sums.clone(),
+        }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Replaces the state by a saved one."""
         names = json.loads(tensors["statistics.labels"].numpy().tobytes())
         self.labels = None if names is None else {name: row for row, name in enumerate(names)}
         self.counts = tensors["statistics.counts"].clone()
-        for index in range(len(self.histograms)):
-            self.histograms[index] = tensors[f"statistics.{index}.histogram"].clone()
-            self.sums[index] = tensors[f"statistics.{index}.sums"].clone()
+        self.histogram, self.sums = tensors["statistics.histogram"].clone(), tensors["statistics.sums"].clone()
 
     def _fit(self) -> None:
         """Makes room for all labels; forgets them where they are too many."""
@@ -153,10 +180,10 @@ class Statistics:
         rows = len(self.labels or ())
         more = rows - len(self.counts)
         if more < 0:
-            self.counts, self.sums = self.counts[:0], [sums[:0] for sums in self.sums]
+            self.counts, self.sums = self.counts[:0], self.sums[:0]
         elif more:
             self.counts = torch.cat([self.counts, self.counts.new_zeros(more)])
-            self.sums = [torch.cat([sums, sums.new_zeros(more, sums.shape[1])]) for sums in self.sums]
+            self.sums = torch.cat([self.sums, self.sums.new_zeros(more, self.sums.shape[1])])
 
 
 def write_statistics(

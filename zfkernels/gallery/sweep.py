@@ -14,6 +14,7 @@ from zfkernels.data import Batch
 from zfkernels.gallery.checkpoint import Checkpoint, Progress
 from zfkernels.gallery.events import Stage
 from zfkernels.gallery.layers import Layer
+from zfkernels.gallery.matrix import Matrix
 from zfkernels.gallery.statistics import MapStatistics, Statistics
 from zfkernels.network import Step
 from zfkernels.network.network import Network
@@ -66,23 +67,27 @@ class Sweeper:
         self.topks = [TopK(layer.info.channels, self.top_k) for layer in self.layers]
         self.statistics = Statistics([layer.info.channels for layer in self.layers])
 
-    def update(self, batch: Batch, progress: Progress) -> None:
-        """Takes in a batch, and the time that it takes."""
-        rows = self.statistics.see(batch.labels)
-        labels = rows if rows is None else rows.split(self.block)
-        for n, (images, ids) in enumerate(
-            zip(batch.images.split(self.block), batch.ids.split(self.block), strict=True)
-        ):
+    def update(self, batch: Batch, progress: Progress) -> Tensor:
+        """Takes in a batch, and the time that it takes; returns the maxima [N, maps] of all maps, on the CPU."""
+        found: list[list[Tensor]] = [[] for _ in self.layers]  # of each layer, of each block
+        for images, ids in zip(batch.images.split(self.block), batch.ids.split(self.block), strict=True):
             if not len(ids):
                 continue
             missing = self.block - len(images)
             images = torch.cat([images, images.new_zeros(missing, *images.shape[1:])]) if missing else images
             before = progress.seconds.get("top-k", 0.0)
             with progress.timed("network"):
-                self._run(images, ids, None if labels is None else labels[n], progress)
+                self._run(images, ids, found, progress)
             progress.seconds["network"] -= progress.seconds.get("top-k", 0.0) - before
+        with progress.timed("statistics"):
+            rows = self.statistics.see(batch.labels)
+            if not len(batch.ids):
+                return torch.empty(0, sum(self.statistics.channels))
+            maxima = torch.cat([torch.cat(blocks) for blocks in found], 1)
+            self.statistics.update(maxima, rows)
+        return maxima
 
-    def _run(self, images: Tensor, ids: Tensor, labels: Tensor | None, progress: Progress) -> None:
+    def _run(self, images: Tensor, ids: Tensor, found: list[list[Tensor]], progress: Progress) -> None:
         images = images.to(self.parameter.device, self.parameter.dtype, memory_format=self.memory_format)
 
         def watch(step: Step, inputs: tuple[Any, ...]) -> Any:
@@ -93,8 +98,7 @@ class Sweeper:
                 value = step.run(dict(zip(step.inputs, inputs, strict=True)), len(images))
             with progress.timed("top-k"):  # while the maps are warm, and so that none has to be kept
                 for index in self.steps[step.name]:
-                    maxima = self.topks[index].update(value[: len(ids)], ids)
-                    self.statistics.update(index, maxima, labels)
+                    found[index].append(self.topks[index].update(value[: len(ids)], ids))
             return value
 
         with torch.inference_mode():
@@ -138,11 +142,16 @@ def _overwrites(network: Network, name: str) -> bool:
     return alone and network.kinds[source].makes_new
 
 
-def sweep(batches: Iterable[Batch], sweeper: Sweeper, checkpoint: Checkpoint, stage: Stage) -> None:
-    """One forward pass for each batch; memory does not grow with the number of images."""
+def sweep(
+    batches: Iterable[Batch], sweeper: Sweeper, checkpoint: Checkpoint, stage: Stage, matrix: Matrix | None = None
+) -> None:
+    """One forward pass for each batch; memory does not grow with the number of images. ``matrix`` takes the maxima."""
     progress = checkpoint.progress
     for batch in progress.waiting(batches):
-        sweeper.update(batch, progress)
+        maxima = sweeper.update(batch, progress)
+        if matrix is not None:
+            with progress.timed("maxima"):
+                matrix.put(batch.ids, maxima, sweeper.statistics.numbers(batch.labels))
         progress.notes.update(batch.skipped)
         progress.finish(batch.number)
         checkpoint.update()

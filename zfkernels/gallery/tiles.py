@@ -23,7 +23,7 @@ from zfkernels.output.workplace import ANEW
 from zfkernels.viz import heat_tiles, resize_tiles, stretch_projections
 from zfkernels.windows import Windows, crop
 
-BLOCKS = ("projections", "patches", "activations", "occlusions")
+BLOCKS = ("projections", "patches", "activations", "occlusions", "channels")
 
 
 def tile_size(layer: Layer, image_size: Pair) -> Pair:
@@ -141,6 +141,35 @@ def _reserve(path: Path, size: int) -> None:
             file.truncate(size)
 
 
+def blocks_of(projections: bool, occlusion: bool, channels: int) -> tuple[str, ...]:
+    """What is drawn of each activation of a network of so many channels."""
+    drawn = {
+        "projections": projections,
+        "channels": projections and channels > 3,
+        "occlusions": occlusion,
+    }
+    return tuple(block for block in BLOCKS if drawn.get(block, True))
+
+
+def channel_tiles(
+    projections: Tensor,  # float [P, C, h, w]
+    size: Pair,
+) -> Tensor:  # uint8 [P, 3, *size]
+    """The channels of projections beside each other, row by row, in grey: mid-grey is zero, one scale for all of a
+    projection's channels. What is left of a tile is black."""
+    count, channels = projections.shape[:2]
+    columns = math.isqrt(channels - 1) + 1
+    rows = -(-channels // columns)
+    height, width = max(1, size[0] // rows), max(1, size[1] // columns)
+    grey = stretch_projections(resize_tiles(projections, (height, width)))
+    tiles = torch.zeros(count, *size, dtype=torch.uint8, device=grey.device)
+    for channel in range(channels):
+        top, left = channel // columns * height, channel % columns * width
+        part = tiles[:, top : top + height, left : left + width]
+        part.copy_(grey[:, channel, : part.shape[1], : part.shape[2]])
+    return tiles[:, None].expand(-1, 3, -1, -1)
+
+
 @dataclass(frozen=True)
 class Painter:
     """Draws activations.
@@ -157,7 +186,8 @@ class Painter:
         self,
         layer: Layer,
         forward: Forward,
-        pixels: Tensor,  # float [N, 3, H, W], 0 … 255
+        pixels: Tensor,  # float [N, 3, s H, s W], 0 … 255, for s = 1, 2, … (of originals)
+        image_size: Pair,
         units: Tensor,  # int64 [P, 4]: image, channel, row, column
         field: Tensor,  # int64 [P, 4]: the part of the image that each one depends on
         projected: Windows | None,
@@ -169,7 +199,7 @@ class Painter:
         Returns:
             Of each block uint8 [P, 3, height, width], on the CPU; and the activations [P].
         """
-        frame = (pixels.shape[2], pixels.shape[3])
+        frame, scale = image_size, pixels.shape[2] // image_size[0]
         size = tile_size(layer, frame)
         image, channel, row, column = units.to(pixels.device).T
         maps = forward.activations(layer.name)
@@ -180,9 +210,13 @@ class Painter:
             here = branch.members(units[:, 1])
             view = view_size(branch.field, frame)
             origins, n = place(field[here, :2], view, frame).to(pixels.device), image[here.to(pixels.device)]
-            patches = resize_tiles(crop(pixels, origins, n, view), size)
+            cells = crop(pixels, scale * origins, n, (scale * view[0], scale * view[1]))
+            patches = resize_tiles(cells, size)
             painted["patches"][here] = patches.clamp_(0, 255).round_().to(torch.uint8).cpu()
             if projected is not None:
-                signal = resize_tiles(self.show.chosen(projected.crops(origins, view, here).float()), size)
+                cells = projected.crops(origins, view, here).float()
+                signal = resize_tiles(self.show.chosen(cells), size)
                 painted["projections"][here] = stretch_projections(signal).cpu()
+                if "channels" in self.blocks:
+                    painted["channels"][here] = channel_tiles(cells, size).cpu()
         return painted, values.cpu()

@@ -100,7 +100,7 @@ class Planes:
             array = array.transpose(2, 0, 1)
         if array.ndim != 3 or array.shape[0] != self.channels:
             raise ValueError(f"an array {tuple(array.shape)} instead of one of {self.channels} channels")
-        return torch.from_numpy(np.ascontiguousarray(array, np.float32))
+        return torch.from_numpy(np.array(array, np.float32, order="C"))
 
     def record(self) -> dict[str, int]:
         """What tells it from another one."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zfkernels.models.alexnet import alexnet2012
+from zfkernels.models.hubs import hub_model, is_hub
 from zfkernels.models.own import load_object, refusal
 from zfkernels.models.preprocess import Preprocess
 from zfkernels.models.states import inner_state, without_prefixes
@@ -36,8 +37,8 @@ def get_model(name: str, weights: str | Path | None = "DEFAULT") -> nn.Module:
 
     Args:
         name: One of this package's networks (``zfnet64``, ``zfnet``, ``zfnet_large``, ``alexnet2012``), any name of
-            torchvision's, or ``package.module:function`` or ``path/to/file.py:function``, which is called without
-            arguments.
+            torchvision's, ``timm:NAME`` and ``hf:FOLDER`` where timm or transformers are installed, or
+            ``package.module:function`` or ``path/to/file.py:function``, which is called without arguments.
         weights: ``"DEFAULT"`` for the weights that come with the network (torchvision downloads them; what a
             ``package.module:function`` returns is taken as it is); the path of a safetensors file or of a state dict
             (or of a checkpoint with one under "state_dict", "model" and the like; prefixes that DataParallel,
@@ -47,6 +48,7 @@ def get_model(name: str, weights: str | Path | None = "DEFAULT") -> nn.Module:
             the package's own is built accordingly.
 
     Raises:
+        ImportError: timm or transformers, whose network it is, is missing.
         ValueError: No such network, no such function, no default weights, a file that does not hold weights of this
             network, or weights with NaN in them.
         OSError: The file cannot be read, or the default weights cannot be fetched.
@@ -119,6 +121,8 @@ def refuse_nan_weights(model: nn.Module, function: str) -> None:
 
 
 def _construct(name: str, weights: str | None, own: dict[str, Any] | None = None) -> nn.Module:
+    if is_hub(name):
+        return hub_model(name, weights is not None)
     if ":" in name:
         return _call(name)
     if name in _OWN:
@@ -179,7 +183,10 @@ def _check_weights(model: nn.Module, state: dict[str, Tensor], path: Path, name:
         if keys:
             others = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
             key = repr(keys[0])[1:-1]  # whatever is in it, in one line
-            raise ValueError(f"get_model: expected weights of {name}, got {path}, which {problem} {key}{others}")
+            raise ValueError(
+                f"get_model: expected weights of {name}, got {path}, which {problem} {key}{others} (names and "
+                f"shapes all have to be the network's, so that no part of it stays as it was drawn)"
+            )
 
 
 def _read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -10,6 +10,7 @@ const PROJECTIONS = data.blocks.indexOf("projections");
 const PATCHES = data.blocks.indexOf("patches");
 const ACTIVATIONS = data.blocks.indexOf("activations");
 const OCCLUSIONS = data.blocks.indexOf("occlusions");
+const CHANNELS = data.blocks.indexOf("channels");
 
 // ---- data
 
@@ -213,7 +214,7 @@ function openMap(content) {
     return;
   }
   const layer = data.layers[state.layer];
-  const [channel, fired, purity, units, [bars, most, selectivity]] = map;
+  const [channel, fired, purity, units, [bars, most, selectivity], alike] = map;
   state.rank = Math.min(Math.max(state.rank, 0), units.length - 1);
   const [image, value, row, column, top, left, bottom, right] = units[state.rank];
   const [source, key, label] = content.images[image];
@@ -230,6 +231,7 @@ function openMap(content) {
   if (PATCHES >= 0) panels.push(tile(PATCHES, "patch"));
   if (PROJECTIONS >= 0) panels.push(tile(PROJECTIONS, "projection"));
   if (OCCLUSIONS >= 0) panels.push(tile(OCCLUSIONS, "bright: hiding this place lowers the activation"));
+  if (CHANNELS >= 0) panels.push(tile(CHANNELS, "projection of each channel, from the first on, row by row"));
   if (ACTIVATIONS >= 0) panels.push(tile(ACTIVATIONS, `the map's activations on this image, ${layer.size.join("×")}`));
   at("unit-title").textContent = `${layer.name}, map ${channel}, rank ${state.rank}`;
   at("panels").replaceChildren(...panels);
@@ -242,6 +244,7 @@ function openMap(content) {
   at("unit-facts").replaceChildren(...facts.flatMap(([term, text]) => [
     element("dt", { textContent: term }), element("dd", { textContent: text })]),
   element("dt", { textContent: "maxima of all images" }), element("dd", {}, [histogram(bars)]));
+  if (alike?.length) at("unit-facts").append(element("dt", { textContent: "maps that answer alike" }), likeLinks(alike));
   at("strip").replaceChildren(...units.map((unit, rank) => {
     const button = element("button", { type: "button" },
       [tilePicture(layer, picture, Math.max(PATCHES, 0), rank, 54, `rank ${rank}: activation ${unit[1]}`)]);
@@ -252,6 +255,16 @@ function openMap(content) {
   at("tip").hidden = true;
   if (!at("unit").open) at("unit").showModal();
   toAddress();
+}
+
+// Links to the maps whose maxima correlate most with those of the map that is shown.
+function likeLinks(alike) {
+  return element("dd", {}, alike.flatMap(([layer, channel, r]) => {
+    const { name } = data.layers[layer];
+    const link = element("a", { href: `#${new URLSearchParams({ layer: name, map: channel })}`,
+      textContent: `${name}, map ${channel}` });
+    return [link, ` (correlation ${r})  `];
+  }));
 }
 
 function moveRank(step) {
