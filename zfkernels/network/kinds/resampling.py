@@ -186,8 +186,10 @@ class ConstantPadding(Kind):
         assert isinstance(signal, Windows)
         assert self.maps is not None
         below = descent.layout(self.inputs[0])
-        move = torch.tensor([*self.before, 0, 0], dtype=torch.int32).to(below.boxes.device)
-        inner = replace(below, boxes=below.boxes + move, frame=self.maps.frame)
+        boxes = below.boxes.clone()
+        for axis in (0, 1):
+            boxes[:, axis].add_(self.before[axis])
+        inner = replace(below, boxes=boxes, frame=self.maps.frame)
         yield self.inputs[0], below.windows(descent.gather([signal], None, inner).values)
 
     @property
