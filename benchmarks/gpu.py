@@ -1,34 +1,41 @@
 """Sweeps and ops on a GPU, one command: python benchmarks/gpu.py [--only TEXT] [--seconds 600] [--tune-seconds 60].
 
-What says the most comes first: sweeps of whole networks against the dense pass, then the ops on the headline shapes of
-``tools/gpu_code``, then other networks, backends and precisions. Each result is checked before it is timed; a line
-is printed as soon as it is known, and kept in ``gpu-results.json`` and ``.csv`` (``--out``). What is wrong or does not
-fit is said, and the others go on; the exit status is 1 then. ``--check`` takes no times: with ``--device cpu
---shapes small`` and ``TRITON_INTERPRET=1`` it tries the script and the kernels' numbers where there is no GPU.
+What says the most comes first: sweeps of ResNet-50 and VGG-16 against the dense pass, the same as captured graphs,
+other networks, projections, the gallery's sweep, large images, the ops on the headline shapes of ``tools/gpu_code``,
+then the CUDA kernels, other precisions, ``torch.compile`` of a dense pass, compute-sanitizer. Each result is checked
+before it is timed; a line is printed as soon as it is known, and kept in ``gpu-results.json`` and ``.csv`` (``--out``).
+What is wrong or does not fit is said, and the others go on; the exit status is 1 then. ``--check`` takes no times: with
+``--device cpu --shapes small`` and ``TRITON_INTERPRET=1`` it tries the script and the kernels' numbers where there is
+no GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tools"))  # what reads compiled kernels
 
+import gpu_gallery
 import gpu_ops
+import gpu_projections
+import gpu_sanitizer
 import gpu_sweeps
 import torch
 from gpu_clock import synchronize
 from gpu_code import cases
+from gpu_code.window_cases import WINDOWS, WINDOWS_SMALL
 from gpu_journal import Journal
 from gpu_machine import about, refusal, remarks
 
-OP_SECONDS = 15  # a line of an op, torch.compile's included: an estimate, nobody has measured it
+OP_SECONDS = 6  # a line of an op, torch.compile's included: an estimate, nobody has measured it
 TUNE = "ZFKERNELS_TUNE"
 
 
@@ -41,43 +48,94 @@ class Line:
     run: Callable[[Journal], None]
 
 
-def sweep_lines(options: argparse.Namespace, sweeps: tuple, backends: tuple, precisions: tuple) -> list[Line]:
-    kept: dict[gpu_sweeps.SweepCase, gpu_sweeps.Subject] = {}
+Found = Iterator[Line]
 
-    def line(case: gpu_sweeps.SweepCase, backend: str, precision: str) -> Line:
+
+class Lines:
+    """The lines of each part, for the options given."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.device, self.rounds = options, options.device, options.rounds
+        self.subjects: dict[gpu_sweeps.SweepCase, gpu_sweeps.Subject] = {}
+
+    def subject(self, case: gpu_sweeps.SweepCase) -> gpu_sweeps.Subject:
+        """Its network and image lie on the CPU between lines."""
+        if case not in self.subjects:
+            self.subjects[case] = gpu_sweeps.Subject(case, self.device)
+        return self.subjects[case]
+
+    def sweeps(self, of: Sequence[gpu_sweeps.SweepCase], backend: str, *precisions: str, graph: bool = False) -> Found:
+        for case, precision in itertools.product(of, precisions):
+
+            def run(journal: Journal, case: gpu_sweeps.SweepCase = case, precision: str = precision) -> None:
+                gpu_sweeps.run_ours(self.subject(case), backend, precision, self.rounds, journal, graph=graph)
+
+            name = f"{case.name}/{backend}/{precision}{'/graph' if graph else ''}"
+            yield Line(name, case.seconds(backend, graph), run)
+
+    def dense(self, of: Sequence[gpu_sweeps.SweepCase], how: str, precision: str) -> Found:
+        for case in of:
+
+            def run(journal: Journal, case: gpu_sweeps.SweepCase = case) -> None:
+                gpu_sweeps.run_dense_again(self.subject(case), how, precision, self.rounds, journal)
+
+            seconds = gpu_sweeps.COMPILE_SECONDS if how == "compile" else gpu_sweeps.GRAPH_SECONDS
+            yield Line(f"{case.name}/dense/{precision}/{how}", seconds, run)
+
+    def projections(self, of: Sequence[gpu_projections.ProjectionCase], *precisions: str) -> Found:
+        for case, precision in itertools.product(of, precisions):
+
+            def run(journal: Journal, case: gpu_projections.ProjectionCase = case, precision: str = precision) -> None:
+                gpu_projections.run(case, "triton", precision, self.device, self.rounds, journal)
+
+            yield Line(f"{case.name}/triton/{precision}", case.seconds(), run)
+
+    def gallery(self, name: str, size: int, batch: int, precision: str) -> Found:
         def run(journal: Journal) -> None:
-            if case not in kept:
-                kept.clear()  # one network's memory at a time
-                kept[case] = gpu_sweeps.Subject(case, options.device)
-            gpu_sweeps.run_ours(kept[case], backend, precision, options.rounds, journal)
+            gpu_gallery.run(name, size, batch, precision, self.device, self.rounds, journal)
 
-        return Line(f"{case.name}/{backend}/{precision}", case.seconds(backend), run)
+        yield Line(f"gallery/{name}-{size}/{precision}", gpu_gallery.SECONDS, run)
 
-    return [line(*chosen) for chosen in ((c, b, p) for b in backends for c in sweeps for p in precisions)]
+    def ops(self, shapes: Sequence[cases.Case]) -> Found:
+        dtype = getattr(torch, self.options.dtype)
+        for case in shapes:
 
+            def run(journal: Journal, case: cases.Case = case) -> None:
+                gpu_ops.run(case, dtype, self.device, self.rounds, journal)
 
-def op_lines(options: argparse.Namespace, shapes: tuple[cases.Case, ...]) -> list[Line]:
-    dtype = getattr(torch, options.dtype)
-    return [
-        Line(
-            f"{case.op}/{case.name}", OP_SECONDS,
-            lambda journal, case=case: gpu_ops.run(case, dtype, options.device, options.rounds, journal),
-        )
-        for case in shapes
-    ]  # fmt: skip
+            yield Line(f"{case.op}/{case.name}", OP_SECONDS, run)
+
+    def sanitizer(self) -> Found:
+        for tool in gpu_sanitizer.TOOLS:
+            yield Line(
+                f"sanitizer/{tool}", gpu_sanitizer.SECONDS,
+                lambda journal, tool=tool: gpu_sanitizer.run(tool, self.device, journal),
+            )  # fmt: skip
 
 
 def plan(options: argparse.Namespace) -> list[Line]:
     """All lines that were asked for, the most valuable first."""
+    make, first = Lines(options), gpu_sweeps.FIRST
     if options.shapes == "small":
-        found = sweep_lines(options, gpu_sweeps.SMALL, ("triton",), ("float32", "tf32"))  # what a CPU sweeps
-        found += op_lines(options, cases.SMALL)
+        small = gpu_sweeps.SMALL
+        parts = (
+            make.sweeps(small, "triton", "float32", "tf32"),  # what a CPU sweeps
+            make.sweeps(small, "triton", "float32", graph=True), make.dense(small, "graph", "float32"),
+            make.projections(gpu_projections.SMALL, "float32"), make.gallery("toy", 16, 4, "float32"),
+            make.ops((*cases.SMALL, *WINDOWS_SMALL)), make.sweeps(small, "cuda", "float32"),
+            make.dense(small, "compile", "float32"), make.sanitizer(),
+        )  # fmt: skip
     else:
-        found = sweep_lines(options, gpu_sweeps.FIRST, ("triton",), ("float16", "float32"))
-        found += op_lines(options, cases.CASES)
-        found += sweep_lines(options, gpu_sweeps.OTHERS, ("triton",), ("float16",))
-        found += sweep_lines(options, gpu_sweeps.FIRST, ("cuda",), ("float16", "float32"))
-        found += sweep_lines(options, gpu_sweeps.FIRST, ("triton",), ("tf32", "bfloat16"))
+        parts = (
+            make.sweeps(first, "triton", "float16", "float32"), make.sweeps(first, "triton", "float16", graph=True),
+            make.dense(first, "graph", "float16"), make.sweeps(gpu_sweeps.OTHERS[:3], "triton", "float16"),
+            make.sweeps(gpu_sweeps.OTHERS[:3], "triton", "float16", graph=True),
+            make.projections(gpu_projections.CASES, "float16"), make.gallery("resnet50", 224, 256, "tf32"),
+            make.sweeps(gpu_sweeps.OTHERS[3:], "triton", "float16"), make.ops((*cases.CASES, *WINDOWS)),
+            make.sweeps(first, "cuda", "float16", "float32"), make.sweeps(first, "triton", "tf32", "bfloat16"),
+            make.dense(first[:1], "compile", "float16"), make.sanitizer(),
+        )  # fmt: skip
+    found = itertools.chain.from_iterable(parts)
     return [line for line in found if not options.only or any(text in line.name for text in options.only)]
 
 

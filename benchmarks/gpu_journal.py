@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 FIGURES = (
-    "seconds", "host_s", "busy_s", "kernels", "first_s", "peak_bytes", "positions_s", "batch", "error", "dense_error",
-    "baseline", "speedup", "gbs", "tflops",
+    "seconds", "host_s", "busy_s", "kernels", "first_s", "capture_s", "peak_bytes", "positions_s", "projections_s",
+    "images_s", "batch", "error", "dense_error", "errors", "baseline", "speedup", "gbs", "tflops",
 )  # fmt: skip
 COLUMNS = ("name", "variant", "verdict", "text", *FIGURES)
 

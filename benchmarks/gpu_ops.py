@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from gpu_clock import seconds
 from gpu_code.arguments import numbers
 from gpu_code.cases import Case
+from gpu_code.window_cases import WindowCase
 from gpu_journal import Journal
 from torch import Tensor
 
@@ -55,7 +56,7 @@ def run(case: Case, dtype: torch.dtype, device: str, rounds: int, journal: Journ
     expected = entry.variants["reference"].load()(*flat)
     eager = unfused(case, flat)
     baselines: dict[str, Callable[[], Any]] = {"unfused": eager}
-    if device == "cuda":
+    if device == "cuda" and not isinstance(case, WindowCase):  # a reference of windows is no baseline to be compiled
         baselines["compile"] = torch.compile(eager, dynamic=False)
     baseline = {label: seconds(function, device, rounds) for label, function in baselines.items() if rounds}
     for label, taken in baseline.items():

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,7 +24,9 @@ from torch import Tensor, nn
 import zfkernels as zf
 from zfkernels.occlusion.arguments import grid
 from zfkernels.ops import registered
+from zfkernels.replay import Replayed, without_graphs
 
+SWEPT = ("occluded_conv2d", "window_conv2d", "window_max_pool2d", "window_gather")  # the ops of a sweep
 BATCHES = (64, 128, 256, 512)
 SAMPLE = 64  # positions that are compared
 TRUTH_BATCH = 16
@@ -49,18 +52,20 @@ class SweepCase:
     def name(self) -> str:
         return f"sweep/{self.model}-{self.size}-w{self.window}-s{self.stride}"
 
-    def seconds(self, backend: str) -> int:
-        """That a line should take on a GPU, its dense passes included: an estimate, nobody has measured it."""
-        return 15 + (2 * self.kernels if backend == "triton" else 0)
+    def seconds(self, backend: str, graph: bool = False) -> int:
+        """That a line should take on a GPU, its dense passes included: an estimate, nobody has measured it.
+
+        A graph's line comes behind that of the same kernels, which are compiled then.
+        """
+        return GRAPH_SECONDS if graph else 10 + (KERNEL_SECONDS * self.kernels if backend == "triton" else 0)
 
 
-FIRST = (
-    SweepCase("resnet50", 224, 16, 4, 30), SweepCase("vgg16", 224, 16, 4, 16), SweepCase("resnet18", 224, 16, 4, 18),
-)  # fmt: skip
+GRAPH_SECONDS, COMPILE_SECONDS, KERNEL_SECONDS = 6, 45, 1  # estimates as well
+FIRST = (SweepCase("resnet50", 224, 16, 4, 30), SweepCase("vgg16", 224, 16, 4, 16))
 OTHERS = (
-    SweepCase("alexnet", 224, 16, 4, 10), SweepCase("squeezenet1_0", 224, 16, 4, 20),
+    SweepCase("resnet18", 224, 16, 4, 18), SweepCase("squeezenet1_0", 224, 16, 4, 20),
+    SweepCase("alexnet", 224, 16, 4, 10), SweepCase("resnet50", 1024, 32, 16, 30), SweepCase("vgg16", 1024, 32, 16, 16),
     SweepCase("mobilenet_v2", 224, 16, 4, 40), SweepCase("inception_v3", 299, 16, 4, 60),
-    SweepCase("resnet50", 1024, 32, 16, 30), SweepCase("vgg16", 1024, 32, 16, 16),
 )  # fmt: skip
 SMALL = (SweepCase("toy", 16, 4, 4, 4),)  # takes an interpreter seconds
 
@@ -100,6 +105,15 @@ def occluded(image: Tensor, positions: Tensor, window: int) -> Tensor:
     return torch.where(mask, torch.zeros_like(image), image).contiguous(memory_format=torch.channels_last)
 
 
+@dataclass(frozen=True)
+class Dense:
+    """What the dense pass came to: its error, and seconds for all positions in its best batch (None: not timed)."""
+
+    error: float
+    seconds: float | None = None
+    batch: int = 0
+
+
 class Subject:
     """A network, its image and grid on a device, and what the dense pass came to in each precision."""
 
@@ -111,7 +125,7 @@ class Subject:
         places = grid((case.size, case.size), (case.window, case.window), (case.stride, case.stride))
         self.positions = places.reshape(-1, 2).to(device)
         self.sample = torch.randperm(len(self.positions), generator=generator)[:SAMPLE].to(device)
-        self.dense: dict[str, tuple[float, float | None]] = {}  # by precision: error, seconds
+        self.dense: dict[str, Dense] = {}  # by precision
 
     def in_(self, dtype: torch.dtype) -> tuple[nn.Module, Tensor]:
         """The network and the image in a dtype."""
@@ -156,7 +170,7 @@ def run_dense(subject: Subject, precision: str, rounds: int, journal: Journal) -
                 said.append(f"batch {batch}: {str(refused).strip().splitlines()[0][:100]}")
                 break
             best = min(best or (taken, batch), (taken, batch))
-    subject.dense[precision] = (error, best[0] if best else None)
+    subject.dense[precision] = Dense(error, *(best or ()))
     figures: dict[str, Any] = {"error": error}
     text = f"error {error:.1e}"
     if best:
@@ -166,25 +180,63 @@ def run_dense(subject: Subject, precision: str, rounds: int, journal: Journal) -
     journal.say(case.name, f"dense/{precision}", "", ", ".join([text, *said]), **figures)
 
 
-def run_ours(subject: Subject, backend: str, precision: str, rounds: int, journal: Journal) -> None:
-    """The line of a sweep, and those of the dense passes beside it."""
-    case, device, variant = subject.case, subject.device, f"{backend}/{precision}"
-    reasons = {name: reason for name, op in registered().items() if (reason := _why_not(op, backend)) is not None}
-    if reasons:
-        journal.say(case.name, variant, next(iter(reasons.values())))
+def run_dense_again(subject: Subject, how: str, precision: str, rounds: int, journal: Journal) -> None:
+    """The dense pass in its best batch as a captured graph (``how`` is "graph"), or compiled by PyTorch ("compile")."""
+    run_dense(subject, precision, rounds, journal)
+    case, device, known = subject.case, subject.device, subject.dense[precision]
+    if known.seconds is None:
+        return
+    dtype, of_float32 = PRECISIONS[precision]
+    with products(of_float32):
+        model, image = subject.in_(dtype)
+        places = subject.positions.repeat(-(-known.batch // len(subject.positions)), 1)[: known.batch]
+        compiled = model
+        if how == "compile":
+            compiled = torch.compile(model, dynamic=False, backend="inductor" if device == "cuda" else "eager")
+
+        def one(places: Tensor, *, again: bool = False) -> Tensor:
+            return compiled(occluded(image, places, case.window))
+
+        expected = model(occluded(image, places, case.window)).double()
+        call = Replayed("the dense pass", one) if how == "graph" else one
+        first = timed(lambda: [call(places) for _ in range(2)], device).wall
+        distance = (call(places).double() - expected).square().mean() / expected.square().mean()
+        taken = median(lambda: call(places), device, rounds).wall / known.batch * len(subject.positions)
+    text = f"{taken * 1e3:9.1f} ms, batch {known.batch}, x{known.seconds / taken:.2f} of dense, first {first:.1f} s"
+    right = float(distance.sqrt()) <= TWICE * known.error + torch.finfo(dtype).eps
+    journal.say(
+        case.name, f"dense/{precision}/{how}", "" if right else "FAILS", text, seconds=taken, first_s=first,
+        speedup=known.seconds / taken, error=float(distance.sqrt()),
+    )  # fmt: skip
+
+
+def run_ours(
+    subject: Subject, backend: str, precision: str, rounds: int, journal: Journal, *, graph: bool = False
+) -> None:
+    """The line of a sweep, launched anew for each image or as a captured graph; the dense passes' before it."""
+    case, device = subject.case, subject.device
+    variant = f"{backend}/{precision}{'/graph' if graph else ''}"
+    reason = why_not(SWEPT, backend)
+    if reason is not None:
+        journal.say(case.name, variant, reason)
         return
     for baseline in BASELINES[precision]:
         run_dense(subject, baseline, rounds, journal)
     dtype, of_float32 = PRECISIONS[precision]
-    with products(of_float32):
+    with products(of_float32), contextlib.nullcontext() if graph else without_graphs():
         model, image = subject.in_(dtype)
         maps = zf.occlusion_sweeps(
             model, itertools.repeat(image[0]), window=case.window, stride=case.stride, backend=backend
         )
         outputs: list[Tensor] = []
         first = timed(lambda: outputs.append(next(maps).outputs), device)
+        if graph:  # the second is captured; a capture that is refused warns, and that is this line's failure
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", RuntimeWarning)
+                captured = timed(lambda: outputs.append(next(maps).outputs), device)
+            outputs.append(next(maps).outputs)
         found = outputs.pop().flatten(0, 2)[subject.sample]
-        error, dense_error = subject.error(found), subject.dense[precision][0]
+        error, dense_error = subject.error(found), subject.dense[precision].error
         allowed = TWICE * dense_error + torch.finfo(dtype).eps
         text = f"error {error:.1e}, dense {dense_error:.1e}"
         figures: dict[str, Any] = {"error": error, "dense_error": dense_error, "first_s": first.wall}
@@ -196,12 +248,15 @@ def run_ours(subject: Subject, backend: str, precision: str, rounds: int, journa
             figures |= {"seconds": times.wall, "host_s": times.host, "positions_s": len(subject.positions) / times.wall}
             figures["peak_bytes"] = peak_bytes(lambda: next(maps), device)
             said = [f"{times.wall * 1e3:9.1f} ms {figures['positions_s']:8.0f} positions/s"]
-            ratios = {name: taken / times.wall for name in BASELINES[precision] if (taken := subject.dense[name][1])}
+            ratios = {n: taken / times.wall for n in BASELINES[precision] if (taken := subject.dense[n].seconds)}
             if ratios:
                 slowest = min(ratios, key=lambda name: ratios[name])
                 figures |= {"baseline": f"dense/{slowest}", "speedup": ratios[slowest]}
             said += [f"x{ratio:.2f} of dense/{name}" for name, ratio in ratios.items()]
             said.append(f"host {times.host * 1e3:.1f} ms")
+            if graph:
+                figures["capture_s"] = captured.wall
+                said.append(f"captured in {captured.wall:.2f} s" if device == "cuda" else "no graphs on a CPU")
             try:
                 worked = busy(lambda: next(maps), device)
             except RuntimeError as refused:
@@ -216,11 +271,7 @@ def run_ours(subject: Subject, backend: str, precision: str, rounds: int, journa
     journal.say(case.name, variant, "right", text, **figures)
 
 
-def _why_not(op: Any, backend: str) -> str | None:
-    if op.name not in SWEPT:
-        return None
-    return op.why_not(backend) if backend in op.variants else f"{op.name} has no variant for it"
-
-
-# the ops of a sweep
-SWEPT = ("occluded_conv2d", "window_conv2d", "window_max_pool2d", "window_gather")
+def why_not(ops: Sequence[str], backend: str) -> str | None:
+    """Why a method made of some ops cannot run with a backend, or None."""
+    known = registered()
+    return next((reason for name in ops if (reason := known[name].why_not(backend)) is not None), None)

@@ -60,7 +60,7 @@ def sweep_race(name: str, batches: Callable[[str], Iterable[Batch]]) -> Race:
     sweeper, progress = Sweeper(trace, layers, 9, BATCH), Progress()
     for batch in batches(name):
         ids = batch.ids + len(embedded_photos().keys)
-        sweeper.update(Batch(2 * batch.images, ids, [], []), progress)
+        sweeper.update(Batch(2 * batch.images, ids, [None] * len(ids), []), progress)
 
     def sweep(_: int) -> int:
         before = sweeper.topks[0].compute().images

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
+from full_frames import FullFrames
 from networks import network
 from rounds import Race, Work, replay, replay_timer, run_race
-from torch import Tensor, nn
+from torch import Tensor
 
 import zfkernels as zf
 
@@ -45,40 +45,6 @@ CASES = (
     *(Case("zfnet", f"features.{i}", 64, 64) for i in (0, 4, 8, 10, 12)),
     *(Case("vgg16", f"features.{i}", 16, 32, rounds=2) for i in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)),
 )
-
-
-class FullFrames:
-    """Whole frames down an nn.Sequential of convolutions, rectifiers and pools; one forward pass for all units."""
-
-    def __init__(self, features: nn.Sequential, layer: int, images: Tensor) -> None:
-        self.modules, self.pools, self.sizes = list(features)[: layer + 1], {}, []
-        for index, module in enumerate(self.modules):
-            self.sizes.append(images.shape[2:])
-            if isinstance(module, nn.MaxPool2d):
-                images, self.pools[index] = F.max_pool2d(
-                    images, module.kernel_size, module.stride, module.padding, return_indices=True
-                )
-            else:
-                images = module(images)
-        self.top = images
-
-    def project(self, units: Tensor) -> Tensor:
-        image, channel, row, column = units.unbind(1)
-        signal = self.top.new_zeros((len(units), *self.top.shape[1:]))
-        index = torch.arange(len(units))
-        signal[index, channel, row, column] = self.top[image, channel, row, column]
-        for module, size, number in reversed(list(zip(self.modules, self.sizes, range(len(self.sizes)), strict=True))):
-            if isinstance(module, nn.Conv2d):
-                whole = [(signal.shape[2 + a] - 1) * module.stride[a] - 2 * module.padding[a] for a in (0, 1)]
-                rest = [size[a] - whole[a] - module.kernel_size[a] for a in (0, 1)]
-                signal = F.conv_transpose2d(signal, module.weight, None, module.stride, module.padding, rest)
-            elif isinstance(module, nn.MaxPool2d):  # the exact adjoint: colliding values are summed
-                flat = signal.new_zeros((*signal.shape[:2], size[0] * size[1]))
-                flat.scatter_add_(2, self.pools[number][image].flatten(2), signal.flatten(2))
-                signal = flat.view(*signal.shape[:2], *size)
-            elif isinstance(module, nn.ReLU):
-                signal = signal.relu()
-        return signal
 
 
 @cache

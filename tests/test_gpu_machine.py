@@ -13,7 +13,8 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-DRY = ["--device", "cpu", "--shapes", "small", "--check", "--only", "sweep"]
+WINDOW_OPS = ("conv2d", "max_pool2d", "avg_pool2d", "gather", "reduce", "unpool_relu_conv_transpose2d")
+DRY = ["--device", "cpu", "--shapes", "small", "--check", "--only", "w4-s4/triton"]
 
 
 @pytest.fixture
@@ -94,8 +95,9 @@ def test_what_fails_is_said_and_the_rest_goes_on(
     raised = [torch.OutOfMemoryError("CUDA out of memory. Tried to\nallocate"), KeyError("what a compiler says")]
     sweeps = importlib.import_module("gpu_sweeps")
 
-    def run_ours(*args: Any) -> None:
-        raise raised.pop(0)
+    def run_ours(*args: Any, **options: Any) -> None:
+        if raised:
+            raise raised.pop(0)
 
     monkeypatch.setattr(sweeps, "run_ours", run_ours)
     assert script.main(DRY) == 1
@@ -110,11 +112,12 @@ def test_a_gpu_that_answers_no_more_ends_the_run_and_names_the_rest(
     def synchronize(device: str) -> None:
         raise RuntimeError("an illegal memory access")
 
-    monkeypatch.setattr(importlib.import_module("gpu_sweeps"), "run_ours", lambda *args: None)
+    monkeypatch.setattr(importlib.import_module("gpu_sweeps"), "run_ours", lambda *args, **options: None)
     monkeypatch.setattr(script, "synchronize", synchronize)
     assert script.main(DRY) == 1
     said = capsys.readouterr().out.splitlines()[-1]
-    assert said.endswith("(an illegal memory access); the rest: --only sweep/toy-16-w4-s4/triton/tf32")
+    rest = "--only sweep/toy-16-w4-s4/triton/tf32 --only sweep/toy-16-w4-s4/triton/float32/graph"
+    assert said.endswith(f"(an illegal memory access); the rest: {rest}")
 
 
 @pytest.mark.parametrize("profiler", [(0.25, 7), None, RuntimeError("no counters here\nat all")])
@@ -164,17 +167,22 @@ def test_a_batch_of_the_dense_pass_that_does_not_fit_is_said(
 
 def test_lines_that_do_not_fit_the_time_are_left_out(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert script.main([*DRY, "--seconds", "5", "--out", "found"]) == 0
-    assert "left out: about 23 s, 5 s are left" in capsys.readouterr().out
-    assert len(json.loads(Path("found.json").read_text())["lines"]) == 2
+    assert "left out: about 14 s, 5 s are left" in capsys.readouterr().out
+    assert len(json.loads(Path("found.json").read_text())["lines"]) == 3
 
 
 def test_the_lines_come_in_the_order_of_what_they_say(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert script.main(["--list"]) == 0
     lines = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert lines[:4] == [
+    assert lines[:6] == [
         "sweep/resnet50-224-w16-s4/triton/float16", "sweep/resnet50-224-w16-s4/triton/float32",
         "sweep/vgg16-224-w16-s4/triton/float16", "sweep/vgg16-224-w16-s4/triton/float32",
+        "sweep/resnet50-224-w16-s4/triton/float16/graph", "sweep/vgg16-224-w16-s4/triton/float16/graph",
     ]  # fmt: skip
+    parts = ["projections", "gallery", "window_reduce", "cuda/float16", "triton/tf32", "compile", "memcheck"]
+    places = [min(n for n, line in enumerate(lines) if part in line) for part in parts]
+    assert places == sorted(places)
+    assert {line.split("/")[0] for line in lines} >= {f"window_{op}" for op in WINDOW_OPS} | {"occluded_conv2d"}
     assert len(set(lines)) == len(lines)
 
 

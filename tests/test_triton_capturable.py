@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+from support.capturing import OnDevice
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 pytest.importorskip("triton")
 
@@ -25,25 +24,7 @@ from gpu_code.window_cases import WINDOWS
 
 from zfkernels.ops import _triton_launch, registered
 
-WAITS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 MOST_OPERATIONS = 64  # of PyTorch, views among them, around a launch for thousands of positions
-
-
-class OnDevice(TorchDispatchMode):
-    """Refuses what synchronises: operations whose result the host has to know, and tensors that leave the GPU."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations: list[str] = []
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        assert not WAITS & set(function.tags), f"{function} waits for the GPU"
-        result = function(*args, **(kwargs or {}))
-        for tensor in pytree.tree_leaves((args, kwargs, result)):
-            if isinstance(tensor, Tensor):
-                assert tensor.device.type == "cuda", f"{function} takes a tensor from or to the {tensor.device.type}"
-        self.operations.append(str(function))
-        return result
 
 
 def triton(case: Case) -> Callable[..., Any]:

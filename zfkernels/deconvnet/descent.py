@@ -1,7 +1,9 @@
 """The way down: signals of many units at once, from the layers at which they enter to the pixels.
 
 Each step hands its signal to the steps that it reads (``Kind.send_down``); where branches meet, signals add up. Every
-unit has exactly the box that it depends on in every step, and none in the steps that it enters below.
+unit has exactly the box that it depends on in every step, and none in the steps that it enters below. Where everything
+lies is known, and on the device, before the first step; after that nothing is read on the host or copied from it, but
+the layouts of whole frames that derivatives are taken on.
 """
 
 from __future__ import annotations
@@ -56,6 +58,24 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Reached:
+    """The units that reach a step.
+
+    Attributes:
+        rows: int64 [R], which they are, on the CPU.
+        place: int64 [K], which of them each unit is, on the CPU.
+        rows_there, place_there: the same on the device.
+        image: int64 [R], the image of each.
+    """
+
+    rows: Tensor
+    place: Tensor
+    rows_there: Tensor
+    place_there: Tensor
+    image: Tensor
+
+
+@dataclass(frozen=True)
 class Manner:
     """How a DeconvNet goes down: its rules, what overlapping pooling windows do, and the variant of the ops."""
 
@@ -81,8 +101,10 @@ class Descent:
         self.host = image.cpu()
         self.boxes = graph.boxes({name: (entry.rows, entry.boxes) for name, entry in entries.items()}, len(image))
         self.layouts: dict[Any, Layout] = {}
-        self.reached: dict[str, tuple[Tensor, Tensor]] = {}
+        self.reached: dict[str, Reached] = {}
+        self.entering: dict[str, Tensor] = {}  # of units that are not all: the cells, or rows, that they enter at
         self.signals: dict[str, Signal] = {}
+        self._place()
 
     def run(self) -> Windows:
         """The windows of the pixels, one for each unit.
@@ -102,6 +124,29 @@ class Descent:
             raise ValueError(f"DeconvNet: expected a layer that depends on the images, got {[*self.entries]}")
         return pixels
 
+    def _place(self) -> None:
+        """Makes what the steps will ask for: where cells lie, and which units there are."""
+        device = self.units.device
+        for kind in self.graph.kinds.values():
+            if kind.name not in self.boxes:
+                continue
+            reached = self._reached(kind.name)
+            if kind.maps is not None:
+                self.layout(kind.name)
+                continue
+            for name, below in zip(kind.inputs, kind.below, strict=True):
+                if below is not None and name in self.boxes:
+                    self.whole(name, kind.name)
+            entry = self.entries.get(kind.name)
+            if entry is not None and len(entry.rows) < len(reached.rows):
+                self.entering[kind.name] = reached.place[entry.rows].to(device)
+        for name, entry in self.entries.items():
+            maps = self.graph.kinds[name].maps
+            if maps is not None and len(entry.rows) < len(self.units):
+                there = torch.zeros(len(self.units), dtype=torch.bool).index_fill_(0, entry.rows, True)
+                cells = there.repeat_interleave(self.boxes[name].size.prod(1))
+                self.entering[name] = cells.nonzero().flatten().to(device)
+
     def layout(self, name: str) -> Layout:
         return self._layout(name, self.boxes[name])
 
@@ -111,11 +156,10 @@ class Descent:
         return self._layout(name, whole(self.boxes[reaching], maps.frame))
 
     def image(self, name: str) -> Tensor:
-        chosen = self._reached(name)[0]
-        return self.units if len(chosen) == len(self.units) else self.units[chosen.to(self.units.device)]
+        return self._reached(name).image
 
     def rows(self, name: str) -> Tensor:
-        return self._reached(name)[1].to(self.units.device)
+        return self._reached(name).place_there
 
     def clean(self, name: str) -> Tensor:
         return self._clean.values[name]
@@ -142,34 +186,29 @@ class Descent:
             self.layouts[key] = layout.to(self.units.device, non_blocking=True)
         return self.layouts[key]
 
-    def _reached(self, name: str) -> tuple[Tensor, Tensor]:
-        """The units that reach a step, int64 [R], and which of them each unit is, int64 [K]."""
+    def _reached(self, name: str) -> Reached:
         if name not in self.reached:
             there = (self.boxes[name].size > 0).all(1)
-            self.reached[name] = there.nonzero().flatten(), (there.cumsum(0) - 1).clamp(min=0)
+            rows, place = there.nonzero().flatten(), (there.cumsum(0) - 1).clamp(min=0)
+            device, every = self.units.device, len(rows) == len(self.units)
+            rows_there, place_there = rows.to(device), place.to(device)
+            image = self.units if every else self.units.index_select(0, rows_there)
+            self.reached[name] = Reached(rows, place, rows_there, place_there, image)
         return self.reached[name]
 
     def _enter(self, name: str, entry: Entry) -> None:
-        if self.graph.kinds[name].maps is None:
-            chosen, place = self._reached(name)
-            values = entry.values
-            if len(entry.rows) < len(chosen):
-                values = _spread(values, place[entry.rows], len(chosen))
-            self._join(name, values)
-            return
-        layout, values = self.layout(name), entry.values
-        if len(entry.rows) < len(self.units):
-            entering = torch.zeros(len(self.units), dtype=torch.bool)
-            entering[entry.rows] = True
-            values = _spread(values, entering[layout.owner.cpu().long()].nonzero().flatten(), layout.cells)
-        self._join(name, layout.windows(values))
+        whole, values = self.graph.kinds[name].maps is None, entry.values
+        if name in self.entering:
+            length = len(self._reached(name).rows) if whole else self.layout(name).cells
+            values = _spread(values, self.entering[name], length)
+        self._join(name, values if whole else self.layout(name).windows(values))
 
     def _add(self, name: str, signal: Signal, sender: str) -> None:
         """Adds what a step hands on to what already waits at one of its inputs."""
         if isinstance(signal, Tensor):
-            there, here = self._reached(sender)[0], self._reached(name)
-            if len(there) < len(here[0]):
-                signal = _spread(signal, here[1][there], len(here[0]))
+            there, here = self._reached(sender), self._reached(name)
+            if len(there.rows) < len(here.rows):
+                signal = _spread(signal, here.place_there.index_select(0, there.rows_there), len(here.rows))
         elif isinstance(signal, Pooled):
             alone = self.graph.readers[name] == (sender,) and name not in self.graph.targets
             if alone and self.graph.kinds[name].unpools:
@@ -190,6 +229,6 @@ class Descent:
 
 
 def _spread(values: Tensor, index: Tensor, length: int) -> Tensor:
-    """``values`` in rows ``index`` (on the CPU) of zeros [length, ...]."""
+    """``values`` in rows ``index`` of zeros [length, ...]."""
     out = values.new_zeros((length, *values.shape[1:]))
-    return out.index_copy_(0, index.to(values.device), values)
+    return out.index_copy_(0, index, values)

@@ -135,6 +135,10 @@ def occlusion_sweeps(
 
     All maps are of the model as it is when the first one is asked for: a copy of its weights is kept until the last.
 
+    On a GPU the second image of a size is captured in a CUDA graph, which further ones replay; with ``reduce`` or a
+    layout of the positions that takes more than an eighth of ``memory`` everything is launched anew for each image, as
+    it is inside :func:`zfkernels.replay.without_graphs`.
+
     Args:
         dataset: yields images [C, H, W], or tuples that start with one.
         start: number of images to leave out at the beginning.
@@ -151,7 +155,9 @@ def occlusion_sweeps(
         model = snapshot(model)
     with signed("occlusion_sweeps"):
         where = Where(window, stride, positions, windows, regions, shape)
-        sweeper = Sweeper(model, where, Wanted(layer, units, statistic, reduce, outputs), precision, backend)
+        sweeper = Sweeper(
+            model, where, Wanted(layer, units, statistic, reduce, outputs), precision, backend, replay=True
+        )
     indexed = isinstance(dataset, Sequence) or (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"))
     if indexed:
         items: Iterator[Any] = (dataset[i] for i in range(start, len(dataset)))  # type: ignore[index,arg-type]

@@ -1,9 +1,8 @@
-"""A chunk of positions: where its windows lie, known before its first launch, and the values of its steps."""
+"""A chunk of positions that travel together: the values of its steps."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,70 +12,10 @@ from zfkernels.geometry import Pair
 from zfkernels.network.kinds import Occluder
 from zfkernels.network.maps import Maps
 from zfkernels.network.recording import INPUT
+from zfkernels.occlusion.places import ChunkLayouts
 from zfkernels.occlusion.plan import SweepPlan
 from zfkernels.ops import window_gather
 from zfkernels.windows import Layout, Windows
-
-
-class Places:
-    """The boxes of a plan as one tensor, from which the layouts of any chunk are taken at once.
-
-    Args:
-        plan: of the sweep.
-        corners: int64 [P, 2], of what is hidden, before it is clipped to the images.
-    """
-
-    def __init__(self, plan: SweepPlan, corners: Tensor) -> None:
-        self.frames = [place.frame for place in plan.places]
-        self.boxes = torch.stack([place.boxes for place in plan.places])  # [L, P, 4]
-        self.cells = torch.stack([place.cells for place in plan.places])  # [L, P]
-        self.corners = corners
-        self.latest: tuple[Any, ChunkLayouts] | None = None
-
-    def of(self, start: int, stop: int, images: int, device: torch.device) -> ChunkLayouts:
-        """The layouts of entries ``start`` to ``stop`` of all positions of the first image, of the second, …."""
-        key = start, stop, images, device
-        if self.latest is None or self.latest[0] != key:  # the next image of a data set has the same
-            count = self.boxes.shape[1]
-            entry = torch.arange(start, stop)
-            self.latest = key, self.at(entry % count, entry // count, images, device)
-        return self.latest[1]
-
-    def at(self, position: Tensor, image: Tensor, images: int, device: torch.device) -> ChunkLayouts:
-        """The layouts of entries ``position`` of ``image``, int64 [K] each, on the CPU.
-
-        All is computed and copied before anything is launched; nothing on ``device`` is waited for.
-        """
-        corners = self.corners[position]
-        boxes, cells = self.boxes[:, position], self.cells[:, position]
-        offsets = torch.nn.functional.pad(cells.cumsum(1), (1, 0))
-        total = offsets[:, -1].tolist()
-        boxes, cells, offsets, image, position, corners = (
-            part.to(device, non_blocking=True) for part in (boxes, cells, offsets, image, position, corners)
-        )
-        rows = torch.arange(len(position), device=device, dtype=torch.int32)
-        layouts = []
-        for index, frame in enumerate(self.frames):
-            owner = rows.repeat_interleave(cells[index], output_size=total[index])
-            layouts.append(Layout(boxes[index], offsets[index], image, frame, total[index], owner, images))
-        return ChunkLayouts(tuple(layouts), image, position, corners)
-
-
-@dataclass(frozen=True)
-class ChunkLayouts:
-    """Where the windows of a chunk of K entries lie.
-
-    Attributes:
-        layouts: one for each of the plan's places.
-        image: int64 [K], the image of each entry.
-        position: int64 [K], its position.
-        corners: int64 [K, 2], of what is hidden, before it is clipped to the image.
-    """
-
-    layouts: tuple[Layout, ...]
-    image: Tensor
-    position: Tensor
-    corners: Tensor
 
 
 class WindowChunk:
@@ -145,8 +84,9 @@ class WindowChunk:
 def whole_frames(image: Tensor, frame: Pair, images: int | None) -> Layout:
     """Windows that are whole frames, one for each of ``image`` int64 [K]; nothing is waited for."""
     count, cells = len(image), frame[0] * frame[1]
-    box = torch.zeros(count, 4, dtype=torch.int32, device=image.device)
-    box[:, 2], box[:, 3] = frame[0], frame[1]
+    size = [torch.full((count, 2), 0, dtype=torch.int32, device=image.device)]
+    size += [torch.full((count, 1), side, dtype=torch.int32, device=image.device) for side in frame]
+    box = torch.cat(size, 1)
     offsets = torch.arange(count + 1, device=image.device) * cells
     owner = torch.arange(count, dtype=torch.int32, device=image.device)[:, None].expand(-1, cells).flatten()
     return Layout(box, offsets, image, frame, count * cells, owner, images)

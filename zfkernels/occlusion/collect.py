@@ -47,6 +47,7 @@ class Outputs:
         targets: int64 [T], the classes to keep of outputs [N, classes]; None: all.
         reduce: from a chunk's outputs, image int64 [K] and the clean outputs to a tensor [K, ...]; None: all is kept.
         device: of the results.
+        fits: it is known that there is memory for the results.
 
     Raises:
         ValueError: a reducer that returns something else, or more results than there is memory.
@@ -61,6 +62,7 @@ class Outputs:
         targets: Tensor | None,
         reduce: Reduce | None,
         device: torch.device,
+        fits: bool = False,
     ) -> None:
         self.form, self.moving, self.targets, self.reduce = clean, moving, targets, reduce
         self.total = total
@@ -69,7 +71,7 @@ class Outputs:
         kept = [self.clean] if reduce is not None else self._tensors(clean)
         like = [value if targets is None else value[:, targets] for value in kept]
         size = sum(total * value[:1].nbytes for value in like)
-        room = _memory(device)
+        room = size if fits else _memory(device)
         if size > room:
             raise ValueError(
                 f"{NAME}: expected results that fit into the memory of {room / 2**30:.1f} GiB, got {size / 2**30:.1f} "

@@ -7,7 +7,7 @@ sizes of everything are known before a chunk's first launch, and no value of a t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,10 +18,11 @@ from zfkernels.network.program import Program, run_steps
 from zfkernels.network.recording import INPUT, Recording, Ref
 from zfkernels.network.tree import leaves
 from zfkernels.occlusion.arguments import NAME
-from zfkernels.occlusion.chunks import Places, WindowChunk
+from zfkernels.occlusion.chunks import WindowChunk
 from zfkernels.occlusion.collect import Outputs, Reduce, SweepValues, check_targets
 from zfkernels.occlusion.cost import Rates, rates_of
 from zfkernels.occlusion.cover import Cover
+from zfkernels.occlusion.places import Places
 from zfkernels.occlusion.plan import SweepPlan, plan_sweep
 from zfkernels.occlusion.reduce import MapReducer, Reduction
 from zfkernels.occlusion.watch import Watch, Watched
@@ -86,6 +87,7 @@ class WindowSweep:
             self.reduced = self.reduced if maps is not None and maps.is_planar else None
         self.wanted = {*self.program.outputs, *names}
         self.plans: dict[tuple[str, int], tuple[SweepPlan, Places]] = {}
+        self.watched_on: dict[torch.device, Sequence[Watched]] = {}
 
     def _reduced(self) -> str | None:
         """The output that a reducer of maps looks at."""
@@ -135,6 +137,7 @@ class WindowSweep:
         batch_size: int | None = None,
         memory: int | None = None,
         advance: Advance = lambda count: None,
+        again: bool = False,
     ) -> SweepValues:
         """Sweeps over images.
 
@@ -146,6 +149,7 @@ class WindowSweep:
             batch_size: positions that travel together; None: as many as ``memory`` holds.
             memory: bytes that the values of one chunk may take; None: the device's own budget (see :mod:`.cost`).
             advance: called with the number of positions that are done.
+            again: a call of the same form has gone well: nothing is read on the host, nothing copied from it.
 
         Raises:
             ValueError: ``memory`` for less than one position, more results than memory, a reducer that returns a wrong
@@ -154,25 +158,50 @@ class WindowSweep:
         clean = images if isinstance(images, Clean) else self.clean(images)
         images, device = clean.images, clean.images.device
         plan, places = self.planned(device, images.dtype)
-        if targets is not None:
+        if targets is not None and not again:
             check_targets([clean.values[name] for name in self.program.outputs], targets, NAME)
         total = len(images) * len(self.boxes)
-        sizes = chunk_sizes(plan, total, batch_size, memory or (self.rates or rates_of(device.type)).budget)
-        outputs = self._outputs(clean, total, targets)
-        watches = [Watch(self.program, watched, clean.values[watched.name], total) for watched in self.watched]
+        budget = self._budget(device, memory)
+        sizes, start = chunk_sizes(plan, total, batch_size, budget), 0
+        outputs = self._outputs(clean, total, targets, again)
+        watches = [
+            Watch(self.program, watched, clean.values[watched.name], total) for watched in self._watched_on(device)
+        ]
         reduction = self._reduction(plan, clean)
         cover = (Cover(cover) if isinstance(cover, Tensor) else cover).to(images)
         with fixed_weights():
-            for start in range(0, total, sizes[0]):
-                at = places.of(start, min(start + sizes[0], total), len(images), device)
+            for at in places.chunks(len(images), sizes[0], device, budget):
                 occluder = cover.over(images, at.layouts[plan.place[INPUT]], at.position, at.corners)
                 run = WindowChunk(plan, at, occluder, clean.frames, self.backend)
                 self._run(run, start, sizes[1], outputs, reduction, watches, advance)
+                start += sizes[0]
         shape = (len(images), *self.shape)
         if outputs is None:
             return SweepValues(None, None, tuple(watch.result(shape) for watch in watches), sizes[0])
         found = tuple(watch.result(shape) for watch in watches)
         return SweepValues(outputs.clean, outputs.result(shape), found, sizes[0])
+
+    def repeats(self, images: Tensor, batch_size: int | None, memory: int | None) -> bool:
+        """Whether further sweeps of such images need nothing of the host but launches, so that a graph replays them.
+
+        So it is where the layouts of all chunks stay on the device, and no function of a user's is called.
+        """
+        _, places = self.planned(images.device, images.dtype)
+        total, budget = len(images) * len(self.boxes), self._budget(images.device, memory)
+        size = chunk_sizes(self.plan(images.device, images.dtype), total, batch_size, budget)[0]
+        return self.reduce is None and places.stay(len(images), size, images.device, budget)
+
+    def _budget(self, device: torch.device, memory: int | None) -> int:
+        return memory or (self.rates or rates_of(device.type)).budget
+
+    def _watched_on(self, device: torch.device) -> Sequence[Watched]:
+        """What is watched, with its maps on a device: copied there once."""
+        if device not in self.watched_on:
+            self.watched_on[device] = [
+                replace(watched, units=watched.units.to(device)) if isinstance(watched.units, Tensor) else watched
+                for watched in self.watched
+            ]
+        return self.watched_on[device]
 
     def _run(
         self,
@@ -209,12 +238,12 @@ class WindowSweep:
                     watch.record(start + first, watch.of(values[watch.name], image), image)
             advance(last - first)
 
-    def _outputs(self, clean: Clean, total: int, targets: Tensor | None) -> Outputs | None:
+    def _outputs(self, clean: Clean, total: int, targets: Tensor | None, fits: bool) -> Outputs | None:
         if not self.program.outputs:
             return None
         moving = [isinstance(leaf, Ref) for leaf in leaves(self.recording.outputs) if isinstance(leaf, (Ref, Tensor))]
         return Outputs(
-            clean.output, moving, len(clean.images), total, targets, self.reduce, clean.images.device
+            clean.output, moving, len(clean.images), total, targets, self.reduce, clean.images.device, fits
         )  # fmt: skip
 
     def _reduction(self, plan: SweepPlan, clean: Clean) -> Reduction | None:

@@ -156,7 +156,8 @@ class PairSweep:
         names = {kind.name for kind in plan.head if kind.maps is not None}
         values = sweep.program.run(image, {*names, output})
         frames = {name: sweep.frames(name, values[name]) for name in names} | {INPUT: image}
-        at = places.of(0, len(sweep.boxes), 1, device)
+        every = torch.arange(len(sweep.boxes))
+        at = places.at(every, torch.zeros_like(every), 1, device)
         occluder = cover.to(image).over(image, at.layouts[plan.place[INPUT]], at.position, at.corners)
         budget = memory or rates_of(device.type).budget
         size, batch = chunk_sizes(plan, max(len(self.pairs), len(sweep.boxes)), None, budget)

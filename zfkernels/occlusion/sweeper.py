@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ from zfkernels.occlusion.watch import STATISTICS, Watched
 from zfkernels.occlusion.where import Changes, Where
 from zfkernels.occlusion.whole_images import WholeSweep
 from zfkernels.progress import progress_bar
+from zfkernels.replay import Replayed, capturable, new_pool
 from zfkernels.results import Look, OcclusionFills, OcclusionMap
 from zfkernels.results.fills import joined
 
@@ -82,7 +84,12 @@ class Wanted:
 
 
 class Sweeper:
-    """A network made ready for sweeps: recorded and planned once for each size of image."""
+    """A network made ready for sweeps: recorded and planned once for each size of image.
+
+    With ``replay``, and on a GPU, sweeps of further images of a size are replays of one CUDA graph: the clean pass and
+    all chunks, whose ragged layouts stay as they are. (Chunks padded to one size would compute more, and one graph for
+    each chunk would be launched more often.) All graphs share their memory.
+    """
 
     def __init__(
         self,
@@ -91,6 +98,7 @@ class Sweeper:
         wanted: Wanted | None = None,
         precision: torch.dtype | str | None = None,
         backend: str | None = None,
+        replay: bool = False,
     ) -> None:
         self.precision = None if precision is None else dtype_of(precision)
         if self.precision is not None and isinstance(model, nn.Module):
@@ -108,6 +116,9 @@ class Sweeper:
         self.warned = False
         self.made: dict[Any, Any] = {}  # filters that all sizes of images share
         self.runs: dict[Pair, WindowSweep | WholeSweep] = {}  # by size of image, the latest last
+        self.replay = replay
+        self.replays: dict[Pair, Replayed] = {}  # of some of these
+        self.pool: Any = None
 
     @undisturbed()
     def sweep(
@@ -155,21 +166,37 @@ class Sweeper:
         if targets is not None and not self.wanted.outputs:
             raise ValueError(f"{NAME}: expected targets=None with outputs=False, got {targets!r}")
         fills = several(fill)
-        covers = [cover_of(each, images, changes) for each in (fills or [fill])]
+        covers = [cover_of(each, images, changes).to(images) for each in (fills or [fill])]
         wanted = None if targets is None else targets_of(targets, images.device)
         run = self._run(images, changes, covers[0])
         count = len(covers) * len(images) * changes.boxes[..., 0].numel()
         with progress_bar(count, "positions", progress) as advance:
-            clean = run.clean(images)
-            maps = [
-                self._map(
-                    changes,
-                    wanted,
-                    run(clean, cover, targets=wanted, batch_size=batch_size, memory=memory, advance=advance),
-                )
-                for cover in covers
-            ]
+            replayed = self._replayed(run, images, batch_size, memory)
+            if replayed is not None:
+                found = replayed(images, covers, wanted, batch_size, memory)
+                advance(count)
+            else:
+                clean = run.clean(images)
+                found = [
+                    run(clean, cover, targets=wanted, batch_size=batch_size, memory=memory, advance=advance)
+                    for cover in covers
+                ]
+        maps = [self._map(changes, wanted, each) for each in found]
         return maps[0] if fills is None else OcclusionFills(tuple(maps), tuple(describe(each) for each in fills))
+
+    def _replayed(
+        self, run: WindowSweep | WholeSweep, images: Tensor, batch_size: int | None, memory: int | None
+    ) -> Replayed | None:
+        """What sweeps images of this size by replaying a graph, where that can be."""
+        if not self.replay or self.where.is_of_each or not capturable(images.device):
+            return None
+        if not isinstance(run, WindowSweep) or not run.repeats(images, batch_size, memory):
+            return None
+        size = (images.shape[2], images.shape[3])
+        if size not in self.replays:
+            self.pool = self.pool or new_pool()
+            self.replays[size] = Replayed("occlusion_sweeps", partial(_swept, run), self.pool)
+        return self.replays[size]
 
     def _map(self, changes: Changes, targets: Tensor | None, found: SweepValues) -> OcclusionMap:
         activity = found.activities[0] if found.activities else None
@@ -196,7 +223,9 @@ class Sweeper:
         run = self.runs.pop(size, None) or self._new_run(images, changes, cover)
         self.runs[size] = run
         if len(self.runs) > SIZES:
-            del self.runs[next(iter(self.runs))]
+            oldest = next(iter(self.runs))
+            del self.runs[oldest]
+            self.replays.pop(oldest, None)
         return run
 
     def _new_run(self, images: Tensor, changes: Changes, cover: Cover) -> WindowSweep | WholeSweep:
@@ -228,6 +257,21 @@ class Sweeper:
             name = type(self.model).__name__
             warnings.warn(f"{NAME}: {name} runs on whole images: {reason}", RuntimeWarning, stacklevel=6)
         self.warned = True
+
+
+def _swept(
+    run: WindowSweep,
+    images: Tensor,
+    covers: Sequence[Cover],
+    targets: Tensor | None,
+    batch_size: int | None,
+    memory: int | None,
+    *,
+    again: bool,
+) -> list[SweepValues]:
+    """A sweep with each of some covers, as :class:`~zfkernels.replay.Replayed` calls it."""
+    clean = run.clean(images)
+    return [run(clean, cover, targets=targets, batch_size=batch_size, memory=memory, again=again) for cover in covers]
 
 
 def channels_of(recording: Recording, name: str) -> int:

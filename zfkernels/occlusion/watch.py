@@ -21,7 +21,8 @@ class Watched:
 
     Attributes:
         name: of the step.
-        units: int64 [U], maps; None: all; "strongest": the one of each image that is largest on the clean image.
+        units: int64 [U], maps (where a :class:`Watch` is made, on the device of the values); None: all; "strongest":
+            the one of each image that is largest on the clean image.
         statistic: "sum" or "max" over the map, or its "value" at the clean image's strongest place (ties: the first in
             row-major order).
     """
@@ -72,7 +73,7 @@ class Watch:
         elif watched.units is None:
             self.units = torch.arange(self.clean.shape[1], device=clean.device)
         else:
-            self.units = watched.units.to(clean.device)
+            self.units = watched.units
         shape = (total,) if self.single else (total, len(self.units))
         self.activity = self.clean.new_empty(shape)
 

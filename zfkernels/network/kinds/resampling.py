@@ -182,7 +182,7 @@ class ConstantPadding(Kind):
         assert isinstance(signal, Windows)
         assert self.maps is not None
         below = descent.layout(self.inputs[0])
-        inner = replace(below, boxes=below.boxes + self._move(below), frame=self.maps.frame)
+        inner = replace(below, boxes=self._moved(below, 1), frame=self.maps.frame)
         yield self.inputs[0], below.windows(descent.gather([signal], None, inner).values)
 
     @property
@@ -193,12 +193,16 @@ class ConstantPadding(Kind):
         assert self.below[0] is not None
         windows, layout = chunk.windows(self.inputs[0]), chunk.layout(self.name)
         if self.crops:
-            inner = replace(layout, boxes=layout.boxes - self._move(layout), frame=self.below[0].frame)
+            inner = replace(layout, boxes=self._moved(layout, -1), frame=self.below[0].frame)
             windows = chunk.gather([windows], None, inner)
         return layout.windows(windows.values)
 
-    def _move(self, layout: Layout) -> Tensor:
-        return torch.tensor([*self.before, 0, 0], dtype=torch.int32).to(layout.boxes.device)
+    def _moved(self, layout: Layout, way: int) -> Tensor:
+        """The boxes, moved by what is padded before them; no tensor comes from the host meanwhile."""
+        boxes = layout.boxes.clone()
+        for axis in (0, 1):
+            boxes[:, axis].add_(way * self.before[axis])
+        return boxes
 
 
 def _moved(boxes: Boxes, move: Tensor, frame: tuple[int, int]) -> Boxes:
