@@ -18,10 +18,13 @@ from __future__ import annotations
 import csv
 import itertools
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tools"))  # what counts calls
 
 import click
 import torch

@@ -160,7 +160,7 @@ def changed(preprocess: Preprocess, given: dict[str, Any]) -> Preprocess:
     if not numbers:
         return preprocess
     known: dict[str, Any] = {name: getattr(preprocess, name) for name in ("size", "resize", "mean", "std")}
-    known |= numbers
+    known.update({**numbers})
     return Preprocess(**known)  # also in place of a library's own, which knows no other size
 
 

@@ -56,7 +56,7 @@ def _count(sweep: WindowSweep, device: torch.device, dtype: torch.dtype, memory:
     plan, places = sweep.planned(device, dtype)
     total, size = len(sweep.boxes), sweep.recording.size
     at_once, batch = chunk_sizes(plan, total, None, max(memory, plan.least_bytes))
-    at = places.of(0, at_once, 1, device)
+    at = places.at(torch.arange(at_once), torch.zeros(at_once, dtype=torch.int64), 1, device)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         images = torch.empty(1, sweep.recording.channels, *size, dtype=dtype, device=device)
         clean = sweep.clean(images)
