@@ -149,7 +149,9 @@ def check_projection(model: nn.Module, x: Tensor, place: float = 0.5) -> str:
             known += [path] if kind is not None and kind.maps is not None and kind.maps.is_planar else []
     if not known:
         return "no convolution of maps"
-    layer = known[min(int(len(known) * place), len(known) - 1)]
+    first = min(int(len(known) * place), len(known) - 1)
+    values = net.forward(x, known[first:])
+    layer = next(layer for layer in known[first:] if values.activations(layer).any())  # some are zero at first
     forward = net.forward(x, [layer])
     units = some_units(forward.activations(layer), UNITS)
     found, expected = forward.project(layer, units=units).dense(), projections(model, x, layer, units)

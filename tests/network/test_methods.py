@@ -264,3 +264,12 @@ def test_images_that_a_model_does_not_take_are_one_sentence() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 14 * 14, 5)).eval()
     with pytest.raises(ValueError, match=r"^occlusion_sweep: expected images that Sequential takes, got shape .*mat1"):
         zf.occlusion_sweep(model, torch.randn(1, 3, 20, 20), window=4, stride=4, fill=0.0)
+
+
+def test_outputs_whose_size_depends_on_what_is_hidden_are_one_sentence() -> None:
+    model = network(lambda m, x: torch.ones(1, 2 - int(x[0, 0, 0, 0] == FILL)))
+    with (
+        pytest.warns(RuntimeWarning, match="whole images"),
+        pytest.raises(ValueError, match=r"^occlusion_sweep: expected outputs of one size .* \[1, 1\] after \[1, 2\]"),
+    ):
+        zf.occlusion_sweep(model, images()[:1], window=WINDOW, positions=POSITIONS, fill=FILL)

@@ -85,7 +85,14 @@ class Outputs:
             return self.take(first, self.reduced(self.reduce(outputs, image, self.form), len(image)))
         rows = slice(first, first + len(image))
         for held, value in zip(self.held, self._tensors(outputs), strict=True):
-            held[rows] = value if self.targets is None else value[:, self.targets]
+            kept = value if self.targets is None else value[:, self.targets]
+            if kept.shape != held[rows].shape:
+                got, before = list(kept.shape), list(held[rows].shape)
+                raise ValueError(
+                    f"{NAME}: expected outputs of one size for all positions, got {got} after {before}; reduce= makes "
+                    "one of them"
+                )
+            held[rows] = kept
         return None
 
     def take(self, first: int, found: Tensor) -> None:
