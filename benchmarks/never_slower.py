@@ -134,7 +134,8 @@ def page(rows: list[dict[str, str]]) -> str:
         "images, in the fastest of batches of 8 and 32 and of both memory formats. Of large networks fewer positions "
         "run; times are scaled up, with the one clean pass of a sweep counted once. *Saving*: multiply-adds of whole "
         "images by those in the boxes that can change. *Predicted*: what the plan believes, by what was measured. "
-        "*Once*: what a first call takes longer.", "",
+        "*Once*: what a first call takes longer. Processor time is for machines with other work; what is bound by "
+        "memory takes more of it there, whole images above all.", "",
         f"Of {len(rows)} networks {whole} sweep at least as fast as the network itself (0.97x or more), {most} of "
         f"{len(planned)} reach three quarters of their saving, and the plan predicts {told} of {len(planned)} within "
         "a quarter.", "",

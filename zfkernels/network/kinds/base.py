@@ -227,7 +227,7 @@ class Kind(ABC):
 
     @property
     def parameters(self) -> int:
-        """Numbers of the weight that all positions of a batch are multiplied with."""
+        """Numbers of a weight that few rows are multiplied with, so that it is memory that bounds the product."""
         return 0
 
     @property

@@ -133,10 +133,6 @@ class Convolution(SlidingKind):
         return self.weight.numel()
 
     @property
-    def parameters(self) -> int:
-        return self.weight.numel()
-
-    @property
     def filters(self) -> Tensor:  # type: ignore[override]
         return self.weight
 
