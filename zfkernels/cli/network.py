@@ -149,7 +149,7 @@ def changed(preprocess: Preprocess, given: dict[str, Any]) -> Preprocess:
     """A preprocessing with what was given in place of its own."""
     from zfkernels.models import Preprocess, own_preprocess
 
-    numbers = {name: given[name] for name in ("size", "resize", "mean", "std") if name in given}
+    numbers: dict[str, Any] = {name: given[name] for name in ("size", "resize", "mean", "std") if name in given}
     if "preprocess" in given:
         refused = [f"--{name}" for name in ("size", "resize") if name in numbers]
         if refused:
