@@ -84,6 +84,14 @@ def test_crops_are_those_of_the_whole_layer(given: Windows, data: st.DataObject)
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
+def test_crops_are_zero_beyond_a_window() -> None:
+    boxes = as_boxes([(0, 0, 2, 2), (1, 1, 1, 1)])
+    given = Layout.of(boxes, torch.zeros(2, dtype=torch.int64), (4, 5)).windows(torch.arange(1.0, 6.0)[:, None])
+    assert given.crops(torch.tensor([[0, 0], [0, 0]]), (2, 3)).tolist() == [
+        [[[1.0, 2.0, 0.0], [3.0, 4.0, 0.0]]], [[[0.0, 0.0, 0.0], [0.0, 5.0, 0.0]]],
+    ]  # fmt: skip
+
+
 @EXAMPLES
 @given(windows())
 def test_windows_are_read_one_by_one(given: Windows) -> None:
