@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from zfkernels import replay
 from zfkernels.network.kinds import Kind
 from zfkernels.network.tree import map_leaves
-from zfkernels.ops import _library
+from zfkernels.ops import _registry
 
 aten = torch.ops.aten
 WAITS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
@@ -39,8 +39,8 @@ def on_cuda(leaf: Any) -> Any:
 
 def route_to_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on fake CUDA tensors go where real ones do: to the variant that is asked for, not to a fake kernel."""
-    monkeypatch.setattr(_library, "only_a_kernel_runs", lambda args: True)
-    monkeypatch.setattr(_library.Op, "why_not", lambda self, backend, args=None: None)
+    monkeypatch.setattr(_registry, "only_a_kernel_runs", lambda args: True)
+    monkeypatch.setattr(_registry.Op, "why_not", lambda self, backend, args=None: None)
 
 
 def move_constants(kind: Kind) -> None:
