@@ -215,6 +215,7 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from zfkernels import gallery
     from zfkernels.data import photos
 
+    parquet = pytest.importorskip("pyarrow.parquet")
     default_layers = gallery.default_layers
     monkeypatch.setattr(gallery, "default_layers", lambda *arguments: default_layers(*arguments)[:1])
     monkeypatch.setattr(photos, "PHOTOS", ("chelsea.png", "coffee.png"))
@@ -223,6 +224,8 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 0, result.output
     for name in ("gallery/index.html", "gallery/topk.parquet", "gallery.pdf", "occlusion.pdf"):
         assert (tmp_path / "out" / name).stat().st_size > 1000
+    winners = parquet.read_table(tmp_path / "out" / "gallery" / "topk.parquet").to_pylist()
+    assert len(winners) == len({(row["layer"], row["channel"], row["label"]) for row in winners})  # one crop a photo
     assert str(tmp_path / "out" / "gallery" / "index.html") in result.stdout
     assert str(tmp_path / "out" / "occlusion.pdf") in result.stdout
     assert f"zfkernels serve --gallery {tmp_path / 'out' / 'gallery'}" in result.stdout

@@ -98,6 +98,35 @@ def test_order_split_and_merge_do_not_matter() -> None:
         assert as_lists(merged.compute()) == expected
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    images=st.integers(1, 16), k=st.integers(1, 5), kinds=st.integers(1, 6), levels=st.integers(1, 5),
+    batch_size=st.integers(1, 7), seed=st.integers(0, 1000),
+)  # fmt: skip
+def test_one_image_stands_for_its_group(
+    images: int, k: int, kinds: int, levels: int, batch_size: int, seed: int
+) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    activations = torch.randint(levels, (images, 2, 2, 3), generator=draw).double()
+    ids, groups = torch.randperm(images, generator=draw), torch.randint(kinds, (images,), generator=draw)
+    expected = []
+    for ranking in brute_force(activations, ids.tolist(), images):
+        seen: set[int] = set()
+        firsts = []
+        for place in ranking:
+            if int(groups[place[1]]) not in seen:
+                seen.add(int(groups[place[1]]))
+                firsts.append(place)
+        expected.append(firsts[:k])
+    assert as_lists(feed(TopK(2, k, groups), activations, ids, batch_size).compute()) == expected
+    half = images // 2
+    first, second = (
+        feed(TopK(2, k, groups), activations[part], ids[part], batch_size) for part in (slice(half), slice(half, None))
+    )
+    first.merge(second)
+    assert as_lists(first.compute()) == expected
+
+
 def test_nans_are_counted_and_never_ranked() -> None:
     activations = torch.rand(6, 2, 3, 3)
     activations[1, 0, 0, 0] = activations[2, 0, 2, 1] = torch.nan

@@ -14,7 +14,7 @@ Candidates = tuple[Tensor, Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Ranking:
-    """The strongest activations of C feature maps, at most one for each image.
+    """The strongest activations of C feature maps, at most one for each image (of each group, where there are groups).
 
     Attributes:
         values: float64 [C, k], falling; -inf where fewer than k images were seen.
@@ -51,6 +51,8 @@ class TopK:
     Args:
         channels: Number of feature maps, C.
         k: Activations to keep for each map, ≥ 1.
+        groups: int64 [images], of each image by id the group that it belongs to, such as the photo that it is a crop
+            of: the strongest of a group stands for all of it. None: each image for itself.
 
     Raises:
         ValueError: ``channels`` or ``k`` below 1.
@@ -58,12 +60,12 @@ class TopK:
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 4, figure 2.
     """
 
-    def __init__(self, channels: int, k: int = 9) -> None:
+    def __init__(self, channels: int, k: int = 9, groups: Tensor | None = None) -> None:
         if channels < 1:
             raise ValueError(f"TopK: expected channels ≥ 1, got {channels}")
         if k < 1:
             raise ValueError(f"TopK: expected k ≥ 1, got {k}")
-        self.channels, self.k = channels, k
+        self.channels, self.k, self.groups = channels, k, groups
         self.reset()
 
     def reset(self) -> None:
@@ -175,18 +177,38 @@ class TopK:
 
     def _own(self) -> Candidates:
         """The entries of all lists, by channel."""
+        return self._entries(self._values, self._ids, self._positions)
+
+    def _entries(self, values: Tensor, ids: Tensor, positions: Tensor) -> Candidates:
         channel = torch.arange(self.channels).repeat_interleave(self.k)
-        return channel, self._values.flatten(), self._ids.flatten(), self._positions.flatten(0, 1)
+        return channel, values.flatten(), ids.flatten(), positions.flatten(0, 1)
+
+    def _vacant(self) -> Candidates:
+        """As many entries that nobody has taken."""
+        ids = torch.full_like(self._ids, EMPTY)
+        return self._entries(torch.full_like(self._values, float("-inf")), ids, torch.zeros_like(self._positions))
+
+    def _strongest_of_groups(self, channel: Tensor, ids: Tensor) -> Tensor:
+        """bool: whether an entry, of those sorted by channel and rank, is the first of its channel and group."""
+        assert self.groups is not None
+        group = torch.where(ids == EMPTY, EMPTY, self.groups[ids.clamp(min=0)])
+        _, key = torch.stack([channel, group]).unique(dim=1, return_inverse=True)
+        rank = torch.arange(len(key))
+        first = torch.full_like(key, len(key)).scatter_reduce(0, key, rank, "amin")
+        return (first[key] == rank) | (ids == EMPTY)
 
     def _settle(self) -> None:
         """Sorts what waits into the lists."""
         if not self._waiting:
             return
-        columns = zip(self._own(), *self._waiting, strict=True)
+        spare = () if self.groups is None else (self._vacant(),)  # in place of entries of one group
+        columns = zip(self._own(), *spare, *self._waiting, strict=True)
         channel, values, ids, positions = (torch.cat(column) for column in columns)
         order = ids.argsort()
         order = order[values[order].argsort(descending=True, stable=True)]
         order = order[channel[order].argsort(stable=True)]
+        if self.groups is not None:
+            order = order[self._strongest_of_groups(channel[order], ids[order])]
         first = torch.searchsorted(channel[order], torch.arange(self.channels))
         best = order[first[:, None] + torch.arange(self.k)]  # there are k or more of each channel: its own entries
         self._values, self._ids, self._positions = values[best], ids[best], positions[best]

@@ -60,6 +60,7 @@ class EmbeddedPhotos(ImageSource):
                 self._boxes.append((name, (left, top, left + side, top + side)))
                 self.keys.append(f"{Path(name).stem}/{side}/{top}-{left}")
         self.order = range(len(self.keys))
+        self.groups = [PHOTOS.index(name) for name, _ in self._boxes]
 
     def load(self, image_id: int) -> tuple[Image.Image, str | None]:
         name, box = self._boxes[image_id]

@@ -41,6 +41,8 @@ class ImageSource(ABC):
         tensor_size: Height and width of the images of a source of tensors; None for a source of pictures.
         random_access: Any image can be loaded at any time; otherwise see ``IterableSource``.
         channels: Of the images of a source of tensors.
+        groups: Of each image by id the number of the thing that it shows, where several show the same one, such as
+            crops of a photo: a gallery keeps one winner of each. None: each image shows its own.
         mode: Pillow's mode that pictures of up to 8 bits are given in.
         deep: Pictures of more bits, and of floating-point numbers, are given as they are; otherwise their upper 8 bits
             are, and the latter are refused.
@@ -52,6 +54,7 @@ class ImageSource(ABC):
     ignored: Sequence[tuple[str, str]] = ()
     tensor_size: tuple[int, int] | None = None
     channels: int = 3
+    groups: Sequence[int] | None = None
     mode: str = "RGB"
     deep: bool = False
     random_access = True

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zfkernels._extras import require
-from zfkernels.data import open_source
+from zfkernels.data import ImageSource, open_source
 from zfkernels.deconvnet import DeconvNet
 from zfkernels.gallery.contents import LARGEST_SPRITE
 from zfkernels.gallery.events import Event, Reporter
@@ -152,7 +152,7 @@ def build_gallery(
     if projections:
         _rehearse(net, chosen, image)
     blocks = blocks_of(projections, occlusion, len(image))
-    kept = top_k if source.count is None else min(top_k, source.count)
+    kept = min(top_k, _things(source) or top_k)
     _check_sprites(chosen, kept, len(blocks), image_size)
     title = title or type(model).__name__
     options = {"top_k": top_k, "batch_size": batch_size, "projections": projections, "title": title,
@@ -187,6 +187,13 @@ def build_gallery(
                 place.publish()
         ranks.wait()
     return Gallery.open(path)
+
+
+def _things(source: ImageSource) -> int | None:
+    """How many images can win at most: one of each group; None where nobody knows that."""
+    if source.count is None or source.groups is None:
+        return source.count
+    return len({source.groups[image_id] for image_id in source.order})
 
 
 def _check_sprites(layers: Sequence[Layer], top_k: int, blocks: int, image_size: tuple[int, int]) -> None:

@@ -61,7 +61,7 @@ class _Sweep:
     """Images of some batches → the partial top-k of all layers and what was skipped.
 
     Args:
-        model, layers, top_k, batch_size: As ``Sweeper`` takes them.
+        model, layers, top_k, batch_size, groups: As ``Sweeper`` takes them.
         device: Where the network runs.
         image_size: Height and width of the images.
         decode: Makes images of the numbers of batches, where nobody has done so before.
@@ -73,12 +73,13 @@ class _Sweep:
         layers: Sequence[Layer],
         top_k: int,
         batch_size: int,
+        groups: Sequence[int] | None,
         device: str,
         image_size: Pair,
         decode: _Decode | None,
     ) -> None:
         self.decode = decode
-        self.sweeper = Sweeper(trace_model(model.to(device), image_size), layers, top_k, batch_size)
+        self.sweeper = Sweeper(trace_model(model.to(device), image_size), layers, top_k, batch_size, groups)
 
     def __call__(self, table: Table) -> Table:
         from safetensors.torch import save
@@ -171,7 +172,7 @@ def _pipeline(
     found = numbers.map_batches(
         _Sweep,
         fn_constructor_args=(
-            model, sweeper.layers, sweeper.top_k, size, "cuda" if gpus else "cpu", sweeper.network.size,
+            model, sweeper.layers, sweeper.top_k, size, source.groups, "cuda" if gpus else "cpu", sweeper.network.size,
             None if gpus else decode
         ),
         batch_size=GATHER,

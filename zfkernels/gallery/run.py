@@ -85,7 +85,8 @@ class Run:
             RuntimeError: An image was not seen, or twice.
             ValueError: A checkpoint is damaged; with ``strict``, an image cannot be used.
         """
-        sweeper = Sweeper(trace_model(self.net.model, self.preprocess.shape), self.layers, self.top_k, self.batch_size)
+        network = trace_model(self.net.model, self.preprocess.shape)
+        sweeper = Sweeper(network, self.layers, self.top_k, self.batch_size, self.source.groups)
         batches = split(self.source.order, self.batch_size) if self.source.random_access else None
         complete = self.place.state / SWEPT
         matrix = self._matrix() if self.maxima else None

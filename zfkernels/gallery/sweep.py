@@ -48,8 +48,16 @@ class Sweeper:
     other devices.
     """
 
-    def __init__(self, network: Network, layers: Sequence[Layer], top_k: int, batch_size: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        layers: Sequence[Layer],
+        top_k: int,
+        batch_size: int,
+        groups: Sequence[int] | None = None,
+    ) -> None:
         self.network, self.layers, self.top_k = network, layers, top_k
+        self.groups = groups
         self.parameter = next(network.model.parameters(), torch.empty(0))
         on_cpu = self.parameter.device.type == "cpu"
         self.block = CPU_BLOCK if on_cpu else batch_size
@@ -64,7 +72,8 @@ class Sweeper:
 
     def reset(self) -> None:
         """Forgets everything seen so far."""
-        self.topks = [TopK(layer.info.channels, self.top_k) for layer in self.layers]
+        groups = None if self.groups is None else torch.tensor(self.groups)
+        self.topks = [TopK(layer.info.channels, self.top_k, groups) for layer in self.layers]
         self.statistics = Statistics([layer.info.channels for layer in self.layers])
 
     def update(self, batch: Batch, progress: Progress) -> Tensor:
@@ -125,7 +134,7 @@ class Sweeper:
 
     def merge(self, tensors: Mapping[str, Tensor]) -> None:
         """Takes in the saved state of another one, which has seen other images."""
-        other = Sweeper(self.network, self.layers, self.top_k, self.block)
+        other = Sweeper(self.network, self.layers, self.top_k, self.block, self.groups)
         other.load(tensors)
         for topk, more in zip(self.topks, other.topks, strict=True):
             topk.merge(more)
