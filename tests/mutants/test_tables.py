@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import run
 from slips import REPOSITORY, Slip, kinds, problem
 
 ALL = [pytest.param(slip, id=f"{kind.name}-{slip.name.replace(' ', '_')}") for kind in kinds() for slip in kind.slips]
@@ -25,6 +26,12 @@ def test_a_slip_whose_text_is_gone_is_said() -> None:
     assert problem(gone) == f"{slip.name}: expected its old text once in {slip.file}, found it 0 times"
     assert problem(dataclasses.replace(slip, file="csrc/none.h")) is not None
     assert problem(dataclasses.replace(slip, new=slip.old)) is not None
+
+
+def test_the_short_form_names_slips_of_all_kinds() -> None:
+    found = [{slip.name for slip in kind.slips} & set(run.SHORT) for kind in kinds()]
+    assert all(found)
+    assert sum(map(len, found)) == len(run.SHORT)
 
 
 def test_the_tables_are_whole() -> None:
