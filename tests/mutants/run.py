@@ -29,7 +29,8 @@ PASSED, FAILED = 0, 1  # pytest's exit statuses; others mean that nothing was te
 SHORT = (  # names of slips of all kinds whose tests are quick
     "parts of a filter do not add up", "a NaN in a row is not looked at again", "a window's second tile is its first",
     "the place of an output in 32 bits", "the first filter of a group by its block",
-    "a fill is read where there is none", "what an earlier source had", "ties by the order of the stream", "cells pasted by the frame's height",
+    "a fill is read where there is none", "what an earlier source had",
+    "ties by the order of the stream", "cells pasted by the frame's height",
     "windows that lost their pixel get a gradient",
 )  # fmt: skip
 
