@@ -161,16 +161,17 @@ def page(rows: list[dict[str, str]]) -> str:
     lines = [
         "# Large images", "",
         "You get: how the gain of an occlusion sweep grows with the image, in time and memory.", "",
-        "A square hides the same few cells whatever the image's size, and the network itself computes all of them. The "
-        "larger the image, the larger the gain:", "",
-        "![The network itself by the sweep, over the side of the image](../large_images.png)", "",
+        "A square of one size hides the same few cells in an image of any size. The network itself computes all cells. "
+        "The larger the image, the larger the gain:", "",
+        "![How many times faster than the network itself, over the side of the image](../large_images.png)", "",
         f"Dashed: the saving of multiply-adds. {first['device']}, torch {first['torch']}, float32, random weights, "
-        f"processor time of one thread, beside other work; rounds: {first['rounds']}. Random positions of the grid "
-        "run, and the network itself on one image at a time in the faster memory format; the table has times of the "
-        "whole grid, with the clean pass counted once. *Peak*: the most memory of the whole process, Python, torch and "
-        "the network among it. Captum's `Occlusion` runs on sixteen positions. The U-Net has 32 maps at its first of "
-        "five levels; its sweep keeps the largest probability of a frame. Where the gain is far above the saving, "
-        "other work on the machine has had a part in it: whole images are bound by memory, which all work shares.", "",
+        f"processor time of one thread, beside other work; rounds: {first['rounds']}. A sample of random positions "
+        "runs, and the network itself runs on one image at a time in the faster memory format. The table has times of "
+        "the whole grid, scaled up from the sample, with the clean pass counted once. *Peak*: the most memory that the "
+        "whole process takes, with Python, torch and the network. Captum's `Occlusion` runs on sixteen positions. The "
+        "U-Net has 32 maps at the first of its five levels; its sweep keeps the largest probability of a frame. Where "
+        "the gain is far above the saving, other work on the machine is a part of the reason: whole images are limited "
+        "by memory, which all work shares.", "",
         "| network | side | square, stride | positions | network itself, s | sweep, s | faster | saving | peak, GB | "
         "Captum, s |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -182,7 +183,16 @@ def page(rows: list[dict[str, str]]) -> str:
         for row in rows
     ]
     return "\n".join(
-        [*lines, "", "`python benchmarks/large_images.py --captum --csv FILE --docs docs` repeats it.", ""]
+        [
+            *lines,
+            "",
+            "`python benchmarks/large_images.py --captum --csv FILE --docs docs` repeats it.",
+            "",
+            "## Next",
+            "",
+            "[Other people's networks](networks.md).",
+            "",
+        ]
     )
 
 

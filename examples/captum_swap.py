@@ -1,7 +1,7 @@
 """A Captum script, with two lines changed
 
-You get: the same numbers as Captum's `Occlusion` and `FeatureAblation`, on windows. This page needs `pip install
-captum` for the comparison alone.
+You get: the same numbers as Captum's `Occlusion` and `FeatureAblation`, in less time. `pip install captum` is needed
+for the comparison alone.
 """
 
 # %% [markdown]
@@ -31,7 +31,7 @@ print("occlusion: largest difference", float((ours - theirs).abs().max()), "of",
 # %% [markdown]
 # ## Superpixels
 #
-# `FeatureAblation` hides all pixels of a label at once. Each label's bounding box is a window of its own size.
+# `FeatureAblation` hides all pixels of a label at once. The window of a label is its bounding box.
 
 # %%
 mean, std = (np.array(part)[:, None, None] for part in (model.preprocess.mean, model.preprocess.std))

@@ -1,19 +1,20 @@
 """Certify a prediction against a patch
 
-You get: a proof that no patch of a given size, wherever it lies and whatever it shows, can make the network's
-answer wrong if the answer is found with masks.
+You get: a proof that a patch of a given size cannot change the answer for an image, wherever the patch lies and
+whatever it shows. The proof is for an answer that is found with masks, not for the bare network.
 
-The idea is PatchCleanser's (Xiang, Mahloujifar & Mittal 2022, arXiv 2108.09135). A set of masks covers a patch of
-the size wherever it lies: some mask hides all of it. If the network gives one and the same answer under *every two*
-masks, then on an image with a patch, too, the mask that hides the patch leads to this answer, whatever second mask
-is added.
+The idea is PatchCleanser's (Xiang, Mahloujifar & Mittal 2022, arXiv 2108.09135). The masks are chosen so that one of
+them hides all of the patch, wherever it lies. Suppose that the network gives the same answer under *every two* masks
+on the clean image. Then the mask that hides the patch leads to this answer on the image with the patch too, whatever
+second mask is added. PatchCleanser's rule finds this answer.
 """
 
 # %% [markdown]
 # ## Masks that cover every patch
 #
-# k places on each axis, a step of s pixels, squares of p + s − 1 pixels: a patch of p pixels that begins in a
-# step's s pixels ends inside its square.
+# The masks are squares at k places on each axis, s pixels apart. For a patch with a side of p pixels they have a side
+# of p + s − 1 pixels. A patch begins at most s − 1 pixels behind the beginning of some mask, so that mask hides all of
+# it.
 
 # %%
 import matplotlib.pyplot as plt
@@ -35,8 +36,8 @@ def masks(side, patch, count):
 # %% [markdown]
 # ## All pairs of masks
 #
-# `occlusion_pairs` computes the single masks once, and for each pair only what both can reach. The pair of a mask
-# with itself is the single mask.
+# `occlusion_pairs` computes the single masks once. For each pair it then computes only the cells that both masks can
+# change. The pair of a mask with itself is the single mask.
 
 
 # %%
@@ -79,9 +80,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # ![Four photos, and the pairs of masks under which the answer changes](../made/certification/certification.png)
 #
-# *Below each photo: all pairs of masks, red where the answer changes. One red cell is enough to refuse the
-# certificate.*
+# *Below each photo: all pairs of masks, red where the answer changes. With one red cell there is no certificate.*
 #
 # ## Next
 #
-# [Two squares at once](pairs.md) shows what else pairs say.
+# [Two squares at once](pairs.md) shows what else pairs of squares tell.

@@ -1,7 +1,7 @@
 """Deletion and insertion curves
 
-You get: a test of an attribution. If it names the important parts first, hiding them in its order takes the class
-away soon, and showing them brings it back soon.
+You get: a test of an attribution. If it ranks the important parts first, hiding parts in its order soon lowers the
+probability of the class. Showing parts in its order soon raises it.
 
 Source: Petsiuk, Das & Saenko 2018, *RISE* (arXiv 1806.07421).
 """
@@ -9,8 +9,9 @@ Source: Petsiuk, Das & Saenko 2018, *RISE* (arXiv 1806.07421).
 # %% [markdown]
 # ## An order, and the curves
 #
-# The order may be an attribution of any kind: one number a square, or one a pixel, which is summed over each
-# square. Here it is a sweep of our own over the same squares, against a random order.
+# The order may be an attribution of any kind. It has one number for each square, or one for each pixel; pixels are
+# summed over each square. Here the attribution is an occlusion sweep over the same squares. It is compared with a
+# random order.
 
 # %%
 import matplotlib.pyplot as plt
@@ -30,7 +31,7 @@ orders = {
 }
 
 # %% [markdown]
-# Each step changes one square against the last state, and computes only what that square can reach.
+# Each step changes one square of the image before, and computes only what that square can change.
 
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained", sharey=True)
@@ -51,9 +52,9 @@ figure.savefig("curves.png", dpi=150)
 # %% [markdown]
 # ![Deletion and insertion curves of two orders](../made/curves/curves.png)
 #
-# *Deletion: a small area is good. Insertion: a large one is.*
+# *Deletion: the smaller the area under the curve, the better the order. Insertion: the larger, the better.*
 #
 # ## Next
 #
-# [Swap one import line](captum_swap.md) makes attributions to order by. The [feature
+# [A Captum script, with two lines changed](captum_swap.md) makes attributions to order by. The [feature
 # table](../background/comparison.md) says which other packages draw such curves.

@@ -9,6 +9,9 @@ map of each class.
 #
 # A data set is anything that yields images [C, H, W], or tuples that start with one. Here it is twelve crops of two
 # photos.
+#
+# `zf.store_sweeps` does the whole page in one call ([Occlude](../tutorials/occlude.md#a-whole-data-set)). Write the
+# loop yourself, as here, if you want other numbers or files of another form.
 
 # %%
 import os
@@ -40,8 +43,9 @@ class Crops:
 # %% [markdown]
 # ## The run
 #
-# One image is in memory at a time. Each map is written to a file of its own, under another name until it is whole.
-# `start=` leaves out the images whose files are there already: stop the script, run it again, and it goes on.
+# One image is in memory at a time. Each map is written to a file of its own, which has another name until it is
+# complete. `start=` leaves out the images whose files exist already. If you stop the script and run it again, it
+# continues.
 
 # %%
 folder = Path("maps")
@@ -76,4 +80,4 @@ figure.savefig("data_set.png", dpi=150)
 #
 # ## Next
 #
-# [Large data sets](../scale.md) says what a run over a million images costs.
+# [A gallery of a large data set](../scale.md) says what a gallery of a million images costs.

@@ -1,13 +1,15 @@
 """Every map of a layer under the square
 
-You get: which feature maps each part of an image feeds, and where each map looks, from one sweep.
+You get: from one sweep, which feature maps each part of an image drives, and which part of the image each map depends
+on.
 """
 
 # %% [markdown]
 # ## The sweep
 #
-# `layer=` names a module, `units="all"` asks for all of its maps. `statistic="max"` records each map's largest
-# value; "sum" and "value", the value at the place that is strongest with nothing hidden, are the other choices.
+# `layer=` names a module, and `units="all"` asks for all of its maps. `statistic=` says what is recorded of each map:
+# "max", the largest value; "sum", the sum over the map; or "value", the value at the place that is strongest when
+# nothing is hidden.
 
 # %%
 import matplotlib.pyplot as plt
@@ -23,8 +25,8 @@ sweep = zf.occlusion_sweep(model, image, window=12, stride=2, layer="features.8"
 print(sweep.activity.shape)  # [1, 27, 27, 160]: image, row and column of the grid, map
 
 # %% [markdown]
-# The clean value minus the value under the square is a table of positions by maps. Read a row of it, and you know
-# which maps a part of the image feeds:
+# The clean value minus the value under the square is a table of positions by maps. One row of it says which maps
+# depend on a part of the image:
 
 # %%
 change = (sweep.clean_activity[:, None, None] - sweep.activity)[0]  # [27, 27, 160]
@@ -32,7 +34,7 @@ middle = change[13, 13]
 print("hiding the middle lowers most:", middle.argsort(descending=True)[:5].tolist())
 
 # %% [markdown]
-# Read a column, and you know where a map looks:
+# One column says which parts of the image a map depends on:
 
 # %%
 strongest = sweep.clean_activity[0].argsort(descending=True)[:7].tolist()
@@ -53,12 +55,12 @@ figure.savefig("every_map.png", dpi=150)
 # %% [markdown]
 # ![The photo, and where hiding lowers each of the seven strongest maps](../made/every_map/every_map.png)
 #
-# *Red: hiding this place lowers the map. The maps look at different parts of the photo; where blue shows, the
-# square itself excites the map.*
+# *Red: hiding this place lowers the map. The maps depend on different parts of the photo. Blue: hiding this place
+# raises the map; the square itself may excite it.*
 #
 # ## Keep the table
 #
-# The arrays have the names that `to_xarray()` gives them.
+# `to_numpy()` returns the arrays of the sweep by name, with the names that `to_xarray()` uses.
 
 # %%
 np.savez("every_map.npz", **sweep.to_numpy())

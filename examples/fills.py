@@ -1,6 +1,6 @@
 """Several fills in one sweep
 
-You get: how much of an occlusion map is the image's, and how much comes from the colour of the square.
+You get: how much of an occlusion map comes from the image, and how much from the colour of the square.
 
 A square hides something, and it shows something. A grey square on a bright table is an object of its own. If a
 finding holds for several fills, it is the image's.
@@ -9,9 +9,9 @@ finding holds for several fills, it is the image's.
 # %% [markdown]
 # ## Four fills
 #
-# The clean pass and the plan are shared. 0 is the mean colour that the preprocessing subtracts; "mean" is the
-# image's own; "blur" fades the image out towards the middle of the square; `noise` draws pixels of the image's mean
-# and deviation.
+# The fill 0 is the mean colour that the preprocessing subtracts. "mean" is the mean colour of the image itself.
+# "blur" fades the image out towards the middle of the square. `noise` draws random pixels with the mean and the
+# standard deviation of the image. The network runs on the clean image once for all fills.
 
 # %%
 import matplotlib.pyplot as plt
@@ -29,8 +29,8 @@ print(sweep.drops().shape)  # [4, 1, 27, 27]: fill, image, row and column of the
 # %% [markdown]
 # ## Do they agree?
 #
-# `agreement()` is the rank correlation of each two maps over the places of the square, 1 where two fills order all
-# places in the same way.
+# `agreement()` is the rank correlation of every two maps over the places of the square. It is 1 if two fills order
+# all places in the same way.
 
 # %%
 for name, row in zip(sweep.names, sweep.agreement()[0].tolist(), strict=True):

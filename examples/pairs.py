@@ -1,10 +1,10 @@
 """Two squares at once
 
-You get: which parts of an image stand in for each other, and which only count together.
+You get: which parts of an image can replace each other for the network, and which it needs together.
 
-If the effects of two squares add up, hiding both lowers the output by the sum of what each does alone. Where it falls
-less, the parts count only together: hiding one already takes away what the other adds. Where it falls more, each part
-can stand in for the other.
+If the effects of two squares add up, hiding both lowers the output by the sum of what each does alone. If the output
+falls less, the network needs both parts together: hiding one of them already removes what the other adds. If it falls
+more, each part can replace the other.
 """
 
 # %% [markdown]
@@ -60,9 +60,10 @@ figure.savefig("pairs.png", dpi=150)
 # %% [markdown]
 # ![The effect of one square, its interactions, and those of all pairs](../made/pairs/pairs.png)
 #
-# *Red in the second and third panel: both squares together hurt less than the sum of each alone. Blue: they hurt
-# more.*
+# *Second and third panel: red where both squares together lower the output less than the sum of each alone, blue
+# where they lower it more.*
 #
 # ## Next
 #
-# [Certify a prediction](certification.md) asks all pairs of larger squares one question: does the answer stay?
+# [Certify a prediction against a patch](certification.md) asks about all pairs of larger squares: does the answer stay
+# the same?

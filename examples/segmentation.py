@@ -6,8 +6,8 @@ You get: which parts of an image decide how large a segmented area is.
 # %% [markdown]
 # ## A network that has to look around
 #
-# Bright cells lie on a noisy ground. Those with a dark nucleus count, as a whole; the others do not. A small U-Net
-# learns this in seconds.
+# Bright cells lie on a noisy ground. A cell with a dark nucleus belongs to the class, all of its pixels. Other cells do
+# not. A small U-Net learns this in seconds.
 
 # %%
 import matplotlib.pyplot as plt
@@ -66,9 +66,9 @@ model.eval()
 # %% [markdown]
 # ## The area under the square
 #
-# `reduce=` says what is kept of the maps at each place of the square: here the number of pixels of each class. The
-# maps themselves, one for each place, are never made. Two fills share one sweep: as bright as a cell, and as dark
-# as the ground.
+# `reduce=` says what is kept of the output at each place of the square: here the number of pixels of each class. The
+# output maps themselves, one for each place, are never stored. One sweep has two fills: as bright as a cell, and as
+# dark as the ground.
 
 # %%
 image, label = scan(generator)
@@ -91,10 +91,10 @@ figure.savefig("segmentation.png", dpi=150)
 # %% [markdown]
 # ![The image, its segments, and the pixels won and lost under two squares](../made/segmentation/segmentation.png)
 #
-# *Red: a bright square over a nucleus takes the whole cell away, far beyond the square. Blue: a dark one inside a
-# cell is taken for a nucleus, and wins the whole cell.*
+# *Red: a bright square over a nucleus removes the whole cell from the class, far beyond the square. Blue: the network
+# takes a dark square inside a cell for a nucleus, and adds the whole cell to the class.*
 #
 # ## Next
 #
-# `region_mean`, `dice` and `largest_probability` are other reducers, and any function of a batch of outputs is one
+# `region_mean`, `dice` and `largest_probability` are other reducers. A function of yours can be one too
 # ([reference](../reference/methods.md)).

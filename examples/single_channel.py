@@ -7,8 +7,8 @@ You get: a map of an image with one channel, such as a scan, from code that was 
 # %% [markdown]
 # ## A network for grey images
 #
-# Yours takes [N, 1, H, W]. For a network that does and needs no download, we sum the filters of a first layer over
-# the colours.
+# Your network takes [N, 1, H, W]. To have such a network here without a download, we sum the filters of a first layer
+# over the colours.
 
 # %%
 import copy
@@ -32,8 +32,8 @@ image = get_preprocess("zfnet64")(photo).mean(0)[None, None]  # [1, 1, 64, 64]
 # %% [markdown]
 # ## MONAI's two results
 #
-# The default mask is the image times 1 minus a gaussian. `activate=True` follows MONAI: where the image has one
-# channel, it takes the sigmoid of each class. The function here is the softmax.
+# The default mask shows the image times 1 minus a gaussian. `activate=True` follows MONAI: if the image has one
+# channel, it takes the sigmoid of each class. For the softmax we pass a function.
 
 # %%
 sensitivity = OcclusionSensitivity(
@@ -45,7 +45,8 @@ print(probability.shape, likely.shape)  # [1, 200, 64, 64] and [1, 1, 64, 64]
 # %% [markdown]
 # ## The same as a sweep
 #
-# `occlusion_sweep` keeps the places of the mask apart and does not join them.
+# MONAI's map has for each pixel the mean over all places of the mask that cover it. `occlusion_sweep` returns each
+# place by itself.
 
 # %%
 sweep = zf.occlusion_sweep(model, image, window=12, stride=2, fill="blur")

@@ -34,7 +34,7 @@ class FeatureAblation:
 
     If ``forward_func`` is an nn.Module that can be recorded, ``inputs`` one batch of images [N, C, H, W], the output
     [N, classes] and the mask the same in all channels, each group is a region of the image, and only what it can change
-    is computed; the numbers are the same up to floating-point order. Everything else is run whole, as Captum does it.
+    is computed; the numbers are the same up to rounding. Everything else is run whole, as Captum does it.
 
     Args:
         forward_func: a module, or any function of the inputs (and of further arguments) that returns a tensor or a

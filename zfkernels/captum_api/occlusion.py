@@ -41,7 +41,7 @@ class Occlusion(Attribution):
     occluded output over the windows that cover it. Arguments, places, clipping and numbers are Captum 0.9's. If
     ``forward_func`` is an nn.Module that can be recorded, or a method of one (``model.forward``), ``inputs`` one batch
     of images [N, C, H, W] and the output [N, classes] or [N], only what the window can change is computed
-    (:func:`zfkernels.occlusion_sweep`); the numbers are the same up to floating-point order. Everything else is run
+    (:func:`zfkernels.occlusion_sweep`); the numbers are the same up to rounding. Everything else is run
     whole, as Captum does it.
 
     A NaN in an input makes all attributions NaN, as the clean output is. Differs from Captum: a module with dropout or

@@ -207,7 +207,7 @@ class DeconvNet:
 
     @property
     def manner(self) -> Manner:
-        """How it goes down."""
+        """How signals go down: ``rules``, ``overlap`` and ``backend``."""
         return Manner(self.rules, self.overlap, self.backend)
 
     def _forward(

@@ -61,15 +61,15 @@ def build_gallery(
     excite it most; then reads those images again and projects each activation through a DeconvNet. Memory does not
     grow with the number of images, and neither result depends on batches, workers, ranks or machines of one kind.
 
-    A run that was interrupted, at whatever moment, is taken up by the same call and gives the same bytes in
-    ``topk.parquet``. ``out`` keeps its state in the hidden folder ``.zfkernels`` until everything is there, and a list
-    of what is ours after that: nothing else is ever replaced. Started by torchrun, the processes share the images of
-    both passes.
+    If a run was interrupted, at any moment, the same call continues it and gives the same bytes in ``topk.parquet``.
+    The hidden folder ``.zfkernels`` in ``out`` has the state of the run until everything is there. After that it has a
+    list of the files that this package wrote; no other file is ever replaced. Started by torchrun, the
+    processes share the images of both passes.
 
     ``out`` receives ``topk.parquet`` (one row for each activation: layer, channel, rank, value, image_id, image, label,
     row, col, top, left, bottom, right; rank 0 is the strongest, ties go to the lowest image_id, the place is the first
     in row-major order), ``maps.parquet`` (one row for each map: the share of the images in which it fired, a histogram
-    of its maxima, its means by label, the labels that it answers to most), ``index.html`` with ``maps/`` and
+    of its maxima, its means by label, the labels that it responds to most), ``index.html`` with ``maps/`` and
     ``images/`` (the gallery) and ``gallery.json`` (model, hash of the weights, data, versions, dead maps, skipped
     images with the reason, where the time went).
 
@@ -90,8 +90,8 @@ def build_gallery(
         address: Of the Ray cluster; None takes the one that this program is connected to, or starts one here.
         projections: False shows the image patches alone.
         occlusion: True adds to each activation a heat map: where a small square over the image lowers it.
-        resume: False throws away what an earlier run left in ``out``; True takes it up, and refuses one of another
-            model, other data or options.
+        resume: False throws away what an earlier run left in ``out``; True continues that run, and refuses one of
+            another model, other data or options.
         strict: True ends the run at the first image that cannot be used; False leaves it out and lists it.
         progress: True shows bars on stderr; a function is called with events, dicts with ``"event"``: ``"stage"``
             (stage, total, done, unit), ``"progress"`` (stage, done, total, rate per second, seconds_left), ``"done"``
@@ -110,7 +110,7 @@ def build_gallery(
             is stretched over its own range.
         title: Heading of the page; None takes the name of the model's class.
         maxima: True also keeps the largest activation of every map on every image, 2 bytes each, in a matrix on the
-            disk (``Gallery.maxima``); the page then names the maps that answer most alike.
+            disk (``Gallery.maxima``); the page then names the maps that respond most alike.
 
     Returns:
         The gallery, opened.

@@ -48,7 +48,8 @@ def compare_galleries(
     """A page with the maps of two galleries beside each other.
 
     Args:
-        one, other: The galleries; the page shows their pictures where they are.
+        one: A gallery; the page shows its pictures from the folder that it is in.
+        other: The gallery beside it.
         out: Folder of the page; it receives ``compare.html``.
         match: ``"same"``: the same map of the same layer, as of two checkpoints of one network. ``"correlation"``: for
             each map of ``one`` that of ``other``, of whatever layer, with the largest correlation of maxima over the

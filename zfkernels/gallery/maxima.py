@@ -71,7 +71,7 @@ class Maxima:
             raise ValueError(f"Maxima: expected layer and channel of a map, got {layer!r} and {channel}") from None
 
     def nearest(self, layer: str, channel: int, count: int = 5) -> list[dict[str, Any]]:
-        """The maps whose maxima go most alike with those of this one: layer, channel and correlation (Pearson's).
+        """The maps whose maxima correlate most with those of this one: layer, channel and Pearson's correlation.
 
         Raises:
             ValueError: There is no such map.
@@ -81,7 +81,7 @@ class Maxima:
         return [{"layer": self.maps[n][0], "channel": self.maps[n][1], "correlation": value} for n, value in found]
 
     def selectivity(self, labels: Sequence[str | None] | None = None) -> list[dict[str, Any]]:
-        """For each map the label that it answers to most, and how selectively (Morcos et al. 2018).
+        """For each map the label that it responds to most, and how selectively (Morcos et al. 2018).
 
         Args:
             labels: One for each row; None takes those of the data.
@@ -111,7 +111,7 @@ class Maxima:
         ]
 
     def concepts(self, similarity: Any, names: Sequence[str], count: int = 3) -> list[list[dict[str, Any]]]:
-        """Words for each map: those whose similarity to the images goes most alike with the map's maxima.
+        """Words for each map: those whose similarity to the images correlates most with the map's maxima.
 
         Args:
             similarity: [N, K], how well each of K texts fits each row's image, by whatever model: CLIP's similarities

@@ -77,7 +77,7 @@ def get_model(name: str, weights: str | Path | None = "DEFAULT") -> nn.Module:
 
 
 def get_preprocess(name: str) -> Preprocess:
-    """What ``get_model(name)`` takes: torchvision's evaluation transform, the shipped weights' own, or ImageNet's."""
+    """The preprocessing for ``get_model(name)``: that of the weights (shipped or torchvision's), else ImageNet's."""
     if name in _SHIPPED:
         own = Weights.shipped(name)
         return Preprocess(own.input_size, own.input_size, own.mean, own.std)

@@ -28,7 +28,7 @@ class OcclusionSensitivity:
 
     Arguments, places and numbers are MONAI 1.6's. If ``nn_module`` is an nn.Module that can be recorded and the image
     is two-dimensional, only what the mask can change is computed (:func:`zfkernels.occlusion_sweep`); the numbers are
-    the same up to floating-point order. Images of one or three dimensions, calls with further arguments, and models
+    the same up to rounding. Images of one or three dimensions, calls with further arguments, and models
     that cannot be recorded or whose images depend on each other run whole, as in MONAI.
 
     As in MONAI, ``activate=True`` takes the sigmoid of each class where the *image* has one channel, the softmax where

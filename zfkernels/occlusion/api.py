@@ -49,8 +49,8 @@ def occlusion_sweep(
 ) -> Any:
     """The model's outputs with a square at each place of a grid, for every image.
 
-    The result is that of running the whole model on every occluded image, up to floating-point order; only what the
-    square can change is computed. A square that hangs over a border is clipped.
+    The result is that of running the whole model on every occluded image, up to rounding; only what the square can
+    change is computed. A square that hangs over a border is clipped.
 
     Args:
         model: an nn.Module in eval mode, or any callable of [N, C, H, W] (which runs on whole images). Its output may

@@ -79,7 +79,7 @@ def deletion_curve(
             [N, H, W] (summed over each square): the largest first, of equals the first in row-major order.
         window: (height, width) of the squares, in pixels; those at the last row and column may be clipped.
         steps: how many squares; None: all.
-        fill: what the hidden squares show: as of :func:`zfkernels.occlusion_sweep`, but "blur" and one for each
+        fill: what the hidden squares show: as of :func:`zfkernels.occlusion_sweep`, except "blur" and one for each
             position.
         progress: show a progress bar.
         backend: variant of the ops, asked for by name; None chooses by device.

@@ -197,6 +197,9 @@ def explain_plan(
         window: (height, width) of the square.
         stride: of the grid of positions; the window's size by default.
 
+    Returns:
+        :class:`PlanReport`.
+
     Raises:
         TypeError: no nn.Module.
         ValueError: a bad size, window or stride, or a model in training mode.

@@ -69,8 +69,8 @@ def store_sweeps(
 ) -> SweepStore:
     """An occlusion sweep of every image of a data set, kept on disk as arrays with names.
 
-    One image is in memory at a time. A run that was interrupted, at whatever moment, is taken up by the same call, and
-    ends with the same bytes: images that are on disk are not swept again. What the bytes depend on (weights, data,
+    One image is in memory at a time. If a run was interrupted, at any moment, the same call continues it and ends with
+    the same bytes: images that are on disk are not swept again. What the bytes depend on (weights, data,
     options, memory budget, backend, threads, versions) is in ``store.json``, and a run with others is refused.
 
     ``out`` receives ``maps`` (a Zarr group with an array [images, ...] for each variable, or a folder with an npz file

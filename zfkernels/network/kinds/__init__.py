@@ -43,10 +43,9 @@ _registered: list[type[Kind]] = []
 def register_kind(kind: type[Kind]) -> type[Kind]:
     """Adds a kind of step, for operations that the package does not know; usable as a decorator.
 
-    It is asked before all others, the latest first, for every network from then on. What a step is, is an
-    operation that reached ATen: a module's own code comes apart into the operations that it calls, and an operation
-    registered with ``torch.library`` stays one. A kind says by ``recognise`` which steps it takes. What it may define
-    (see :class:`Kind`):
+    It is asked before all others, the latest first, for every network from then on. A step is one ATen operation. A
+    module's own code becomes the operations that it calls; an operation registered with ``torch.library`` stays one
+    step. A kind says by ``recognise`` which steps it takes. What it may define (see :class:`Kind`):
 
     - forwards: ``touched``, the outputs that a changed box reaches, and ``run_on_windows``; without the latter set
       ``on_windows = False``, and the step runs on whole frames, as every unknown one does.
