@@ -24,10 +24,6 @@ def tiny() -> nn.Module:
     return model.eval()
 
 
-def grey() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()).eval()
-
-
 def no_module() -> str:
     return "no network"
 
@@ -147,7 +143,6 @@ def code(path: Path) -> Path:
         (lambda p: ["--data", p / "broken.zip"], "expected data an archive that can be read, got"),
         (lambda p: ["--data", f"CIFAR10:{p / 'empty'}"], "Dataset not found"),
         (lambda p: ["--layers", "convolution1"], "got 'convolution1'; near matches: ["),
-        (lambda p: ["--model", f"{__name__}:grey"], "expected images of 1 channels, as the model takes them, got 3"),
         (lambda p: ["--model", f"{__name__}:no_module"], "to return a torch.nn.Module, got str"),
         (
             lambda p: ["--model", f"{__name__}:missing"],

@@ -147,7 +147,7 @@ def test_what_no_one_foresaw_is_one_sentence(tmp_path: Path, monkeypatch: pytest
     def fail(*_: object) -> None:
         raise ZeroDivisionError("division by zero\nsecond line")
 
-    monkeypatch.setattr(options, "load_model", fail)
+    monkeypatch.setattr(options, "load_any_model", fail)
     arguments = ["gallery", "--data", "embedded", "--out", str(tmp_path / "out")]
     result = run(*arguments)
     assert result.exit_code == 1

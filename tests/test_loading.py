@@ -115,7 +115,7 @@ def test_state_dicts_of_a_wrong_form(tmp_path: Path, case: str) -> None:
 
 def test_a_key_that_moves_the_cursor_is_escaped(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
     torch.save(state | {"x\x1b[2J\n": torch.ones(1)}, tmp_path / "w.pt")
-    with pytest.raises(ValueError, match=r"also holds x\\x1b\[2J\\n$"):
+    with pytest.raises(ValueError, match=r"also holds x\\x1b\[2J\\n \(names and shapes"):
         get_model("zfnet64", tmp_path / "w.pt")
 
 

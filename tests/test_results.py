@@ -245,7 +245,7 @@ def test_the_look_is_the_models() -> None:
 
 def test_results_need_no_library_of_pictures() -> None:
     code = "import sys; sys.modules.update(dict.fromkeys(('matplotlib', 'pandas', 'xarray', 'PIL')))\n"
-    code += "import zfkernels.results as r; from some_results import RESULTS; print([repr(x) for x in RESULTS])"
+    code += "import zfkernels.results as r; from support.some_results import RESULTS; print([repr(x) for x in RESULTS])"
     found = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 from gpu_code import record, sweeps
+from gpu_code.__main__ import gpu_code
 from gpu_code.estimate import Work
 from gpu_code.gpus import GPUS
 from support.toys import toy
 
-from zfkernels.cli.app import app
 from zfkernels.network import record as recorded
 from zfkernels.occlusion.arguments import grid
 from zfkernels.occlusion.cost import RATES
@@ -80,8 +80,8 @@ def test_the_report_on_file() -> None:
 def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sweeps, "SWEEPS", (sweeps.Case("squeezenet1_1", 64, 16, 16),))
     out = tmp_path / "sweeps.md"
-    arguments = ["inspect", "--sweeps", str(BENCHMARKS / "gpu_budgets.csv"), "--out", str(out), "--json"]
-    result = CliRunner().invoke(app, arguments)
+    arguments = ["--sweeps", str(BENCHMARKS / "gpu_budgets.csv"), "--out", str(out), "--json"]
+    result = CliRunner().invoke(gpu_code, arguments)
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)["sweeps"]
     assert [(line["dtype"], line["positions"]) for line in found] == [("float16", 16), ("float32", 16)]

@@ -44,6 +44,8 @@ if TYPE_CHECKING:  # what follows, for editors and type checkers
     from zfkernels.occlusion.pairs import occlusion_pairs as occlusion_pairs
     from zfkernels.ops import BackendError as BackendError
     from zfkernels.ops import use_backend as use_backend
+    from zfkernels.store import SweepStore as SweepStore
+    from zfkernels.store import store_sweeps as store_sweeps
     from zfkernels.windows import Windows as Windows
 
 __version__ = "0.2.0"
