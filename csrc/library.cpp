@@ -1,6 +1,6 @@
 // The module zfkernels._C and what it was built with.
-// Kernels register themselves with STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CPU | CUDA, m) beside their code. All schemas,
-// those of the private namespace zfkernels_C too, stand in Python: zfkernels/ops/<op>/op.py.
+// Kernels register themselves with STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CPU | CUDA, m) beside their code. All
+// schemas, those of the private namespace zfkernels_C too, stand in Python: zfkernels/ops/<op>/op.py.
 #include <torch/csrc/stable/library.h>
 
 #include <string>
