@@ -109,6 +109,12 @@ def _windows_of_tokens(m: Any, x: Tensor) -> Tensor:
     return x + torch.roll(y, (2, 2), (1, 2)).permute(0, 3, 1, 2)
 
 
+def _normed_tokens(m: Any, x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    y = m.norm(m.batch_norm(x).flatten(2).transpose(1, 2))
+    return x + m.conv(y.permute(0, 2, 1).reshape(n, c, h, w))
+
+
 def _mixer(m: Any, x: Tensor) -> Tensor:
     return x + m.mix(x.flatten(2)).view(x.shape)
 
@@ -192,6 +198,11 @@ BLOCKS: dict[str, tuple[Callable[[], nn.Module], int, str]] = {
     "pyramid": (lambda: Function(_pyramid), 24, "adaptive_avg_pool2d"),
     "tokens": (
         lambda: Function(_tokens, token=nn.Embedding(1, 8), qkv=nn.Linear(8, 24)), 8, "cat",
+    ),
+    "normed_tokens": (
+        lambda: Function(
+            _normed_tokens, batch_norm=nn.BatchNorm2d(8), norm=nn.LayerNorm(8), conv=conv(groups=8),
+        ), 8, "mean",
     ),
     "windows_of_tokens": (lambda: Function(_windows_of_tokens, value=nn.Linear(8, 8)), 8, "roll"),
     "mixer": (lambda: Function(_mixer, mix=nn.Linear(16 * 16, 16 * 16)), 8, "linear"),

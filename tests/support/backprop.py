@@ -48,6 +48,11 @@ class DeconvNetRules(TorchFunctionMode):
             )
             in_place = kwargs.get("inplace") or getattr(function, "__name__", "").endswith("_")
             return args[0].copy_(out) if in_place else out
+        if name in ("batch_norm", "instance_norm"):  # torch's gradient is wrong for one image, channels last
+            out = function(*args, **kwargs)
+            if out.requires_grad:
+                out.register_hook(lambda grad: grad.contiguous())
+            return out
         if name == "local_response_norm":
             return _WithBackward.apply(args[0], lambda x: function(x, *args[1:], **kwargs), lambda grad: grad)
         if name.startswith("max_pool2d") and self.overlap == "last":
