@@ -111,6 +111,9 @@ class TopK:
         self._images += len(ids)
         if len(image) == 0:
             return values
+        if self.groups is not None:
+            may = self._beats_its_group(values[image, channel], ids[image], channel)
+            image, channel = image[may], channel[may]
         rows, columns = activations.shape[2:]
         maps = activations[image.to(activations.device), channel.to(activations.device)]
         place = maps.reshape(-1, rows * columns).argmax(1).cpu()
@@ -188,11 +191,20 @@ class TopK:
         ids = torch.full_like(self._ids, EMPTY)
         return self._entries(torch.full_like(self._values, float("-inf")), ids, torch.zeros_like(self._positions))
 
+    def _beats_its_group(self, values: Tensor, ids: Tensor, channel: Tensor) -> Tensor:
+        """bool: whether a candidate is no weaker than what its list has of its group already."""
+        assert self.groups is not None
+        there = self.groups[self._ids.clamp(min=0)].masked_fill(self._ids == EMPTY, EMPTY)
+        same = there[channel] == self.groups[ids, None]
+        return values >= self._values[channel].masked_fill(~same, float("-inf")).amax(1)
+
     def _strongest_of_groups(self, channel: Tensor, ids: Tensor) -> Tensor:
         """bool: whether an entry, of those sorted by channel and rank, is the first of its channel and group."""
         assert self.groups is not None
-        group = torch.where(ids == EMPTY, EMPTY, self.groups[ids.clamp(min=0)])
-        _, key = torch.stack([channel, group]).unique(dim=1, return_inverse=True)
+        group = self.groups[ids.clamp(min=0)]
+        _, key = (
+            (channel * (1 + self.groups.max()) + group).masked_fill(ids == EMPTY, EMPTY).unique(return_inverse=True)
+        )
         rank = torch.arange(len(key))
         first = torch.full_like(key, len(key)).scatter_reduce(0, key, rank, "amin")
         return (first[key] == rank) | (ids == EMPTY)
