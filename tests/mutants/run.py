@@ -204,7 +204,8 @@ def chosen(arguments: argparse.Namespace, done: set[tuple[str, str]]) -> list[Ki
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kind", action="append", help="cpp, cuda, triton or python; several: all of these")
+    names = [kind.name for kind in kinds()]
+    parser.add_argument("--kind", action="append", choices=names, help="of the kernels; several: all of these")
     parser.add_argument("--only", action="append", help="slips with this in their name")
     parser.add_argument("--short", action="store_true", help="ten slips")
     parser.add_argument("--resume", action="store_true", help="leaves out what the run before has judged")
@@ -222,6 +223,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         out.unlink(missing_ok=True)
     done = {(r.kind, r.name) for r in read(out)}
     todo = chosen(arguments, done)
+    if not todo and not done:
+        parser.error(f"expected --only, --kind and --short to pick a slip, got {arguments.only}")
     until = time.monotonic() + arguments.seconds
     running: set[int] = set()
     broken = False

@@ -34,6 +34,16 @@ def test_the_short_form_names_slips_of_all_kinds() -> None:
     assert sum(map(len, found)) == len(run.SHORT)
 
 
+@pytest.mark.parametrize("arguments", [["--kind", "nosuch"], ["--only", "no slip has this name"]])
+def test_a_run_that_picks_nothing_is_refused(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "WORK", tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        run.main(arguments)
+    assert caught.value.code == 2
+
+
 def test_the_tables_are_whole() -> None:
     assert sum(len(kind.slips) for kind in kinds()) >= 50
     for kind in kinds():
