@@ -30,7 +30,7 @@ import click
 import torch
 from gpu_code.sweeps import Calls
 from machine import description
-from networks import network
+from networks import chosen, network
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -158,7 +158,7 @@ def main(rounds: int, networks: str | None, path: Path | None, skip_memory: bool
     torch.set_num_threads(1)
     torch.manual_seed(0)
     about = {key: description()[key] for key in ("device", "torch", "commit")}
-    names = networks.split(",") if networks else list(dict.fromkeys((*GEOMETRY, *NETWORKS)))
+    names = chosen(networks, (*GEOMETRY, *NETWORKS))
     for name, device in itertools.product(names, RATES):
         row: dict[str, Any] = dict.fromkeys(FIELDS, "")
         if name in GEOMETRY:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from functools import cache
 
+import click
 import torch
 from torch import Tensor, nn
 
 from zfkernels.models import get_model
+
+
+def chosen(text: str | None, known: Iterable[str]) -> list[str]:
+    """The networks of ``--networks``, all that are known where it is not given."""
+    names = list(dict.fromkeys(known))
+    picked = names if text is None else text.split(",")
+    if set(picked) - set(names):
+        raise click.UsageError(f"expected --networks of {', '.join(names)}, got {text!r}")
+    return picked
 
 
 @cache

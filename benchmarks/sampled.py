@@ -22,7 +22,7 @@ from pathlib import Path
 import click
 import torch
 from machine import description
-from networks import network
+from networks import chosen, network
 from torch import Tensor, nn
 
 from zfkernels.occlusion.arguments import grid
@@ -95,7 +95,7 @@ def main(
     about: dict[str, object] = {"clock": "processor" if processor else "wall"}
     about |= {"date": datetime.now(timezone.utc).isoformat(timespec="seconds")}
     about |= {key: description()[key] for key in ("device", "threads", "torch", "commit", "load")}
-    for name in networks.split(",") if networks else counts:
+    for name in chosen(networks, counts):
         row = measure(name, positions or counts[name], rounds, clock) | about
         network.cache_clear()
         click.echo("  ".join(f"{key} {row[key]}" for key in row if key not in about))
