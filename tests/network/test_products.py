@@ -48,14 +48,17 @@ def test_the_way_back_down_keeps_its_steps() -> None:
     assert len(program.kinds) == 3
 
 
+@pytest.mark.parametrize("activation", [nn.ReLU(), *ACTIVATIONS.values()], ids=["relu", *ACTIVATIONS])
 @torch.no_grad()
-def test_fully_connected_layers(by_onednn: bool) -> None:
+def test_fully_connected_layers(activation: nn.Module, by_onednn: bool) -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 7), nn.ReLU(), nn.Linear(7, 3, bias=False))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 7), activation, nn.ReLU(), nn.Linear(7, 3, bias=False)).eval()
     x = torch.randn(5, 4, 3, 3)
-    program = program_of(model, x)
-    assert [kind.kind for kind in program.kinds.values()].count("fully connected") == 2
-    torch.testing.assert_close(program.run(x, program.outputs)[program.outputs[0]], model(x))
+    for forwards, steps in [(False, 6), (True, 5)]:  # the first activation is folded in, the second is not
+        program = program_of(model, x, forwards=forwards)
+        assert [kind.kind for kind in program.kinds.values()].count("fully connected") == 2
+        assert len(program.kinds) == steps
+        torch.testing.assert_close(program.run(x, program.outputs)[program.outputs[0]], model(x))
 
 
 @pytest.mark.parametrize("grouped", [1, 2])
