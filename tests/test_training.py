@@ -138,6 +138,15 @@ def test_a_time_limit_ends_the_run_with_the_learning_rate_at_zero(
     assert (tmp_path / "weights.safetensors").exists()
 
 
+def test_a_constant_schedule_stays_at_the_highest_rate_after_the_warm_up(pictures: Path, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(TINY, schedule="constant", warmup_epochs=1)
+    run(TinyNet(), pictures, tmp_path, recipe=recipe)
+    curve = (tmp_path / "learning_curve.csv").read_text().splitlines()[1:]
+    rates = [float(line.split(",")[1]) for line in curve]
+    assert rates[0] < recipe.learning_rate  # of an epoch's first step
+    assert rates[1:] == [recipe.learning_rate] * (recipe.epochs - 1)
+
+
 def test_another_seed_gives_another_run(pictures: Path, tmp_path: Path) -> None:
     first, second = TinyNet(), TinyNet()
     run(first, pictures, tmp_path / "0", seed=0)
@@ -336,7 +345,7 @@ def test_a_broken_image_is_named_and_no_half_decoded_file_is_left(pictures: Path
 
 
 def test_recipes_are_checked() -> None:
-    with pytest.raises(ValueError, match="expected schedule one of plateau, cosine, got 'linear'"):
+    with pytest.raises(ValueError, match="expected schedule one of plateau, cosine, constant, got 'linear'"):
         dataclasses.replace(TINY, schedule="linear")
     with pytest.raises(ValueError, match="expected epochs > 0, got 0"):
         dataclasses.replace(TINY, epochs=0)

@@ -34,6 +34,11 @@ CURVE = Path("learning_curve.png")
 @options.format_option
 @click.option("--epochs", type=click.IntRange(min=1), help="The recipe's if not given.")
 @batch_option
+@click.option(
+    "--schedule",
+    type=click.Choice(["plateau", "cosine", "constant"]),
+    help="How the learning rate falls, if at all; the recipe's if not given.",
+)
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="End after this time, well annealed.")
 @click.option("--seed", type=int, default=0, help="Of the fresh weights, the order of images, crops and dropout.")
 @click.option("--scale", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Of the maps of zfnet64.")
@@ -52,6 +57,7 @@ def train(
     out: Path,
     epochs: int | None,
     batch_size: int | None,
+    schedule: str | None,
     max_minutes: float | None,
     seed: int,
     scale: float,
@@ -83,7 +89,7 @@ def train(
     outputs = len(LabelledImages(source, "train", 1, classes=classes).classes)
     torch.manual_seed(seed)
     network = training.new_network(model, outputs, scale=scale)
-    recipe = default_recipe(network).with_budget(epochs, batch_size)
+    recipe = default_recipe(network).with_budget(epochs, batch_size, schedule)
     recipe = fitting(recipe, batch_size, source, classes, per_class)
     result = training.train(
         network, source, out, recipe=recipe, cache=cache, workers=workers, seed=seed,

@@ -94,8 +94,10 @@ class Classifier(pl.LightningModule):
         def factor(step: int) -> float:
             if step < warmup:
                 return (step + 1) / warmup
+            if recipe.schedule == "constant":
+                return 1.0
             progress = max((step - warmup) / max(1, steps - warmup), self.time_passed)
             return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
-        cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
+        by_step = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": by_step, "interval": "step"}}

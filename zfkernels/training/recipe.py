@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+SCHEDULES = ("plateau", "cosine", "constant")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -17,8 +19,9 @@ class Recipe:
         batch_size: Images in a batch (of each process).
         learning_rate: The highest learning rate.
         schedule: ``"plateau"``: divided by 10 when the validation error stalls; ``"cosine"``: a linear warm-up, then
-            half a cosine down to 0 over the planned epochs.
-        warmup_epochs: Length of the warm-up of ``"cosine"``; fractions are fine.
+            half a cosine down to 0 over the planned epochs; ``"constant"``: the warm-up, then the highest rate,
+            so that what settles does not settle because the rate falls.
+        warmup_epochs: Length of the warm-up of ``"cosine"`` and ``"constant"``; fractions are fine.
         momentum, weight_decay, label_smoothing: As in torch.
         max_rms: The root mean square that filters are renormalised to after each step; None: not at all.
         stored_size: Images are scaled to this shorter side and centre-cropped to it.
@@ -44,18 +47,24 @@ class Recipe:
     std: tuple[float, float, float]
 
     def __post_init__(self) -> None:
-        for name, choices in (("schedule", ("plateau", "cosine")), ("crops", ("ten", "random"))):
+        for name, choices in (("schedule", SCHEDULES), ("crops", ("ten", "random"))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"Recipe: expected {name} one of {', '.join(choices)}, got {getattr(self, name)!r}")
         for name in ("epochs", "batch_size", "learning_rate", "stored_size"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"Recipe: expected {name} > 0, got {getattr(self, name)}")
 
-    def with_budget(self, epochs: int | None, batch_size: int | None) -> Recipe:
-        """The same with other epochs and batches, None: as they are; the learning rate grows with the batch."""
+    def with_budget(self, epochs: int | None, batch_size: int | None, schedule: str | None = None) -> Recipe:
+        """The same with other epochs, batches and schedule, None: as they are; the rate grows with the batch."""
         size = batch_size or self.batch_size
         rate = self.learning_rate * size / self.batch_size
-        return dataclasses.replace(self, epochs=epochs or self.epochs, batch_size=size, learning_rate=rate)
+        return dataclasses.replace(
+            self,
+            epochs=epochs or self.epochs,
+            batch_size=size,
+            learning_rate=rate,
+            schedule=schedule or self.schedule,
+        )
 
 
 PAPER = Recipe(
