@@ -10,8 +10,8 @@
 
 #include "bfloat16_tile.h"
 #include "caches.h"
+#include "geometry.h"
 #include "parallel.h"
-#include "sliding.h"
 #include "tensor_view.h"
 #include "window_reads.h"
 

@@ -129,11 +129,9 @@ class TileConv2d {
 template <class T>
 void convolve_reads(const CellReads<T>& reads, const Tensor& weight, const std::optional<Tensor>& bias, int64_t groups,
                     bool relu, T* out) {
+  check_conv2d(weight, bias, reads.channels(), groups);
   const View<const T> filters = read<T>(weight);
-  STD_TORCH_CHECK(groups > 0 && filters.size[0] % groups == 0 && filters.size[1] * groups == reads.channels(),
-                  "expected weight [C_out, C / groups, kh, kw], got other channels");
-  STD_TORCH_CHECK(!bias || bias->numel() == filters.size[0], "expected bias [C_out]");
-  const std::optional<Tensor> offsets = bias ? std::optional(torch::stable::contiguous(*bias)) : std::nullopt;
+  const std::optional<Tensor> offsets = contiguous(bias);
   const T* const shift = offsets ? offsets->const_data_ptr<T>() : nullptr;
   const auto run = [&](const auto& convolution) {
     const auto packed = PackedWeights::here().get<T>(weight, groups, convolution.packed_size(),

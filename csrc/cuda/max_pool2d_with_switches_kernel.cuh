@@ -21,14 +21,6 @@ struct MaxPool {
   Sliding pool;
 };
 
-// Taps [first, last) of a window that starts at `start` and lie inside `size` cells.
-__device__ __forceinline__ int first_inside(int start, const Axis& axis) {
-  return start < 0 ? ceil_div(-start, axis.dilation) : 0;
-}
-__device__ __forceinline__ int last_inside(int start, const Axis& axis, int size) {
-  return start < size ? smaller(axis.kernel, ceil_div(size - start, axis.dilation)) : 0;
-}
-
 // kPack channels of one output; kPack is 1 for contiguous maps, whose rows of outputs `lines` are [n, c, y].
 template <class T, int kPack, bool kChannelsLast>
 __global__ void __launch_bounds__(256) max_pool_kernel(const MaxPool<T> op, int blocks_per_line) {
@@ -47,11 +39,9 @@ __global__ void __launch_bounds__(256) max_pool_kernel(const MaxPool<T> op, int 
     n /= op.channels;
     x = item;
   }
-  const int row = y * op.pool.rows.stride - op.pool.rows.padding;
-  const int column = x * op.pool.columns.stride - op.pool.columns.padding;
-  const int top = first_inside(row, op.pool.rows), bottom = last_inside(row, op.pool.rows, op.size.rows);
-  const int left = first_inside(column, op.pool.columns);
-  const int right = last_inside(column, op.pool.columns, op.size.columns);
+  const int row = op.pool.rows.start(y), column = op.pool.columns.start(x);
+  const int top = op.pool.rows.first_inside(row), bottom = op.pool.rows.end_inside(row, op.size.rows);
+  const int left = op.pool.columns.first_inside(column), right = op.pool.columns.end_inside(column, op.size.columns);
   const T* const from = op.input.at(n, c, 0, 0);
 
   Pack<T, kPack> best;

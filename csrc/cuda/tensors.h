@@ -1,21 +1,18 @@
-// What launches need of tensors, on LibTorch's stable ABI: views, formats, the current stream, one kernel per dtype.
+// What launches need of tensors, on LibTorch's stable ABI: views, the current stream, one kernel per dtype.
 #pragma once
 
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/MemoryFormat.h>
-#include <torch/headeronly/util/Exception.h>
 #if defined(__CUDACC__)
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #endif
 
 #include <array>
-#include <limits>
 #include <optional>
-#include <vector>
 
+#include "../common/tensors.h"
 #include "geometry.cuh"
 
 // The registration of kernels in the private namespace of csrc/library.cpp; the emulated ones have one of their own.
@@ -26,27 +23,6 @@
 #endif
 
 namespace zfkernels::cuda {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using Ints = std::vector<int64_t>;  // the ops' int[2] arguments
-
-inline int to_int(int64_t value) {
-  STD_TORCH_CHECK(value >= 0 && value <= std::numeric_limits<int>::max(), "expected a size of at most 2^31 - 1, got ",
-                  value);
-  return int(value);
-}
-inline Pair pair(const Ints& ints) {
-  STD_TORCH_CHECK(ints.size() == 2, "expected pairs of ints");
-  return {to_int(ints[0]), to_int(ints[1])};
-}
-inline Sliding sliding(const Pair& kernel, const Ints& stride, const Ints& padding, const Ints& dilation) {
-  const Pair s = pair(stride), p = pair(padding), d = pair(dilation);
-  return {{kernel.rows, s.rows, p.rows, d.rows}, {kernel.columns, s.columns, p.columns, d.columns}};
-}
-inline Pair size_of(const Tensor& tensor) {
-  return {to_int(tensor.size(2)), to_int(tensor.size(3))};
-}
 
 // Makes the tensors' device the current one while it lives; kernels go to that device's current stream.
 class OnDeviceOf {
@@ -91,25 +67,6 @@ View<T> view_of(const Tensor& tensor, const char* name) {
   return view;
 }
 
-inline bool is_channels_last(const Tensor& tensor) {
-  int64_t expected = 1;
-  for (int i : {1, 3, 2, 0}) {
-    if (tensor.size(i) != 1 && tensor.stride(i) != expected) return false;
-    expected *= tensor.size(i);
-  }
-  return true;
-}
-
-inline Tensor channels_last(const Tensor& tensor) {
-  return torch::stable::contiguous(tensor, torch::headeronly::MemoryFormat::ChannelsLast);
-}
-
-// The tensor itself if the channels of a cell are neighbours in memory, else a copy.
-inline Tensor with_contiguous_cells(const Tensor& tensor) {
-  if (tensor.size(1) <= 1 || tensor.stride(1) == 1) return tensor;
-  return tensor.dim() == 2 ? torch::stable::contiguous(tensor) : channels_last(tensor);
-}
-
 // The largest of 16, 4 and (one element) 0 bytes in which cells of `channels` neighbouring channels can be copied.
 template <class T>
 int copy_bytes(const Tensor& tensor, int channels) {
@@ -127,9 +84,9 @@ inline Tensor empty(const Tensor& like, std::array<int64_t, 4> size, bool channe
       channels_last ? torch::headeronly::MemoryFormat::ChannelsLast : torch::headeronly::MemoryFormat::Contiguous;
   return torch::stable::empty(size, dtype, std::nullopt, like.device(), std::nullopt, format);
 }
-// As `empty_like_format` of zfkernels/ops/_checks.py.
+// As `empty_like_format` of zfkernels/ops/_allocation.py.
 inline Tensor empty_like_format(const Tensor& like, std::array<int64_t, 4> size, ScalarType dtype) {
-  return empty(like, size, !like.is_contiguous() && is_channels_last(like), dtype);
+  return empty(like, size, gives_channels_last(like), dtype);
 }
 inline Tensor buffer(const Tensor& like, int64_t count, ScalarType dtype) {
   return torch::stable::empty(std::array<int64_t, 1>{count}, dtype, std::nullopt, like.device());

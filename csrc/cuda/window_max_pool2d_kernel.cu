@@ -30,8 +30,8 @@ Tensor window_max_pool2d(const Tensor& values, const Tensor& boxes, const Tensor
   const OnDeviceOf device(values);
   const Tensor out = empty_cells(values, cells, values.size(1));
   if (out.numel() > 0)
-    pool({values, boxes, offsets, image, frames, pair(frame), out_boxes, out_offsets, owner, cells},
-         sliding(pair(kernel_size), stride, padding, dilation), out, device.stream);
+    pool({values, boxes, offsets, image, frames, to_pair<int>(frame), out_boxes, out_offsets, owner, cells},
+         to_sliding(to_pair<int>(kernel_size), stride, padding, dilation), out, device.stream);
   return out;
 }
 

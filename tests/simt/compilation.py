@@ -20,6 +20,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
 KERNELS = REPOSITORY / "csrc" / "cuda"
+SHARED = REPOSITORY / "csrc" / "common"
 BUILT = REPOSITORY / "build" / "simt"
 
 COMPILER = os.environ.get("CXX", "c++")
@@ -57,7 +58,8 @@ def emulated(way: str) -> Path:
     link = ["-shared", f"-L{root / 'lib'}", "-ltorch_cpu", "-lc10", "-ldl"]
     chosen = os.environ.get("SIMT_KERNELS")
     kernels = [KERNELS / f"{name}.cu" for name in chosen.split(",")] if chosen else sorted(KERNELS.glob("*.cu"))
-    return _build("emulated", [*kernels, HERE / "api.cpp"], way, flags, link, [*KERNELS.iterdir()], torch.__version__)
+    depends = [*KERNELS.iterdir(), *SHARED.iterdir()]
+    return _build("emulated", [*kernels, HERE / "api.cpp"], way, flags, link, depends, torch.__version__)
 
 
 def program(name: str, way: str, *flags: str) -> Path:
