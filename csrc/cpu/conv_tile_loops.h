@@ -37,7 +37,7 @@ ZFK_INLINE void multiply(const Tile<T>& tile) {
       Vector<T> w[kVectors];
       for (int n = 0; n < kVectors; ++n) w[n] = load(weights + n * kLanes<T>);
       for (int j = 0; j < kTileRows; ++j) {
-        const Vector<T> x = Wide<T>(cell[j][c]) - Vector<T>{};
+        const Vector<T> x = broadcast<T>(cell[j][c]);
         for (int n = 0; n < kVectors; ++n) sum[j][n] += x * w[n];
       }
     }

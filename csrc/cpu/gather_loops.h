@@ -12,7 +12,7 @@ ZFK_INLINE void gather_channels(const Cover<T>* covers, int64_t count, int64_t c
   Cover<T> known[kKnown];  // in registers
   Integers<T> codes[kKnown];
 #pragma GCC unroll 4
-  for (int i = 0; i < kCount; ++i) known[i] = covers[i], codes[i] = covers[i].code - Integers<T>{};
+  for (int i = 0; i < kCount; ++i) known[i] = covers[i], codes[i] = broadcast<Integer<T>>(covers[i].code);
   int64_t c = 0;
   for (; c + kLanes<T> <= channels; c += kLanes<T>) {
     Vector<T> cell{};
@@ -24,7 +24,7 @@ ZFK_INLINE void gather_channels(const Cover<T>* covers, int64_t count, int64_t c
 #pragma GCC unroll 4
     for (int i = 0; i < kCount; ++i) meet(known[i], codes[i]);
     if constexpr (kCount == 0)
-      for (int64_t i = 0; i < count; ++i) meet(covers[i], covers[i].code - Integers<T>{});
+      for (int64_t i = 0; i < count; ++i) meet(covers[i], broadcast<Integer<T>>(covers[i].code));
     store(out + c, cell);
     made(c, cell);
   }

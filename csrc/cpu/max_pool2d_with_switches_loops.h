@@ -32,7 +32,7 @@ struct Best {
 
   ZFK_INLINE static Best of_none(Integers<T> first_code) {
     Best best;
-    best.value = T(-__builtin_inf()) - Vector<T>{};
+    best.value = broadcast<T>(-__builtin_inf());
     best.sum = Vector<T>{};
     best.code = first_code;
     return best;
@@ -45,11 +45,11 @@ struct Best {
     if constexpr (kNumbers) {
       sum += other;
       value = more ? other : value;
-      code = more ? code_of_other - Integers<T>{} : code;
+      code = more ? broadcast<Integer<T>>(code_of_other) : code;
     } else {
       const auto wins = more | (other != other);
       value = wins ? other : value;
-      code = wins ? code_of_other - Integers<T>{} : code;
+      code = wins ? broadcast<Integer<T>>(code_of_other) : code;
     }
   }
 
@@ -100,7 +100,7 @@ ZFK_INLINE void pool_channels(const T* from, const Taps& taps, int64_t count, T*
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; v += std::max<int>(1, 64 / sizeof(Vector<T>)))
         __builtin_prefetch(from + ky * taps.down + kx * taps.right + taps.next + v * kLanes<T>);
-  const Best<T> start = Best<T>::of_none(int(taps.top * taps.columns + taps.left) - Integers<T>{});
+  const Best<T> start = Best<T>::of_none(broadcast<Integer<T>>(int(taps.top * taps.columns + taps.left)));
   Best<T> best[kVectors];
 #pragma GCC unroll 4
   for (Best<T>& each : best) each = start;

@@ -17,6 +17,16 @@ inline constexpr int kLanes = ZFK_VECTOR_BYTES / sizeof(Wide<T>);
 
 #define ZFK_INLINE inline __attribute__((always_inline))
 
+template <class T, int... kLane>
+ZFK_INLINE Vector<T> repeat(Wide<T> value, std::integer_sequence<int, kLane...>) {
+  return Vector<T>{(static_cast<void>(kLane), value)...};
+}
+// A number in all lanes.
+template <class T>
+ZFK_INLINE Vector<T> broadcast(Wide<T> value) {
+  return repeat<T>(value, std::make_integer_sequence<int, kLanes<T>>());
+}
+
 // The upper halves of floats.
 ZFK_INLINE Vector<float> widen(const uint16_t* from) {
 #if ZFK_VECTOR_BYTES == 64
@@ -66,9 +76,11 @@ ZFK_INLINE void store(T* to, Vector<T> value) {
     *reinterpret_cast<typename VectorOf<T>::unaligned*>(to) = value;
 }
 
-// An integer for each lane, as wide as T.
+// An integer as wide as T, and one for each lane.
 template <class T>
-using Integers = Vector<std::conditional_t<sizeof(Wide<T>) == 4, int32_t, int64_t>>;
+using Integer = std::conditional_t<sizeof(Wide<T>) == 4, int32_t, int64_t>;
+template <class T>
+using Integers = Vector<Integer<T>>;
 
 // A byte for each lane.
 template <class T>

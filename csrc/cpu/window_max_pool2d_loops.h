@@ -15,7 +15,7 @@ ZFK_INLINE void max_of_channels(const T* const* cells, const std::vector<int32_t
   Vector<T> best[kVectors], sum[kVectors];
   const auto maxima = [&]<bool kNumbers>(std::bool_constant<kNumbers>) __attribute__((always_inline)) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) best[v] = Wide<T>(-__builtin_inf()) - Vector<T>{}, sum[v] = Vector<T>{};
+    for (int v = 0; v < kVectors; ++v) best[v] = broadcast<T>(-__builtin_inf()), sum[v] = Vector<T>{};
     for (const int32_t tap : taps) {
       const T* cell = cells[tap] + c;
 #pragma GCC unroll 4
