@@ -17,7 +17,7 @@ def of(op: str, samples: str = "", dtype: str = "float32") -> str:
 
 
 SLIPS = (
-    Slip("of equal maxima the last", CPU + "max_pool2d_with_switches_loops.h",
+    Slip("of equal maxima the last", CPU + "max_pool_loops.h",
          "const auto more = other > value;", "const auto more = other >= value;", POOL, of(POOL, "ties")),
     Slip("a NaN in a row is not looked at again", CPU + "max_pool2d_with_switches_loops.h",
          "    if (has_nan<T>(best.sum)) best = pooled(std::false_type());\n", "", POOL, of(POOL, "NaN")),
