@@ -1,4 +1,11 @@
 // Unpooling where channels are neighbours in memory; part of the loops that for_each_isa.h compiles.
+#if defined(ZFK_GATHER_LOOPS) == defined(ZFK_TOGGLE)
+#if defined(ZFK_GATHER_LOOPS)
+#undef ZFK_GATHER_LOOPS
+#else
+#define ZFK_GATHER_LOOPS
+#endif
+
 #include "vector_ends.h"
 
 namespace zfkernels::cpu::ZFK_ISA {
@@ -73,3 +80,5 @@ std::array<uint64_t, 2> gather_nonzero(const Cover<T>* covers, int64_t count, in
 }
 
 }  // namespace zfkernels::cpu::ZFK_ISA
+
+#endif

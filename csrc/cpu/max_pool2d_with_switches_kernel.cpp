@@ -25,6 +25,19 @@ struct Taps {
   int64_t next, fresh;             // to the next output's taps; the first column of these that is new
 };
 
+// The loops of one instruction set: max_pool2d_with_switches_loops.h.
+template <class T>
+struct PoolLoops {
+  int64_t lanes;  // of a vector
+  // All channels of one output, whose taps begin at `from`; those of a cell lie side by side.
+  void (*pool_cell)(const T* from, const Taps& taps, int64_t channels, T* values, uint8_t* codes);
+  // `count` outputs of a row: the taps of the first begin at rows[ky] + taps[kx], those of the others follow.
+  void (*pool_row)(const T* const* rows, int64_t top, int64_t bottom, const int64_t* taps, int64_t tap_count,
+                   const int32_t* first_code, int64_t count, T* values, uint8_t* codes);
+  // Deals `count` elements out to `stride` arrays that are `pitch` apart.
+  void (*deal_out)(const T* from, int64_t step, int64_t count, int64_t first, int64_t stride, T* to, int64_t pitch);
+};
+
 }  // namespace zfkernels::cpu
 
 #define ZFK_LOOPS "max_pool2d_with_switches_loops.h"
@@ -39,7 +52,7 @@ constexpr int64_t kBlockBytes = int64_t(1) << 15;  // of the rows that a block o
 template <class T>
 void pool_channels_last(const View<const T>& input, const Sliding& layer, const View<T>& values,
                         const View<uint8_t>& codes) {
-  const auto pool_cell = ZFK_BEST(pool_cell<T>);
+  const auto pool_cell = ZFK_BEST(kPoolLoops<T>).pool_cell;
   const auto [images, channels, rows, columns] = values.size;
   const int64_t right = layer.columns.stride * input.stride[3], down = layer.rows.stride * input.stride[2];
   const bool share = layer.columns.stride % layer.columns.dilation == 0;
@@ -72,9 +85,8 @@ void pool_channels_last(const View<const T>& input, const Sliding& layer, const 
 template <class T>
 void pool_contiguous(const View<const T>& input, const Sliding& layer, const View<T>& values,
                      const View<uint8_t>& codes) {
-  const auto deal_out = ZFK_BEST(deal_out<T>);
-  const auto pool_row = ZFK_BEST(pool_row<T>);
-  const int64_t lanes = ZFK_BEST(kLanes<T>), rows = values.size[2], columns = values.size[3];
+  const PoolLoops<T>& loops = ZFK_BEST(kPoolLoops<T>);
+  const int64_t lanes = loops.lanes, rows = values.size[2], columns = values.size[3];
   const Axis &down = layer.rows, &right = layer.columns;
   const int64_t span = right.span(columns);
   const int64_t pitch = ceil_div(span, right.stride) + lanes, row_size = pitch * right.stride;
@@ -100,13 +112,14 @@ void pool_contiguous(const View<const T>& input, const Sliding& layer, const Vie
       const int64_t start = down.start(first);
       for (int64_t r = 0; r < down.span(last - first); ++r)
         if (start + r >= 0 && start + r < input.size[2])
-          deal_out(input.at(n, c, start + r, 0), input.stride[3], held, right.padding, right.stride,
-                   &dealt[r * row_size], pitch);
+          loops.deal_out(input.at(n, c, start + r, 0), input.stride[3], held, right.padding, right.stride,
+                         &dealt[r * row_size], pitch);
       for (int64_t y = first; y < last; ++y) {
         for (int64_t ky = 0; ky < down.kernel; ++ky)
           tap_rows[ky] = dealt.get() + ((y - first) * down.stride + ky * down.dilation) * row_size;
-        pool_row(tap_rows.data(), down.first_inside(down.start(y)), down.end_inside(down.start(y), input.size[2]),
-                 taps.data(), right.kernel, first_code.data(), columns, values.at(n, c, y, 0), codes.at(n, c, y, 0));
+        loops.pool_row(tap_rows.data(), down.first_inside(down.start(y)), down.end_inside(down.start(y), input.size[2]),
+                       taps.data(), right.kernel, first_code.data(), columns, values.at(n, c, y, 0),
+                       codes.at(n, c, y, 0));
       }
     }
   });

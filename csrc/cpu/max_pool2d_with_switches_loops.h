@@ -1,5 +1,13 @@
 // The hot loops of max_pool2d_with_switches_kernel.cpp; see for_each_isa.h.
+#if defined(ZFK_MAX_POOL2D_WITH_SWITCHES_LOOPS) == defined(ZFK_TOGGLE)
+#if defined(ZFK_MAX_POOL2D_WITH_SWITCHES_LOOPS)
+#undef ZFK_MAX_POOL2D_WITH_SWITCHES_LOOPS
+#else
+#define ZFK_MAX_POOL2D_WITH_SWITCHES_LOOPS
+#endif
+
 #include "max_pool_loops.h"
+#include "vectors.h"
 
 namespace zfkernels::cpu::ZFK_ISA {
 
@@ -91,4 +99,10 @@ void deal_out(const T* from, int64_t step, int64_t count, int64_t first, int64_t
   }
 }
 
+template <class T>
+inline constexpr PoolLoops<T> kPoolLoops{
+    .lanes = kLanes<T>, .pool_cell = pool_cell<T>, .pool_row = pool_row<T>, .deal_out = deal_out<T>};
+
 }  // namespace zfkernels::cpu::ZFK_ISA
+
+#endif

@@ -1,4 +1,11 @@
 // Max-pooling of vectors, with switches and without; part of the loops that for_each_isa.h compiles.
+#if defined(ZFK_MAX_POOL_LOOPS) == defined(ZFK_TOGGLE)
+#if defined(ZFK_MAX_POOL_LOOPS)
+#undef ZFK_MAX_POOL_LOOPS
+#else
+#define ZFK_MAX_POOL_LOOPS
+#endif
+
 #include "vector_ends.h"
 
 namespace zfkernels::cpu::ZFK_ISA {
@@ -100,3 +107,5 @@ ZFK_INLINE void pool_output(const Taps& taps, int64_t channels, T* values, uint8
 }
 
 }  // namespace zfkernels::cpu::ZFK_ISA
+
+#endif

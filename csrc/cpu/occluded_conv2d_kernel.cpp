@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "conv_tile.h"
+#include "occluded_loops.h"
 #include "python_call.h"
 #include "window_inputs.h"
 

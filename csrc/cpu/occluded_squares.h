@@ -72,8 +72,8 @@ class OccludedConv2d {
         outputs_(weight.size[0]),
         out_(out),
         past_caches_(past_caches),
-        panels_(split_outputs(outputs_, groups, channels_, shape_.lanes, shape_.vectors)),
-        panel_size_(layer.rows.kernel * channels_ * shape_.vectors * shape_.lanes),
+        panels_(split_outputs(outputs_, groups, channels_, tiles_.lanes, tiles_.most_vectors)),
+        panel_size_(layer.rows.kernel * channels_ * tiles_.most_vectors * tiles_.lanes),
         packed_(layer.columns.kernel * int64_t(panels_.size()) * panel_size_),
         nothing_(images.size[1], T(0)),
         stretch_(std::max<int64_t>(cached_bytes(kSumBytes) / int64_t(4 * sizeof(T)) / (layer.columns.kernel * outputs_),
@@ -82,7 +82,7 @@ class OccludedConv2d {
     column.size[3] = 1;
     for (int64_t kx = 0; kx < layer.columns.kernel; ++kx, column.data += column.stride[3])
       for (size_t i = 0; i < panels_.size(); ++i)
-        pack_panel(column, panels_[i], shape_.lanes, &packed_[(kx * panels_.size() + i) * panel_size_]);
+        pack_panel(column, panels_[i], tiles_.lanes, &packed_[(kx * panels_.size() + i) * panel_size_]);
   }
 
   void run(std::vector<Square> squares) const {
@@ -100,7 +100,7 @@ class OccludedConv2d {
         const int64_t first = columns.first + task % stretches * stretch_;
         worker.run(rows[task / stretches], members.data(), {first, std::min(first + stretch_, columns.last)});
       }
-      ZFK_BEST(fence_copies)();
+      loops_.fence_copies();
     });
   }
 
@@ -221,7 +221,7 @@ class OccludedConv2d {
             tile.rows = tile_rows(x - columns.first, columns.last - columns.first);
             tile.row_count = columns.last - x;
             tile.out = sums + kx * plane_ + (x - start_) * op_.outputs_ + panel.first;
-            op_.multiply_(tile, panel.vectors);
+            op_.tiles_.multiply(tile, panel.vectors);
           }
         }
       }
@@ -239,8 +239,8 @@ class OccludedConv2d {
       sum_taps(row, columns, taps, covered_.get());
       for (int64_t x = columns.first; x < columns.last; ++x) {
         const int64_t at = (x - start_) * op_.outputs_;
-        op_.sum_columns_(&clean_[at], &covered_[at], op_.layer_.columns.kernel, plane_, op_.outputs_, op_.bias_,
-                         op_.relu_, &sums_[at]);
+        op_.loops_.sum_columns(&clean_[at], &covered_[at], op_.layer_.columns.kernel, plane_, op_.outputs_, op_.bias_,
+                               op_.relu_, &sums_[at]);
       }
     }
 
@@ -267,13 +267,13 @@ class OccludedConv2d {
         if (range.empty() || range.first == 0 || range.last == taps) {
           const int64_t part = range.empty() ? 0 : range.first == 0 ? range.last : taps + range.first;
           if (op_.past_caches_)
-            op_.copy_past_caches_(out, &sums_[part * plane_ + at], count);
+            op_.loops_.copy_past_caches(out, &sums_[part * plane_ + at], count);
           else
             std::memcpy(out, &sums_[part * plane_ + at], count * sizeof(T));
         } else {
           for (int64_t i = 0; i < count; i += outputs)
-            op_.sum_between_(&clean_[at + i], &covered_[at + i], taps, plane_, range.first, range.last, outputs,
-                             op_.bias_, op_.relu_, out + i);
+            op_.loops_.sum_between(&clean_[at + i], &covered_[at + i], taps, plane_, range.first, range.last, outputs,
+                                   op_.bias_, op_.relu_, out + i);
         }
         out += count;
         x = end;
@@ -296,11 +296,8 @@ class OccludedConv2d {
   const bool relu_;
   const int64_t channels_, outputs_;
   T* const out_;  // [outputs, C_out]
-  const TileShape shape_ = ZFK_BEST(tile_shape<T>)();
-  const std::decay_t<decltype(ZFK_BEST(multiply_tile<T>))> multiply_ = ZFK_BEST(multiply_tile<T>);
-  const std::decay_t<decltype(ZFK_BEST(sum_columns<T>))> sum_columns_ = ZFK_BEST(sum_columns<T>);
-  const std::decay_t<decltype(ZFK_BEST(sum_between<T>))> sum_between_ = ZFK_BEST(sum_between<T>);
-  const std::decay_t<decltype(ZFK_BEST(copy_past_caches<T>))> copy_past_caches_ = ZFK_BEST(copy_past_caches<T>);
+  const TileLoops<T>& tiles_ = ZFK_BEST(kTileLoops<T>);
+  const OccludedLoops<T>& loops_ = ZFK_BEST(kOccludedLoops<T>);
   const bool past_caches_;
   const std::vector<Panel> panels_;
   const int64_t panel_size_;

@@ -26,15 +26,16 @@ using namespace deconv;
 // How the filters [channel, output, ky, kx] of a group are cut up.
 template <class T>
 Filters<T> filter_layout(const Stage& stage) {
+  const StageLoops<T>& loops = ZFK_BEST(kStageLoops<T>);
   Filters<T> layout{};
-  layout.lanes = ZFK_BEST(kLanes<T>);
+  layout.lanes = loops.lanes;
   const int64_t vectors = ceil_div(stage.outputs, layout.lanes);
   layout.flat = stage.conv.columns.dilation == 1 && vectors * layout.lanes * 4 > stage.outputs * 5;
   int64_t most_channels = Filters<T>::kMostChannels;
   if (layout.flat) {
     layout.vectors = stage.conv.rows.kernel * ceil_div(stage.conv.columns.kernel * stage.outputs, layout.lanes);
     // On AVX2 three passes whose filters fit the first cache are slower.
-    layout.blocks = ceil_div(layout.vectors, ZFK_BEST(footprint_vectors<T>)());
+    layout.blocks = ceil_div(layout.vectors, loops.footprint_vectors);
   } else {
     layout.vectors = vectors;
     int64_t least = vectors <= 12 ? 0 : INT64_MAX;  // so many, a value and a filter fit 16 registers
@@ -87,6 +88,7 @@ void pack_blocks(const Stage& stage, const Filters<T>& layout, const View<const 
   const int64_t columns = stage.conv.columns.kernel, taps = stage.conv.taps(), width = layout.width();
   const int64_t channel_blocks = ceil_div(stage.channels, layout.block_channels);
   const bool by_tap = weight.stride[3] == 1 && weight.stride[2] == columns;
+  const auto transpose = ZFK_BEST(kStageLoops<T>).transpose;
   for_each_task(groups * stage.channels, [&](int64_t c) {
     const int64_t channel = c % stage.channels;
     T* const group = packed + c / stage.channels * packed_size(stage, layout);
@@ -94,8 +96,7 @@ void pack_blocks(const Stage& stage, const Filters<T>& layout, const View<const 
       const int64_t count = std::min(width, stage.outputs - b * width);
       const int64_t block = b * channel_blocks + channel / layout.block_channels;
       T* const to = group + block * taps * layout.tap_size() + channel % layout.block_channels * width;
-      if (by_tap)
-        ZFK_BEST(transpose<T>)(weight.at(c, b * width, 0, 0), weight.stride[1], count, taps, to, layout.tap_size());
+      if (by_tap) transpose(weight.at(c, b * width, 0, 0), weight.stride[1], count, taps, to, layout.tap_size());
       for (int64_t tap = 0; tap < taps; ++tap) {
         T* const of_tap = to + tap * layout.tap_size();
         const T* const from = weight.at(c, b * width, tap / columns, tap % columns);
@@ -236,15 +237,14 @@ void run(const Stage& stage, const PackedFilters<T>& packed, const std::vector<U
   Pair pooled{};
   for (int axis : {0, 1})
     for (const auto& unit : units) pooled[axis] = std::max(pooled[axis], unit.pooled[axis].size());
+  const StageLoops<T>& loops = ZFK_BEST(kStageLoops<T>);
+  const auto run_tile = packed.layout.flat ? loops.run_flat_tile : loops.run_blocked_tile;
   share_out(int64_t(tiles.size()), [&](Tasks& tasks) {
     const Scratch<T> scratch = scratch_for(stage, packed.layout, pooled, tiles[0].units.size(), tiles[0].rows.size());
     for (int64_t t; tasks.next(t);) {
       Filters<T> filters = packed.layout;
       filters.data = packed.data.get() + tiles[t].units.lo / count * packed.group_size;
-      if (filters.flat)
-        ZFK_BEST(run_flat_tile<T>)(stage, filters, units.data(), tiles[t], scratch);
-      else
-        ZFK_BEST(run_blocked_tile<T>)(stage, filters, units.data(), tiles[t], scratch);
+      run_tile(stage, filters, units.data(), tiles[t], scratch);
     }
   });
 }

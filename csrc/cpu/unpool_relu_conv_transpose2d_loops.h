@@ -1,5 +1,13 @@
 // The hot loops of unpool_relu_conv_transpose2d_kernel.cpp; see for_each_isa.h.
+#if defined(ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_LOOPS) == defined(ZFK_TOGGLE)
+#if defined(ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_LOOPS)
+#undef ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_LOOPS
+#else
+#define ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_LOOPS
+#endif
+
 #include "unpool_relu_conv_transpose2d_unpool_loops.h"
+#include "vectors.h"
 
 namespace zfkernels::cpu::ZFK_ISA {
 
@@ -293,4 +301,13 @@ void run_blocked_tile(const Stage& stage, const Filters<T>& filters, const Unit<
   }
 }
 
+template <class T>
+inline constexpr StageLoops<T> kStageLoops{.lanes = kLanes<T>,
+                                           .footprint_vectors = footprint_vectors<T>(),
+                                           .transpose = transpose<T>,
+                                           .run_flat_tile = run_flat_tile<T>,
+                                           .run_blocked_tile = run_blocked_tile<T>};
+
 }  // namespace zfkernels::cpu::ZFK_ISA
+
+#endif

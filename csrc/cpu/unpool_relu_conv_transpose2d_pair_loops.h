@@ -1,6 +1,13 @@
 // Unpooling a row of cells from the windows of the usual poolings, two columns apart and two or three wide; part of the
 // loops of unpool_relu_conv_transpose2d_kernel.cpp, see for_each_isa.h.
-#include "gather_loops.h"
+#if defined(ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_PAIR_LOOPS) == defined(ZFK_TOGGLE)
+#if defined(ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_PAIR_LOOPS)
+#undef ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_PAIR_LOOPS
+#else
+#define ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_PAIR_LOOPS
+#endif
+
+#include "vector_ends.h"
 
 namespace zfkernels::cpu::ZFK_ISA {
 
@@ -93,3 +100,5 @@ const GatherPairs<T>* pairs_of(const Stage& stage, int64_t channels) {
 }
 
 }  // namespace zfkernels::cpu::ZFK_ISA
+
+#endif

@@ -168,4 +168,17 @@ struct Scratch {
   Buffer<ChannelSet> nonzero;  // of a row's cells
 };
 
+// The loops of one instruction set: unpool_relu_conv_transpose2d_loops.h.
+template <class T>
+struct StageLoops {
+  int64_t lanes;              // of a vector
+  int64_t footprint_vectors;  // of a footprint, that a pass may have
+  // Of rows x columns numbers: to[j * to_stride + i] = from[i * from_stride + j].
+  void (*transpose)(const T* from, int64_t from_stride, int64_t rows, int64_t columns, T* to, int64_t to_stride);
+  void (*run_flat_tile)(const Stage& stage, const Filters<T>& filters, const Unit<T>* units, const Tile& tile,
+                        const Scratch<T>& scratch);
+  void (*run_blocked_tile)(const Stage& stage, const Filters<T>& filters, const Unit<T>* units, const Tile& tile,
+                           const Scratch<T>& scratch);
+};
+
 }  // namespace zfkernels::cpu::deconv

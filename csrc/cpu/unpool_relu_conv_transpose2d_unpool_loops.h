@@ -1,4 +1,12 @@
 // Unpooling, row by row: the first half of the loops of unpool_relu_conv_transpose2d_kernel.cpp; see for_each_isa.h.
+#if defined(ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_UNPOOL_LOOPS) == defined(ZFK_TOGGLE)
+#if defined(ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_UNPOOL_LOOPS)
+#undef ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_UNPOOL_LOOPS
+#else
+#define ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_UNPOOL_LOOPS
+#endif
+
+#include "gather_loops.h"
 #include "unpool_relu_conv_transpose2d_pair_loops.h"
 
 namespace zfkernels::cpu::ZFK_ISA {
@@ -190,3 +198,5 @@ void unpool(const Stage& stage, const Unit<T>& unit, const Ranges& wanted, int64
 }
 
 }  // namespace zfkernels::cpu::ZFK_ISA
+
+#endif

@@ -1,6 +1,13 @@
 // Vectors of the instruction set that for_each_isa.h is compiling for, on the compilers' vector extension: + - * and
 // comparisons work on them and with scalars, and the compiler contracts a * b + c into one instruction where there is
-// one. Numbers of bfloat16 are vectors of float between `load` and `store`. No include guard, on purpose.
+// one. Numbers of bfloat16 are vectors of float between `load` and `store`.
+#if defined(ZFK_VECTORS) == defined(ZFK_TOGGLE)
+#if defined(ZFK_VECTORS)
+#undef ZFK_VECTORS
+#else
+#define ZFK_VECTORS
+#endif
+
 namespace zfkernels::cpu::ZFK_ISA {
 
 template <class T>
@@ -245,3 +252,5 @@ void transpose(const T* from, int64_t from_stride, int64_t rows, int64_t columns
 }
 
 }  // namespace zfkernels::cpu::ZFK_ISA
+
+#endif

@@ -1,4 +1,11 @@
 // The hot loop of window_max_pool2d_kernel.cpp; see for_each_isa.h.
+#if defined(ZFK_WINDOW_MAX_POOL2D_LOOPS) == defined(ZFK_TOGGLE)
+#if defined(ZFK_WINDOW_MAX_POOL2D_LOOPS)
+#undef ZFK_WINDOW_MAX_POOL2D_LOOPS
+#else
+#define ZFK_WINDOW_MAX_POOL2D_LOOPS
+#endif
+
 #include "max_pool_loops.h"
 
 namespace zfkernels::cpu::ZFK_ISA {
@@ -32,3 +39,5 @@ void max_of_cells(const T* const* cells, const std::vector<int32_t>& taps, const
 }
 
 }  // namespace zfkernels::cpu::ZFK_ISA
+
+#endif
