@@ -1,63 +1,17 @@
-// What launches need of tensors, on LibTorch's stable ABI: views, the current stream, one kernel per dtype.
+// What launches need of tensors, on LibTorch's stable ABI: views, memory for results, one kernel per dtype.
 #pragma once
 
-#include <torch/csrc/stable/accelerator.h>
-#include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
-#if defined(__CUDACC__)
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
-#endif
 
 #include <array>
 #include <optional>
 
 #include "../common/tensors.h"
 #include "geometry.cuh"
-
-// The registration of kernels in the private namespace of csrc/library.cpp; the emulated ones have one of their own.
-#if defined(__CUDACC__)
-#define ZFK_KERNELS(m) STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CUDA, m)
-#else
-#define ZFK_KERNELS(m) STABLE_TORCH_LIBRARY_IMPL(zfkernels_simt, CPU, m)
-#endif
+#include "on_device.h"
 
 namespace zfkernels::cuda {
-
-// Makes the tensors' device the current one while it lives; kernels go to that device's current stream.
-class OnDeviceOf {
- public:
-#if defined(__CUDACC__)
-  explicit OnDeviceOf(const Tensor& tensor) : guard_(tensor.get_device_index()) {
-    void* stream = nullptr;
-    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
-    this->stream = static_cast<Stream>(stream);
-  }
-#else
-  explicit OnDeviceOf(const Tensor&) : stream(simt::current_stream()) {}
-#endif
-  Stream stream{};
-
- private:
-#if defined(__CUDACC__)
-  torch::stable::accelerator::DeviceGuard guard_;
-#else
-  simt::DeviceGuard guard_;
-#endif
-};
-
-// The tensor's numbers. The emulator's records know them by this name.
-template <class T>
-T* data_of(const Tensor& tensor, [[maybe_unused]] const char* name) {
-  T* const data = static_cast<T*>(tensor.data_ptr());
-#if !defined(__CUDACC__)
-  int64_t last = 0;
-  for (int64_t i = 0; i < tensor.dim(); ++i) last += (tensor.size(i) - 1) * tensor.stride(i);
-  if (simt::monitor() && tensor.numel() > 0)
-    simt::monitor()->array(name, data, (last + 1) * sizeof(T), sizeof(T), false);
-#endif
-  return data;
-}
 
 template <class T>
 View<T> view_of(const Tensor& tensor, const char* name) {

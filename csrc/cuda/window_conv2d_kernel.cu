@@ -2,7 +2,6 @@
 #include "window_conv2d_mma_kernel.cuh"
 
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
-#if defined(__CUDACC__)
 namespace zfkernels::cuda {
 #define ZFK_LAUNCHES(T)                                                                                          \
   template void window_conv_mma<T>(const WindowConv<T>&, const FilterShape&, const T*, Stream);                  \
@@ -11,7 +10,6 @@ namespace zfkernels::cuda {
   template void pack_filters<Order::tap_channel_output>(const FilterSource<T>&, const FilterShape&, float*, Stream);
 ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 }  // namespace zfkernels::cuda
-#endif
 
 #if !defined(__CUDA_ARCH__)
 #include "window_tensors.h"

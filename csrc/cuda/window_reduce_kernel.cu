@@ -1,14 +1,12 @@
 #include "window_reduce_kernel.cuh"
 
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
-#if defined(__CUDACC__)
 namespace zfkernels::cuda {
 #define ZFK_LAUNCHES(T)                                                   \
   template void reduce_windows<T, false>(const WindowReduce<T>&, Stream); \
   template void reduce_windows<T, true>(const WindowReduce<T>&, Stream);
 ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 }  // namespace zfkernels::cuda
-#endif
 
 #if !defined(__CUDA_ARCH__)
 #include "window_tensors.h"
