@@ -38,9 +38,14 @@ class ConvolutionAxis(NamedTuple):
 
 
 class CoveringWindow(NamedTuple):
-    """A pooling window that covers a pixel: its index among the distances of a band, its distance, the pixel's cell."""
+    """A pooling window that covers a pixel.
 
-    index: int
+    Attributes:
+        number: of its distance among those of the band.
+        cell: of the window, that the pixel is.
+    """
+
+    number: int
     distance: int
     cell: int
 
@@ -49,8 +54,8 @@ class Pixel(NamedTuple):
     """An unpooled pixel that a band reads.
 
     Attributes:
-        row: r of the words above.
-        windows: that cover it, from the first to the last.
+        row: r of the explanation at the top of this file.
+        windows: those that cover it, from the first to the last.
         before: how many windows cover the pixels before it.
     """
 
@@ -63,15 +68,14 @@ class Band(NamedTuple):
     """Neighbouring taps of an axis.
 
     Attributes:
-        first: tap.
-        count: of taps.
+        first: the first tap.
         distances: d of the pooling windows that are read.
-        pixels: that are read.
+        pixels: those that are read.
         pixel_of: index of the pixel, by tap and lattice.
     """
 
     first: int
-    count: int
+    tap_count: int
     distances: tuple[int, ...]
     pixels: tuple[Pixel, ...]
     pixel_of: tuple[tuple[int, ...], ...]

@@ -100,7 +100,7 @@ def added(
                 at(BAND_X, "pixels", pixel % len(at(BAND_X, "pixels"))),
                 len(at(BAND_X, "distances")), values_ptr.dtype.element_ty, SWITCHED, LAST, RECTIFY,
             ),)  # fmt: skip
-        for tap in tl.static_range(at(BAND_Y, "count") * at(BAND_X, "count")):
+        for tap in tl.static_range(at(BAND_Y, "tap_count") * at(BAND_X, "tap_count")):
             of_lattices = ()
             for lattice in tl.static_range(LATTICES):
                 of_lattices = of_lattices + (

@@ -35,20 +35,21 @@ def at(constant: Any, *path: int | str) -> Any:
 @triton.constexpr_function
 def among_all(band_y: Any, band_x: Any, tap: int, across: int) -> int:
     """The index of a tap of two bands among all taps, ``across`` of them in a row."""
-    return (at(band_y, "first") + tap // at(band_x, "count")) * across + at(band_x, "first") + tap % at(band_x, "count")
+    row = at(band_y, "first") + tap // at(band_x, "tap_count")
+    return row * across + at(band_x, "first") + tap % at(band_x, "tap_count")
 
 
 @triton.constexpr_function
 def pixel_of(band_y: Any, band_x: Any, tap: int, lattice: int, lattices_y: int, lattices_x: int) -> int:
     """The index of the pixel, among all of two bands, that a tap of both reads for a lattice."""
-    row = at(band_y, "pixel_of", tap // at(band_x, "count"), lattice // lattices_x % lattices_y)
-    return row * len(at(band_x, "pixels")) + at(band_x, "pixel_of", tap % at(band_x, "count"), lattice % lattices_x)
+    row = at(band_y, "pixel_of", tap // at(band_x, "tap_count"), lattice // lattices_x % lattices_y)
+    return row * len(at(band_x, "pixels")) + at(band_x, "pixel_of", tap % at(band_x, "tap_count"), lattice % lattices_x)
 
 
 @triton.constexpr_function
 def met(row: Any, y: int, column: Any, x: int, across: int) -> int:
     """The index of window y over a pixel of one band and x over one of another, ``across`` windows in a row."""
-    return at(row, "windows", y, "index") * across + at(column, "windows", x, "index")
+    return at(row, "windows", y, "number") * across + at(column, "windows", x, "number")
 
 
 @triton.jit
