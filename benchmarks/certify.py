@@ -9,7 +9,6 @@ largest outputs are closer than rounding. Dense: channels last, batches of 16, e
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import time
 from datetime import datetime, timezone
@@ -19,6 +18,7 @@ from typing import Any
 import click
 import torch
 from machine import description
+from records import append
 from torch import Tensor, nn
 
 from zfkernels.data import open_source
@@ -89,12 +89,7 @@ def main(weights: Path, data: Path, limit: int, patch: int, masks: int, path: Pa
         "pairs_cpu_s": round(times[0], 1), "dense_cpu_s": round(times[1], 1), "ratio": round(times[1] / times[0], 2),
     }  # fmt: skip
     if path is not None:
-        is_new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(row), lineterminator="\n")
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
+        append(path, row)
 
 
 if __name__ == "__main__":

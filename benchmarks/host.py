@@ -15,7 +15,6 @@ A warm sweep (recorded and planned before) of the whole grid at 224, window 16, 
 
 from __future__ import annotations
 
-import csv
 import itertools
 import statistics
 import sys
@@ -31,6 +30,7 @@ import torch
 from gpu_code.sweeps import Calls
 from machine import description
 from networks import chosen, network
+from records import append
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -170,12 +170,7 @@ def main(rounds: int, networks: str | None, path: Path | None, skip_memory: bool
         row = {"network": name, "planned_for": device} | row
         click.echo("  ".join(f"{key} {value}" for key, value in row.items()))
         if path is not None:
-            is_new = not path.exists()
-            with path.open("a", newline="") as file:
-                writer = csv.DictWriter(file, [*row, *about], lineterminator="\n")
-                if is_new:
-                    writer.writeheader()
-                writer.writerow(row | about)
+            append(path, row | about)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from pathlib import Path
 import click
 import torch
 from machine import description
-from networks import network
+from networks import existing, network
+from records import append
 from torch import Tensor, nn
 
 from zfkernels.occlusion.arguments import grid
@@ -207,18 +208,14 @@ def page(rows: list[dict[str, str]]) -> str:
 def main(networks: str, sides: str, positions: int, rounds: int, captum: bool, path: Path, docs: Path | None) -> None:
     about = {"date": datetime.now(timezone.utc).isoformat(), "rounds": rounds}
     machine = {key: description()[key] for key in ("device", "torch", "commit")}
+    names = existing(networks, "unet")
     for side in filter(None, sides.split(",")):
-        for name in filter(None, networks.split(",")):
+        for name in names:
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 found = pool.apply(measure, (name, int(side), positions, rounds, captum and name != "unet"))
             row = about | machine | found
             click.echo("  ".join(f"{key} {found[key]}" for key in found))
-            is_new = not path.exists()
-            with path.open("a", newline="") as file:
-                writer = csv.DictWriter(file, list(row), lineterminator="\n")
-                if is_new:
-                    writer.writeheader()
-                writer.writerow(row)
+            append(path, row)
     if docs is not None:
         with path.open(newline="") as file:
             rows = sorted(csv.DictReader(file), key=lambda row: int(row["side"]))

@@ -22,6 +22,25 @@ def chosen(text: str | None, known: Iterable[str]) -> list[str]:
     return picked
 
 
+def existing(text: str, *others: str) -> list[str]:
+    """The networks of ``--networks``, torchvision's and, as ``timm:name``, timm's, and those that ``others`` name."""
+    import torchvision
+
+    names = [name for name in text.split(",") if name]
+    known = {*others, *torchvision.models.list_models(torchvision.models)}
+    if any(name.startswith("timm:") for name in names):
+        try:
+            import timm
+        except ImportError as error:
+            raise click.UsageError(f"expected timm for --networks {text} (pip install timm)") from error
+        known |= {f"timm:{name}" for name in timm.list_models()}
+    for name in names:
+        if name not in known:
+            of = ", ".join(["torchvision's", "timm's as timm:name", *others])
+            raise click.UsageError(f"expected --networks of {of}, got {name!r}")
+    return names
+
+
 @cache
 def network(name: str) -> nn.Module:
     """A network with fresh weights, whose activations keep their scale from layer to layer; timm's as ``timm:name``."""

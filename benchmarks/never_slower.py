@@ -26,7 +26,8 @@ from pathlib import Path
 import click
 import torch
 from machine import description
-from networks import network
+from networks import existing, network
+from records import append
 from torch import Tensor, nn
 
 from zfkernels.occlusion.arguments import grid
@@ -186,7 +187,7 @@ def main(
     import torchvision
 
     all_names = torchvision.models.list_models(torchvision.models)
-    names = all_names if networks is None else [name for name in networks.split(",") if name]
+    names = all_names if networks is None else existing(networks)
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     scale = Scale(positions, rounds, budget, time.perf_counter if wall else time.process_time)
@@ -202,12 +203,7 @@ def main(
         row = about | machine | measure(name, scale)
         network.cache_clear()
         click.echo("  ".join(f"{key} {row[key]}" for key in list(row)[8:]))
-        is_new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row), lineterminator="\n")
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
+        append(path, row)
     if document is not None:
         with path.open(newline="") as file:
             document.write_text(page(list(csv.DictReader(file))))

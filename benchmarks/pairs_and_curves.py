@@ -11,7 +11,6 @@ and matrix products alone.
 
 from __future__ import annotations
 
-import csv
 import statistics
 import time
 from collections.abc import Callable
@@ -22,7 +21,8 @@ from typing import Any
 import click
 import torch
 from machine import description
-from networks import channels_last, network
+from networks import channels_last, existing, network
+from records import append
 from torch import Tensor
 
 import zfkernels as zf
@@ -145,20 +145,11 @@ def main(what: str, networks: str, rounds: int, count: int, threads: int, path: 
     torch.set_num_threads(threads)
     machine = {key: description()[key] for key in ("device", "torch", "commit")}
     about = {"date": datetime.now(timezone.utc).isoformat(), "threads": threads, "rounds": rounds} | machine
-    for name in networks.split(","):
+    for name in existing(networks):
         row = about | (measure_pairs(name, rounds, count) if what == "pairs" else measure_curves(name, rounds))
         click.echo("  ".join(f"{key} {row[key]}" for key in list(row)[6:]))
         if path is not None:
             append(path, row)
-
-
-def append(path: Path, row: dict[str, Any]) -> None:
-    is_new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 if __name__ == "__main__":

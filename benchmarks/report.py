@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 from chart import chart
+from records import append
 
 BASELINES = ("eager", "compile", "fill", "dense", "captum", "full-frame", "bare", "reference")
 COLUMNS = (
@@ -115,23 +116,13 @@ def speedups(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def record(rows: Sequence[Row], path: Path) -> None:
-    """Appends a line for each contender; what is in the file stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        if new:
-            writer.writeheader()
-        for row in rows:
-            quantiles = (
-                statistics.quantiles(row.times, n=5, method="inclusive") if len(row.times) > 1 else row.times * 4
-            )
-            figures = {name: _short(value) for name, value in row.info.items()}
-            writer.writerow(
-                figures
-                | {"date": row.date, "group": row.group, "contender": row.contender}
-                | {"p20_s": _short(quantiles[0]), "p50_s": _short(row.median), "p80_s": _short(quantiles[3])}
-            )
+    """Appends a line for each contender."""
+    for row in rows:
+        quantiles = statistics.quantiles(row.times, n=5, method="inclusive") if len(row.times) > 1 else row.times * 4
+        figures = {name: _short(value) for name, value in row.info.items()}
+        figures |= {"date": row.date, "group": row.group, "contender": row.contender}
+        figures |= {"p20_s": _short(quantiles[0]), "p50_s": _short(row.median), "p80_s": _short(quantiles[3])}
+        append(path, {name: figures.get(name, "") for name in COLUMNS})
 
 
 def _short(value: Any) -> Any:

@@ -12,7 +12,6 @@ quiet machine; with ``--processor`` processor time of one thread, for a machine 
 
 from __future__ import annotations
 
-import csv
 import statistics
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ import click
 import torch
 from machine import description
 from networks import chosen, network
+from records import append
 from torch import Tensor, nn
 
 from zfkernels.occlusion.arguments import grid
@@ -100,12 +100,7 @@ def main(
         network.cache_clear()
         click.echo("  ".join(f"{key} {row[key]}" for key in row if key not in about))
         if path is not None:
-            is_new = not path.exists()
-            with path.open("a", newline="") as file:
-                writer = csv.DictWriter(file, list(row), lineterminator="\n")
-                if is_new:
-                    writer.writeheader()
-                writer.writerow(row)
+            append(path, row)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -75,80 +75,66 @@ def ends_at(row: Row) -> str:
 
 
 def _of_packages(rows: Iterable[Row]) -> str:
-    lines = [
-        "| package | networks | run | numbers right | can save 1.1x | save four fifths of it |",
-        "|---|---|---|---|---|---|",
-    ]
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row["package"], []).append(row)
-    groups["all"] = [row for group in groups.values() for row in group]
-    for name, group in groups.items():
+    rows = list(rows)
+    lines = []
+    for name, group in (_grouped(rows, lambda row: row["package"]) | {"all": rows}).items():
         run = [row for row in group if not row["sweep"].startswith("not run")]
-        worth = [row for row in run if is_worth_it(row)]
-        lines.append(
-            f"| {name} | {len(group)} | {len(run)} | {sum(map(is_right, run))} | {len(worth)} "
-            f"| {sum(map(saves, worth))} |"
-        )
-    return _joined(lines)
+        lines.append([name, len(group), len(run), sum(map(is_right, run)), *_worth_and_saved(run)])
+    header = ["package", "networks", "run", "numbers right", "can save 1.1x", "save four fifths of it"]
+    return _table(header, lines)
 
 
 def _of_ends(run: Iterable[Row]) -> str:
-    lines = [
-        "| windows end at | networks | possible saving, median (range) | reached, median | for example |",
-        "|---|---|---|---|---|",
-    ]
-    groups: dict[str, list[Row]] = {name: [] for name in ORDER}
-    for row in run:
-        if row["ends"]:
-            groups[ends_at(row)].append(row)
-    for name, group in groups.items():
-        if group:
-            possible = [float(row["saving_possible"]) for row in group]
-            reached = [float(row["saving_executed"]) for row in group]
-            names = list(dict.fromkeys(f"{row['network']}" for row in group))
-            chosen = ", ".join(names[:: max(1, len(names) // 5)][:5])
-            lines.append(
-                f"| {name} | {len(group)} | {median(possible):.2f}x ({min(possible):.2f} to {max(possible):.1f}) "
-                f"| {median(reached):.2f}x | {chosen} |"
-            )
-    return _joined(lines)
+    lines = []
+    for name, group in sorted(_grouped(run, ends_at).items(), key=lambda item: ORDER.index(item[0])):
+        possible = [float(row["saving_possible"]) for row in group]
+        reached = [float(row["saving_executed"]) for row in group]
+        names = list(dict.fromkeys(row["network"] for row in group))
+        spread = f"{median(possible):.2f}x ({min(possible):.2f} to {max(possible):.1f})"
+        examples = ", ".join(names[:: max(1, len(names) // 5)][:5])
+        lines.append([name, len(group), spread, f"{median(reached):.2f}x", examples])
+    header = ["windows end at", "networks", "possible saving, median (range)", "reached, median", "for example"]
+    return _table(header, lines)
 
 
 def _of_former_ends(run: Iterable[Row]) -> str:
-    lines = [
-        "| with symbolic tracing | networks | right now | on windows, where they can save 1.1x |",
-        "|---|---|---|---|",
-    ]
+    lines = []
+    for name, group in sorted(_grouped(run, lambda row: row["before"]).items(), key=lambda item: -len(item[1])):
+        worth, saved = _worth_and_saved(group)
+        lines.append([name, len(group), sum(map(is_right, group)), f"{saved} of {worth}"])
+    return _table(["with symbolic tracing", "networks", "right now", "on windows, where they can save 1.1x"], lines)
+
+
+def _grouped(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
+    """The rows that have a key, by it."""
     groups: dict[str, list[Row]] = {}
-    for row in run:
-        groups.setdefault(row["before"], []).append(row)
-    for name in sorted(groups, key=lambda name: -len(groups[name])):
-        if name:
-            group = groups[name]
-            worth = [row for row in group if is_worth_it(row)]
-            lines.append(
-                f"| {name} | {len(group)} | {sum(map(is_right, group))} | {sum(map(saves, worth))} of {len(worth)} |"
-            )
-    return _joined(lines)
+    for row in rows:
+        if name := key(row):
+            groups.setdefault(name, []).append(row)
+    return groups
+
+
+def _worth_and_saved(rows: Iterable[Row]) -> tuple[int, int]:
+    """How many networks can save something, and how many of them do."""
+    worth = [row for row in rows if is_worth_it(row)]
+    return len(worth), sum(map(saves, worth))
 
 
 def _left_out(rows: Iterable[Row], run: Iterable[Row]) -> str:
     """Networks of which less is saved than could be, wrong ones, and those that were not run."""
-    lines = ["| network | possible | reached | |", "|---|---|---|---|"]
+    lines: list[list[object]] = []
     for row in run:
         name = f"{row['package']} {row['network']}"
         if not is_right(row):
-            lines.append(
-                f"| {name} | {row['saving_possible']} | {row['saving_executed']} | {row['sweep']}; {row['project']} |"
-            )
+            lines.append([name, row["saving_possible"], row["saving_executed"], f"{row['sweep']}; {row['project']}"])
         elif is_worth_it(row) and not saves(row):
-            lines.append(f"| {name} | {row['saving_possible']}x | {row['saving_executed']}x | {ends_at(row)} |")
+            lines.append([name, f"{row['saving_possible']}x", f"{row['saving_executed']}x", ends_at(row)])
     for row in rows:
         if row["sweep"].startswith("not run"):
-            lines.append(f"| {row['package']} {row['network']} | | | {row['sweep'].split('. ')[0][:120]} |")
-    return _joined(lines)
+            lines.append([f"{row['package']} {row['network']}", "", "", row["sweep"].split(". ")[0][:120]])
+    return _table(["network", "possible", "reached", ""], lines)
 
 
-def _joined(lines: list[str]) -> str:
-    return "\n" + "\n".join(lines) + "\n\n"
+def _table(header: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    rows = ["|" + "".join(f" {cell} |" if cell != "" else " |" for cell in row) for row in (header, *lines)]
+    return "\n".join(["", rows[0], "|" + "---|" * len(header), *rows[1:], "", ""])

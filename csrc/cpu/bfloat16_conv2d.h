@@ -10,8 +10,8 @@
 
 #include "bfloat16_tile.h"
 #include "caches.h"
+#include "geometry.h"
 #include "parallel.h"
-#include "sliding.h"
 #include "tensor_view.h"
 #include "window_reads.h"
 
@@ -57,7 +57,7 @@ class BFloat16Conv2d {
       std::memset(static_cast<void*>(rows.get()), 0, together * pitch_ * sizeof(BFloat16));  // also behind the last tap
       CellTable<BFloat16> table;
 #if defined(ZFK_X86_VARIANTS)
-      if (tiles) configure_tiles();
+      if (tiles) bfloat16_isa::configure_tiles();
 #endif
       for (int64_t task; tasks.next(task);) {
         const int64_t first = task * together, count = std::min(together, outputs - first);
@@ -74,7 +74,7 @@ class BFloat16Conv2d {
         }
       }
 #if defined(ZFK_X86_VARIANTS)
-      if (tiles) release_tiles();
+      if (tiles) bfloat16_isa::release_tiles();
 #endif
     });
   }
@@ -85,7 +85,7 @@ class BFloat16Conv2d {
 
   static void multiply(const BFloat16Block& block, bool tiles) {
 #if defined(ZFK_X86_VARIANTS)
-    tiles ? multiply_amx_bfloat16(block) : multiply_avx512_bfloat16(block);
+    tiles ? bfloat16_isa::multiply_amx(block) : bfloat16_isa::multiply_avx512(block);
 #endif
   }
 

@@ -36,10 +36,10 @@ struct BFloat16Block {
 #if defined(ZFK_X86_VARIANTS)
 #include <immintrin.h>
 
-#include <algorithm>
 #include <cstring>
 
-namespace zfkernels::cpu {
+// Compiled for AVX-512 with bfloat16 and for AMX; in a namespace of its own, as the loops of for_each_isa.h are.
+namespace zfkernels::cpu::bfloat16_isa {
 
 #if defined(__clang__)
 #pragma clang attribute push( \
@@ -87,7 +87,7 @@ void multiply_pairs(const BFloat16Block& block, int64_t row) {
     if (row + j < block.count) write_row(block, row + j, sum[j][0], sum[j][1]);
 }
 
-inline void multiply_avx512_bfloat16(const BFloat16Block& block) {
+inline void multiply_avx512(const BFloat16Block& block) {
   int64_t row = 0;
   for (; row + 12 <= block.count; row += 12) multiply_pairs<12>(block, row);
   for (; row < block.count; row += 4) multiply_pairs<4>(block, row);
@@ -108,7 +108,7 @@ inline void release_tiles() {
 }
 
 // Behind configure_tiles().
-inline void multiply_amx_bfloat16(const BFloat16Block& block) {
+inline void multiply_amx(const BFloat16Block& block) {
   alignas(64) float sums[kBlockRows][kPanelWidth];
   const int64_t row_bytes = block.pitch * sizeof(BFloat16), panel_bytes = kPanelWidth * 2 * sizeof(BFloat16);
   for (int64_t row = 0; row < block.count; row += kBlockRows) {
@@ -134,8 +134,7 @@ inline void multiply_amx_bfloat16(const BFloat16Block& block) {
     _tile_stored(2, &sums[16][0], sizeof sums[0]);
     _tile_stored(3, &sums[16][16], sizeof sums[0]);
     __asm__ volatile("" ::: "memory");
-    const int64_t last = std::min(kBlockRows, block.count - row);
-    for (int64_t j = 0; j < last; ++j)
+    for (int64_t j = 0; j < kBlockRows && row + j < block.count; ++j)
       write_row(block, row + j, _mm512_loadu_ps(sums[j]), _mm512_loadu_ps(&sums[j][16]));
   }
 }
@@ -146,5 +145,5 @@ inline void multiply_amx_bfloat16(const BFloat16Block& block) {
 #pragma GCC pop_options
 #endif
 
-}  // namespace zfkernels::cpu
+}  // namespace zfkernels::cpu::bfloat16_isa
 #endif

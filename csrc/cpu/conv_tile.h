@@ -37,9 +37,15 @@ struct Tile {
   bool relu;
 };
 
-// Lanes of a vector and the largest number of vectors in a panel.
-struct TileShape {
-  int64_t lanes, vectors;
+// The loops of one instruction set: conv_tile_loops.h. `vectors`: of the tile's panel.
+template <class T>
+struct TileLoops {
+  int64_t lanes;         // of a vector
+  int64_t most_vectors;  // of a panel
+  void (*multiply)(const Tile<T>& tile, int64_t vectors);
+  // Of a depthwise convolution: each output channel reads one channel, its own. The panel is [tap_count, vectors *
+  // lanes], of any number of vectors.
+  void (*multiply_depthwise)(const Tile<T>& tile, int64_t vectors);
 };
 
 }  // namespace zfkernels::cpu

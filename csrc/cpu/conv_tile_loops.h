@@ -1,4 +1,11 @@
 // The hot loops of conv_tile.h; see for_each_isa.h.
+#if defined(ZFK_CONV_TILE_LOOPS) == defined(ZFK_TOGGLE)
+#if defined(ZFK_CONV_TILE_LOOPS)
+#undef ZFK_CONV_TILE_LOOPS
+#else
+#define ZFK_CONV_TILE_LOOPS
+#endif
+
 #include "vector_ends.h"
 
 namespace zfkernels::cpu::ZFK_ISA {
@@ -9,11 +16,6 @@ inline constexpr int kTileVectors = 4;
 #else
 inline constexpr int kTileVectors = 2;
 #endif
-
-template <class T>
-TileShape tile_shape() {
-  return {kLanes<T>, kTileVectors};
-}
 
 // Writes the sums of output j from channel `first` of the panel on.
 template <class T>
@@ -37,7 +39,7 @@ ZFK_INLINE void multiply(const Tile<T>& tile) {
       Vector<T> w[kVectors];
       for (int n = 0; n < kVectors; ++n) w[n] = load(weights + n * kLanes<T>);
       for (int j = 0; j < kTileRows; ++j) {
-        const Vector<T> x = Wide<T>(cell[j][c]) - Vector<T>{};
+        const Vector<T> x = broadcast<T>(cell[j][c]);
         for (int n = 0; n < kVectors; ++n) sum[j][n] += x * w[n];
       }
     }
@@ -46,7 +48,6 @@ ZFK_INLINE void multiply(const Tile<T>& tile) {
     for (int n = 0; n < kVectors; ++n) finish(tile, j, n * kLanes<T>, sum[j][n]);
 }
 
-// `vectors`: of the tile's panel, 1 … kTileVectors.
 template <class T>
 void multiply_tile(const Tile<T>& tile, int64_t vectors) {
   if (vectors == 1) return multiply<T, 1>(tile);
@@ -72,8 +73,7 @@ ZFK_INLINE void depthwise(const Tile<T>& tile, int64_t pitch, int64_t first) {
     for (int n = 0; n < kVectors; ++n) finish(tile, j, first + n * kLanes<T>, sum[j][n]);
 }
 
-// A depthwise convolution: each output channel reads one channel, its own. panel is [tap_count, vectors * lanes]. A few
-// vectors of channels at a time: what the outputs read of them stays in the first cache until all taps are done.
+// A few vectors of channels at a time: what the outputs read of them stays in the first cache until all taps are done.
 template <class T>
 void multiply_depthwise(const Tile<T>& tile, int64_t vectors) {
   const int64_t pitch = vectors * kLanes<T>;
@@ -85,4 +85,12 @@ void multiply_depthwise(const Tile<T>& tile, int64_t vectors) {
   if (first < tile.width) depthwise<T, 1, true>(tile, pitch, first);
 }
 
+template <class T>
+inline constexpr TileLoops<T> kTileLoops{.lanes = kLanes<T>,
+                                         .most_vectors = kTileVectors,
+                                         .multiply = multiply_tile<T>,
+                                         .multiply_depthwise = multiply_depthwise<T>};
+
 }  // namespace zfkernels::cpu::ZFK_ISA
+
+#endif

@@ -4,18 +4,19 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "sliding.h"
+#include "geometry.h"
 
 namespace zfkernels::cpu {
 
 // Calls body(window, tap) for those windows [first, last) of an axis that cover a cell, from the first to the last.
 template <class Body>
-void for_covering(const Sliding& layer, int axis, int64_t cell, int64_t first, int64_t last, const Body& body) {
-  const int64_t at = cell + layer.padding[axis], stride = layer.stride[axis], step = layer.dilation[axis];
-  first = std::max(first, ceil_div(at - layer.extent(axis) + 1, stride));
-  last = std::min(last, floor_div(at, stride) + 1);
-  for (int64_t window = first; window < last; ++window)
-    if ((at - window * stride) % step == 0) body(window, (at - window * stride) / step);
+void for_covering(const Axis& axis, int64_t cell, int64_t first, int64_t last, const Body& body) {
+  first = std::max(first, axis.first_over(cell));
+  last = std::min(last, axis.last_over(cell) + 1);
+  for (int64_t window = first; window < last; ++window) {
+    const int64_t distance = cell - axis.start(window);
+    if (distance % axis.dilation == 0) body(window, distance / axis.dilation);
+  }
 }
 
 template <class T>

@@ -1,4 +1,11 @@
 // Unpooling where channels are neighbours in memory; part of the loops that for_each_isa.h compiles.
+#if defined(ZFK_GATHER_LOOPS) == defined(ZFK_TOGGLE)
+#if defined(ZFK_GATHER_LOOPS)
+#undef ZFK_GATHER_LOOPS
+#else
+#define ZFK_GATHER_LOOPS
+#endif
+
 #include "vector_ends.h"
 
 namespace zfkernels::cpu::ZFK_ISA {
@@ -12,7 +19,7 @@ ZFK_INLINE void gather_channels(const Cover<T>* covers, int64_t count, int64_t c
   Cover<T> known[kKnown];  // in registers
   Integers<T> codes[kKnown];
 #pragma GCC unroll 4
-  for (int i = 0; i < kCount; ++i) known[i] = covers[i], codes[i] = covers[i].code - Integers<T>{};
+  for (int i = 0; i < kCount; ++i) known[i] = covers[i], codes[i] = broadcast<Integer<T>>(covers[i].code);
   int64_t c = 0;
   for (; c + kLanes<T> <= channels; c += kLanes<T>) {
     Vector<T> cell{};
@@ -24,7 +31,7 @@ ZFK_INLINE void gather_channels(const Cover<T>* covers, int64_t count, int64_t c
 #pragma GCC unroll 4
     for (int i = 0; i < kCount; ++i) meet(known[i], codes[i]);
     if constexpr (kCount == 0)
-      for (int64_t i = 0; i < count; ++i) meet(covers[i], covers[i].code - Integers<T>{});
+      for (int64_t i = 0; i < count; ++i) meet(covers[i], broadcast<Integer<T>>(covers[i].code));
     store(out + c, cell);
     made(c, cell);
   }
@@ -73,3 +80,5 @@ std::array<uint64_t, 2> gather_nonzero(const Cover<T>* covers, int64_t count, in
 }
 
 }  // namespace zfkernels::cpu::ZFK_ISA
+
+#endif

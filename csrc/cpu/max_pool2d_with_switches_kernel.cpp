@@ -7,13 +7,12 @@
 #include <algorithm>
 #include <limits>
 #include <tuple>
-#include <utility>
 #include <vector>
 
 #include "caches.h"
+#include "geometry.h"
 #include "parallel.h"
 #include "python_call.h"
-#include "sliding.h"
 #include "tensor_view.h"
 
 namespace zfkernels::cpu {
@@ -24,6 +23,19 @@ struct Taps {
   int64_t top, bottom, left, end;  // rows and columns of taps
   int64_t columns;                 // of the kernel
   int64_t next, fresh;             // to the next output's taps; the first column of these that is new
+};
+
+// The loops of one instruction set: max_pool2d_with_switches_loops.h.
+template <class T>
+struct PoolLoops {
+  int64_t lanes;  // of a vector
+  // All channels of one output, whose taps begin at `from`; those of a cell lie side by side.
+  void (*pool_cell)(const T* from, const Taps& taps, int64_t channels, T* values, uint8_t* codes);
+  // `count` outputs of a row: the taps of the first begin at rows[ky] + taps[kx], those of the others follow.
+  void (*pool_row)(const T* const* rows, int64_t top, int64_t bottom, const int64_t* taps, int64_t tap_count,
+                   const int32_t* first_code, int64_t count, T* values, uint8_t* codes);
+  // Deals `count` elements out to `stride` arrays that are `pitch` apart.
+  void (*deal_out)(const T* from, int64_t step, int64_t count, int64_t first, int64_t stride, T* to, int64_t pitch);
 };
 
 }  // namespace zfkernels::cpu
@@ -37,37 +49,31 @@ namespace {
 constexpr int64_t kThreadTasks = 4;  // neighbouring rows share cells: few tasks, but enough for threads to end together
 constexpr int64_t kBlockBytes = int64_t(1) << 15;  // of the rows that a block of outputs needs
 
-// Taps [first, last) of a window that starts at `start` lie inside an axis of `size` cells.
-std::pair<int64_t, int64_t> inside(int64_t start, int64_t taps, int64_t dilation, int64_t size) {
-  const int64_t first = start < 0 ? ceil_div(-start, dilation) : 0;
-  return {first, std::max(first, std::min(taps, ceil_div(size - start, dilation)))};
-}
-
 template <class T>
 void pool_channels_last(const View<const T>& input, const Sliding& layer, const View<T>& values,
                         const View<uint8_t>& codes) {
-  const auto pool_cell = ZFK_BEST(pool_cell<T>);
+  const auto pool_cell = ZFK_BEST(kPoolLoops<T>).pool_cell;
   const auto [images, channels, rows, columns] = values.size;
-  const int64_t right = layer.stride[1] * input.stride[3], down = layer.stride[0] * input.stride[2];
-  const bool share = layer.stride[1] % layer.dilation[1] == 0;
-  const int64_t shared = share ? std::max<int64_t>(0, layer.kernel[1] - layer.stride[1] / layer.dilation[1]) : 0;
+  const int64_t right = layer.columns.stride * input.stride[3], down = layer.rows.stride * input.stride[2];
+  const bool share = layer.columns.stride % layer.columns.dilation == 0;
+  const int64_t shared =
+      share ? std::max<int64_t>(0, layer.columns.kernel - layer.columns.stride / layer.columns.dilation) : 0;
   const int64_t task_rows = std::max<int64_t>(1, images * rows / (kThreadTasks * torch::stable::get_num_threads()));
   for_each_task(ceil_div(images * rows, task_rows), [&, images = images, channels = channels, rows = rows,
                                                      columns = columns](int64_t task) {
     for (int64_t row = task * task_rows; row < std::min((task + 1) * task_rows, images * rows); ++row) {
-      const int64_t n = row / rows, y = row % rows, start = y * layer.stride[0] - layer.padding[0];
-      const auto [top, bottom] = inside(start, layer.kernel[0], layer.dilation[0], input.size[2]);
+      const int64_t n = row / rows, y = row % rows, start = layer.rows.start(y);
+      const int64_t top = layer.rows.first_inside(start), bottom = layer.rows.end_inside(start, input.size[2]);
       for (int64_t x = 0; x < columns; ++x) {
-        const int64_t column = x * layer.stride[1] - layer.padding[1];
-        const auto [left, end] = inside(column, layer.kernel[1], layer.dilation[1], input.size[3]);
+        const int64_t column = layer.columns.start(x);
         const bool ends = x + 1 == columns;  // the row, and the next starts anew
-        const Taps taps{layer.dilation[0] * input.stride[2],
-                        layer.dilation[1] * input.stride[3],
+        const Taps taps{layer.rows.dilation * input.stride[2],
+                        layer.columns.dilation * input.stride[3],
                         top,
                         bottom,
-                        left,
-                        end,
-                        layer.kernel[1],
+                        layer.columns.first_inside(column),
+                        layer.columns.end_inside(column, input.size[3]),
+                        layer.columns.kernel,
                         ends ? down - x * right : right,
                         ends ? 0 : shared};
         pool_cell(input.at(n, 0, start, column), taps, channels, values.at(n, 0, y, x), codes.at(n, 0, y, x));
@@ -79,60 +85,52 @@ void pool_channels_last(const View<const T>& input, const Sliding& layer, const 
 template <class T>
 void pool_contiguous(const View<const T>& input, const Sliding& layer, const View<T>& values,
                      const View<uint8_t>& codes) {
-  const auto deal_out = ZFK_BEST(deal_out<T>);
-  const auto pool_row = ZFK_BEST(pool_row<T>);
-  const int64_t lanes = ZFK_BEST(kLanes<T>), rows = values.size[2], columns = values.size[3];
-  const auto [kernel, stride, padding, dilation] = layer;
-  const int64_t span = layer.span(1, columns), extent = layer.extent(0);
-  const int64_t pitch = ceil_div(span, stride[1]) + lanes, row_size = pitch * stride[1];
-  const int64_t held = std::min(span - padding[1], input.size[3]);  // columns of the input that any output sees
+  const PoolLoops<T>& loops = ZFK_BEST(kPoolLoops<T>);
+  const int64_t lanes = loops.lanes, rows = values.size[2], columns = values.size[3];
+  const Axis &down = layer.rows, &right = layer.columns;
+  const int64_t span = right.span(columns);
+  const int64_t pitch = ceil_div(span, right.stride) + lanes, row_size = pitch * right.stride;
+  const int64_t held = std::min(span - right.padding, input.size[3]);  // columns of the input that any output sees
   std::vector<int64_t> taps;
-  for (int64_t kx = 0; kx < kernel[1]; ++kx)
-    taps.push_back(kx * dilation[1] % stride[1] * pitch + kx * dilation[1] / stride[1]);
+  for (int64_t kx = 0; kx < right.kernel; ++kx)
+    taps.push_back(kx * right.dilation % right.stride * pitch + kx * right.dilation / right.stride);
   std::vector<int32_t> first_code(columns + lanes);
-  for (int64_t x = 0; x < columns; ++x)
-    first_code[x] = inside(x * stride[1] - padding[1], kernel[1], dilation[1], input.size[3]).first;
+  for (int64_t x = 0; x < columns; ++x) first_code[x] = right.first_inside(right.start(x));
 
   const int64_t block = std::max<int64_t>(
-      1, std::min(rows, (cached_bytes(kBlockBytes) / (row_size * int64_t(sizeof(T))) - extent) / stride[0] + 1));
+      1,
+      std::min(rows, (cached_bytes(kBlockBytes) / (row_size * int64_t(sizeof(T))) - down.extent()) / down.stride + 1));
   const int64_t blocks = ceil_div(rows, block), maps = input.size[0] * input.size[1];
-  const int64_t tall = layer.span(0, block);
+  const int64_t tall = down.span(block);
   share_out(maps * blocks, [&](Tasks& tasks) {
     const Buffer<T> dealt(tall * row_size);
     std::fill_n(dealt.get(), tall * row_size, -std::numeric_limits<T>::infinity());
-    std::vector<const T*> tap_rows(kernel[0]);
+    std::vector<const T*> tap_rows(down.kernel);
     for (int64_t task; tasks.next(task);) {
       const int64_t n = task / blocks / input.size[1], c = task / blocks % input.size[1];
       const int64_t first = task % blocks * block, last = std::min(first + block, rows);
-      const int64_t start = first * stride[0] - padding[0];
-      for (int64_t r = 0; r < layer.span(0, last - first); ++r)
+      const int64_t start = down.start(first);
+      for (int64_t r = 0; r < down.span(last - first); ++r)
         if (start + r >= 0 && start + r < input.size[2])
-          deal_out(input.at(n, c, start + r, 0), input.stride[3], held, padding[1], stride[1], &dealt[r * row_size],
-                   pitch);
+          loops.deal_out(input.at(n, c, start + r, 0), input.stride[3], held, right.padding, right.stride,
+                         &dealt[r * row_size], pitch);
       for (int64_t y = first; y < last; ++y) {
-        const auto [top, bottom] = inside(y * stride[0] - padding[0], kernel[0], dilation[0], input.size[2]);
-        for (int64_t ky = 0; ky < kernel[0]; ++ky)
-          tap_rows[ky] = dealt.get() + ((y - first) * stride[0] + ky * dilation[0]) * row_size;
-        pool_row(tap_rows.data(), top, bottom, taps.data(), kernel[1], first_code.data(), columns,
-                 values.at(n, c, y, 0), codes.at(n, c, y, 0));
+        for (int64_t ky = 0; ky < down.kernel; ++ky)
+          tap_rows[ky] = dealt.get() + ((y - first) * down.stride + ky * down.dilation) * row_size;
+        loops.pool_row(tap_rows.data(), down.first_inside(down.start(y)), down.end_inside(down.start(y), input.size[2]),
+                       taps.data(), right.kernel, first_code.data(), columns, values.at(n, c, y, 0),
+                       codes.at(n, c, y, 0));
       }
     }
   });
 }
 
-// Along an axis of `size` cells. With `ceil_mode` windows may hang over the far border, but none starts beyond it.
-int64_t output_size(const Sliding& layer, int axis, int64_t size, bool ceil_mode) {
-  const int64_t stride = layer.stride[axis], room = size + 2 * layer.padding[axis] - layer.extent(axis);
-  const int64_t outputs = (ceil_mode ? ceil_div(room, stride) : floor_div(room, stride)) + 1;
-  return ceil_mode && (outputs - 1) * stride >= size + layer.padding[axis] ? outputs - 1 : outputs;
-}
-
 template <class T>
 std::tuple<Tensor, Tensor> pool(const Tensor& input, const Sliding& layer, bool ceil_mode) {
-  std::array<int64_t, 4> size{input.size(0), input.size(1), 0, 0};
-  for (int axis : {0, 1}) size[2 + axis] = output_size(layer, axis, input.size(2 + axis), ceil_mode);
+  const std::array<int64_t, 4> size{input.size(0), input.size(1), layer.rows.outputs(input.size(2), ceil_mode),
+                                    layer.columns.outputs(input.size(3), ceil_mode)};
   const Tensor values = empty_like_format(input, size);
-  const Tensor codes = empty_like_format(input, size, torch::headeronly::ScalarType::Byte);
+  const Tensor codes = empty_like_format(input, size, ScalarType::Byte);
   if (values.numel() == 0) return {values, codes};
   const auto run = is_channels_last(values) && !values.is_contiguous() ? pool_channels_last<T> : pool_contiguous<T>;
   run(read<T>(input), layer, write<T>(values), write<uint8_t>(codes));
@@ -141,8 +139,8 @@ std::tuple<Tensor, Tensor> pool(const Tensor& input, const Sliding& layer, bool 
 
 std::tuple<Tensor, Tensor> max_pool2d_with_switches(const Tensor& input, Ints kernel_size, Ints stride, Ints padding,
                                                     Ints dilation, bool ceil_mode) {
-  const auto run = input.scalar_type() == torch::headeronly::ScalarType::Double ? pool<double> : pool<float>;
-  return run(input, sliding(pair(kernel_size), stride, padding, dilation), ceil_mode);
+  const auto run = input.scalar_type() == ScalarType::Double ? pool<double> : pool<float>;
+  return run(input, to_sliding(to_pair<int64_t>(kernel_size), stride, padding, dilation), ceil_mode);
 }
 
 }  // namespace

@@ -1,63 +1,15 @@
 // The hot loops of max_pool2d_with_switches_kernel.cpp; see for_each_isa.h.
-#include "vector_ends.h"
+#if defined(ZFK_MAX_POOL2D_WITH_SWITCHES_LOOPS) == defined(ZFK_TOGGLE)
+#if defined(ZFK_MAX_POOL2D_WITH_SWITCHES_LOOPS)
+#undef ZFK_MAX_POOL2D_WITH_SWITCHES_LOOPS
+#else
+#define ZFK_MAX_POOL2D_WITH_SWITCHES_LOOPS
+#endif
+
+#include "max_pool_loops.h"
+#include "vectors.h"
 
 namespace zfkernels::cpu::ZFK_ISA {
-
-// The least byte of each lane, together at the start of a vector of bytes.
-template <class T>
-ZFK_INLINE void store_bytes(uint8_t* to, Integers<T> codes, int64_t count) {
-  typedef uint8_t Bytes __attribute__((vector_size(ZFK_VECTOR_BYTES)));
-  Bytes bytes;
-#if defined(__clang__)
-  typedef uint8_t Narrow __attribute__((vector_size(kLanes<T>)));
-  const Narrow narrow = __builtin_convertvector(codes, Narrow);
-  std::memcpy(&bytes, &narrow, sizeof narrow);
-#else  // GCC converts lane by lane
-  Bytes order{};
-#pragma GCC unroll 16
-  for (int lane = 0; lane < kLanes<T>; ++lane) order[lane] = lane * sizeof(T);
-  bytes = __builtin_shuffle(reinterpret_cast<Bytes>(codes), order);
-#endif
-  if (count >= kLanes<T>)
-    std::memcpy(to, &bytes, kLanes<T>);
-  else
-    std::memcpy(to, &bytes, count);
-}
-
-// The maximum so far and its code; the first of equal values stays. `sum` is for has_nan.
-template <class T>
-struct Best {
-  Vector<T> value, sum;
-  Integers<T> code;
-
-  ZFK_INLINE static Best of_none(Integers<T> first_code) {
-    Best best;
-    best.value = T(-__builtin_inf()) - Vector<T>{};
-    best.sum = Vector<T>{};
-    best.code = first_code;
-    return best;
-  }
-
-  // A NaN goes before all numbers, a later NaN before an earlier; kNumbers leaves that aside.
-  template <bool kNumbers>
-  ZFK_INLINE void meet(Vector<T> other, int code_of_other) {
-    const auto more = other > value;
-    if constexpr (kNumbers) {
-      sum += other;
-      value = more ? other : value;
-      code = more ? code_of_other - Integers<T>{} : code;
-    } else {
-      const auto wins = more | (other != other);
-      value = wins ? other : value;
-      code = wins ? code_of_other - Integers<T>{} : code;
-    }
-  }
-
-  ZFK_INLINE void put(T* values, uint8_t* codes, int64_t count) const {
-    store_some(values, value, count);
-    store_bytes<T>(codes, code, count);
-  }
-};
 
 // The outputs of a row from the taps under them: rows[ky] + taps[kx] points to that tap of the first output, the other
 // outputs' follow. first_code: the first tap of each output that is no padding; all rows of taps from `top` on exist.
@@ -67,65 +19,44 @@ void pool_row(const T* const* rows, int64_t top, int64_t bottom, const int64_t* 
   typedef int32_t Narrow __attribute__((vector_size(4 * kLanes<T>), aligned(4), may_alias));
   for (int64_t x = 0; x < count; x += kLanes<T>) {
     const auto pooled = [&]<bool kNumbers>(std::bool_constant<kNumbers>) __attribute__((always_inline)) {
-      Best<T> best =
-          Best<T>::of_none(__builtin_convertvector(*reinterpret_cast<const Narrow*>(first_code + x), Integers<T>) +
-                           int(top * tap_count));
+      auto best = Best<T, true>::of_none(
+          __builtin_convertvector(*reinterpret_cast<const Narrow*>(first_code + x), Integers<T>) +
+          int(top * tap_count));
       for (int64_t ky = top; ky < bottom; ++ky)
         for (int64_t kx = 0; kx < tap_count; ++kx)
           best.template meet<kNumbers>(load(rows[ky] + taps[kx] + x), int(ky * tap_count + kx));
       return best;
     };
-    Best<T> best = pooled(std::true_type());
+    auto best = pooled(std::true_type());
     if (has_nan<T>(best.sum)) best = pooled(std::false_type());
-    best.put(values + x, codes + x, count - x);
+    best.put(values, codes, x, count - x);
   }
 }
 
-// Some channels of one output, from `count` of each tap; kWhole: vectors are full.
-template <class T, int kVectors, bool kWhole>
-ZFK_INLINE void pool_channels(const T* from, const Taps& taps, int64_t count, T* values, uint8_t* codes) {
-  const auto pooled = [&]<bool kNumbers>(Best<T>* best, std::bool_constant<kNumbers>) __attribute__((always_inline)) {
-    for (int64_t ky = taps.top; ky < taps.bottom; ++ky)
-      for (int64_t kx = taps.left; kx < taps.end; ++kx) {
-        const T* tap = from + ky * taps.down + kx * taps.right;
-        const int code = int(ky * taps.columns + kx);
-#pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v)
-          best[v].template meet<kNumbers>(kWhole ? load(tap + v * kLanes<T>) : load_some(tap, count), code);
-      }
-  };
-  // The processor does not foresee so many short runs of memory.
-  for (int64_t ky = taps.top; ky < taps.bottom; ++ky)
-    for (int64_t kx = taps.fresh; kx < taps.columns; ++kx)
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; v += std::max<int>(1, 64 / sizeof(Vector<T>)))
-        __builtin_prefetch(from + ky * taps.down + kx * taps.right + taps.next + v * kLanes<T>);
-  const Best<T> start = Best<T>::of_none(int(taps.top * taps.columns + taps.left) - Integers<T>{});
-  Best<T> best[kVectors];
-#pragma GCC unroll 4
-  for (Best<T>& each : best) each = start;
-  pooled(best, std::true_type());
-  Vector<T> sum = best[0].sum;
-#pragma GCC unroll 4
-  for (int v = 1; v < kVectors; ++v) sum += best[v].sum;
-  if (has_nan<T>(sum)) {
-#pragma GCC unroll 4
-    for (Best<T>& each : best) each = start;
-    pooled(best, std::false_type());
-  }
-#pragma GCC unroll 4
-  for (int v = 0; v < kVectors; ++v)
-    best[v].put(values + v * kLanes<T>, codes + v * kLanes<T>, kWhole ? kLanes<T> : count);
-}
+// The taps of an output at equal distances.
+template <class T>
+struct StridedTaps {
+  const T* from;  // of the first tap, possibly in the padding
+  const Taps& at;
 
-// All channels of one output from its taps; those of a cell lie side by side.
+  ZFK_INLINE int first_code() const { return int(at.top * at.columns + at.left); }
+  template <class Visit>
+  ZFK_INLINE void for_each(const Visit& visit) const {
+    for (int64_t ky = at.top; ky < at.bottom; ++ky)
+      for (int64_t kx = at.left; kx < at.end; ++kx)
+        visit(from + ky * at.down + kx * at.right, int(ky * at.columns + kx));
+  }
+  template <class Visit>
+  ZFK_INLINE void for_next(const Visit& visit) const {
+    for (int64_t ky = at.top; ky < at.bottom; ++ky)
+      for (int64_t kx = at.fresh; kx < at.columns; ++kx) visit(from + ky * at.down + kx * at.right + at.next);
+  }
+};
+
+// All channels of one output; those of a cell lie side by side.
 template <class T>
 void pool_cell(const T* from, const Taps& taps, int64_t channels, T* values, uint8_t* codes) {
-  constexpr int kTogether = 4;
-  int64_t c = 0;
-  for (; c + kTogether * kLanes<T> <= channels; c += kTogether * kLanes<T>)
-    pool_channels<T, kTogether, true>(from + c, taps, 0, values + c, codes + c);
-  for (; c < channels; c += kLanes<T>) pool_channels<T, 1, false>(from + c, taps, channels - c, values + c, codes + c);
+  pool_output<T, true>(StridedTaps<T>{from, taps}, channels, values, codes);
 }
 
 // Every second element of two vectors, from the first or (kOdd) the second on.
@@ -168,4 +99,10 @@ void deal_out(const T* from, int64_t step, int64_t count, int64_t first, int64_t
   }
 }
 
+template <class T>
+inline constexpr PoolLoops<T> kPoolLoops{
+    .lanes = kLanes<T>, .pool_cell = pool_cell<T>, .pool_row = pool_row<T>, .deal_out = deal_out<T>};
+
 }  // namespace zfkernels::cpu::ZFK_ISA
+
+#endif

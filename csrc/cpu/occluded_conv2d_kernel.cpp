@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "conv_tile.h"
+#include "occluded_loops.h"
 #include "python_call.h"
 #include "window_inputs.h"
 
@@ -26,17 +27,14 @@ namespace {
 
 // out [outputs, C_out]: squares that all show the same.
 template <class T>
-void convolve_shared(const Tensor& images, const Tensor& weight, const std::optional<Tensor>& bias, const Tensor& fill,
-                     std::vector<Square> squares, const Sliding& layer, int64_t groups, bool relu, const Tensor& out) {
-  const Tensor pixels = with_contiguous_cells(images);
-  const View<const T> from = read<T>(pixels), filters = read<T>(weight);
-  const Shown<T> shown(fill, from);
-  STD_TORCH_CHECK(groups > 0 && filters.size[0] % groups == 0 && filters.size[1] * groups == from.size[1],
-                  "expected weight [C_out, C / groups, kh, kw], got other channels");
-  STD_TORCH_CHECK(!bias || bias->numel() == filters.size[0], "expected bias [C_out]");
-  const std::optional<Tensor> offsets = bias ? std::optional(torch::stable::contiguous(*bias)) : std::nullopt;
-  OccludedConv2d<T>(from, shown.view, filters, offsets ? offsets->const_data_ptr<T>() : nullptr, layer, groups, relu,
-                    out.mutable_data_ptr<T>(), out.numel() * int64_t(sizeof(T)) > cached_bytes(kMostCached))
+void convolve_shared(const OccludedArguments& given, std::vector<Square> squares, const Tensor& out) {
+  const Tensor pixels = with_contiguous_cells(given.images);
+  const View<const T> from = read<T>(pixels), filters = read<T>(given.weight);
+  const Shown<T> shown(given.fill, from);
+  const std::optional<Tensor> offsets = contiguous(given.bias);
+  OccludedConv2d<T>(from, shown.view, filters, offsets ? offsets->const_data_ptr<T>() : nullptr, given.layer,
+                    given.groups, given.relu, out.mutable_data_ptr<T>(),
+                    out.numel() * int64_t(sizeof(T)) > cached_bytes(kMostCached))
       .run(std::move(squares));
 }
 
@@ -52,34 +50,36 @@ Box clipped(const Box& box, const Pair& size) {
 }
 
 template <class T>
-void convolve(const OccludedArguments& given, const std::vector<Box>& hidden, const Places& out, const Tensor& weight,
-              const std::optional<Tensor>& bias, const Sliding& layer, int64_t groups, bool relu,
-              const Tensor& result) {
+void convolve(const OccludedArguments& given, const std::vector<Box>& hidden, const Places& out, const Tensor& result) {
   const int64_t* index = given.image.const_data_ptr<int64_t>();
   if (given.fill.dim() != 2 && !given.mask) {
     std::vector<Square> squares;
     for (int64_t p = 0; p < out.count; ++p) squares.push_back({index[p], hidden[p], out.boxes[p], out.offsets[p]});
-    return convolve_shared<T>(given.images, weight, bias, given.fill, std::move(squares), layer, groups, relu, result);
+    return convolve_shared<T>(given, std::move(squares), result);
   }
-  const Pair size{given.images.size(2), given.images.size(3)};
   std::optional<Shown<T>> shared;
   const Tensor pixels = with_contiguous_cells(given.images);
   if (given.fill.dim() != 2) shared.emplace(given.fill, read<T>(pixels));
-  const Frames<T> images(pixels, given.image, out.count, given.images.size(1), size, T(0));
+  const Frames<T> images(pixels, given.image, out.count, given.images.size(1), size_of<int64_t>(given.images), T(0));
   const Places boxes{hidden.data(), nullptr, out.count};
-  const OccludedReads<T> reads(given, shared ? &*shared : nullptr, boxes, out, images, layer);
-  convolve_reads(reads, weight, bias, groups, relu, result.mutable_data_ptr<T>());
+  const OccludedReads<T> reads(given, shared ? &*shared : nullptr, boxes, out, images);
+  convolve_reads(reads, given.weight, given.bias, given.groups, given.relu, result.mutable_data_ptr<T>());
 }
 
-void run(OccludedArguments given, const Box* boxes, const Places& out, const Tensor& weight,
-         const std::optional<Tensor>& bias, const Sliding& layer, int64_t groups, bool relu, const Tensor& result) {
+Tensor run(OccludedArguments given) {
+  check_occluded(given);
+  const HeldPlaces held(given.out_boxes, given.out_offsets, given.cells, "out_boxes", "out_offsets");
+  const Places out = held.get();
   given.image = torch::stable::contiguous(given.image);
-  check_image(given.image, out.count, given.images.size(0));
+  check_images(given.image, out.count, given.images.size(0));
+  const Tensor boxes = torch::stable::contiguous(given.boxes);
+  const Box* const box = reinterpret_cast<const Box*>(boxes.const_data_ptr<int32_t>());
   std::vector<Box> hidden;
-  for (int64_t p = 0; p < out.count; ++p)
-    hidden.push_back(clipped(boxes[p], {given.images.size(2), given.images.size(3)}));
+  for (int64_t p = 0; p < out.count; ++p) hidden.push_back(clipped(box[p], size_of<int64_t>(given.images)));
+  const Tensor result = empty_cells(given.images, given.cells, given.weight.size(0));
   const auto of = is_double(given.images) ? convolve<double> : convolve<float>;
-  of(given, hidden, out, weight, bias, layer, groups, relu, result);
+  of(given, hidden, out, result);
+  return result;
 }
 
 }  // namespace
@@ -87,24 +87,17 @@ void run(OccludedArguments given, const Box* boxes, const Places& out, const Ten
 Tensor occluded_conv2d(Tensor images, Tensor weight, std::optional<Tensor> bias, Tensor boxes, Tensor image,
                        Tensor fill, std::optional<Tensor> fill_boxes, std::optional<Tensor> fill_offsets,
                        std::optional<Tensor> mask, std::optional<Tensor> mask_boxes, std::optional<Tensor> mask_offsets,
-                       Tensor out_boxes, Tensor out_offsets, Tensor /*owner*/, int64_t cells, Ints stride, Ints padding,
+                       Tensor out_boxes, Tensor out_offsets, Tensor owner, int64_t cells, Ints stride, Ints padding,
                        Ints dilation, int64_t groups, bool relu) {
   const auto dtype = images.scalar_type();
   if (is_bfloat16(images)) {  // few numbers go in: they are computed with as float, and rounded once
-    const auto widened = [](const Tensor& tensor) {
-      return torch::stable::to(tensor, torch::headeronly::ScalarType::Float);
-    };
+    const auto widened = [](const Tensor& tensor) { return torch::stable::to(tensor, ScalarType::Float); };
     images = widened(images), weight = widened(weight), fill = widened(fill);
     if (bias) bias = widened(*bias);
   }
-  const Sliding layer = sliding({weight.size(2), weight.size(3)}, stride, padding, dilation);
-  const HeldPlaces out(out_boxes, out_offsets, cells);
-  const Tensor hidden = torch::stable::contiguous(boxes), result = empty_cells(images, cells, weight.size(0));
-  check_dtype(hidden, torch::headeronly::ScalarType::Int, "boxes");
-  STD_TORCH_CHECK(hidden.numel() == 4 * out.get().count, "expected boxes [", out.get().count, ", 4]");
-  run({images, image, fill, fill_boxes, fill_offsets, mask, mask_boxes, mask_offsets},
-      reinterpret_cast<const Box*>(hidden.const_data_ptr<int32_t>()), out.get(), weight, bias, layer, groups, relu,
-      result);
+  const Tensor result = run({images, weight, bias, boxes, image, fill, fill_boxes, fill_offsets, mask, mask_boxes,
+                             mask_offsets, out_boxes, out_offsets, owner, cells,
+                             to_sliding(size_of<int64_t>(weight), stride, padding, dilation), groups, relu});
   return torch::stable::to(result, dtype);
 }
 

@@ -1,5 +1,13 @@
 // The hot loops of occluded_conv2d_kernel.cpp; see for_each_isa.h.
+#if defined(ZFK_OCCLUDED_CONV2D_LOOPS) == defined(ZFK_TOGGLE)
+#if defined(ZFK_OCCLUDED_CONV2D_LOOPS)
+#undef ZFK_OCCLUDED_CONV2D_LOOPS
+#else
+#define ZFK_OCCLUDED_CONV2D_LOOPS
+#endif
+
 #include "conv_tile_loops.h"
+#include "vector_ends.h"
 
 namespace zfkernels::cpu::ZFK_ISA {
 
@@ -75,4 +83,12 @@ void sum_between(const T* clean, const T* covered, int64_t taps, int64_t plane, 
   }
 }
 
+template <class T>
+inline constexpr OccludedLoops<T> kOccludedLoops{.sum_columns = sum_columns<T>,
+                                                 .sum_between = sum_between<T>,
+                                                 .copy_past_caches = copy_past_caches<T>,
+                                                 .fence_copies = fence_copies};
+
 }  // namespace zfkernels::cpu::ZFK_ISA
+
+#endif

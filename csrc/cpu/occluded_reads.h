@@ -10,12 +10,7 @@
 
 namespace zfkernels::cpu {
 
-// images [N, C, H, W], image int64 [P], fill [C], [P, C], [N, C, H, W] or, with its boxes and offsets, [cells, C]; mask
-// bool [cells, 1].
-struct OccludedArguments {
-  Tensor images, image, fill;
-  std::optional<Tensor> fill_boxes, fill_offsets, mask, mask_boxes, mask_offsets;
-};
+using OccludedArguments = zfkernels::OccludedArguments<int64_t>;
 
 // What all boxes show: [C], or an image each.
 template <class T>
@@ -28,8 +23,6 @@ struct Shown {
       view.data = held.const_data_ptr<T>();
       view.stride = {};
     }
-    STD_TORCH_CHECK(fill.dim() == 4 ? view.size == images.size : fill.numel() == images.size[1],
-                    "expected fill [C] or of the images' shape");
   }
 
   const Tensor held;
@@ -41,25 +34,22 @@ template <class T>
 class OccludedReads final : public CellReads<T> {
  public:
   OccludedReads(const OccludedArguments& given, const Shown<T>* shared, const Places& boxes, const Places& out,
-                const Frames<T>& images, const Sliding& layer)
-      : CellReads<T>(images, out, layer), boxes_(boxes), index_(given.image.const_data_ptr<int64_t>()) {
-    const int64_t count = boxes.count, channels = given.images.size(1);
+                const Frames<T>& images)
+      : CellReads<T>(images, out, given.layer), boxes_(boxes), index_(given.image.const_data_ptr<int64_t>()) {
     if (shared) shown_ = &shared->view;
     if (given.fill.dim() == 2) {
       fill_ = torch::stable::contiguous(given.fill);
-      STD_TORCH_CHECK(fill_->size(1) == channels, "expected fill of ", channels, " channels");
       fills_ = fill_->template const_data_ptr<T>();
-      STD_TORCH_CHECK(given.fill_boxes || fill_->size(0) == count, "expected fill [", count, ", C]");
     }
-    if (given.fill_boxes) fill_at_.emplace(*given.fill_boxes, given.fill_offsets.value(), fill_.value().size(0));
+    if (given.fill_boxes)
+      fill_at_.emplace(*given.fill_boxes, given.fill_offsets.value(), fill_.value().size(0), "fill_boxes",
+                       "fill_offsets");
     if (given.mask) {
       mask_ = torch::stable::contiguous(*given.mask);
-      check_dtype(*mask_, torch::headeronly::ScalarType::Bool, "mask");
-      mask_at_.emplace(given.mask_boxes.value(), given.mask_offsets.value(), mask_->numel());
+      mask_at_.emplace(given.mask_boxes.value(), given.mask_offsets.value(), mask_->numel(), "mask_boxes",
+                       "mask_offsets");
       masked_ = mask_->template const_data_ptr<bool>();
     }
-    for (const auto& at : {&fill_at_, &mask_at_})
-      STD_TORCH_CHECK(!*at || (*at)->get().count == count, "expected a fill and a mask for each box");
   }
 
  protected:
@@ -83,8 +73,7 @@ class OccludedReads final : public CellReads<T> {
  private:
   static int64_t find_cell(const Places& at, int64_t p, int64_t y, int64_t x) {
     const Box& box = at.boxes[p];
-    if (y < box.top || y >= box.bottom() || x < box.left || x >= box.right()) return -1;
-    return at.offsets[p] + (y - box.top) * box.width + x - box.left;
+    return box.has(y, x) ? at.offsets[p] + (y - box.top) * box.width + x - box.left : -1;
   }
 
   const Places boxes_;

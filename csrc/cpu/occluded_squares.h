@@ -21,9 +21,9 @@
 
 #include "caches.h"
 #include "conv_tile.h"
+#include "geometry.h"
 #include "parallel.h"
 #include "places.h"
-#include "sliding.h"
 #include "tensor_view.h"
 #include "weight_panels.h"
 
@@ -72,17 +72,17 @@ class OccludedConv2d {
         outputs_(weight.size[0]),
         out_(out),
         past_caches_(past_caches),
-        panels_(split_outputs(outputs_, groups, channels_, shape_.lanes, shape_.vectors)),
-        panel_size_(layer.kernel[0] * channels_ * shape_.vectors * shape_.lanes),
-        packed_(layer.kernel[1] * int64_t(panels_.size()) * panel_size_),
+        panels_(split_outputs(outputs_, groups, channels_, tiles_.lanes, tiles_.most_vectors)),
+        panel_size_(layer.rows.kernel * channels_ * tiles_.most_vectors * tiles_.lanes),
+        packed_(layer.columns.kernel * int64_t(panels_.size()) * panel_size_),
         nothing_(images.size[1], T(0)),
-        stretch_(std::max<int64_t>(cached_bytes(kSumBytes) / int64_t(4 * sizeof(T)) / (layer.kernel[1] * outputs_),
+        stretch_(std::max<int64_t>(cached_bytes(kSumBytes) / int64_t(4 * sizeof(T)) / (layer.columns.kernel * outputs_),
                                    kTileRows)) {
     View<const T> column = weight;
     column.size[3] = 1;
-    for (int64_t kx = 0; kx < layer.kernel[1]; ++kx, column.data += column.stride[3])
+    for (int64_t kx = 0; kx < layer.columns.kernel; ++kx, column.data += column.stride[3])
       for (size_t i = 0; i < panels_.size(); ++i)
-        pack_panel(column, panels_[i], shape_.lanes, &packed_[(kx * panels_.size() + i) * panel_size_]);
+        pack_panel(column, panels_[i], tiles_.lanes, &packed_[(kx * panels_.size() + i) * panel_size_]);
   }
 
   void run(std::vector<Square> squares) const {
@@ -100,7 +100,7 @@ class OccludedConv2d {
         const int64_t first = columns.first + task % stretches * stretch_;
         worker.run(rows[task / stretches], members.data(), {first, std::min(first + stretch_, columns.last)});
       }
-      ZFK_BEST(fence_copies)();
+      loops_.fence_copies();
     });
   }
 
@@ -137,12 +137,12 @@ class OccludedConv2d {
     explicit Worker(const OccludedConv2d& op)
         : op_(op),
           plane_(op.stretch_ * op.outputs_),
-          clean_(op.layer_.kernel[1] * plane_),
-          covered_(op.layer_.kernel[1] * plane_),
-          sums_(2 * op.layer_.kernel[1] * plane_) {
-      const int64_t extent = (op.layer_.kernel[1] - 1) * op.layer_.dilation[1] + 1;
-      for (int64_t d = 0; d <= extent; ++d) taps_before_.push_back(ceil_div(d, op.layer_.dilation[1]));
-      for (int64_t i = 0; i < op.stretch_ + kTileRows; ++i) rows_.push_back(i * op.layer_.stride[1]);
+          clean_(op.layer_.columns.kernel * plane_),
+          covered_(op.layer_.columns.kernel * plane_),
+          sums_(2 * op.layer_.columns.kernel * plane_) {
+      const int64_t extent = op.layer_.columns.extent();
+      for (int64_t d = 0; d <= extent; ++d) taps_before_.push_back(ceil_div(d, op.layer_.columns.dilation));
+      for (int64_t i = 0; i < op.stretch_ + kTileRows; ++i) rows_.push_back(i * op.layer_.columns.stride);
     }
 
     void run(const Row& row, const Square* const* members, Range stretch) {
@@ -180,9 +180,9 @@ class OccludedConv2d {
 
     // The rows of taps of the outputs in `out_row` that a square covers.
     Range covered_taps(int64_t out_row, const Box& hidden) const {
-      const int64_t first = out_row * op_.layer_.stride[0] - op_.layer_.padding[0], step = op_.layer_.dilation[0];
-      Range taps{op_.layer_.kernel[0], 0};
-      for (int64_t ky = 0; ky < op_.layer_.kernel[0]; ++ky) {
+      const int64_t first = op_.layer_.rows.start(out_row), step = op_.layer_.rows.dilation;
+      Range taps{op_.layer_.rows.kernel, 0};
+      for (int64_t ky = 0; ky < op_.layer_.rows.kernel; ++ky) {
         const int64_t y = first + ky * step;
         if (y >= hidden.top && y < hidden.bottom()) taps = {std::min(taps.first, ky), ky + 1};
       }
@@ -191,13 +191,13 @@ class OccludedConv2d {
 
     // sums[kx, ox, o] over ky and c, the rows `covered` of taps showing the fill; for the outputs in `columns`.
     void sum_taps(const Row& row, Range columns, Range covered, T* sums) {
-      const auto& [kernel, stride, padding, dilation] = op_.layer_;
-      const int64_t width = (columns.last - columns.first - 1) * stride[1] + (kernel[1] - 1) * dilation[1] + 1;
-      const int64_t left = columns.first * stride[1] - padding[1], top = row.out_row * stride[0] - padding[0];
+      const Axis &down = op_.layer_.rows, &right = op_.layer_.columns;
+      const int64_t width = right.span(columns.last - columns.first);
+      const int64_t left = right.start(columns.first), top = down.start(row.out_row);
       const int64_t image = row.image;
-      cells_.assign(kernel[0] * width, op_.nothing_.data());
-      for (int64_t ky = 0; ky < kernel[0]; ++ky) {
-        const int64_t y = top + ky * dilation[0];
+      cells_.assign(down.kernel * width, op_.nothing_.data());
+      for (int64_t ky = 0; ky < down.kernel; ++ky) {
+        const int64_t y = top + ky * down.dilation;
         if (y < 0 || y >= op_.images_.size[2]) continue;
         const View<const T>& from = ky >= covered.first && ky < covered.last ? op_.fill_ : op_.images_;
         for (int64_t x = std::max<int64_t>(left, 0); x < std::min(left + width, op_.images_.size[3]); ++x)
@@ -205,12 +205,12 @@ class OccludedConv2d {
       }
       Tile<T> tile{};
       tile.cells = cells_.data();
-      tile.tap_count = kernel[0];
+      tile.tap_count = down.kernel;
       tile.channels = op_.channels_;
       tile.out_stride = op_.outputs_;
-      for (int64_t kx = 0; kx < kernel[1]; ++kx) {
+      for (int64_t kx = 0; kx < right.kernel; ++kx) {
         taps_.clear();
-        for (int64_t ky = 0; ky < kernel[0]; ++ky) taps_.push_back(ky * width + kx * dilation[1]);
+        for (int64_t ky = 0; ky < down.kernel; ++ky) taps_.push_back(ky * width + kx * right.dilation);
         tile.taps = taps_.data();
         for (size_t i = 0; i < op_.panels_.size(); ++i) {
           const Panel& panel = op_.panels_[i];
@@ -221,7 +221,7 @@ class OccludedConv2d {
             tile.rows = tile_rows(x - columns.first, columns.last - columns.first);
             tile.row_count = columns.last - x;
             tile.out = sums + kx * plane_ + (x - start_) * op_.outputs_ + panel.first;
-            op_.multiply_(tile, panel.vectors);
+            op_.tiles_.multiply(tile, panel.vectors);
           }
         }
       }
@@ -239,15 +239,15 @@ class OccludedConv2d {
       sum_taps(row, columns, taps, covered_.get());
       for (int64_t x = columns.first; x < columns.last; ++x) {
         const int64_t at = (x - start_) * op_.outputs_;
-        op_.sum_columns_(&clean_[at], &covered_[at], op_.layer_.kernel[1], plane_, op_.outputs_, op_.bias_, op_.relu_,
-                         &sums_[at]);
+        op_.loops_.sum_columns(&clean_[at], &covered_[at], op_.layer_.columns.kernel, plane_, op_.outputs_, op_.bias_,
+                               op_.relu_, &sums_[at]);
       }
     }
 
     // The outputs of one square in a row, `columns` of them: runs of outputs of which the same taps are covered.
     void write(int64_t out_row, const Square& square, Range columns) const {
-      const int64_t taps = op_.layer_.kernel[1], outputs = op_.outputs_, stride = op_.layer_.stride[1];
-      const int64_t extent = taps_before_.size() - 1, start = square.hidden.left + op_.layer_.padding[1];
+      const int64_t taps = op_.layer_.columns.kernel, outputs = op_.outputs_, stride = op_.layer_.columns.stride;
+      const int64_t extent = taps_before_.size() - 1, start = square.hidden.left + op_.layer_.columns.padding;
       const int64_t width = square.hidden.width;
       const auto covered = [&](int64_t x) {
         const int64_t first = start - x * stride;
@@ -267,13 +267,13 @@ class OccludedConv2d {
         if (range.empty() || range.first == 0 || range.last == taps) {
           const int64_t part = range.empty() ? 0 : range.first == 0 ? range.last : taps + range.first;
           if (op_.past_caches_)
-            op_.copy_past_caches_(out, &sums_[part * plane_ + at], count);
+            op_.loops_.copy_past_caches(out, &sums_[part * plane_ + at], count);
           else
             std::memcpy(out, &sums_[part * plane_ + at], count * sizeof(T));
         } else {
           for (int64_t i = 0; i < count; i += outputs)
-            op_.sum_between_(&clean_[at + i], &covered_[at + i], taps, plane_, range.first, range.last, outputs,
-                             op_.bias_, op_.relu_, out + i);
+            op_.loops_.sum_between(&clean_[at + i], &covered_[at + i], taps, plane_, range.first, range.last, outputs,
+                                   op_.bias_, op_.relu_, out + i);
         }
         out += count;
         x = end;
@@ -296,11 +296,8 @@ class OccludedConv2d {
   const bool relu_;
   const int64_t channels_, outputs_;
   T* const out_;  // [outputs, C_out]
-  const TileShape shape_ = ZFK_BEST(tile_shape<T>)();
-  const std::decay_t<decltype(ZFK_BEST(multiply_tile<T>))> multiply_ = ZFK_BEST(multiply_tile<T>);
-  const std::decay_t<decltype(ZFK_BEST(sum_columns<T>))> sum_columns_ = ZFK_BEST(sum_columns<T>);
-  const std::decay_t<decltype(ZFK_BEST(sum_between<T>))> sum_between_ = ZFK_BEST(sum_between<T>);
-  const std::decay_t<decltype(ZFK_BEST(copy_past_caches<T>))> copy_past_caches_ = ZFK_BEST(copy_past_caches<T>);
+  const TileLoops<T>& tiles_ = ZFK_BEST(kTileLoops<T>);
+  const OccludedLoops<T>& loops_ = ZFK_BEST(kOccludedLoops<T>);
   const bool past_caches_;
   const std::vector<Panel> panels_;
   const int64_t panel_size_;

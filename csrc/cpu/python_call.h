@@ -5,8 +5,6 @@
 
 #include <Python.h>
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/util/Exception.h>
 #include <torch/headeronly/util/shim_utils.h>
 
 #include <exception>
@@ -18,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-#include "sliding.h"
+#include "../common/tensors.h"
 
 #if defined(__ELF__)
 // Of torch 2.14 and newer: null in older ones, which this library runs with too.
@@ -29,8 +27,6 @@ __attribute__((weak)) AOTITorchError torch_tensor_to_pyobject(AtenTensorHandle t
 #endif
 
 namespace zfkernels::cpu {
-
-using torch::stable::Tensor;
 
 // The module's functions: the kernels that were built.
 inline std::vector<PyMethodDef>& python_methods() {

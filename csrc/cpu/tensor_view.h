@@ -1,10 +1,6 @@
-// What kernels need of tensors: typed views by strides, memory formats, checks that guard memory.
+// What the CPU's kernels need of tensors: typed views by strides, and memory for results.
 #pragma once
 
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/MemoryFormat.h>
-#include <torch/headeronly/util/Exception.h>
 #include <torch/headeronly/util/shim_utils.h>
 
 #if defined(__linux__)
@@ -16,9 +12,10 @@
 #include <cstdint>
 #include <optional>
 
-namespace zfkernels::cpu {
+#include "../common/tensors.h"
+#include "geometry.h"
 
-using torch::stable::Tensor;
+namespace zfkernels::cpu {
 
 // A 4-dimensional tensor [N, C, H, W] of any strides (in elements).
 template <class T>
@@ -50,15 +47,6 @@ View<T> write(const Tensor& tensor) {
   return view_of<T>(tensor, [&] { return tensor.mutable_data_ptr<T>(); });
 }
 
-inline bool is_channels_last(const Tensor& tensor) {
-  int64_t expected = 1;
-  for (int i : {1, 3, 2, 0}) {
-    if (tensor.size(i) != 1 && tensor.stride(i) != expected) return false;
-    expected *= tensor.size(i);
-  }
-  return true;
-}
-
 // Asks for huge pages under memory that is about to be written for the first time: mapping it page by page costs
 // several times more than the writing itself. A hint: where the system has none, nothing changes.
 inline void prefer_huge_pages(void* data, int64_t bytes) {
@@ -72,7 +60,7 @@ inline void prefer_huge_pages(void* data, int64_t bytes) {
 
 // Not by way of the dispatcher, whose walk costs as much as pooling a small map.
 template <size_t kDims>
-Tensor empty(std::array<int64_t, kDims> size, std::array<int, kDims> inner_first, torch::headeronly::ScalarType dtype) {
+Tensor empty(std::array<int64_t, kDims> size, std::array<int, kDims> inner_first, ScalarType dtype) {
   std::array<int64_t, kDims> stride{};
   int64_t step = 1;
   for (int i : inner_first) {
@@ -87,22 +75,22 @@ Tensor empty(std::array<int64_t, kDims> size, std::array<int, kDims> inner_first
   prefer_huge_pages(tensor.data_ptr(), tensor.numel() * tensor.element_size());
   return tensor;
 }
-inline Tensor empty(std::array<int64_t, 4> size, bool channels_last, torch::headeronly::ScalarType dtype) {
+inline Tensor empty(std::array<int64_t, 4> size, bool channels_last, ScalarType dtype) {
   return empty<4>(size, channels_last ? std::array{1, 3, 2, 0} : std::array{3, 2, 1, 0}, dtype);
 }
 
 // [cells, C], the channels of a cell side by side.
-inline Tensor empty_cells(int64_t cells, int64_t channels, torch::headeronly::ScalarType dtype) {
+inline Tensor empty_cells(int64_t cells, int64_t channels, ScalarType dtype) {
   return empty<2>({cells, channels}, {1, 0}, dtype);
 }
 inline Tensor empty_cells(const Tensor& like, int64_t cells, int64_t channels) {
   return empty_cells(cells, channels, like.scalar_type());
 }
 
-// As `empty_like_format` of zfkernels/ops/_checks.py.
+// As `empty_like_format` of zfkernels/ops/_allocation.py.
 inline Tensor empty_like_format(const Tensor& like, std::array<int64_t, 4> size,
-                                std::optional<torch::headeronly::ScalarType> dtype = std::nullopt) {
-  return empty(size, !like.is_contiguous() && is_channels_last(like), dtype.value_or(like.scalar_type()));
+                                std::optional<ScalarType> dtype = std::nullopt) {
+  return empty(size, gives_channels_last(like), dtype.value_or(like.scalar_type()));
 }
 
 }  // namespace zfkernels::cpu

@@ -39,17 +39,17 @@ class TileConv2d {
         out_(out),
         depthwise_(groups > 1 && weight.size[0] == groups && weight.size[1] == 1) {
     // One panel holds all of a depthwise convolution.
-    panels_ = depthwise_ ? std::vector<Panel>{{0, weight.size[0], ceil_div(weight.size[0], shape_.lanes), 0}}
-                         : split_outputs(weight.size[0], groups, weight.size[1], shape_.lanes, shape_.vectors);
+    panels_ = depthwise_ ? std::vector<Panel>{{0, weight.size[0], ceil_div(weight.size[0], loops_.lanes), 0}}
+                         : split_outputs(weight.size[0], groups, weight.size[1], loops_.lanes, loops_.most_vectors);
     for (const Panel& panel : panels_)
-      panel_size_ = std::max(panel_size_, weight.size[1] * int64_t(reads.taps()) * panel.vectors * shape_.lanes);
+      panel_size_ = std::max(panel_size_, weight.size[1] * int64_t(reads.taps()) * panel.vectors * loops_.lanes);
   }
 
   // Elements of all panels, packed one behind the other.
   int64_t packed_size() const { return panel_size_ * int64_t(panels_.size()); }
   void pack(Buffer<T>& packed) const {
     for_each_task(panels_.size(),
-                  [&](int64_t i) { pack_panel(weight_, panels_[i], shape_.lanes, &packed[i * panel_size_]); });
+                  [&](int64_t i) { pack_panel(weight_, panels_[i], loops_.lanes, &packed[i * panel_size_]); });
   }
 
   // packed: all panels, or null.
@@ -69,7 +69,7 @@ class TileConv2d {
         const int64_t first = set * panels / sets, last = (set + 1) * panels / sets;
         const T* of_set = packed ? packed + first * panel_size_ : own.get();
         for (int64_t i = first; i < last && !packed && set != held; ++i)
-          pack_panel(weight_, panels_[i], shape_.lanes, &own[(i - first) * panel_size_]);
+          pack_panel(weight_, panels_[i], loops_.lanes, &own[(i - first) * panel_size_]);
         held = set;
         const int64_t end = std::min((stretch + 1) * tiles / stretches * kTileRows, reads_.outputs());
         for (int64_t o = stretch * tiles / stretches * kTileRows; o < end; o += kPassOutputs) {
@@ -84,10 +84,11 @@ class TileConv2d {
  private:
   // All taps of the outputs [first, last), in parts of the panel that stay in the cache.
   void pass(const Panel& panel, const T* packed, int64_t first, int64_t last, const CellTable<T>& table) const {
-    const int64_t taps = reads_.taps(), tap_size = weight_.size[1] * panel.vectors * shape_.lanes;
+    const int64_t taps = reads_.taps(), tap_size = weight_.size[1] * panel.vectors * loops_.lanes;
     // Sums of bfloat16 numbers are rounded at their end alone.
     const bool whole = depthwise_ || std::is_same_v<T, BFloat16>;
     const int64_t part = whole ? taps : std::clamp<int64_t>(cached_ / tap_size, 1, taps);
+    const auto multiply = depthwise_ ? loops_.multiply_depthwise : loops_.multiply;
     Tile<T> tile{};
     tile.cells = table.cells.data();
     tile.channel = panel.channel;
@@ -106,7 +107,7 @@ class TileConv2d {
         tile.rows = &table.rows[i - first];
         tile.row_count = last - i;
         tile.out = out_ + i * tile.out_stride + panel.first;
-        multiply_(tile, panel.vectors);
+        multiply(tile, panel.vectors);
       }
     }
   }
@@ -117,10 +118,8 @@ class TileConv2d {
   const bool relu_;
   T* out_;  // [outputs, C_out]
   const int64_t cached_ = cached_bytes(kCacheBytes) / int64_t(sizeof(T));
-  const TileShape shape_ = ZFK_BEST(tile_shape<T>)();
+  const TileLoops<T>& loops_ = ZFK_BEST(kTileLoops<T>);
   const bool depthwise_;
-  void (*const multiply_)(const Tile<T>&, int64_t) = depthwise_ ? ZFK_BEST(multiply_depthwise<T>)
-                                                                : ZFK_BEST(multiply_tile<T>);
   std::vector<Panel> panels_;
   int64_t panel_size_ = 1;  // elements of a packed panel, at most
 };
@@ -129,11 +128,9 @@ class TileConv2d {
 template <class T>
 void convolve_reads(const CellReads<T>& reads, const Tensor& weight, const std::optional<Tensor>& bias, int64_t groups,
                     bool relu, T* out) {
+  check_conv2d(weight, bias, reads.channels(), groups);
   const View<const T> filters = read<T>(weight);
-  STD_TORCH_CHECK(groups > 0 && filters.size[0] % groups == 0 && filters.size[1] * groups == reads.channels(),
-                  "expected weight [C_out, C / groups, kh, kw], got other channels");
-  STD_TORCH_CHECK(!bias || bias->numel() == filters.size[0], "expected bias [C_out]");
-  const std::optional<Tensor> offsets = bias ? std::optional(torch::stable::contiguous(*bias)) : std::nullopt;
+  const std::optional<Tensor> offsets = contiguous(bias);
   const T* const shift = offsets ? offsets->const_data_ptr<T>() : nullptr;
   const auto run = [&](const auto& convolution) {
     const auto packed = PackedWeights::here().get<T>(weight, groups, convolution.packed_size(),

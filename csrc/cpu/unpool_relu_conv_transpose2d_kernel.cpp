@@ -26,15 +26,16 @@ using namespace deconv;
 // How the filters [channel, output, ky, kx] of a group are cut up.
 template <class T>
 Filters<T> filter_layout(const Stage& stage) {
+  const StageLoops<T>& loops = ZFK_BEST(kStageLoops<T>);
   Filters<T> layout{};
-  layout.lanes = ZFK_BEST(kLanes<T>);
+  layout.lanes = loops.lanes;
   const int64_t vectors = ceil_div(stage.outputs, layout.lanes);
-  layout.flat = stage.conv.dilation[1] == 1 && vectors * layout.lanes * 4 > stage.outputs * 5;
+  layout.flat = stage.conv.columns.dilation == 1 && vectors * layout.lanes * 4 > stage.outputs * 5;
   int64_t most_channels = Filters<T>::kMostChannels;
   if (layout.flat) {
-    layout.vectors = stage.conv.kernel[0] * ceil_div(stage.conv.kernel[1] * stage.outputs, layout.lanes);
+    layout.vectors = stage.conv.rows.kernel * ceil_div(stage.conv.columns.kernel * stage.outputs, layout.lanes);
     // On AVX2 three passes whose filters fit the first cache are slower.
-    layout.blocks = ceil_div(layout.vectors, ZFK_BEST(footprint_vectors<T>)());
+    layout.blocks = ceil_div(layout.vectors, loops.footprint_vectors);
   } else {
     layout.vectors = vectors;
     int64_t least = vectors <= 12 ? 0 : INT64_MAX;  // so many, a value and a filter fit 16 registers
@@ -56,8 +57,7 @@ Filters<T> filter_layout(const Stage& stage) {
 template <class T>
 int64_t packed_size(const Stage& stage, const Filters<T>& layout) {
   if (layout.flat) return stage.channels * layout.width();
-  return layout.blocks * ceil_div(stage.channels, layout.block_channels) * stage.conv.kernel[0] * stage.conv.kernel[1] *
-         layout.tap_size();
+  return layout.blocks * ceil_div(stage.channels, layout.block_channels) * stage.conv.taps() * layout.tap_size();
 }
 
 template <class T>
@@ -72,9 +72,9 @@ void pack_flat(const Stage& stage, const Filters<T>& layout, const View<const T>
   }
   for_each_task(groups * stage.channels, [&](int64_t c) {
     T* const group = packed + c / stage.channels * packed_size(stage, layout);
-    for (int64_t ky = 0; ky < stage.conv.kernel[0]; ++ky)
-      for (int64_t kx = 0; kx < stage.conv.kernel[1]; ++kx) {
-        const int64_t row = ky * round_up(stage.conv.kernel[1] * stage.outputs, layout.lanes) + kx * stage.outputs;
+    for (int64_t ky = 0; ky < stage.conv.rows.kernel; ++ky)
+      for (int64_t kx = 0; kx < stage.conv.columns.kernel; ++kx) {
+        const int64_t row = ky * round_up(stage.conv.columns.kernel * stage.outputs, layout.lanes) + kx * stage.outputs;
         for (int64_t o = 0; o < stage.outputs; ++o) {
           const auto [first, step] = places[(row + o) / layout.lanes];
           group[first + c % stage.channels * step + (row + o) % layout.lanes] = *weight.at(c, o, ky, kx);
@@ -85,9 +85,10 @@ void pack_flat(const Stage& stage, const Filters<T>& layout, const View<const T>
 
 template <class T>
 void pack_blocks(const Stage& stage, const Filters<T>& layout, const View<const T>& weight, int64_t groups, T* packed) {
-  const int64_t columns = stage.conv.kernel[1], taps = stage.conv.kernel[0] * columns, width = layout.width();
+  const int64_t columns = stage.conv.columns.kernel, taps = stage.conv.taps(), width = layout.width();
   const int64_t channel_blocks = ceil_div(stage.channels, layout.block_channels);
   const bool by_tap = weight.stride[3] == 1 && weight.stride[2] == columns;
+  const auto transpose = ZFK_BEST(kStageLoops<T>).transpose;
   for_each_task(groups * stage.channels, [&](int64_t c) {
     const int64_t channel = c % stage.channels;
     T* const group = packed + c / stage.channels * packed_size(stage, layout);
@@ -95,8 +96,7 @@ void pack_blocks(const Stage& stage, const Filters<T>& layout, const View<const 
       const int64_t count = std::min(width, stage.outputs - b * width);
       const int64_t block = b * channel_blocks + channel / layout.block_channels;
       T* const to = group + block * taps * layout.tap_size() + channel % layout.block_channels * width;
-      if (by_tap)
-        ZFK_BEST(transpose<T>)(weight.at(c, b * width, 0, 0), weight.stride[1], count, taps, to, layout.tap_size());
+      if (by_tap) transpose(weight.at(c, b * width, 0, 0), weight.stride[1], count, taps, to, layout.tap_size());
       for (int64_t tap = 0; tap < taps; ++tap) {
         T* const of_tap = to + tap * layout.tap_size();
         const T* const from = weight.at(c, b * width, tap / columns, tap % columns);
@@ -138,7 +138,7 @@ std::vector<Unit<T>> units_of(const Stage& stage, const std::vector<Place<T>>& p
         unit.unpooled[axis] = switches ? Range{0, unpooled[axis]} : unit.crop[axis];
         unit.origin[axis] = place.origin[axis];
         if (!switches) continue;
-        const int64_t margin = stage.sum ? 0 : (stage.pool.extent(axis) - 1) / stage.pool.stride[axis];
+        const int64_t margin = stage.sum ? 0 : (stage.pool[axis].extent() - 1) / stage.pool[axis].stride;
         unit.pooled[axis] = Range{first - margin, unit.crop[axis].hi + margin} & Range{0, codes.size[2 + axis]};
       }
       units.push_back(unit);
@@ -148,18 +148,19 @@ std::vector<Unit<T>> units_of(const Stage& stage, const std::vector<Place<T>>& p
 
 template <class T>
 Scratch<T> scratch_for(const Stage& stage, const Filters<T>& filters, const Pair& pooled, int64_t units, int64_t rows) {
-  const Pair span{stage.pool.span(0, pooled[0]), stage.pool.span(1, pooled[1])};
+  const Pair span{stage.pool.rows.span(pooled[0]), stage.pool.columns.span(pooled[1])};
   const int64_t lanes = std::min(filters.block_channels, round_up(stage.channels, Stage::kLine));
   // A single row of pooled cells may take more than kSlabBytes. Not a power of two, for the cache's sake.
-  const int64_t half = std::max(stage.pool.extent(0) * span[1] * Stage::kLine, Stage::kSlabBytes / int64_t(sizeof(T))) +
-                       3 * Stage::kLine;
+  const int64_t half =
+      std::max(stage.pool.rows.extent() * span[1] * Stage::kLine, Stage::kSlabBytes / int64_t(sizeof(T))) +
+      3 * Stage::kLine;
   const int64_t slab = 2 * half * lanes / Stage::kLine;
   const int64_t columns = stage.out_size[1];
-  const int64_t reaching = std::min(span[0], (rows + stage.conv.extent(0) - 2) / stage.conv.stride[0] + 1);
+  const int64_t reaching = std::min(span[0], (rows + stage.conv.rows.extent() - 2) / stage.conv.rows.stride + 1);
   Scratch<T> scratch = [&]() -> Scratch<T> {
     if (filters.flat) {
-      const int64_t sums =
-          stage.held_rows(rows, filters.block_channels) * (columns + 2 * (stage.conv.extent(1) - 1)) * stage.outputs;
+      const int64_t sums = stage.held_rows(rows, filters.block_channels) *
+                           (columns + 2 * (stage.conv.columns.extent() - 1)) * stage.outputs;
       return {half,
               Buffer<T>(slab),
               Buffer<T>(sums),
@@ -190,7 +191,7 @@ template <class T>
 std::vector<Tile> tiles_of(const Stage& stage, const Filters<T>& filters, int64_t groups, int64_t units) {
   const int64_t threads = torch::stable::get_num_threads();
   // Sums that taps of one phase of the stride write should stay in the second cache.
-  const int64_t phases = filters.flat ? 1 : stage.conv.stride[0] * stage.conv.stride[1];
+  const int64_t phases = filters.flat ? 1 : stage.conv.rows.stride * stage.conv.columns.stride;
   const int64_t row_bytes = stage.out_size[1] * (filters.flat ? stage.outputs : filters.width()) * int64_t(sizeof(T));
   const int64_t budget = filters.flat ? INT64_MAX : phases * cached_bytes(int64_t(512) << 10);
   int64_t rows = std::clamp<int64_t>(budget / row_bytes, 1, stage.out_size[0]);
@@ -202,7 +203,7 @@ std::vector<Tile> tiles_of(const Stage& stage, const Filters<T>& filters, int64_
   if (!filters.flat && count() < 2 * threads)
     blocks = ceil_div(blocks, std::min(blocks, ceil_div(4 * threads, count())));
   const int64_t parts = filters.flat ? 1 : ceil_div(filters.blocks, blocks);
-  while (count() * parts < 2 * threads && rows > stage.conv.extent(0)) rows = ceil_div(rows, 2);
+  while (count() * parts < 2 * threads && rows > stage.conv.rows.extent()) rows = ceil_div(rows, 2);
   std::vector<Tile> tiles;
   for (int64_t g = 0; g < groups; ++g)
     for (int64_t u = 0; u < units; u += together)
@@ -236,15 +237,14 @@ void run(const Stage& stage, const PackedFilters<T>& packed, const std::vector<U
   Pair pooled{};
   for (int axis : {0, 1})
     for (const auto& unit : units) pooled[axis] = std::max(pooled[axis], unit.pooled[axis].size());
+  const StageLoops<T>& loops = ZFK_BEST(kStageLoops<T>);
+  const auto run_tile = packed.layout.flat ? loops.run_flat_tile : loops.run_blocked_tile;
   share_out(int64_t(tiles.size()), [&](Tasks& tasks) {
     const Scratch<T> scratch = scratch_for(stage, packed.layout, pooled, tiles[0].units.size(), tiles[0].rows.size());
     for (int64_t t; tasks.next(t);) {
       Filters<T> filters = packed.layout;
       filters.data = packed.data.get() + tiles[t].units.lo / count * packed.group_size;
-      if (filters.flat)
-        ZFK_BEST(run_flat_tile<T>)(stage, filters, units.data(), tiles[t], scratch);
-      else
-        ZFK_BEST(run_blocked_tile<T>)(stage, filters, units.data(), tiles[t], scratch);
+      run_tile(stage, filters, units.data(), tiles[t], scratch);
     }
   });
 }
@@ -278,7 +278,7 @@ void run_windows(Stage stage, const Tensor& values, const Places& at, const Tens
   const int64_t step = cells.stride(0), out_step = out.size(1);
   const T* const from = cells.const_data_ptr<T>();
   T* const result = out.mutable_data_ptr<T>();
-  STD_TORCH_CHECK(at.count == to.count && index.numel() == at.count, "expected as many windows in as out");
+  check_image(index, at.count);
   // Those of one size together; the outputs of a window without cells are zero.
   std::vector<int64_t> order;
   for (int64_t p = 0; p < at.count; ++p) {
@@ -318,10 +318,9 @@ Stage stage_of(const Tensor& weight, int64_t channels, int64_t groups, const Int
                const Ints& pool_stride, const Ints& pool_padding, const Ints& pool_dilation, const Ints& stride,
                const Ints& padding, const Ints& dilation, bool sum, bool rectify) {
   Stage stage{};
-  stage.pool = sliding(pair(pool_kernel_size), pool_stride, pool_padding, pool_dilation);
-  stage.conv = sliding({weight.size(2), weight.size(3)}, stride, padding, dilation);
-  STD_TORCH_CHECK(groups > 0 && weight.size(0) == channels && channels % groups == 0,
-                  "expected weight [C, C_in / groups, kh, kw], got other channels");
+  check_conv_transpose2d(weight, channels, groups);
+  stage.pool = to_sliding(to_pair<int64_t>(pool_kernel_size), pool_stride, pool_padding, pool_dilation);
+  stage.conv = to_sliding(size_of<int64_t>(weight), stride, padding, dilation);
   stage.channels = channels / groups;
   stage.outputs = weight.size(1);
   stage.sum = sum;
@@ -332,18 +331,20 @@ Stage stage_of(const Tensor& weight, int64_t channels, int64_t groups, const Int
 }  // namespace
 
 Tensor window_unpool_relu_conv_transpose2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image,
-                                           std::optional<Tensor> frames, Ints /*frame*/, std::optional<Tensor> switches,
+                                           std::optional<Tensor> frames, Ints frame, std::optional<Tensor> switches,
                                            Tensor weight, Tensor out_boxes, Tensor out_offsets, Tensor /*owner*/,
                                            int64_t cells, Ints pool_kernel_size, Ints pool_stride, Ints pool_padding,
                                            Ints pool_dilation, Ints unpooled_size, Ints stride, Ints padding,
                                            Ints dilation, int64_t groups, bool sum, bool rectify) {
   STD_TORCH_CHECK(!frames, "expected no frames around the windows");
-  const HeldPlaces at(boxes, offsets, values.size(0)), to(out_boxes, out_offsets, cells);
+  check_switches(switches, values.size(1), frame);
+  check_out_boxes(out_boxes, boxes.size(0));
+  const HeldPlaces at(boxes, offsets, values.size(0)), to(out_boxes, out_offsets, cells, "out_boxes", "out_offsets");
   const Stage stage = stage_of(weight, values.size(1), groups, pool_kernel_size, pool_stride, pool_padding,
                                pool_dilation, stride, padding, dilation, sum, rectify);
   const Tensor out = empty_cells(values, cells, stage.outputs * groups);
   const auto run_as = is_double(values) ? run_windows<double> : run_windows<float>;
-  run_as(stage, values, at.get(), image, switches, weight, to.get(), pair(unpooled_size), groups, out);
+  run_as(stage, values, at.get(), image, switches, weight, to.get(), to_pair<int64_t>(unpooled_size), groups, out);
   return out;
 }
 
@@ -354,9 +355,9 @@ Tensor unpool_relu_conv_transpose2d(const Tensor& values, const std::optional<Te
                                     bool sum, bool rectify) {
   Stage stage = stage_of(weight, values.size(1), groups, pool_kernel_size, pool_stride, pool_padding, pool_dilation,
                          stride, padding, dilation, sum, rectify);
-  stage.out_size = pair(output_size);
+  stage.out_size = to_pair<int64_t>(output_size);
   const auto run_as = is_double(values) ? run_maps<double> : run_maps<float>;
-  return run_as(stage, values, switches, weight, pair(unpooled_size), groups);
+  return run_as(stage, values, switches, weight, to_pair<int64_t>(unpooled_size), groups);
 }
 
 }  // namespace zfkernels::cpu

@@ -1,5 +1,13 @@
 // The hot loops of unpool_relu_conv_transpose2d_kernel.cpp; see for_each_isa.h.
+#if defined(ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_LOOPS) == defined(ZFK_TOGGLE)
+#if defined(ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_LOOPS)
+#undef ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_LOOPS
+#else
+#define ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_LOOPS
+#endif
+
 #include "unpool_relu_conv_transpose2d_unpool_loops.h"
+#include "vectors.h"
 
 namespace zfkernels::cpu::ZFK_ISA {
 
@@ -20,9 +28,9 @@ Ranges reaching(const Stage& stage, const Unit<T>& unit, const Range& rows) {
   Ranges box;
   for (int axis : {0, 1}) {
     const Range out = axis == 0 ? rows : Range{0, stage.out_size[1]};
-    const int64_t shift = unit.origin[axis] + stage.conv.padding[axis], stride = stage.conv.stride[axis];
-    box[axis] = unit.unpooled[axis] & Range{ceil_div(out.lo + shift - stage.conv.extent(axis) + 1, stride),
-                                            floor_div(out.hi - 1 + shift, stride) + 1};
+    const Axis& conv = stage.conv[axis];
+    const int64_t origin = unit.origin[axis];
+    box[axis] = unit.unpooled[axis] & Range{conv.first_over(out.lo + origin), conv.last_over(out.hi - 1 + origin) + 1};
   }
   return box;
 }
@@ -141,17 +149,17 @@ void run_flat_tile(const Stage& stage, const Filters<T>& filters, const Unit<T>*
   const Sliding& conv = stage.conv;
   const int64_t rows = tile.rows.size(), columns = stage.out_size[1], outputs = stage.outputs;
   // Around the outputs lies a margin, into which a cell at the border may reach.
-  const int64_t top = conv.extent(0) - 1, left = conv.extent(1) - 1;
+  const int64_t top = conv.rows.extent() - 1, left = conv.columns.extent() - 1;
   const int64_t pitch = (columns + 2 * left) * outputs;
   const int64_t width = filters.width();
   // Where the vectors of a footprint go, and which of their lanes.
-  const int64_t run = conv.kernel[1] * outputs, vectors_per_row = ceil_div(run, kLanes<T>);
+  const int64_t run = conv.columns.kernel * outputs, vectors_per_row = ceil_div(run, kLanes<T>);
   std::vector<int64_t> offsets(filters.vectors);
   T* masks = scratch.masks.get();
   std::memset(masks, 0, width * sizeof(T));
   for (int64_t v = 0; v < filters.vectors; ++v) {
     const int64_t first = v % vectors_per_row * kLanes<T>;
-    offsets[v] = v / vectors_per_row * conv.dilation[0] * pitch + first;
+    offsets[v] = v / vectors_per_row * conv.rows.dilation * pitch + first;
     std::memset(masks + v * kLanes<T>, 0xff, (run - first < kLanes<T> ? run - first : kLanes<T>)*sizeof(T));
   }
   T* const sums = scratch.sums.get();
@@ -190,15 +198,14 @@ void run_flat_tile(const Stage& stage, const Filters<T>& filters, const Unit<T>*
           }
           nonzero = found;
         }
-        const int64_t y = row.y * conv.stride[0] - conv.padding[0] - unit.origin[0] - tile.rows.lo + top;
-        if (y + conv.extent(0) > first + held) write_until(y);
-        T* to = sums + (y - first) * pitch +
-                (row.xs.lo * conv.stride[1] - conv.padding[1] - unit.origin[1] + left) * outputs;
+        const int64_t y = conv.rows.start(row.y) - unit.origin[0] - tile.rows.lo + top;
+        if (y + conv.rows.extent() > first + held) write_until(y);
+        T* to = sums + (y - first) * pitch + (conv.columns.start(row.xs.lo) - unit.origin[1] + left) * outputs;
         for (int64_t b = 0; b < filters.blocks; ++b) {
           const Range vectors = filters.pass(b);
           kAddFootprints[vectors.size() - 1](
               row, nonzero, filters.data + (stage.channels * vectors.lo + channel * vectors.size()) * kLanes<T>,
-              vectors.size() * kLanes<T>, to, conv.stride[1] * outputs, offsets.data() + vectors.lo,
+              vectors.size() * kLanes<T>, to, conv.columns.stride * outputs, offsets.data() + vectors.lo,
               masks + vectors.lo * kLanes<T>);
         }
       });
@@ -241,7 +248,7 @@ void run_blocked_tile(const Stage& stage, const Filters<T>& filters, const Unit<
   const Planes planes = planes_of(stage, rows);
   const int64_t unit_size = planes.all() * width;
   const auto first_output = [&](const Unit<T>& unit, int axis) {  // how far from where the first tap of cell 0 writes
-    return conv.padding[axis] + unit.origin[axis] + (axis == 0 ? tile.rows.lo : 0);
+    return conv[axis].padding + unit.origin[axis] + (axis == 0 ? tile.rows.lo : 0);
   };
   std::vector<int64_t> ends{0};  // of each channel block's cells
   int64_t cells_made = 0, kept = 0;
@@ -294,4 +301,13 @@ void run_blocked_tile(const Stage& stage, const Filters<T>& filters, const Unit<
   }
 }
 
+template <class T>
+inline constexpr StageLoops<T> kStageLoops{.lanes = kLanes<T>,
+                                           .footprint_vectors = footprint_vectors<T>(),
+                                           .transpose = transpose<T>,
+                                           .run_flat_tile = run_flat_tile<T>,
+                                           .run_blocked_tile = run_blocked_tile<T>};
+
 }  // namespace zfkernels::cpu::ZFK_ISA
+
+#endif

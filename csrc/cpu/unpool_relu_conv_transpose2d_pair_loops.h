@@ -1,6 +1,13 @@
 // Unpooling a row of cells from the windows of the usual poolings, two columns apart and two or three wide; part of the
 // loops of unpool_relu_conv_transpose2d_kernel.cpp, see for_each_isa.h.
-#include "gather_loops.h"
+#if defined(ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_PAIR_LOOPS) == defined(ZFK_TOGGLE)
+#if defined(ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_PAIR_LOOPS)
+#undef ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_PAIR_LOOPS
+#else
+#define ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_PAIR_LOOPS
+#endif
+
+#include "vector_ends.h"
 
 namespace zfkernels::cpu::ZFK_ISA {
 
@@ -87,8 +94,11 @@ template <class T>
 const GatherPairs<T>* pairs_of(const Stage& stage, int64_t channels) {
   static constexpr GatherPairs<T> kTwoWide[2] = {gather_pairs<T, 1, 2>, gather_pairs<T, 2, 2>};
   static constexpr GatherPairs<T> kThreeWide[2] = {gather_pairs<T, 1, 3>, gather_pairs<T, 2, 3>};
-  if (!stage.sum || channels < Stage::kLine || stage.pool.stride[1] != 2 || stage.pool.dilation[1] != 1) return nullptr;
-  return stage.pool.kernel[1] == 2 ? kTwoWide : stage.pool.kernel[1] == 3 ? kThreeWide : nullptr;
+  if (!stage.sum || channels < Stage::kLine || stage.pool.columns.stride != 2 || stage.pool.columns.dilation != 1)
+    return nullptr;
+  return stage.pool.columns.kernel == 2 ? kTwoWide : stage.pool.columns.kernel == 3 ? kThreeWide : nullptr;
 }
 
 }  // namespace zfkernels::cpu::ZFK_ISA
+
+#endif

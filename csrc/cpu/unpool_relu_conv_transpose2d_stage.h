@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "cover.h"
+#include "geometry.h"
 #include "parallel.h"
-#include "sliding.h"
 
 namespace zfkernels::cpu::deconv {
 
@@ -34,8 +34,8 @@ struct Stage {
 
   // How many rows of `columns` pooled cells are unpooled at a time: a line of channels stays in the first cache.
   int64_t pooled_rows(int64_t columns, int64_t element_bytes) const {
-    const int64_t row_bytes = pool.span(1, columns) * kLine * element_bytes;
-    const int64_t rows = (kSlabBytes / row_bytes - pool.extent(0)) / pool.stride[0] + 1;
+    const int64_t row_bytes = pool.columns.span(columns) * kLine * element_bytes;
+    const int64_t rows = (kSlabBytes / row_bytes - pool.rows.extent()) / pool.rows.stride + 1;
     return rows > 1 ? rows : 1;
   }
   static constexpr int64_t kSlabBytes = int64_t(64) << 10;
@@ -43,7 +43,7 @@ struct Stage {
   // How many rows of a flat tile's sums, margins included, are in memory at a time. All of them if the filters of all
   // channels do not make one block: rows are then finished by the last block only.
   int64_t held_rows(int64_t rows, int64_t block_channels) const {
-    const int64_t all = rows + 2 * (conv.extent(0) - 1), few = conv.extent(0) + kHeldRows;
+    const int64_t all = rows + 2 * (conv.rows.extent() - 1), few = conv.rows.extent() + kHeldRows;
     return channels > block_channels || all < few ? all : few;
   }
   static constexpr int64_t kHeldRows = 16;
@@ -105,9 +105,9 @@ inline Planes planes_of(const Stage& stage, int64_t rows) {
   Planes planes{};
   Pair count{};
   for (int axis : {0, 1}) {
-    const bool apart = conv.stride[axis] <= conv.kernel[axis] && 4 * conv.stride[axis] <= outputs[axis];
-    planes.stride[axis] = apart ? conv.stride[axis] : 1;
-    planes.step[axis] = conv.stride[axis] / planes.stride[axis];
+    const bool apart = conv[axis].stride <= conv[axis].kernel && 4 * conv[axis].stride <= outputs[axis];
+    planes.stride[axis] = apart ? conv[axis].stride : 1;
+    planes.step[axis] = conv[axis].stride / planes.stride[axis];
     count[axis] = (outputs[axis] + planes.stride[axis] - 2) / planes.stride[axis] + 1;
   }
   planes.rows = count[0];
@@ -127,13 +127,13 @@ struct Tap {
 inline std::vector<Tap> taps_of(const Stage& stage, const Planes& planes, int64_t channel_blocks, int64_t tap_size) {
   const Sliding& conv = stage.conv;
   std::vector<Tap> taps;
-  for (int64_t py = 0; py < conv.stride[0] && py < conv.kernel[0]; ++py)
-    for (int64_t px = 0; px < conv.stride[1] && px < conv.kernel[1]; ++px)
+  for (int64_t py = 0; py < conv.rows.stride && py < conv.rows.kernel; ++py)
+    for (int64_t px = 0; px < conv.columns.stride && px < conv.columns.kernel; ++px)
       for (int64_t c = 0; c < channel_blocks; ++c)
-        for (int64_t ky = py; ky < conv.kernel[0]; ky += conv.stride[0])
-          for (int64_t kx = px; kx < conv.kernel[1]; kx += conv.stride[1]) {
-            const int64_t y = ky * conv.dilation[0], x = kx * conv.dilation[1];
-            taps.push_back({c, ((c * conv.kernel[0] + ky) * conv.kernel[1] + kx) * tap_size,
+        for (int64_t ky = py; ky < conv.rows.kernel; ky += conv.rows.stride)
+          for (int64_t kx = px; kx < conv.columns.kernel; kx += conv.columns.stride) {
+            const int64_t y = ky * conv.rows.dilation, x = kx * conv.columns.dilation;
+            taps.push_back({c, ((c * conv.rows.kernel + ky) * conv.columns.kernel + kx) * tap_size,
                             planes.at(y % planes.stride[0], x % planes.stride[1]), int32_t(y / planes.stride[0]),
                             int32_t(x / planes.stride[1])});
           }
@@ -166,6 +166,19 @@ struct Scratch {
   Buffer<int32_t> channels;
   Buffer<Cell> cells;          // of a blocked tile
   Buffer<ChannelSet> nonzero;  // of a row's cells
+};
+
+// The loops of one instruction set: unpool_relu_conv_transpose2d_loops.h.
+template <class T>
+struct StageLoops {
+  int64_t lanes;              // of a vector
+  int64_t footprint_vectors;  // of a footprint, that a pass may have
+  // Of rows x columns numbers: to[j * to_stride + i] = from[i * from_stride + j].
+  void (*transpose)(const T* from, int64_t from_stride, int64_t rows, int64_t columns, T* to, int64_t to_stride);
+  void (*run_flat_tile)(const Stage& stage, const Filters<T>& filters, const Unit<T>* units, const Tile& tile,
+                        const Scratch<T>& scratch);
+  void (*run_blocked_tile)(const Stage& stage, const Filters<T>& filters, const Unit<T>* units, const Tile& tile,
+                           const Scratch<T>& scratch);
 };
 
 }  // namespace zfkernels::cpu::deconv

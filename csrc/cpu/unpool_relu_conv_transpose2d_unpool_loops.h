@@ -1,4 +1,12 @@
 // Unpooling, row by row: the first half of the loops of unpool_relu_conv_transpose2d_kernel.cpp; see for_each_isa.h.
+#if defined(ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_UNPOOL_LOOPS) == defined(ZFK_TOGGLE)
+#if defined(ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_UNPOOL_LOOPS)
+#undef ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_UNPOOL_LOOPS
+#else
+#define ZFK_UNPOOL_RELU_CONV_TRANSPOSE2D_UNPOOL_LOOPS
+#endif
+
+#include "gather_loops.h"
 #include "unpool_relu_conv_transpose2d_pair_loops.h"
 
 namespace zfkernels::cpu::ZFK_ISA {
@@ -31,7 +39,7 @@ void scatter_line(const Stage& stage, const Unit<T>& unit, const Ranges& box, in
                   T* corners, int64_t pitch, const int32_t* place) {
   const auto& vs = stage.value_stride;
   const auto& ss = stage.switch_stride;
-  const int64_t down = stage.pool.stride[0] * pitch, right = stage.pool.stride[1] * Stage::kLine;
+  const int64_t down = stage.pool.rows.stride * pitch, right = stage.pool.columns.stride * Stage::kLine;
   const auto put = [&](Range is, Range js, const T* values, int64_t by_channel, int64_t by_row, int64_t by_column) {
     if (is.size() == 0 || js.size() == 0) return;
     const uint8_t* switches = unit.switches + channel * ss[0] + is.lo * ss[1] + js.lo * ss[2];
@@ -91,14 +99,14 @@ void gather(const Stage& stage, const Unit<T>& unit, const Ranges& wanted, int64
             const Scratch<T>& scratch, const RowDone& row_done) {
   const int64_t whole = round_up(count, Stage::kLine);
   const Sliding& pool = stage.pool;
-  const auto first_cell = [&](int64_t window) { return window * pool.stride[1] - pool.padding[1]; };
+  const auto first_cell = [&](int64_t window) { return pool.columns.start(window); };
   const Range& held = unit.pooled[1];
-  const Range columns = wanted[1] & Range{first_cell(held.lo), first_cell(held.lo) + pool.span(1, held.size())};
+  const Range columns = wanted[1] & Range{first_cell(held.lo), first_cell(held.lo) + pool.columns.span(held.size())};
   if (held.size() == 0 || columns.size() == 0) return;
   const auto cover = [&](int axis, int64_t cell, std::vector<Covering>& found) {
-    for_covering(stage.pool, axis, cell, unit.pooled[axis].lo, unit.pooled[axis].hi, [&](int64_t window, int64_t tap) {
+    for_covering(stage.pool[axis], cell, unit.pooled[axis].lo, unit.pooled[axis].hi, [&](int64_t window, int64_t tap) {
       found.push_back({(window - unit.crop[axis].lo) * stage.value_stride[1 + axis],
-                       window * stage.switch_stride[1 + axis], int(axis == 0 ? tap * stage.pool.kernel[1] : tap),
+                       window * stage.switch_stride[1 + axis], int(axis == 0 ? tap * stage.pool.columns.kernel : tap),
                        unit.crop[axis].holds(window)});
     });
   };
@@ -109,10 +117,9 @@ void gather(const Stage& stage, const Unit<T>& unit, const Ranges& wanted, int64
     ends.push_back(right.size());
   }
   const Cover<T> corner{unit.values + channel, unit.switches + channel, 0};
-  std::vector<Cover<T>> covers(pool.kernel[0] * pool.kernel[1]);
+  std::vector<Cover<T>> covers(pool.taps());
   const GatherPairs<T>* const pairs = pairs_of<T>(stage, count);
-  const Range windows = held & Range{ceil_div(columns.lo + pool.padding[1] - pool.extent(1) + 1, pool.stride[1]),
-                                     floor_div(columns.hi - 1 + pool.padding[1], pool.stride[1]) + 1};
+  const Range windows = held & Range{pool.columns.first_over(columns.lo), pool.columns.last_over(columns.hi - 1) + 1};
   for (int64_t y = wanted[0].lo; y < wanted[0].hi; ++y) {
     down.clear();
     cover(0, y, down);
@@ -149,23 +156,22 @@ void unpool(const Stage& stage, const Unit<T>& unit, const Ranges& wanted, int64
   const Sliding& pool = stage.pool;
   Ranges pooled;  // the pooling windows that reach a wanted cell
   for (int axis : {0, 1}) {
-    const Range padded{wanted[axis].lo + pool.padding[axis], wanted[axis].hi + pool.padding[axis]};
-    pooled[axis] = unit.pooled[axis] & Range{ceil_div(padded.lo - pool.extent(axis) + 1, pool.stride[axis]),
-                                             floor_div(padded.hi - 1, pool.stride[axis]) + 1};
+    pooled[axis] = unit.pooled[axis] &
+                   Range{pool[axis].first_over(wanted[axis].lo), pool[axis].last_over(wanted[axis].hi - 1) + 1};
     if (pooled[axis].size() == 0 || wanted[axis].size() == 0) return;
   }
-  const int64_t stride = pool.stride[0], pitch = pool.span(1, pooled[1].size()) * kLine;
+  const int64_t stride = pool.rows.stride, pitch = pool.columns.span(pooled[1].size()) * kLine;
   const int64_t most = stage.pooled_rows(pooled[1].size(), sizeof(T));
   const int64_t step = most < pooled[0].size() ? most : pooled[0].size();
   const int64_t lines = ceil_div(count, kLine), line_stride = 2 * scratch.half;
-  const int64_t left = pooled[1].lo * pool.stride[1] - pool.padding[1];  // unpooled column of the slab's first
+  const int64_t left = pool.columns.start(pooled[1].lo);  // unpooled column of the slab's first
   const Range columns = wanted[1] & Range{left, left + pitch / kLine};
 
   int32_t place[256];
   for (int32_t& p : place) p = int32_t(scratch.half);
-  for (int64_t ky = 0, code = 0; ky < pool.kernel[0]; ++ky)
-    for (int64_t kx = 0; kx < pool.kernel[1]; ++kx, ++code)
-      place[code] = int32_t(ky * pool.dilation[0] * pitch + kx * pool.dilation[1] * kLine);
+  for (int64_t ky = 0, code = 0; ky < pool.rows.kernel; ++ky)
+    for (int64_t kx = 0; kx < pool.columns.kernel; ++kx, ++code)
+      place[code] = int32_t(ky * pool.rows.dilation * pitch + kx * pool.columns.dilation * kLine);
 
   for (int64_t i = pooled[0].lo; i < pooled[0].hi; i += step) {
     const Range is = pooled[0] & Range{i, i + step};
@@ -175,10 +181,10 @@ void unpool(const Stage& stage, const Unit<T>& unit, const Ranges& wanted, int64
                    scratch.slab.get() + line * line_stride, pitch, place);
     }
     const bool last = is.hi == pooled[0].hi;
-    const int64_t written = pool.span(0, is.size());
+    const int64_t written = pool.rows.span(is.size());
     const int64_t done = last || is.size() * stride > written ? written : is.size() * stride;
     for (int64_t r = 0; r < done; ++r) {
-      const int64_t y = i * stride + r - pool.padding[0];
+      const int64_t y = pool.rows.start(i) + r;
       if (wanted[0].holds(y) && columns.size() > 0)
         row_done(Row<T>{y, columns, scratch.slab.get() + r * pitch + (columns.lo - left) * kLine, kLine, line_stride,
                         nullptr});
@@ -192,3 +198,5 @@ void unpool(const Stage& stage, const Unit<T>& unit, const Ranges& wanted, int64
 }
 
 }  // namespace zfkernels::cpu::ZFK_ISA
+
+#endif

@@ -1,5 +1,14 @@
 // The end of a row that no whole vector fills: `count` elements, of which a vector takes what it holds. Part of the
 // loops that for_each_isa.h compiles.
+#if defined(ZFK_VECTOR_ENDS) == defined(ZFK_TOGGLE)
+#if defined(ZFK_VECTOR_ENDS)
+#undef ZFK_VECTOR_ENDS
+#else
+#define ZFK_VECTOR_ENDS
+#endif
+
+#include "vectors.h"
+
 namespace zfkernels::cpu::ZFK_ISA {
 
 #if ZFK_VECTOR_BYTES == 64
@@ -37,3 +46,5 @@ ZFK_INLINE void store_some(T* to, Vector<T> value, int64_t count) {
 }
 
 }  // namespace zfkernels::cpu::ZFK_ISA
+
+#endif

@@ -1,6 +1,13 @@
 // Vectors of the instruction set that for_each_isa.h is compiling for, on the compilers' vector extension: + - * and
 // comparisons work on them and with scalars, and the compiler contracts a * b + c into one instruction where there is
-// one. Numbers of bfloat16 are vectors of float between `load` and `store`. No include guard, on purpose.
+// one. Numbers of bfloat16 are vectors of float between `load` and `store`.
+#if defined(ZFK_VECTORS) == defined(ZFK_TOGGLE)
+#if defined(ZFK_VECTORS)
+#undef ZFK_VECTORS
+#else
+#define ZFK_VECTORS
+#endif
+
 namespace zfkernels::cpu::ZFK_ISA {
 
 template <class T>
@@ -16,6 +23,16 @@ template <class T>
 inline constexpr int kLanes = ZFK_VECTOR_BYTES / sizeof(Wide<T>);
 
 #define ZFK_INLINE inline __attribute__((always_inline))
+
+template <class T, int... kLane>
+ZFK_INLINE Vector<T> repeat(Wide<T> value, std::integer_sequence<int, kLane...>) {
+  return Vector<T>{(static_cast<void>(kLane), value)...};
+}
+// A number in all lanes.
+template <class T>
+ZFK_INLINE Vector<T> broadcast(Wide<T> value) {
+  return repeat<T>(value, std::make_integer_sequence<int, kLanes<T>>());
+}
 
 // The upper halves of floats.
 ZFK_INLINE Vector<float> widen(const uint16_t* from) {
@@ -66,9 +83,11 @@ ZFK_INLINE void store(T* to, Vector<T> value) {
     *reinterpret_cast<typename VectorOf<T>::unaligned*>(to) = value;
 }
 
-// An integer for each lane, as wide as T.
+// An integer as wide as T, and one for each lane.
 template <class T>
-using Integers = Vector<std::conditional_t<sizeof(Wide<T>) == 4, int32_t, int64_t>>;
+using Integer = std::conditional_t<sizeof(Wide<T>) == 4, int32_t, int64_t>;
+template <class T>
+using Integers = Vector<Integer<T>>;
 
 // A byte for each lane.
 template <class T>
@@ -233,3 +252,5 @@ void transpose(const T* from, int64_t from_stride, int64_t rows, int64_t columns
 }
 
 }  // namespace zfkernels::cpu::ZFK_ISA
+
+#endif

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "conv_tile.h"
-#include "sliding.h"
+#include "geometry.h"
 #include "tensor_view.h"
 
 namespace zfkernels::cpu {

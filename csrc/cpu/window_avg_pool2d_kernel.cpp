@@ -20,26 +20,9 @@ namespace {
 
 constexpr int64_t kTaskOutputs = 256;
 
-// What the sum of an output is divided by.
-struct Divisor {
-  Sliding layer;
-  Pair frame;
-  bool count_padding;
-  std::optional<int64_t> fixed;
-
-  int64_t of(int64_t y, int64_t x) const { return fixed ? *fixed : counted(0, y) * counted(1, x); }
-
- private:
-  int64_t counted(int axis, int64_t output) const {
-    const int64_t first = output * layer.stride[axis] - layer.padding[axis];
-    const int64_t room = count_padding ? layer.padding[axis] : 0;
-    return std::min(first + layer.kernel[axis], frame[axis] + room) - std::max(first, -room);
-  }
-};
-
 template <class T>
-Tensor pool(const WindowArguments& windows, const Divisor& divisor) {
-  const WindowInputs<T> inputs(windows, divisor.layer, T(0));
+Tensor pool(const WindowArguments& windows, const Sliding& layer, const Divisor& divisor) {
+  const WindowInputs<T> inputs(windows, layer, T(0));
   const CellReads<T>& reads = inputs.reads();
   const Places at = inputs.out();
   const int64_t channels = windows.values.size(1);
@@ -55,8 +38,8 @@ Tensor pool(const WindowArguments& windows, const Divisor& divisor) {
       for (int64_t i = first; i < last; ++i) {
         while (i >= at.offsets[p + 1]) ++p;
         const Box& box = at.boxes[p];
-        const int64_t cell = i - at.offsets[p];
-        const Wide<T> by = Wide<T>(divisor.of(box.top + cell / box.width, box.left + cell % box.width));
+        const int64_t cell = i - at.offsets[p], y = box.top + cell / box.width, x = box.left + cell % box.width;
+        const auto by = divisor.of<Wide<T>>(layer.rows.start(y), layer.columns.start(x), layer, windows.frame);
         mean_of_cells(&table.cells[table.rows[i - first]], table.taps, by, channels, out + i * channels);
       }
     }
@@ -67,13 +50,13 @@ Tensor pool(const WindowArguments& windows, const Divisor& divisor) {
 }  // namespace
 
 Tensor window_avg_pool2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, std::optional<Tensor> frames,
-                         Ints frame, Tensor out_boxes, Tensor out_offsets, Tensor /*owner*/, int64_t cells,
+                         Ints frame, Tensor out_boxes, Tensor out_offsets, Tensor owner, int64_t cells,
                          Ints kernel_size, Ints stride, Ints padding, bool count_include_pad,
                          std::optional<int64_t> divisor_override) {
-  const Divisor divisor{sliding(pair(kernel_size), stride, padding, {1, 1}), pair(frame), count_include_pad,
-                        divisor_override};
   const auto run = ZFK_FOR_DTYPE(values, pool);
-  return run({values, boxes, offsets, image, frames, pair(frame), out_boxes, out_offsets, cells}, divisor);
+  return run({values, boxes, offsets, image, frames, to_pair<int64_t>(frame), out_boxes, out_offsets, owner, cells},
+             to_sliding(to_pair<int64_t>(kernel_size), stride, padding, {1, 1}),
+             {count_include_pad, divisor_override.value_or(0)});
 }
 
 }  // namespace zfkernels::cpu

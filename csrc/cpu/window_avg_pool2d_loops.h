@@ -1,4 +1,11 @@
 // The hot loop of window_avg_pool2d_kernel.cpp; see for_each_isa.h.
+#if defined(ZFK_WINDOW_AVG_POOL2D_LOOPS) == defined(ZFK_TOGGLE)
+#if defined(ZFK_WINDOW_AVG_POOL2D_LOOPS)
+#undef ZFK_WINDOW_AVG_POOL2D_LOOPS
+#else
+#define ZFK_WINDOW_AVG_POOL2D_LOOPS
+#endif
+
 #include "vector_ends.h"
 
 namespace zfkernels::cpu::ZFK_ISA {
@@ -24,3 +31,5 @@ void mean_of_cells(const T* const* cells, const std::vector<int32_t>& taps, Wide
 }
 
 }  // namespace zfkernels::cpu::ZFK_ISA
+
+#endif

@@ -33,12 +33,11 @@ void fix_weights(bool on) {
 
 Tensor window_conv2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, std::optional<Tensor> frames,
                      Ints frame, Tensor weight, std::optional<Tensor> bias, Tensor out_boxes, Tensor out_offsets,
-                     Tensor /*owner*/, int64_t cells, Ints stride, Ints padding, Ints dilation, int64_t groups,
-                     bool relu) {
-  const Sliding layer = sliding({weight.size(2), weight.size(3)}, stride, padding, dilation);
+                     Tensor owner, int64_t cells, Ints stride, Ints padding, Ints dilation, int64_t groups, bool relu) {
+  const Sliding layer = to_sliding(size_of<int64_t>(weight), stride, padding, dilation);
   const auto run = ZFK_FOR_DTYPE(values, convolve);
-  return run({values, boxes, offsets, image, frames, pair(frame), out_boxes, out_offsets, cells}, weight, bias, layer,
-             groups, relu);
+  return run({values, boxes, offsets, image, frames, to_pair<int64_t>(frame), out_boxes, out_offsets, owner, cells},
+             weight, bias, layer, groups, relu);
 }
 
 }  // namespace zfkernels::cpu

@@ -27,12 +27,11 @@ class Source {
          int64_t channels, int64_t count)
       : at_(boxes, offsets, values.size(0)),
         values_(with_contiguous_cells(values)),
-        row_(row ? std::optional(torch::stable::contiguous(*row)) : std::nullopt),
+        row_(contiguous(row)),
         index_(row_ ? row_->const_data_ptr<int64_t>() : nullptr),
         cells_{at_.get(), values_.const_data_ptr<T>(), values_.stride(0)} {
-    STD_TORCH_CHECK(values.size(1) == channels, "expected sources of ", channels, " channels, got ", values.size(1));
     const int64_t windows = cells_.at.count;
-    STD_TORCH_CHECK((row_ ? row_->numel() : windows) == count, "expected rows [", count, "] of each source");
+    check_source(values, row_, windows, channels, count);
     for (int64_t p = 0; row_ && p < count; ++p)
       STD_TORCH_CHECK(index_[p] >= 0 && index_[p] < windows, "expected rows in [0, ", windows, "), got ", index_[p]);
   }
@@ -56,7 +55,7 @@ template <class T>
 class SourceReads final : public CellReads<T> {
  public:
   SourceReads(const Sources<T>& sources, const Frames<T>& frames, const Places& out)
-      : CellReads<T>(frames, out, {{1, 1}, {1, 1}, {0, 0}, {1, 1}}), sources_(sources) {}
+      : CellReads<T>(frames, out, {{1, 1, 0, 1}, {1, 1, 0, 1}}), sources_(sources) {}
 
  protected:
   void overlay(int64_t p, int64_t y, int64_t left, int64_t columns, const T** cells) const override {
@@ -109,12 +108,10 @@ Tensor gather(const HeldPlaces& at, const Tensor& image, const std::vector<Tenso
 Tensor window_gather(Tensor out_boxes, Tensor out_offsets, Tensor /*owner*/, int64_t cells, Tensor image,
                      std::vector<Tensor> values, std::vector<Tensor> boxes, std::vector<Tensor> offsets,
                      std::vector<std::optional<Tensor>> rows, std::optional<Tensor> frames, Ints frame) {
-  STD_TORCH_CHECK(!values.empty() || frames, "expected sources or frames, got neither");
-  STD_TORCH_CHECK(values.size() == boxes.size() && values.size() == offsets.size() && values.size() == rows.size(),
-                  "expected as many values, boxes, offsets and rows");
-  const HeldPlaces at(out_boxes, out_offsets, cells);
+  check_sources(values, boxes, offsets, rows, frames);
+  const HeldPlaces at(out_boxes, out_offsets, cells, "out_boxes", "out_offsets");
   const auto run = ZFK_FOR_DTYPE(values.empty() ? *frames : values[0], gather);
-  return run(at, image, values, boxes, offsets, rows, frames, pair(frame));
+  return run(at, image, values, boxes, offsets, rows, frames, to_pair<int64_t>(frame));
 }
 
 }  // namespace zfkernels::cpu

@@ -50,11 +50,11 @@ Tensor pool(const WindowArguments& windows, const Sliding& layer) {
 }  // namespace
 
 Tensor window_max_pool2d(Tensor values, Tensor boxes, Tensor offsets, Tensor image, std::optional<Tensor> frames,
-                         Ints frame, Tensor out_boxes, Tensor out_offsets, Tensor /*owner*/, int64_t cells,
+                         Ints frame, Tensor out_boxes, Tensor out_offsets, Tensor owner, int64_t cells,
                          Ints kernel_size, Ints stride, Ints padding, Ints dilation) {
   const auto run = ZFK_FOR_DTYPE(values, pool);
-  return run({values, boxes, offsets, image, frames, pair(frame), out_boxes, out_offsets, cells},
-             sliding(pair(kernel_size), stride, padding, dilation));
+  return run({values, boxes, offsets, image, frames, to_pair<int64_t>(frame), out_boxes, out_offsets, owner, cells},
+             to_sliding(to_pair<int64_t>(kernel_size), stride, padding, dilation));
 }
 
 }  // namespace zfkernels::cpu

@@ -7,18 +7,11 @@
 #include <optional>
 #include <vector>
 
+#include "geometry.h"
 #include "places.h"
-#include "sliding.h"
 #include "tensor_view.h"
 
 namespace zfkernels::cpu {
-
-// The tensor itself if the channels of a cell are neighbours in memory, else a copy.
-inline Tensor with_contiguous_cells(const Tensor& tensor) {
-  if (tensor.size(1) <= 1 || tensor.stride(1) == 1) return tensor;
-  if (tensor.dim() == 2) return torch::stable::contiguous(tensor);
-  return torch::stable::contiguous(tensor, torch::headeronly::MemoryFormat::ChannelsLast);
-}
 
 // The cells that some outputs read.
 template <class T>
@@ -37,17 +30,16 @@ class Frames {
   // frames [N, C, H, W] or none: zeros. `outside` is the value of all cells beyond the frame.
   Frames(const std::optional<Tensor>& frames, const Tensor& image, int64_t windows, int64_t channels, const Pair& size,
          T outside)
-      : frames_(frames ? std::optional(with_contiguous_cells(*frames)) : std::nullopt),
+      : frames_(with_contiguous_cells(frames)),
         image_(torch::stable::contiguous(image)),
         size_(size),
         inside_(channels, T(0)),
         outside_(channels, outside),
         index_(image_.const_data_ptr<int64_t>()) {
     if (!frames_) return;
+    check_frames(*frames_, channels, size);
     frame_ = read<T>(*frames_);
-    STD_TORCH_CHECK(frame_.size[1] == channels && frame_.size[2] == size[0] && frame_.size[3] == size[1],
-                    "expected frames of ", channels, " channels, ", size[0], " x ", size[1]);
-    check_image(image_, windows, frame_.size[0]);
+    check_images(image_, windows, frame_.size[0]);
   }
 
   // Pointers to `columns` cells of row y around window p, the first of them in column `left`.
@@ -83,7 +75,7 @@ class CellReads {
 
   int64_t channels() const { return frames_.channels(); }
   int64_t outputs() const { return out_.cells(); }
-  int64_t taps() const { return layer_.kernel[0] * layer_.kernel[1]; }
+  int64_t taps() const { return layer_.taps(); }
 
   // Fills `table` with the cells that the outputs [first, last) read; the last output is repeated up to a multiple of
   // `multiple`.
@@ -93,8 +85,8 @@ class CellReads {
     for (int64_t p = owner; p < out_.count && out_.offsets[p] < last; ++p) {
       const auto [top, bottom] = lines_of(p, first, last);
       if (top == bottom) continue;
-      pitch = std::max(pitch, layer_.span(1, out_.boxes[p].width));
-      lines += layer_.span(0, bottom - top);
+      pitch = std::max(pitch, layer_.columns.span(out_.boxes[p].width));
+      lines += layer_.rows.span(bottom - top);
     }
     if (pitch != table.pitch) find_taps(table, pitch);
     if (int64_t(table.cells.size()) < lines * pitch) table.cells.resize(lines * pitch);
@@ -104,19 +96,19 @@ class CellReads {
       const auto [top, bottom] = lines_of(p, first, last);
       if (top == bottom) continue;
       const Box& box = out_.boxes[p];
-      const int64_t height = layer_.span(0, bottom - top), columns = layer_.span(1, box.width);
-      const int64_t row = (box.top + top) * layer_.stride[0] - layer_.padding[0];
-      const int64_t left = box.left * layer_.stride[1] - layer_.padding[1];
+      const int64_t height = layer_.rows.span(bottom - top), columns = layer_.columns.span(box.width);
+      const int64_t row = layer_.rows.start(box.top + top);
+      const int64_t left = layer_.columns.start(box.left);
       for (int64_t y = 0; y < height; ++y) {
         const T** line = &table.cells[start + y * pitch];
         frames_.find(p, row + y, left, columns, line);
         overlay(p, row + y, left, columns, line);
       }
       for (int64_t y = top; y < bottom; ++y) {
-        const int64_t at = start + (y - top) * layer_.stride[0] * pitch, line = out_.offsets[p] + y * box.width;
+        const int64_t at = start + (y - top) * layer_.rows.stride * pitch, line = out_.offsets[p] + y * box.width;
         const int64_t end = std::min<int64_t>(last - line, box.width);
         for (int64_t x = std::max<int64_t>(first - line, 0); x < end; ++x)
-          table.rows.push_back(at + x * layer_.stride[1]);
+          table.rows.push_back(at + x * layer_.columns.stride);
       }
       start += height * pitch;
     }
@@ -138,15 +130,15 @@ class CellReads {
   }
 
   void find_taps(CellTable<T>& table, int64_t pitch) const {
-    const auto& [kernel, stride, padding, dilation] = layer_;
-    const int64_t steps = stride[1] / dilation[1];  // to the tap that reads the next output's cell
-    const int64_t shared = stride[1] % dilation[1] ? 0 : std::max<int64_t>(kernel[1] - steps, 0);
+    const Axis &down = layer_.rows, &right = layer_.columns;
+    const int64_t steps = right.stride / right.dilation;  // to the tap that reads the next output's cell
+    const int64_t shared = right.stride % right.dilation ? 0 : std::max<int64_t>(right.kernel - steps, 0);
     table.pitch = pitch;
     table.taps.clear();
     table.fresh_taps.clear();
-    for (int64_t ky = 0; ky < kernel[0]; ++ky)
-      for (int64_t kx = 0; kx < kernel[1]; ++kx) {
-        table.taps.push_back(ky * dilation[0] * pitch + kx * dilation[1]);
+    for (int64_t ky = 0; ky < down.kernel; ++ky)
+      for (int64_t kx = 0; kx < right.kernel; ++kx) {
+        table.taps.push_back(ky * down.dilation * pitch + kx * right.dilation);
         if (kx >= shared) table.fresh_taps.push_back(table.taps.back());
       }
   }
@@ -177,9 +169,7 @@ template <class T>
 class WindowReads final : public CellReads<T> {
  public:
   WindowReads(const WindowCells<T>& windows, const Frames<T>& frames, const Places& out, const Sliding& layer)
-      : CellReads<T>(frames, out, layer), windows_(windows) {
-    STD_TORCH_CHECK(out.count == windows.at.count, "expected out_boxes [", windows.at.count, ", 4], got ", out.count);
-  }
+      : CellReads<T>(frames, out, layer), windows_(windows) {}
 
  protected:
   void overlay(int64_t p, int64_t y, int64_t left, int64_t columns, const T** cells) const override {

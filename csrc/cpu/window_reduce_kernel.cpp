@@ -112,9 +112,8 @@ Tensor reduce(const Tensor& values, const Places& at, const Tensor& image, const
   const Reduction<T> reduction{max, values.size(1)};
   std::optional<Running<T>> around;
   if (frames) {
-    STD_TORCH_CHECK(frames->size(1) == values.size(1) && frames->size(2) == frame[0] && frames->size(3) == frame[1],
-                    "expected frames of ", values.size(1), " channels, ", frame[0], " x ", frame[1]);
-    check_image(image, at.count, frames->size(0));
+    check_frames(*frames, values.size(1), frame);
+    check_images(image, at.count, frames->size(0));
     around.emplace(*frames, reduction);
   }
   using Sum = Wide<T>;
@@ -129,7 +128,7 @@ Tensor reduce(const Tensor& values, const Places& at, const Tensor& image, const
     for (int64_t i = at.offsets[p]; i < at.offsets[p + 1]; ++i) reduction.add(sum, from + i * cells.stride(0));
     if (around)
       around->add_around(index[p], at.boxes[p], sum);
-    else if (at.boxes[p].cells() < frame[0] * frame[1])
+    else if (at.boxes[p].cells() < frame.area())
       reduction.add(sum, zeros.data());
   });
   return torch::stable::to(out, values.scalar_type());
@@ -141,7 +140,7 @@ Tensor window_reduce(Tensor values, Tensor boxes, Tensor offsets, Tensor image, 
                      Ints frame, bool maximum) {
   const HeldPlaces held(boxes, offsets, values.size(0));
   const Places at = held.get();
-  const Pair size = pair(frame);
+  const Pair size = to_pair<int64_t>(frame);
   for (int64_t p = 0; p < at.count; ++p) {
     const Box& box = at.boxes[p];
     STD_TORCH_CHECK(box.top >= 0 && box.left >= 0 && box.bottom() <= size[0] && box.right() <= size[1],

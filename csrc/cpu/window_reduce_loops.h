@@ -1,4 +1,11 @@
 // The hot loop of window_reduce_kernel.cpp; see for_each_isa.h.
+#if defined(ZFK_WINDOW_REDUCE_LOOPS) == defined(ZFK_TOGGLE)
+#if defined(ZFK_WINDOW_REDUCE_LOOPS)
+#undef ZFK_WINDOW_REDUCE_LOOPS
+#else
+#define ZFK_WINDOW_REDUCE_LOOPS
+#endif
+
 #include "vector_ends.h"
 
 namespace zfkernels::cpu::ZFK_ISA {
@@ -19,3 +26,5 @@ void combine(const Wide<T>* a, const T* b, int64_t count, bool max, Wide<T>* to)
 }
 
 }  // namespace zfkernels::cpu::ZFK_ISA
+
+#endif

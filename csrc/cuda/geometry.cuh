@@ -1,26 +1,18 @@
-// Geometry of convolutions and poolings, and tensors by strides, for the host and the device.
+// Geometry as CUDA's kernels count it, and tensors by strides, for the host and the device.
 #pragma once
 
 #include <cstdint>
 
+#include "../common/geometry.h"
 #include "primitives.cuh"
 
 namespace zfkernels::cuda {
 
-template <class I>
-__host__ __device__ __forceinline__ I ceil_div(I a, I b) {
-  return a / b + (a % b > 0);
-}
-__host__ __device__ __forceinline__ int floor_div(int a, int b) {
-  return a / b - (a % b < 0);
-}
-__host__ __device__ __forceinline__ int floor_mod(int a, int b) {
-  return (a % b + b) % b;
-}
-__host__ __device__ __forceinline__ int round_up(int a, int b) {
-  return ceil_div(a, b) * b;
-}
-// The least number from `at_least` on that is `rest` more than a multiple of `modulus`.
+using Pair = PairOf<int>;
+using Axis = AxisOf<int>;
+using Sliding = SlidingOf<int>;
+
+// Smallest n >= at_least with n = rest (mod modulus).
 __host__ __device__ __forceinline__ int congruent(int at_least, int rest, int modulus) {
   return at_least + floor_mod(rest - at_least, modulus);
 }
@@ -36,25 +28,6 @@ inline dim3 grid_of(int64_t blocks, int64_t along_y = 1) {
   if (blocks > INT32_MAX || along_y > 65535) throw std::runtime_error("expected fewer outputs: a grid is too large");
   return dim3(unsigned(blocks), unsigned(along_y));
 }
-
-// (rows, columns)
-struct Pair {
-  int rows, columns;
-  __host__ __device__ int area() const { return rows * columns; }
-};
-
-// A sliding window along one axis, in cells.
-struct Axis {
-  int kernel, stride, padding, dilation;
-  __host__ __device__ int extent() const { return (kernel - 1) * dilation + 1; }
-  // Cells from the first to the last that `count` neighbouring windows see.
-  __host__ __device__ int span(int count) const { return (count - 1) * stride + extent(); }
-};
-
-struct Sliding {
-  Axis rows, columns;
-  __host__ __device__ int taps() const { return rows.kernel * columns.kernel; }
-};
 
 // [N, C, H, W] of any strides, in elements.
 template <class T>

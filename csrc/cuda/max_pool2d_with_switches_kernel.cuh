@@ -7,7 +7,7 @@
 // number of a row of outputs (contiguous); what neighbours read twice comes from the cache.
 #pragma once
 
-#include "geometry.cuh"
+#include "maxima.cuh"
 
 namespace zfkernels::cuda {
 
@@ -20,14 +20,6 @@ struct MaxPool {
   Pair size, pooled;
   Sliding pool;
 };
-
-// Taps [first, last) of a window that starts at `start` and lie inside `size` cells.
-__device__ __forceinline__ int first_inside(int start, const Axis& axis) {
-  return start < 0 ? ceil_div(-start, axis.dilation) : 0;
-}
-__device__ __forceinline__ int last_inside(int start, const Axis& axis, int size) {
-  return start < size ? smaller(axis.kernel, ceil_div(size - start, axis.dilation)) : 0;
-}
 
 // kPack channels of one output; kPack is 1 for contiguous maps, whose rows of outputs `lines` are [n, c, y].
 template <class T, int kPack, bool kChannelsLast>
@@ -47,39 +39,20 @@ __global__ void __launch_bounds__(256) max_pool_kernel(const MaxPool<T> op, int 
     n /= op.channels;
     x = item;
   }
-  const int row = y * op.pool.rows.stride - op.pool.rows.padding;
-  const int column = x * op.pool.columns.stride - op.pool.columns.padding;
-  const int top = first_inside(row, op.pool.rows), bottom = last_inside(row, op.pool.rows, op.size.rows);
-  const int left = first_inside(column, op.pool.columns);
-  const int right = last_inside(column, op.pool.columns, op.size.columns);
+  const int row = op.pool.rows.start(y), column = op.pool.columns.start(x);
+  const int top = op.pool.rows.first_inside(row), bottom = op.pool.rows.end_inside(row, op.size.rows);
+  const int left = op.pool.columns.first_inside(column), right = op.pool.columns.end_inside(column, op.size.columns);
   const T* const from = op.input.at(n, c, 0, 0);
 
-  Pack<T, kPack> best;
-  Pack<uint8_t, kPack> code;
-  float most[kPack];
-#pragma unroll
-  for (int i = 0; i < kPack; ++i) {
-    most[i] = -INFINITY;
-    best.item[i] = from_float<T>(-INFINITY);
-    code.item[i] = uint8_t(top * op.pool.columns.kernel + left);
-  }
+  Maxima<T, kPack, true> maxima(top * op.pool.columns.kernel + left);
   for (int ky = top; ky < bottom; ++ky)
     for (int kx = left; kx < right; ++kx) {
       const int64_t offset = (row + ky * op.pool.rows.dilation) * op.input.stride[2] +
                              (column + kx * op.pool.columns.dilation) * op.input.stride[3];
-      const Pack<T, kPack> cell = load_pack<T, kPack>(from + offset);
-#pragma unroll
-      for (int i = 0; i < kPack; ++i) {
-        const float value = to_float(cell.item[i]);
-        if (value > most[i] || value != value) {
-          most[i] = value;
-          best.item[i] = cell.item[i];
-          code.item[i] = uint8_t(ky * op.pool.columns.kernel + kx);
-        }
-      }
+      maxima.meet(load_pack<T, kPack>(from + offset), ky * op.pool.columns.kernel + kx);
     }
-  store_pack<T, kPack>(op.values.at(n, c, y, x), best);
-  store_pack<uint8_t, kPack>(op.switches.at(n, c, y, x), code);
+  store_pack<T, kPack>(op.values.at(n, c, y, x), maxima.best);
+  store_pack<uint8_t, kPack>(op.switches.at(n, c, y, x), maxima.code);
 }
 
 // `packed`: the cells of input and results are 16 bytes of neighbouring channels each, aligned.

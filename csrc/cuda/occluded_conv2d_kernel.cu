@@ -1,14 +1,12 @@
 #include "occluded_conv2d_kernel.cuh"
 
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
-#if defined(__CUDACC__)
 namespace zfkernels::cuda {
 #define ZFK_LAUNCHES(T)                                                                                   \
   template void occluded_conv<T>(OccludedConv<T>, const FilterShape&, const float*, float*, int, Stream); \
   template void pack_filters<Order::tap_channel_output>(const FilterSource<T>&, const FilterShape&, float*, Stream);
 ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 }  // namespace zfkernels::cuda
-#endif
 
 #if !defined(__CUDA_ARCH__)
 #include "window_tensors.h"
@@ -16,39 +14,15 @@ ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 namespace zfkernels::cuda {
 namespace {
 
-struct OccludedArguments {
-  Tensor images, weight;
-  std::optional<Tensor> bias;
-  Tensor boxes, image, fill;
-  std::optional<Tensor> fill_boxes, fill_offsets, mask, mask_boxes, mask_offsets;
-  Tensor out_boxes, out_offsets, owner;
-  int64_t cells;
-  Sliding layer;
-  int64_t groups;
-  bool relu;
-};
+using OccludedArguments = zfkernels::OccludedArguments<int>;
 
 // What the boxes show, and which of their cells.
 class HeldFill {
  public:
   explicit HeldFill(const OccludedArguments& given)
       : fill_(given.fill_boxes || given.fill.dim() == 4 ? given.fill : torch::stable::contiguous(given.fill)) {
-    const int64_t count = given.boxes.size(0), channels = given.images.size(1), dims = fill_.dim();
-    if (given.fill_boxes) {
-      source_.emplace(fill_, *given.fill_boxes, given.fill_offsets.value());
-      STD_TORCH_CHECK(fill_.size(1) == channels && source_->count() == count, "expected a fill for each box");
-    } else if (dims == 4) {
-      for (int i = 0; i < 4; ++i)
-        STD_TORCH_CHECK(fill_.size(i) == given.images.size(i), "expected fill of the images' shape");
-    } else {
-      STD_TORCH_CHECK(dims == 1 || (dims == 2 && fill_.size(0) == count), "expected fill [C], [P, C] or [N, C, H, W]");
-      STD_TORCH_CHECK(fill_.size(dims - 1) == channels, "expected fill of ", channels, " channels");
-    }
-    if (given.mask) {
-      check_dtype(*given.mask, ScalarType::Bool, "mask");
-      mask_.emplace(*given.mask, given.mask_boxes.value(), given.mask_offsets.value());
-      STD_TORCH_CHECK(given.mask->size(1) == 1 && mask_->count() == count, "expected a mask for each box");
-    }
+    if (given.fill_boxes) source_.emplace(fill_, *given.fill_boxes, given.fill_offsets.value());
+    if (given.mask) mask_.emplace(*given.mask, given.mask_boxes.value(), given.mask_offsets.value());
   }
 
   template <class T>
@@ -87,20 +61,9 @@ void run_conv(OccludedConv<T>& op, const Tensor& weight, bool constant, Stream s
 
 void convolve(const OccludedArguments& given, const Tensor& out, Stream stream) {
   const Tensor &images = given.images, &weight = given.weight;
-  const int64_t count = given.boxes.size(0);
-  STD_TORCH_CHECK(
-      given.groups > 0 && weight.size(0) % given.groups == 0 && weight.size(1) * given.groups == images.size(1),
-      "expected weight [C_out, C / groups, kh, kw], got other channels");
-  STD_TORCH_CHECK(!given.bias || given.bias->numel() == weight.size(0), "expected bias [C_out]");
-  STD_TORCH_CHECK(given.boxes.dim() == 2 && given.boxes.size(1) == 4, "expected boxes [P, 4], got ",
-                  given.boxes.numel(), " numbers");
-  STD_TORCH_CHECK(given.image.numel() == count, "expected image [", count, "], got ", given.image.numel());
-  STD_TORCH_CHECK(given.out_boxes.size(0) == count, "expected out_boxes [", count, ", 4], got ",
-                  given.out_boxes.size(0));
-  check_dtype(given.boxes, ScalarType::Int, "boxes");
-  check_dtype(given.image, ScalarType::Long, "image");
+  check_occluded(given);
   const Tensor boxes = torch::stable::contiguous(given.boxes), image = torch::stable::contiguous(given.image);
-  const std::optional<Tensor> bias = given.bias ? std::optional(torch::stable::contiguous(*given.bias)) : std::nullopt;
+  const std::optional<Tensor> bias = contiguous(given.bias);
   const HeldFill fill(given);
   const HeldOutputs at(given.out_boxes, given.out_offsets, given.owner, given.cells);
   for_dtype(images, [&](auto zero) {
@@ -108,16 +71,16 @@ void convolve(const OccludedArguments& given, const Tensor& out, Stream stream) 
     OccludedConv<T> op{};
     op.images = view_of<const T>(images, "images");
     fill.set(op);
-    op.boxes = {data_of<const int32_t>(boxes, "boxes"), nullptr, to_int(count), 0};
+    op.boxes = {data_of<const int32_t>(boxes, "boxes"), nullptr, to_size<int>(given.boxes.size(0)), 0};
     op.image = data_of<const int64_t>(image, "image");
     op.bias = bias ? data_of<const T>(*bias, "bias") : nullptr;
     op.at = at.get();
     op.out = data_of<T>(out, "out");
-    op.image_count = to_int(images.size(0));
-    op.groups = to_int(given.groups);
-    op.channels = to_int(weight.size(1));
-    op.outputs = to_int(weight.size(0) / given.groups);
-    op.size = size_of(images);
+    op.image_count = to_size<int>(images.size(0));
+    op.groups = to_size<int>(given.groups);
+    op.channels = to_size<int>(weight.size(1));
+    op.outputs = to_size<int>(weight.size(0) / given.groups);
+    op.size = size_of<int>(images);
     op.conv = given.layer;
     op.relu = given.relu;
     run_conv(op, weight, fill.is_constant(), stream);
@@ -134,9 +97,10 @@ Tensor occluded_conv2d(const Tensor& images, const Tensor& weight, const std::op
   const OnDeviceOf device(images);
   const Tensor out = empty_cells(images, cells, weight.size(0));
   if (out.numel() > 0)
-    convolve({images, weight, bias, boxes, image, fill, fill_boxes, fill_offsets, mask, mask_boxes, mask_offsets,
-              out_boxes, out_offsets, owner, cells, sliding(size_of(weight), stride, padding, dilation), groups, relu},
-             out, device.stream);
+    convolve(
+        {images, weight, bias, boxes, image, fill, fill_boxes, fill_offsets, mask, mask_boxes, mask_offsets, out_boxes,
+         out_offsets, owner, cells, to_sliding(size_of<int>(weight), stride, padding, dilation), groups, relu},
+        out, device.stream);
   return out;
 }
 

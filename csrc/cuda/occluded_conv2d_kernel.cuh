@@ -153,8 +153,7 @@ __global__ void __launch_bounds__(256, 2)
   for (WindowTile place = walk.next(op.at, most); place.exists(); place = walk.next(op.at, most)) {
     const Pair& tile = place.size;
     const Hidden<T> hidden = op.hidden(place.window);
-    const int top = place.row * op.conv.rows.stride - op.conv.rows.padding;
-    const int left = place.column * op.conv.columns.stride - op.conv.columns.padding;
+    const int top = op.conv.rows.start(place.row), left = op.conv.columns.start(place.column);
     Range rows{0, 0}, columns{0, 0};
     if (op.constant) {
       const Box& box = hidden.box;

@@ -1,6 +1,9 @@
-// The machine's own operations, each once for nvcc and once for the CPU: without __CUDACC__ the emulator of tests/simt
-// stands in for CUDA's headers, and the kernels run there, checked, on machines without a GPU.
-#pragma once
+// The machine's own operations: shared memory, asynchronous copies, tensor cores, launches. Not `#pragma once`: whoever
+// has other operations of the same names defines this guard.
+#if !defined(ZFK_PRIMITIVES)
+#define ZFK_PRIMITIVES
+
+#include <cuda_runtime.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -8,60 +11,9 @@
 #include <string>
 #include <type_traits>
 
-#if defined(__CUDACC__)
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#include <cuda_runtime.h>
-#else
-#include <simt.h>
-#endif
+#include "numbers.cuh"
 
 namespace zfkernels::cuda {
-
-using Half = __half;
-using BFloat16 = __nv_bfloat16;
-
-// What the kernels are made for.
-#define ZFK_FOR_DTYPES(make) make(float) make(Half) make(BFloat16)
-
-__device__ __forceinline__ float to_float(float value) {
-  return value;
-}
-__device__ __forceinline__ float to_float(Half value) {
-  return __half2float(value);
-}
-__device__ __forceinline__ float to_float(BFloat16 value) {
-  return __bfloat162float(value);
-}
-
-template <class T>
-__device__ __forceinline__ T from_float(float value);
-template <>
-__device__ __forceinline__ float from_float<float>(float value) {
-  return value;
-}
-template <>
-__device__ __forceinline__ Half from_float<Half>(float value) {
-  return __float2half_rn(value);
-}
-template <>
-__device__ __forceinline__ BFloat16 from_float<BFloat16>(float value) {
-  return __float2bfloat16_rn(value);
-}
-
-// max(value, 0), NaN stays NaN.
-__device__ __forceinline__ float rectified(float value) {
-  return value < 0.f ? 0.f : value;
-}
-
-// What the current device can do, and from how many outputs of a group on its tensor cores are worth their tiles.
-struct Device {
-  int major, most_shared_bytes, least_matrix_outputs;
-
-  bool multiplies_matrices(int outputs) const { return major >= 8 && outputs >= least_matrix_outputs; }
-};
-
-#if defined(__CUDACC__)
 
 // Arrays carved out of the block's dynamic shared memory; every thread takes them in the same order.
 class SharedMemory {
@@ -210,80 +162,6 @@ inline Device current_device() {
   return found;
 }
 
-#else  // the CPU
-
-class SharedMemory {
- public:
-  template <class T>
-  T* take(int count, const char* name) {
-    return static_cast<T*>(simt::Block::current().take_shared(count * sizeof(T), sizeof(T), name));
-  }
-};
-
-inline void require(bool condition) {
-  if (!condition) throw simt::Fault("an index lies outside of its tensor");
-}
-
-using simt::load_if;
-using simt::load_vector;
-using simt::store_shared_if;
-using simt::store_vector;
-
-__forceinline__ void multiply_add(float& sum, float a, float b) {
-#if defined(SIMT_RECORD)
-  if (simt::monitor()) simt::monitor()->multiply_adds(1);
-#endif
-  sum += a * b;
-}
-
-__forceinline__ int in_place(int value) {
-  return value;
-}
-
-template <int kBytes>
-__forceinline__ void copy_async(void* to, const void* from, bool valid) {
-  simt::copy_async(to, from, kBytes, valid ? kBytes : 0);
-}
-inline void commit_copies() {
-  simt::Block::current().commit_copies();
-}
-template <int kLeft>
-void wait_copies() {
-  simt::Block::current().wait_copies(kLeft);
-}
-
-__forceinline__ void load_matrices(uint32_t (&fragment)[4], const void* row) {
-  simt::load_matrix(fragment, row);
-}
-template <class T>
-void multiply(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  if constexpr (sizeof(T) == 4)
-    simt::multiply<simt::Tf32>(c, a, b);
-  else if constexpr (std::is_same_v<T, Half>)
-    simt::multiply<simt::Half>(c, a, b);
-  else
-    simt::multiply<simt::Bfloat16>(c, a, b);
-}
-inline uint32_t to_tf32(float value) {
-  return value != value ? 0x7fffffffu : (simt::bits_of(value) + 0x1000u) & 0xffffe000u;
-}
-
-using Stream = void*;
-
-template <class... Parameters, class... Arguments>
-void launch(const char*, void (*kernel)(Parameters...), dim3 grid, int threads, int shared_bytes, Stream stream,
-            const Arguments&... arguments) {
-  simt::check_launch(stream);
-  if (simt::monitor())
-    simt::monitor()->launch(reinterpret_cast<const void*>(kernel), int64_t(grid.x) * grid.y, threads, shared_bytes);
-  simt::Block::current().launch(grid, dim3(threads), shared_bytes, [&] { kernel(arguments...); });
-}
-
-inline Device current_device() {
-  const simt::EmulatedDevice& device = simt::emulated_device();
-  return {device.major, int(device.most_shared_bytes), device.least_matrix_outputs};
-}
-
-#endif
-
 }  // namespace zfkernels::cuda
+
+#endif

@@ -1,87 +1,17 @@
-// What launches need of tensors, on LibTorch's stable ABI: views, formats, the current stream, one kernel per dtype.
+// What launches need of tensors, on LibTorch's stable ABI: views, memory for results, one kernel per dtype.
 #pragma once
 
-#include <torch/csrc/stable/accelerator.h>
-#include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/MemoryFormat.h>
-#include <torch/headeronly/util/Exception.h>
-#if defined(__CUDACC__)
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
-#endif
 
 #include <array>
-#include <limits>
 #include <optional>
-#include <vector>
 
+#include "../common/tensors.h"
 #include "geometry.cuh"
-
-// The registration of kernels in the private namespace of csrc/library.cpp; the emulated ones have one of their own.
-#if defined(__CUDACC__)
-#define ZFK_KERNELS(m) STABLE_TORCH_LIBRARY_IMPL(zfkernels_C, CUDA, m)
-#else
-#define ZFK_KERNELS(m) STABLE_TORCH_LIBRARY_IMPL(zfkernels_simt, CPU, m)
-#endif
+#include "on_device.h"
 
 namespace zfkernels::cuda {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using Ints = std::vector<int64_t>;  // the ops' int[2] arguments
-
-inline int to_int(int64_t value) {
-  STD_TORCH_CHECK(value >= 0 && value <= std::numeric_limits<int>::max(), "expected a size of at most 2^31 - 1, got ",
-                  value);
-  return int(value);
-}
-inline Pair pair(const Ints& ints) {
-  STD_TORCH_CHECK(ints.size() == 2, "expected pairs of ints");
-  return {to_int(ints[0]), to_int(ints[1])};
-}
-inline Sliding sliding(const Pair& kernel, const Ints& stride, const Ints& padding, const Ints& dilation) {
-  const Pair s = pair(stride), p = pair(padding), d = pair(dilation);
-  return {{kernel.rows, s.rows, p.rows, d.rows}, {kernel.columns, s.columns, p.columns, d.columns}};
-}
-inline Pair size_of(const Tensor& tensor) {
-  return {to_int(tensor.size(2)), to_int(tensor.size(3))};
-}
-
-// Makes the tensors' device the current one while it lives; kernels go to that device's current stream.
-class OnDeviceOf {
- public:
-#if defined(__CUDACC__)
-  explicit OnDeviceOf(const Tensor& tensor) : guard_(tensor.get_device_index()) {
-    void* stream = nullptr;
-    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
-    this->stream = static_cast<Stream>(stream);
-  }
-#else
-  explicit OnDeviceOf(const Tensor&) : stream(simt::current_stream()) {}
-#endif
-  Stream stream{};
-
- private:
-#if defined(__CUDACC__)
-  torch::stable::accelerator::DeviceGuard guard_;
-#else
-  simt::DeviceGuard guard_;
-#endif
-};
-
-// The tensor's numbers. The emulator's records know them by this name.
-template <class T>
-T* data_of(const Tensor& tensor, [[maybe_unused]] const char* name) {
-  T* const data = static_cast<T*>(tensor.data_ptr());
-#if !defined(__CUDACC__)
-  int64_t last = 0;
-  for (int64_t i = 0; i < tensor.dim(); ++i) last += (tensor.size(i) - 1) * tensor.stride(i);
-  if (simt::monitor() && tensor.numel() > 0)
-    simt::monitor()->array(name, data, (last + 1) * sizeof(T), sizeof(T), false);
-#endif
-  return data;
-}
 
 template <class T>
 View<T> view_of(const Tensor& tensor, const char* name) {
@@ -89,25 +19,6 @@ View<T> view_of(const Tensor& tensor, const char* name) {
   View<T> view{data_of<T>(tensor, name), {}};
   for (int i = 0; i < 4; ++i) view.stride[i] = tensor.stride(i);
   return view;
-}
-
-inline bool is_channels_last(const Tensor& tensor) {
-  int64_t expected = 1;
-  for (int i : {1, 3, 2, 0}) {
-    if (tensor.size(i) != 1 && tensor.stride(i) != expected) return false;
-    expected *= tensor.size(i);
-  }
-  return true;
-}
-
-inline Tensor channels_last(const Tensor& tensor) {
-  return torch::stable::contiguous(tensor, torch::headeronly::MemoryFormat::ChannelsLast);
-}
-
-// The tensor itself if the channels of a cell are neighbours in memory, else a copy.
-inline Tensor with_contiguous_cells(const Tensor& tensor) {
-  if (tensor.size(1) <= 1 || tensor.stride(1) == 1) return tensor;
-  return tensor.dim() == 2 ? torch::stable::contiguous(tensor) : channels_last(tensor);
 }
 
 // The largest of 16, 4 and (one element) 0 bytes in which cells of `channels` neighbouring channels can be copied.
@@ -127,9 +38,9 @@ inline Tensor empty(const Tensor& like, std::array<int64_t, 4> size, bool channe
       channels_last ? torch::headeronly::MemoryFormat::ChannelsLast : torch::headeronly::MemoryFormat::Contiguous;
   return torch::stable::empty(size, dtype, std::nullopt, like.device(), std::nullopt, format);
 }
-// As `empty_like_format` of zfkernels/ops/_checks.py.
+// As `empty_like_format` of zfkernels/ops/_allocation.py.
 inline Tensor empty_like_format(const Tensor& like, std::array<int64_t, 4> size, ScalarType dtype) {
-  return empty(like, size, !like.is_contiguous() && is_channels_last(like), dtype);
+  return empty(like, size, gives_channels_last(like), dtype);
 }
 inline Tensor buffer(const Tensor& like, int64_t count, ScalarType dtype) {
   return torch::stable::empty(std::array<int64_t, 1>{count}, dtype, std::nullopt, like.device());

@@ -55,8 +55,8 @@ __global__ void __launch_bounds__(128, 4)
     corner.unpooled_row =
         floor_div(corner.out_row + y, op.conv.rows.stride) + rows.offset - (rows.count - 1) * rows.reach;
     corner.unpooled_column = floor_div(first_x - op.conv.columns.extent() + 1, op.conv.columns.stride);
-    corner.pooled_row = first_pooled(corner.unpooled_row, op.pool.rows);
-    corner.pooled_column = first_pooled(corner.unpooled_column, op.pool.columns);
+    corner.pooled_row = op.pool.rows.first_over(corner.unpooled_row);
+    corner.pooled_column = op.pool.columns.first_over(corner.unpooled_column);
 
     const PhaseTaps columns = phase_taps(op.conv.columns, floor_mod(first_x + lane, op.conv.columns.stride));
     const int column = floor_div(first_x + lane, op.conv.columns.stride) + columns.offset - corner.unpooled_column;

@@ -3,7 +3,6 @@
 #include "unpool_relu_conv_transpose2d_mma_kernel.cuh"
 
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
-#if defined(__CUDACC__)
 namespace zfkernels::cuda {
 #define ZFK_LAUNCHES(T)                                                                                              \
   template void conv_transpose_mma<T>(const Stage<T>&, const FilterShape&, const T*, const PhaseTiling<T>&, Stream); \
@@ -12,7 +11,6 @@ namespace zfkernels::cuda {
   template void pack_filters<Order::channel_tap_output>(const FilterSource<T>&, const FilterShape&, float*, Stream);
 ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 }  // namespace zfkernels::cuda
-#endif
 
 #if !defined(__CUDA_ARCH__)
 #include "window_tensors.h"
@@ -68,17 +66,17 @@ template <class T>
 Stage<T> stage_of(const StageArguments& given, const Tensor& cells, const std::optional<Tensor>& switches) {
   Stage<T> stage{};
   stage.values = data_of<const T>(cells, "values");
-  stage.groups = to_int(given.groups);
-  stage.channels = to_int(cells.size(1) / given.groups);
-  stage.outputs = to_int(given.weight.size(1));
+  stage.groups = to_size<int>(given.groups);
+  stage.channels = to_size<int>(cells.size(1) / given.groups);
+  stage.outputs = to_size<int>(given.weight.size(1));
   stage.value_bytes = copy_bytes<T>(cells, stage.channels);
   if (switches) {
     const View<const uint8_t> code = view_of<const uint8_t>(*switches, "switches");
     stage.switches = code.data;
     stage.switch_bytes = copy_bytes<uint8_t>(*switches, stage.channels);
     for (int i = 0; i < 3; ++i) stage.switch_stride[i] = code.stride[i ? i + 1 : 0];
-    stage.pooled = size_of(*switches);
-    stage.images = to_int(switches->size(0));
+    stage.pooled = size_of<int>(*switches);
+    stage.images = to_size<int>(switches->size(0));
   } else {
     stage.pooled = given.unpooled;
   }
@@ -93,12 +91,9 @@ Stage<T> stage_of(const StageArguments& given, const Tensor& cells, const std::o
 
 // `out`: [N, C_in, H, W], of windows [cells, C_in] or of that many numbers in this order.
 void run(const StageArguments& given, const StageWindows* windows, const Tensor& out, Stream stream) {
-  STD_TORCH_CHECK(
-      given.groups > 0 && given.weight.size(0) == given.values.size(1) && given.weight.size(0) % given.groups == 0,
-      "expected weight [C, C_in / groups, kh, kw], got other channels");
+  check_conv_transpose2d(given.weight, given.values.size(1), given.groups);
   const Tensor cells = with_contiguous_cells(given.values);
-  const std::optional<Tensor> codes =
-      given.switches ? std::optional(with_contiguous_cells(*given.switches)) : std::nullopt;
+  const std::optional<Tensor> codes = with_contiguous_cells(given.switches);
   if (codes) check_dtype(*codes, ScalarType::Byte, "switches");
   for_dtype(given.values, [&](auto zero) {
     using T = decltype(zero);
@@ -114,9 +109,9 @@ void run(const StageArguments& given, const StageWindows* windows, const Tensor&
     } else {
       const View<const T> view = view_of<const T>(cells, "values");
       for (int i = 0; i < 3; ++i) stage.value_stride[i] = view.stride[i ? i + 1 : 0];
-      stage.batch = to_int(cells.size(0));
+      stage.batch = to_size<int>(cells.size(0));
       stage.out = view_of<T>(out, "out");
-      stage.out_size = size_of(out);
+      stage.out_size = size_of<int>(out);
     }
     run_stage(stage, given.weight, stream);
   });
@@ -134,17 +129,14 @@ Tensor window_unpool_relu_conv_transpose2d(const Tensor& values, const Tensor& b
   const OnDeviceOf device(values);
   const Tensor out = empty_cells(values, cells, weight.size(1) * groups);
   if (out.numel() == 0) return out;
-  check_dtype(image, ScalarType::Long, "image");
-  STD_TORCH_CHECK(image.numel() == boxes.size(0) && out_boxes.size(0) == boxes.size(0),
-                  "expected image and out_boxes of ", boxes.size(0), " windows");
-  STD_TORCH_CHECK(!switches || (switches->size(1) == values.size(1) && switches->size(2) == frame[0] &&
-                                switches->size(3) == frame[1]),
-                  "expected switches of the frame's size");
+  check_image(image, boxes.size(0));
+  check_out_boxes(out_boxes, boxes.size(0));
+  check_switches(switches, values.size(1), frame);
   const StageWindows windows{{boxes, offsets, values.size(0), "boxes", "offsets"},
                              {out_boxes, out_offsets, owner, cells},
                              torch::stable::contiguous(image)};
-  run({values, switches, weight, sliding(pair(pool_kernel_size), pool_stride, pool_padding, pool_dilation),
-       sliding(size_of(weight), stride, padding, dilation), pair(unpooled_size), groups, sum, rectify},
+  run({values, switches, weight, to_sliding(to_pair<int>(pool_kernel_size), pool_stride, pool_padding, pool_dilation),
+       to_sliding(size_of<int>(weight), stride, padding, dilation), to_pair<int>(unpooled_size), groups, sum, rectify},
       &windows, out, device.stream);
   return out;
 }
@@ -158,8 +150,8 @@ Tensor unpool_relu_conv_transpose2d(const Tensor& values, const std::optional<Te
   const std::array<int64_t, 4> size{values.size(0), weight.size(1) * groups, output_size[0], output_size[1]};
   const Tensor out = empty_like_format(values, size, values.scalar_type());
   if (out.numel() == 0) return out;
-  run({values, switches, weight, sliding(pair(pool_kernel_size), pool_stride, pool_padding, pool_dilation),
-       sliding(size_of(weight), stride, padding, dilation), pair(unpooled_size), groups, sum, rectify},
+  run({values, switches, weight, to_sliding(to_pair<int>(pool_kernel_size), pool_stride, pool_padding, pool_dilation),
+       to_sliding(size_of<int>(weight), stride, padding, dilation), to_pair<int>(unpooled_size), groups, sum, rectify},
       nullptr, out, device.stream);
   return out;
 }

@@ -79,8 +79,8 @@ __global__ void __launch_bounds__(128, 4)
           floor_div(corner.out_row + y, op.conv.rows.stride) + rows.offset - (rows.count - 1) * rows.reach;
       corner.unpooled_column = floor_div(corner.out_column + x, op.conv.columns.stride) + columns.offset -
                                (columns.count - 1) * columns.reach;
-      corner.pooled_row = first_pooled(corner.unpooled_row, op.pool.rows);
-      corner.pooled_column = first_pooled(corner.unpooled_column, op.pool.columns);
+      corner.pooled_row = op.pool.rows.first_over(corner.unpooled_row);
+      corner.pooled_column = op.pool.columns.first_over(corner.unpooled_column);
       corners[thread] = corner;
     }
     if (!__syncthreads_or(exists)) return;

@@ -85,13 +85,6 @@ __host__ __device__ inline PhaseTaps phase_taps(const Axis& conv, int phase) {
   return taps;
 }
 
-// The pooling windows along one axis that may hold the unpooled cell y.
-__device__ __forceinline__ int first_pooled(int y, const Axis& pool) {
-  return floor_div(y + pool.padding - pool.extent() + pool.stride, pool.stride);
-}
-__device__ __forceinline__ int last_pooled(int y, const Axis& pool) {
-  return floor_div(y + pool.padding, pool.stride);
-}
 inline Pair most_holders(const Sliding& pool) {
   return {ceil_div(pool.rows.extent(), pool.rows.stride), ceil_div(pool.columns.extent(), pool.columns.stride)};
 }
@@ -202,20 +195,20 @@ struct PooledTile {
     const int y = corner.unpooled_row + row, x = corner.unpooled_column + column;
     const bool exists =
         corner.exists && unsigned(y) < unsigned(op.unpooled.rows) && unsigned(x) < unsigned(op.unpooled.columns);
-    const int top = first_pooled(y, op.pool.rows), left = first_pooled(x, op.pool.columns);
+    const int top = op.pool.rows.first_over(y), left = op.pool.columns.first_over(x);
     const T* const of_pack = values + channel % kDepth / kPack * size.value_plane * kPack;
     // In row-major order: the last one wins, or the sum is that of the reference to the bit. All lanes go through as
     // many windows; those that do not hold their cell count for nothing.
 #pragma unroll 1
     for (int i = top; i < top + op.holders.rows; ++i) {
       const int tap_row = y + op.pool.rows.padding - i * op.pool.rows.stride;
-      const bool row_holds = exists && i <= last_pooled(y, op.pool.rows) && unsigned(i) < unsigned(op.pooled.rows) &&
+      const bool row_holds = exists && i <= op.pool.rows.last_over(y) && unsigned(i) < unsigned(op.pooled.rows) &&
                              tap_row % op.pool.rows.dilation == 0;
       const int line = smaller(larger(i - corner.pooled_row, 0), size.pooled.rows - 1) * size.pooled.columns;
 #pragma unroll 1
       for (int j = left; j < left + op.holders.columns; ++j) {
         const int tap_column = x + op.pool.columns.padding - j * op.pool.columns.stride;
-        const bool holds = row_holds && j <= last_pooled(x, op.pool.columns) &&
+        const bool holds = row_holds && j <= op.pool.columns.last_over(x) &&
                            unsigned(j) < unsigned(op.pooled.columns) && tap_column % op.pool.columns.dilation == 0;
         const int place = line + smaller(larger(j - corner.pooled_column, 0), size.pooled.columns - 1);
         const auto found = load_pack<T, kPack>(of_pack + place * kPack);

@@ -11,23 +11,6 @@
 
 namespace zfkernels::cuda {
 
-// What the sum of an output is divided by.
-struct Divisor {
-  bool count_padding;
-  int64_t fixed;  // 0: the number of cells
-
-  __device__ __forceinline__ float of(int row, int column, const Sliding& pool, const Pair& frame) const {
-    if (fixed) return float(fixed);
-    return float(counted(row, pool.rows, frame.rows)) * float(counted(column, pool.columns, frame.columns));
-  }
-
- private:
-  __device__ __forceinline__ int counted(int first, const Axis& axis, int length) const {
-    const int room = count_padding ? axis.padding : 0;
-    return smaller(first + axis.kernel, length + room) - larger(first, -room);
-  }
-};
-
 template <class T>
 struct WindowAvgPool {
   WindowCells<T> cells;
@@ -44,7 +27,7 @@ __global__ void __launch_bounds__(256) window_avg_pool_kernel(const WindowAvgPoo
   if (output >= op.cells.out.at.cells) return;
   const int c = int(item - output * packs) * kPack;
   const Reads<T> reads = op.cells.reads(output, op.pool);
-  const float divisor = op.divisor.of(reads.row, reads.column, op.pool, op.cells.frames.size);
+  const float divisor = op.divisor.template of<float>(reads.row, reads.column, op.pool, op.cells.frames.size);
 
   float sums[kPack] = {};
   for (int ky = 0; ky < op.pool.rows.kernel; ++ky)

@@ -6,15 +6,6 @@
 
 namespace zfkernels::cuda {
 
-// Of a layer: rows [top, top + height), columns [left, left + width).
-struct Box {
-  int top, left, height, width;
-
-  __device__ __forceinline__ bool has(int y, int x) const {
-    return unsigned(y - top) < unsigned(height) && unsigned(x - left) < unsigned(width);
-  }
-};
-
 // a / b of numbers that are not negative: the device divides 32 bits at a tenth of the price of 64.
 __device__ __forceinline__ int64_t quotient(int64_t a, int b) {
   return a <= UINT32_MAX ? int64_t(uint32_t(a) / uint32_t(b)) : a / b;
@@ -122,8 +113,8 @@ struct WindowCells {
 
   __device__ __forceinline__ Reads<T> reads(int64_t output, const Sliding& layer) const {
     const Cell cell = out.cell(output);
-    return {Window<T>::of(source, cell.window), frames.of(cell.window), cell.y * layer.rows.stride - layer.rows.padding,
-            cell.x * layer.columns.stride - layer.columns.padding};
+    return {Window<T>::of(source, cell.window), frames.of(cell.window), layer.rows.start(cell.y),
+            layer.columns.start(cell.x)};
   }
 
   // The cell (y, x) of the layer, null where it is zero: outside of the frame, or of the window where no frame is.

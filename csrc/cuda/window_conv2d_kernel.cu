@@ -2,7 +2,6 @@
 #include "window_conv2d_mma_kernel.cuh"
 
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
-#if defined(__CUDACC__)
 namespace zfkernels::cuda {
 #define ZFK_LAUNCHES(T)                                                                                          \
   template void window_conv_mma<T>(const WindowConv<T>&, const FilterShape&, const T*, Stream);                  \
@@ -11,7 +10,6 @@ namespace zfkernels::cuda {
   template void pack_filters<Order::tap_channel_output>(const FilterSource<T>&, const FilterShape&, float*, Stream);
 ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 }  // namespace zfkernels::cuda
-#endif
 
 #if !defined(__CUDA_ARCH__)
 #include "window_tensors.h"
@@ -57,18 +55,15 @@ struct Layer {
 
 void convolve(const WindowArguments& given, const Layer& layer, const Tensor& out, Stream stream) {
   const Tensor& weight = layer.weight;
-  STD_TORCH_CHECK(
-      layer.groups > 0 && weight.size(0) % layer.groups == 0 && weight.size(1) * layer.groups == given.values.size(1),
-      "expected weight [C_out, C / groups, kh, kw], got other channels");
-  STD_TORCH_CHECK(!layer.bias || layer.bias->numel() == weight.size(0), "expected bias [C_out]");
+  check_conv2d(weight, layer.bias, given.values.size(1), layer.groups);
   const WindowTensors windows(given);
-  const std::optional<Tensor> bias = layer.bias ? std::optional(torch::stable::contiguous(*layer.bias)) : std::nullopt;
+  const std::optional<Tensor> bias = contiguous(layer.bias);
   for_dtype(given.values, [&](auto zero) {
     using T = decltype(zero);
-    const int channels = to_int(weight.size(1));
+    const int channels = to_size<int>(weight.size(1));
     run_conv<T>({windows.cells<T>(), bias ? data_of<const T>(*bias, "bias") : nullptr, data_of<T>(out, "out"),
-                 layer.sliding, to_int(layer.groups), channels, to_int(weight.size(0) / layer.groups), layer.relu,
-                 windows.copy_bytes<T>(channels)},
+                 layer.sliding, to_size<int>(layer.groups), channels, to_size<int>(weight.size(0) / layer.groups),
+                 layer.relu, windows.copy_bytes<T>(channels)},
                 weight, stream);
   });
 }
@@ -81,8 +76,9 @@ Tensor window_conv2d(const Tensor& values, const Tensor& boxes, const Tensor& of
   const OnDeviceOf device(values);
   const Tensor out = empty_cells(values, cells, weight.size(0));
   if (out.numel() > 0)
-    convolve({values, boxes, offsets, image, frames, pair(frame), out_boxes, out_offsets, owner, cells},
-             {weight, bias, sliding(size_of(weight), stride, padding, dilation), groups, relu}, out, device.stream);
+    convolve({values, boxes, offsets, image, frames, to_pair<int>(frame), out_boxes, out_offsets, owner, cells},
+             {weight, bias, to_sliding(size_of<int>(weight), stride, padding, dilation), groups, relu}, out,
+             device.stream);
   return out;
 }
 

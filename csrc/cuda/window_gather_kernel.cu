@@ -1,12 +1,10 @@
 #include "window_gather_kernel.cuh"
 
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
-#if defined(__CUDACC__)
 namespace zfkernels::cuda {
 #define ZFK_LAUNCHES(T) template void gather_windows<T>(const WindowGather<T>&, bool, Stream);
 ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 }  // namespace zfkernels::cuda
-#endif
 
 #if !defined(__CUDA_ARCH__)
 #include <memory>
@@ -20,10 +18,8 @@ namespace {
 struct HeldPicked {
   HeldPicked(const Tensor& values, const Tensor& boxes, const Tensor& offsets, const std::optional<Tensor>& rows,
              int64_t channels, int64_t windows)
-      : source(values, boxes, offsets), rows(rows ? std::optional(torch::stable::contiguous(*rows)) : std::nullopt) {
-    STD_TORCH_CHECK(values.size(1) == channels, "expected sources of ", channels, " channels, got ", values.size(1));
-    STD_TORCH_CHECK((rows ? rows->numel() : source.count()) == windows, "expected rows [", windows, "] of each source");
-    if (rows) check_dtype(*rows, ScalarType::Long, "rows");
+      : source(values, boxes, offsets), rows(contiguous(rows)) {
+    check_source(values, rows, source.count(), channels, windows);
   }
 
   const HeldSource source;
@@ -34,17 +30,15 @@ Tensor window_gather(const Tensor& out_boxes, const Tensor& out_offsets, const T
                      const Tensor& image, const std::vector<Tensor>& values, const std::vector<Tensor>& boxes,
                      const std::vector<Tensor>& offsets, const std::vector<std::optional<Tensor>>& rows,
                      const std::optional<Tensor>& frames, Ints frame) {
-  STD_TORCH_CHECK(frames || !values.empty(), "expected sources or frames, got neither");
+  check_sources(values, boxes, offsets, rows, frames);
   STD_TORCH_CHECK(values.size() <= kMostSources, "expected at most ", kMostSources, " sources, got ", values.size());
-  STD_TORCH_CHECK(boxes.size() == values.size() && offsets.size() == values.size() && rows.size() == values.size(),
-                  "expected boxes, offsets and rows of each source");
   const Tensor& like = values.empty() ? *frames : values[0];
   const OnDeviceOf device(like);
   const int64_t channels = like.size(1), windows = out_boxes.size(0);
   const Tensor out = empty_cells(like, cells, channels);
   if (out.numel() == 0) return out;
   const HeldOutputs at(out_boxes, out_offsets, owner, cells);
-  const HeldFrames around(frames, image, windows, channels, pair(frame));
+  const HeldFrames around(frames, image, windows, channels, to_pair<int>(frame));
   std::vector<std::unique_ptr<const HeldPicked>> held;
   for (size_t s = 0; s < values.size(); ++s)
     held.push_back(std::make_unique<const HeldPicked>(values[s], boxes[s], offsets[s], rows[s], channels, windows));
@@ -52,7 +46,7 @@ Tensor window_gather(const Tensor& out_boxes, const Tensor& out_offsets, const T
     using T = decltype(zero);
     WindowGather<T> op{};
     op.count = int(held.size());
-    op.channels = to_int(channels);
+    op.channels = to_size<int>(channels);
     op.frames = around.get<T>();
     op.boxes = at.get();
     op.out = data_of<T>(out, "out");

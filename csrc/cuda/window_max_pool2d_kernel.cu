@@ -1,12 +1,10 @@
 #include "window_max_pool2d_kernel.cuh"
 
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
-#if defined(__CUDACC__)
 namespace zfkernels::cuda {
 #define ZFK_LAUNCHES(T) template void window_max_pool<T>(const WindowMaxPool<T>&, bool, Stream);
 ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 }  // namespace zfkernels::cuda
-#endif
 
 #if !defined(__CUDA_ARCH__)
 #include "window_tensors.h"
@@ -30,8 +28,8 @@ Tensor window_max_pool2d(const Tensor& values, const Tensor& boxes, const Tensor
   const OnDeviceOf device(values);
   const Tensor out = empty_cells(values, cells, values.size(1));
   if (out.numel() > 0)
-    pool({values, boxes, offsets, image, frames, pair(frame), out_boxes, out_offsets, owner, cells},
-         sliding(pair(kernel_size), stride, padding, dilation), out, device.stream);
+    pool({values, boxes, offsets, image, frames, to_pair<int>(frame), out_boxes, out_offsets, owner, cells},
+         to_sliding(to_pair<int>(kernel_size), stride, padding, dilation), out, device.stream);
   return out;
 }
 

@@ -6,6 +6,7 @@
 // Bound by memory: a thread makes neighbouring channels of one output, 16 bytes at once where they are aligned.
 #pragma once
 
+#include "maxima.cuh"
 #include "window_cells.cuh"
 
 namespace zfkernels::cuda {
@@ -26,22 +27,16 @@ __global__ void __launch_bounds__(256) window_max_pool_kernel(const WindowMaxPoo
   const int c = int(item - output * packs) * kPack;
   const Reads<T> reads = op.cells.reads(output, op.pool);
 
-  Pack<T, kPack> best;
-#pragma unroll
-  for (int i = 0; i < kPack; ++i) best.item[i] = from_float<T>(-INFINITY);
+  Maxima<T, kPack, false> maxima;
   for (int ky = 0; ky < op.pool.rows.kernel; ++ky)
     for (int kx = 0; kx < op.pool.columns.kernel; ++kx) {
       const int y = reads.row + ky * op.pool.rows.dilation, x = reads.column + kx * op.pool.columns.dilation;
       if (!op.cells.frames.has(y, x)) continue;
       Pack<T, kPack> cell{};
       if (const T* const from = op.cells.find(reads, y, x)) cell = load_pack<T, kPack>(from + c);
-#pragma unroll
-      for (int i = 0; i < kPack; ++i) {
-        const float value = to_float(cell.item[i]);
-        if (value > to_float(best.item[i]) || value != value) best.item[i] = cell.item[i];
-      }
+      maxima.meet(cell);
     }
-  store_pack<T, kPack>(op.out + item * kPack, best);
+  store_pack<T, kPack>(op.out + item * kPack, maxima.best);
 }
 
 // `packed`: cells are 16 bytes of neighbouring channels each, aligned.

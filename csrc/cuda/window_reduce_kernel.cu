@@ -1,14 +1,12 @@
 #include "window_reduce_kernel.cuh"
 
 // Both of nvcc's passes see the launches; only the host's needs torch, whose headers cost more than the kernels.
-#if defined(__CUDACC__)
 namespace zfkernels::cuda {
 #define ZFK_LAUNCHES(T)                                                   \
   template void reduce_windows<T, false>(const WindowReduce<T>&, Stream); \
   template void reduce_windows<T, true>(const WindowReduce<T>&, Stream);
 ZFK_FOR_DTYPES(ZFK_LAUNCHES)
 }  // namespace zfkernels::cuda
-#endif
 
 #if !defined(__CUDA_ARCH__)
 #include "window_tensors.h"
@@ -22,7 +20,7 @@ Tensor window_reduce(const Tensor& values, const Tensor& boxes, const Tensor& of
   const int64_t channels = values.size(1);
   const Tensor out = empty_cells(values, boxes.size(0), channels);
   if (out.numel() == 0) return out;
-  const Pair size = pair(frame);
+  const Pair size = to_pair<int>(frame);
   const HeldSource source(values, boxes, offsets);
   const HeldFrames around(frames, image, source.count(), channels, size);
   const int64_t images = frames ? frames->size(0) : 0;
@@ -37,7 +35,7 @@ Tensor window_reduce(const Tensor& values, const Tensor& boxes, const Tensor& of
                              {data_of<float>(before, "before"), data_of<float>(after, "after"),
                               data_of<float>(above, "above"), data_of<float>(below, "below")},
                              data_of<T>(out, "out"),
-                             to_int(channels)};
+                             to_size<int>(channels)};
     maximum ? reduce_windows<T, true>(op, device.stream) : reduce_windows<T, false>(op, device.stream);
   });
   return out;

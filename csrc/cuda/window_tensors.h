@@ -3,28 +3,22 @@
 
 #include <optional>
 
+#include "../common/windows.h"
 #include "tensors.h"
 #include "window_cells.cuh"
 
 namespace zfkernels::cuda {
 
-inline void check_dtype(const Tensor& tensor, ScalarType dtype, const char* name) {
-  STD_TORCH_CHECK(tensor.scalar_type() == dtype, "expected ", name, " of another dtype");
-}
+using WindowArguments = zfkernels::WindowArguments<int>;
 
 // Boxes int32 [P, 4] and offsets int64 [P + 1] of windows. Their numbers stay on the device: kernels check them.
 class HeldPlaces {
  public:
   HeldPlaces(const Tensor& boxes, const Tensor& offsets, int64_t cells, const char* name, const char* offsets_name)
       : boxes_(torch::stable::contiguous(boxes)), offsets_(torch::stable::contiguous(offsets)) {
-    check_dtype(boxes, ScalarType::Int, name);
-    check_dtype(offsets, ScalarType::Long, offsets_name);
-    STD_TORCH_CHECK(boxes.dim() == 2 && boxes.size(1) == 4, "expected ", name, " [P, 4], got ", boxes.numel(),
-                    " numbers");
-    STD_TORCH_CHECK(offsets.numel() == boxes.size(0) + 1, "expected ", offsets_name, " [", boxes.size(0) + 1, "], got ",
-                    offsets.numel());
+    check_places(boxes, offsets, name, offsets_name);
     places_ = {data_of<const int32_t>(boxes_, name), data_of<const int64_t>(offsets_, offsets_name),
-               to_int(boxes.size(0)), cells};
+               to_size<int>(boxes.size(0)), cells};
   }
 
   const Places& get() const { return places_; }
@@ -62,15 +56,9 @@ class HeldFrames {
  public:
   HeldFrames(const std::optional<Tensor>& frames, const Tensor& image, int64_t windows, int64_t channels,
              const Pair& size)
-      : frames_(frames ? std::optional(with_contiguous_cells(*frames)) : std::nullopt),
-        image_(torch::stable::contiguous(image)),
-        size_(size) {
-    check_dtype(image, ScalarType::Long, "image");
-    STD_TORCH_CHECK(image.numel() == windows, "expected image [", windows, "], got ", image.numel());
-    if (frames)
-      STD_TORCH_CHECK(frames->dim() == 4 && frames->size(1) == channels && frames->size(2) == size.rows &&
-                          frames->size(3) == size.columns,
-                      "expected frames of ", channels, " channels, ", size.rows, " x ", size.columns);
+      : frames_(with_contiguous_cells(frames)), image_(torch::stable::contiguous(image)), size_(size) {
+    check_image(image, windows);
+    if (frames) check_frames(*frames, channels, size);
   }
 
   template <class T>
@@ -78,7 +66,7 @@ class HeldFrames {
     const int64_t* const image = data_of<const int64_t>(image_, "image");
     if (!frames_) return {nullptr, {}, image, 0, size_};
     const View<const T> view = view_of<const T>(*frames_, "frames");
-    return {view.data, {view.stride[0], view.stride[2], view.stride[3]}, image, to_int(frames_->size(0)), size_};
+    return {view.data, {view.stride[0], view.stride[2], view.stride[3]}, image, to_size<int>(frames_->size(0)), size_};
   }
   template <class T>
   int copy_bytes(int channels) const {
@@ -107,14 +95,6 @@ class HeldOutputs {
   const Tensor owner_;
 };
 
-struct WindowArguments {
-  Tensor values, boxes, offsets, image;
-  std::optional<Tensor> frames;
-  Pair frame;
-  Tensor out_boxes, out_offsets, owner;
-  int64_t cells;
-};
-
 // Holds the copies that the kernels' pointers need alive until the launch.
 class WindowTensors {
  public:
@@ -123,13 +103,12 @@ class WindowTensors {
         source_(given.values, given.boxes, given.offsets),
         frames_(given.frames, given.image, source_.count(), channels_, given.frame),
         out_(given.out_boxes, given.out_offsets, given.owner, given.cells) {
-    STD_TORCH_CHECK(given.out_boxes.size(0) == source_.count(), "expected out_boxes [", source_.count(), ", 4], got ",
-                    given.out_boxes.size(0));
+    check_out_boxes(given.out_boxes, source_.count());
   }
 
   template <class T>
   WindowCells<T> cells() const {
-    return {source_.get<T>(), frames_.get<T>(), out_.get(), to_int(channels_)};
+    return {source_.get<T>(), frames_.get<T>(), out_.get(), to_size<int>(channels_)};
   }
   // The largest of 16, 4 and 0 bytes in which `channels` channels of any cell can be copied.
   template <class T>

@@ -94,8 +94,8 @@ SLIPS = (
          "if (left > 1)\n", "if (left > 2)\n", STAGE, cores("window_unpool", "whole or many")),
     Slip("a padded output is a maximum", CUDA + "window_max_pool2d_kernel.cuh",
          "      if (!op.cells.frames.has(y, x)) continue;\n", "", MAXIMA, of(MAXIMA)),
-    Slip("padding does not count in the mean", CUDA + "window_avg_pool2d_kernel.cuh",
-         "larger(first, -room);", "larger(first, 0);", MEANS, of(MEANS)),
+    Slip("padding does not count in the mean", "csrc/common/geometry.h",
+         "return end - (first > -room ? first : -room);", "return end - (first > 0 ? first : 0);", MEANS, of(MEANS)),
     Slip("a source that comes later wins", CUDA + "window_gather_kernel.cuh",
          "for (int s = 0; s < count; ++s) {", "for (int s = count - 1; s >= 0; --s) {", GATHER, of(GATHER)),
     Slip("a share is lost", CUDA + "window_reduce_kernel.cuh",
@@ -105,6 +105,6 @@ SLIPS = (
          "cells < int64_t(frame.rows) * frame.columns", "cells <= int64_t(frame.rows) * frame.columns",
          REDUCE, of(REDUCE, "max")),
     Slip("the switch of an empty window", CUDA + POOL + "_kernel.cuh",
-         "code.item[i] = uint8_t(top * op.pool.columns.kernel + left);", "code.item[i] = uint8_t(0);",
+         "maxima(top * op.pool.columns.kernel + left);", "maxima;",
          POOL, of(POOL, "infinity")),
 )  # fmt: skip

@@ -15,8 +15,8 @@ REFUSALS = ("throw ", "STD_TORCH_CHECK", "TORCH_ERROR_CODE_CHECK", "raise ", "Py
 Lines = dict[Path, dict[int, bool]]  # by file and line: was it reached
 
 
-def by_gcov(folder: Path, sources: Path) -> Lines:
-    """Of the sources (a folder), from the counts that lie anywhere in ``folder``."""
+def by_gcov(folder: Path, *sources: Path) -> Lines:
+    """Of the sources (folders), from the counts that lie anywhere in ``folder``."""
     found: Lines = {}
     for counts in sorted(folder.rglob("*.gcda")):
         with tempfile.TemporaryDirectory() as work:
@@ -25,7 +25,7 @@ def by_gcov(folder: Path, sources: Path) -> Lines:
             for report in Path(work).glob("*.gcov.json.gz"):
                 for file in json.loads(gzip.decompress(report.read_bytes()))["files"]:
                     path = (REPOSITORY / file["file"]).resolve()
-                    if not path.is_relative_to(sources):
+                    if not any(path.is_relative_to(source) for source in sources):
                         continue
                     lines = found.setdefault(path, {})
                     for line in file["lines"]:

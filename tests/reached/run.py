@@ -18,6 +18,7 @@ from pathlib import Path
 from lines import REPOSITORY, Lines, by_gcov, by_trace, merged, unreached
 
 WORK = REPOSITORY / "build" / "covered"
+CSRC = REPOSITORY / "csrc"
 # Lines that no test on this machine can reach, by their text, and why.
 EXPLAINED: dict[str, str] = {}
 
@@ -39,14 +40,14 @@ def of_cpp() -> Lines:
     for variant in ("", "avx2", "baseline"):
         chosen = {"ZFKERNELS_CPU_VARIANT": variant} if variant else {}
         pytest("-k", "cpp", str(REPOSITORY / "tests" / "ops"), folder=WORK / "cpp" / "lib", **chosen)
-    return by_gcov(WORK / "cpp", REPOSITORY / "csrc" / "cpu")
+    return by_gcov(WORK / "cpp", CSRC / "cpu", CSRC / "common")
 
 
 def of_cuda() -> Lines:
     for old in (REPOSITORY / "build" / "simt").rglob("*.gcda"):
         old.unlink()
     pytest("tests/simt/test_emulated.py", "tests/simt/test_devices.py", SIMT_WAY="covered")
-    return by_gcov(REPOSITORY / "build" / "simt", REPOSITORY / "csrc" / "cuda")
+    return by_gcov(REPOSITORY / "build" / "simt", CSRC / "cuda", CSRC / "common")
 
 
 def of_triton() -> Lines:

@@ -20,6 +20,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
 KERNELS = REPOSITORY / "csrc" / "cuda"
+SHARED = REPOSITORY / "csrc" / "common"
 BUILT = REPOSITORY / "build" / "simt"
 
 COMPILER = os.environ.get("CXX", "c++")
@@ -35,7 +36,9 @@ RUNTIME = ["fiber.cpp", "block.cpp"]
 RECORDER = ["record.cpp", "races.cpp", "traffic.cpp", "instrumented.cpp"]
 # Only the kernels' accesses are to be seen, not those of the emulator. -O1 keeps one access of the source one.
 KEPT = 7 * 24 * 3600  # seconds: objects of older states go
-PROGRAM = [KERNELS / "primitives.cuh"]  # what the programs include of the package
+PROGRAM = [KERNELS / "numbers.cuh"]  # what the programs include of the package
+# In place of the package's headers of these names: the kernels include them first, and find those included already.
+REPLACED = [f"-include{HERE / name}" for name in ("primitives.cuh", "on_device.h")]
 INSTRUMENT = ["-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0"]
 
 
@@ -57,7 +60,8 @@ def emulated(way: str) -> Path:
     link = ["-shared", f"-L{root / 'lib'}", "-ltorch_cpu", "-lc10", "-ldl"]
     chosen = os.environ.get("SIMT_KERNELS")
     kernels = [KERNELS / f"{name}.cu" for name in chosen.split(",")] if chosen else sorted(KERNELS.glob("*.cu"))
-    return _build("emulated", [*kernels, HERE / "api.cpp"], way, flags, link, [*KERNELS.iterdir()], torch.__version__)
+    depends = [*KERNELS.iterdir(), *SHARED.iterdir()]
+    return _build("emulated", [*kernels, HERE / "api.cpp"], way, flags, link, depends, torch.__version__)
 
 
 def program(name: str, way: str, *flags: str) -> Path:
@@ -92,8 +96,9 @@ def _build(
         if made.exists():
             return
         instrument = INSTRUMENT if way == "recorded" and source in kernels else []
+        replaced = REPLACED if source.parent == KERNELS else []
         part = made if way == "covered" else work / made.name  # gcov looks for its notes beside what was compiled
-        command = [*COMPILER.split(), *flags, *instrument, "-x", "c++", "-c", str(source), "-o", str(part)]
+        command = [*COMPILER.split(), *flags, *instrument, *replaced, "-x", "c++", "-c", str(source), "-o", str(part)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")

@@ -1,5 +1,5 @@
-// CUDA's words for g++ and clang++: device code that includes this instead of CUDA's headers runs on the CPU, one fiber
-// per thread of a block. See README.md of this folder.
+// CUDA's words for g++ and clang++: device code that includes this instead of CUDA's headers, and primitives.cuh of
+// this folder, runs on the CPU, one fiber per thread of a block. See README.md of this folder.
 #pragma once
 
 #include <algorithm>

@@ -18,6 +18,7 @@ from gpu_code.sass import Code, Instruction, count, instructions, run_tool
 
 REPOSITORY = Path(__file__).parent.parent.parent
 SOURCES = REPOSITORY / "csrc" / "cuda"
+SHARED = REPOSITORY / "csrc" / "common"  # included by them
 OBJECTS = REPOSITORY / "build" / "gpu_code"
 # Those of setup.py, and those that torch adds, that matter to device code.
 NVCC_FLAGS = [
@@ -103,7 +104,7 @@ def kernels(binary: Path, cuobjdump: Path, arch: str) -> dict[str, Kernel]:
 def library() -> Path | None:
     """``_C_cuda`` where it is built and not older than its sources, which an installed package does not have."""
     found = sorted((REPOSITORY / "zfkernels").glob("_C_cuda.*so"))
-    newest = max((path.stat().st_mtime for path in SOURCES.glob("*")), default=0.0)
+    newest = max((path.stat().st_mtime for path in (*SOURCES.glob("*"), *SHARED.glob("*"))), default=0.0)
     return found[0] if found and found[0].stat().st_mtime >= newest else None
 
 
@@ -145,7 +146,7 @@ def objects(arch: str) -> list[Path]:
     if shutil.which("nvcc") is None or not sources:
         raise FileNotFoundError(f"gpu_code: {_NEITHER}, got neither for {arch}")
     digest = hashlib.sha256(" ".join([nvcc_version(), *NVCC_FLAGS]).encode())
-    for path in sorted(SOURCES.iterdir()):
+    for path in sorted([*SOURCES.iterdir(), *SHARED.iterdir()]):
         digest.update(path.name.encode() + path.read_bytes())
     folder = OBJECTS / digest.hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)

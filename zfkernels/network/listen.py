@@ -38,6 +38,7 @@ aten = torch.ops.aten
 _CALL = nn.Module.__call__.__code__
 _BY_VALUES = (DataDependentOutputException, DynamicOutputShapeException)
 _DECIDES = {"_local_scalar_dense", "item", "is_nonzero", "equal", "allclose"}
+_TRAINING = [argument.name for argument in aten.batch_norm.default._schema.arguments].index("training")
 _DROPOUTS = {"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"}
 _PAUSES = sys.version_info < (3, 12)  # later Pythons pay for switching a profile function more than for its calls
 
@@ -200,9 +201,8 @@ class Listener(TorchDispatchMode):
                 return op(*args, **kwargs)
         try:
             with self.fake:
-                if (
-                    op is aten.batch_norm.default and not args[5]
-                ):  # in eval mode; the general way takes 100 times longer
+                # In eval mode; the general way takes 100 times longer.
+                if op is aten.batch_norm.default and not args[_TRAINING]:
                     return aten.empty_like.default(args[0])
                 return op(*args, **kwargs)
         except _BY_VALUES:

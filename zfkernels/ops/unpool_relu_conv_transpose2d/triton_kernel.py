@@ -62,6 +62,7 @@ from zfkernels.ops._triton_launch import (
 from zfkernels.ops.unpool_relu_conv_transpose2d.triton_plan import (
     bands,
     blocks,
+    constant,
     convolution_axis,
     packed_filters,
     places,
@@ -154,7 +155,7 @@ def unpool_relu_conv_transpose2d(
         pool = Sliding((1, 1))
     axes = [convolution_axis(conv, axis) for axis in (0, 1)]
     count, channels, columns = values.shape[0], values.shape[1], weight.shape[1]
-    phases, lattices = axes[0][5] * axes[1][5], triton.next_power_of_2(pool.stride[0] * pool.stride[1])
+    phases, lattices = axes[0].phases * axes[1].phases, triton.next_power_of_2(pool.stride[0] * pool.stride[1])
     in_group = channels // groups
     size = [places(axes[i], output_size[i], pool.stride[i]) for i in (0, 1)]
     rows = count * size[0] * size[1]
@@ -174,14 +175,14 @@ def unpool_relu_conv_transpose2d(
             stage_kernel, (triton.cdiv(rows, block_t), filters.shape[1], groups), values,
             values, codes, filters, out, rows, channels, in_group, filters.shape[4], columns,
             *pooled, *unpooled_size, *output_size, *size, *out.stride(), tile.columns,
-            *axes, *((pool.kernel[i], pool.stride[i]) for i in (0, 1)),
-            *(bands(axes[i], pool, i, tile.taps[i]) for i in (0, 1)), cut, used(cut, tile.columns, axes),
+            *map(constant, axes), *((pool.kernel[i], pool.stride[i]) for i in (0, 1)),
+            *(constant(bands(axes[i], pool, i, tile.taps[i])) for i in (0, 1)), cut, used(cut, tile.columns, axes),
             SWITCHED=switches is not None, LAST=overlap == "last", RECTIFY=rectify,
             EVEN=in_group % tile.block_k == 0, PRECISION=dot_precision(), INDEX=index_type(values, codes, filters, out),
             LATTICES=lattices, BLOCK_T=block_t, BLOCK_K=tile.block_k, STAGES=tile.stages, num_warps=tile.warps,
         )  # fmt: skip
 
-    taps = (axes[0][6], axes[1][6])
+    taps = (axes[0].taps, axes[1].taps)
     found = tiles(
         rows, lattices, columns, phases, taps, in_group, values.element_size(),
         products=tensor_products(values), warpgroups=warpgroup_products(values.device),

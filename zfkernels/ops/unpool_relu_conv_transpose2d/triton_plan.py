@@ -1,9 +1,5 @@
 """What a stage's kernel knows when it is compiled: which taps read which unpooled pixels, and which windows cover them.
 
-An axis of the convolution is described by the tuple (kernel, stride, padding, dilation, step, phases, taps, move): taps
-``step`` apart belong to the same phase of the stride, each ``move`` unpooled pixels further back; there are ``phases``
-phases with a tap at all, and at most ``taps`` taps in a phase.
-
 Along an axis, with PS the pooling's stride, a *place* t stands for the PS rows q = PS t + l, l one of the *lattices*.
 Row q makes the outputs stride q + phase dilation - padding; its tap j reads the unpooled pixel PS t + l - j move. The
 pooling window t + d covers the pixel PS t + r with its cell (r + padding - PS d) / dilation, whatever the place is: so
@@ -13,7 +9,7 @@ the windows that cover a pixel, and the switch that each needs to point at it, a
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,31 +17,92 @@ from torch import Tensor
 from zfkernels.geometry import Pair, Sliding
 
 
-def convolution_axis(conv: Sliding, axis: int) -> tuple[int, ...]:
-    """The tuple that describes one axis of a convolution."""
+class ConvolutionAxis(NamedTuple):
+    """One axis of a convolution.
+
+    Attributes:
+        step: taps so far apart belong to the same phase of the stride.
+        phases: of the stride, that have a tap at all.
+        taps: of a phase, at most.
+        move: unpooled pixels from a tap of a phase back to the next.
+    """
+
+    kernel: int
+    stride: int
+    padding: int
+    dilation: int
+    step: int
+    phases: int
+    taps: int
+    move: int
+
+
+class CoveringWindow(NamedTuple):
+    """A pooling window that covers a pixel.
+
+    Attributes:
+        number: of its distance among those of the band.
+        cell: of the window, that the pixel is.
+    """
+
+    number: int
+    distance: int
+    cell: int
+
+
+class Pixel(NamedTuple):
+    """An unpooled pixel that a band reads.
+
+    Attributes:
+        row: r of the explanation at the top of this file.
+        windows: those that cover it, from the first to the last.
+        before: how many windows cover the pixels before it.
+    """
+
+    row: int
+    windows: tuple[CoveringWindow, ...]
+    before: int
+
+
+class Band(NamedTuple):
+    """Neighbouring taps of an axis.
+
+    Attributes:
+        first: the first tap.
+        distances: d of the pooling windows that are read.
+        pixels: those that are read.
+        pixel_of: index of the pixel, by tap and lattice.
+    """
+
+    first: int
+    tap_count: int
+    distances: tuple[int, ...]
+    pixels: tuple[Pixel, ...]
+    pixel_of: tuple[tuple[int, ...], ...]
+
+
+def constant(value: Any) -> Any:
+    """Tuples of tuples without their names, which Triton does not keep everywhere."""
+    return tuple(map(constant, value)) if isinstance(value, tuple) else value
+
+
+def convolution_axis(conv: Sliding, axis: int) -> ConvolutionAxis:
     kernel, stride, padding, dilation = (pair[axis] for pair in (conv.kernel, conv.stride, conv.padding, conv.dilation))
     step = stride // math.gcd(stride, dilation)
-    return (
+    return ConvolutionAxis(
         kernel, stride, padding, dilation,
         step, min(step, kernel), -(-kernel // step), dilation // math.gcd(stride, dilation),
     )  # fmt: skip
 
 
-def places(axis: tuple[int, ...], outputs: int, lattices: int) -> int:
+def places(axis: ConvolutionAxis, outputs: int, lattices: int) -> int:
     """The places that a map of ``outputs`` needs."""
-    _, stride, padding, dilation, _, phases, *_ = axis
-    first = -(-(padding - (phases - 1) * dilation) // stride)
-    return (outputs - 1 + padding) // stride // lattices - first // lattices + 1
+    first = -(-(axis.padding - (axis.phases - 1) * axis.dilation) // axis.stride)
+    return (outputs - 1 + axis.padding) // axis.stride // lattices - first // lattices + 1
 
 
-def band(taps: range, lattices: int, move: int, pooling: tuple[int, int, int, int]) -> tuple[Any, ...]:
-    """What some taps of an axis of the convolution read under a pooling (kernel, stride, padding, dilation).
-
-    Returns:
-        The tuple (first tap, taps, distances d of the windows read, pixels, indices of the pixels by tap and lattice);
-        a pixel is the tuple (r, windows that cover it, windows that cover those before it); each of its windows is the
-        tuple (index among the distances, distance, cell), from the first window to the last.
-    """
+def band(taps: range, lattices: int, move: int, pooling: tuple[int, int, int, int]) -> Band:
+    """What some taps of an axis of the convolution read under a pooling (kernel, stride, padding, dilation)."""
     kernel, stride, padding, dilation = pooling
     reads = sorted({lattice - tap * move for lattice in range(lattices) for tap in taps})
     covers = {
@@ -58,15 +115,15 @@ def band(taps: range, lattices: int, move: int, pooling: tuple[int, int, int, in
     }
     distances = sorted({distance for covering in covers.values() for distance, _ in covering})
     pixels = tuple(
-        (
+        Pixel(
             r,
-            tuple((distances.index(distance), distance, cell) for distance, cell in covers[r]),
+            tuple(CoveringWindow(distances.index(distance), distance, cell) for distance, cell in covers[r]),
             sum(len(covers[before]) for before in reads[:turn]),
         )
         for turn, r in enumerate(reads)
     )
     read = tuple(tuple(reads.index(lattice - tap * move) for lattice in range(lattices)) for tap in taps)
-    return taps[0], len(taps), tuple(distances), pixels, read
+    return Band(taps[0], len(taps), tuple(distances), pixels, read)
 
 
 def blocks(columns: int) -> tuple[Pair, ...]:
@@ -80,43 +137,43 @@ def blocks(columns: int) -> tuple[Pair, ...]:
     return tuple(cut)
 
 
-def used(cut: tuple[Pair, ...], columns: int, axes: list[tuple[int, ...]]) -> tuple[tuple[bool, ...], ...]:
+def used(cut: tuple[Pair, ...], columns: int, axes: list[ConvolutionAxis]) -> tuple[tuple[bool, ...], ...]:
     """By tap and block of columns: does a phase have it. Nothing is multiplied with a block of nothing but zeros."""
 
-    def has(axis: tuple[int, ...], tap: int, phase: int) -> bool:
-        return tap * axis[4] + phase < axis[0]
+    def has(axis: ConvolutionAxis, tap: int, phase: int) -> bool:
+        return tap * axis.step + phase < axis.kernel
 
     (down, right) = axes
     return tuple(
         tuple(
             any(
-                has(down, tap_y, phase // right[5]) and has(right, tap_x, phase % right[5])
+                has(down, tap_y, phase // right.phases) and has(right, tap_x, phase % right.phases)
                 for phase in range(first // columns, (first + width - 1) // columns + 1)
             )
             for first, width in cut
         )
-        for tap_y in range(down[6])
-        for tap_x in range(right[6])
+        for tap_y in range(down.taps)
+        for tap_x in range(right.taps)
     )
 
 
-def bands(axis: tuple[int, ...], pool: Sliding, at: int, together: int) -> tuple[tuple, ...]:
+def bands(axis: ConvolutionAxis, pool: Sliding, at: int, together: int) -> tuple[Band, ...]:
     """The bands of an axis, so many taps in each."""
-    taps, move = axis[6], axis[7]
     pooling = (pool.kernel[at], pool.stride[at], pool.padding[at], pool.dilation[at])
-    chunks = [range(tap, min(tap + together, taps)) for tap in range(0, taps, together)]
-    return tuple(band(chunk, pooling[1], move, pooling) for chunk in chunks)
+    chunks = [range(tap, min(tap + together, axis.taps)) for tap in range(0, axis.taps, together)]
+    return tuple(band(chunk, pool.stride[at], axis.move, pooling) for chunk in chunks)
 
 
-def packed_filters(weight: Tensor, axes: list[tuple[int, ...]], groups: int, columns: int, block_k: int) -> Tensor:
+def packed_filters(weight: Tensor, axes: list[ConvolutionAxis], groups: int, columns: int, block_k: int) -> Tensor:
     """[groups, splits, taps_y, taps_x, C', phases D]: zeros where a phase has no tap, C' a multiple of ``block_k``."""
     channels, outputs, *kernel = weight.shape
     in_group = channels // groups
     whole = -(-in_group // block_k) * block_k
     splits = -(-outputs // columns)
-    rest = [axis[6] * axis[4] - size for axis, size in zip(axes, kernel, strict=True)]
+    rest = [axis.taps * axis.step - size for axis, size in zip(axes, kernel, strict=True)]
     by_group = weight.unflatten(0, (groups, in_group))
     padded = F.pad(by_group, (0, rest[1], 0, rest[0], 0, splits * columns - outputs, 0, whole - in_group))
-    cut = padded.view(groups, whole, splits, columns, axes[0][6], axes[0][4], axes[1][6], axes[1][4])
-    cut = cut[:, :, :, :, :, : axes[0][5], :, : axes[1][5]]
+    down, right = axes
+    cut = padded.view(groups, whole, splits, columns, down.taps, down.step, right.taps, right.step)
+    cut = cut[:, :, :, :, :, : down.phases, :, : right.phases]
     return cut.permute(0, 2, 4, 6, 1, 5, 7, 3).contiguous()

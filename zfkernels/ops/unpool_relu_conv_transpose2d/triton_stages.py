@@ -13,6 +13,7 @@ from zfkernels.ops.unpool_relu_conv_transpose2d.triton_unpool import (
     at,
     clamped,
     joined,
+    pixel_of,
     pointing,
     unpooled,
 )
@@ -21,9 +22,12 @@ from zfkernels.ops.unpool_relu_conv_transpose2d.triton_unpool import (
 @triton.jit
 def first_place(origin, CONV: tl.constexpr, LATTICES: tl.constexpr):
     """The first t of which a row has an output at or after ``origin``, in any phase."""
-    BIAS: tl.constexpr = CONV[5] * CONV[3] + 1  # makes what is divided positive
-    first = origin + (CONV[2] - (CONV[5] - 1) * CONV[3] + (BIAS * LATTICES + 1) * CONV[1] - 1)
-    return first // CONV[1] // LATTICES - BIAS
+    STRIDE: tl.constexpr = at(CONV, "stride")
+    DILATION: tl.constexpr = at(CONV, "dilation")
+    BIAS: tl.constexpr = at(CONV, "phases") * DILATION + 1  # makes what is divided positive
+    BEFORE: tl.constexpr = at(CONV, "padding") - (at(CONV, "phases") - 1) * DILATION
+    first = origin + (BEFORE + (BIAS * LATTICES + 1) * STRIDE - 1)
+    return first // STRIDE // LATTICES - BIAS
 
 
 @triton.jit
@@ -52,14 +56,14 @@ def added(
     around them lie the frames, or zeros (None). ALIGNED: the rows of both begin at multiples of 16 bytes.
     """
     CROPPED: tl.constexpr = WINDOWED and frames_ptr is None
-    points_y = pointing(ty, live, top, HP, CH, HU, BAND_Y, POOL_Y[1], POOL_X[0], CROPPED, LAST)
-    points_x = pointing(tx, live, left, WP, CW, WU, BAND_X, POOL_X[1], 1, CROPPED, LAST)
+    points_y = pointing(ty, live, top, HP, CH, HU, BAND_Y, at(POOL_Y, "stride"), at(POOL_X, "kernel"), CROPPED, LAST)
+    points_x = pointing(tx, live, left, WP, CW, WU, BAND_X, at(POOL_X, "stride"), 1, CROPPED, LAST)
     values_at = ()
     switches_at = ()
     inside = ()
-    for window in tl.static_range(len(at(BAND_Y, 2)) * len(at(BAND_X, 2))):
-        y = ty + at(BAND_Y, 2, window // len(at(BAND_X, 2)))
-        x = tx + at(BAND_X, 2, window % len(at(BAND_X, 2)))
+    for window in tl.static_range(len(at(BAND_Y, "distances")) * len(at(BAND_X, "distances"))):
+        y = ty + at(BAND_Y, "distances", window // len(at(BAND_X, "distances")))
+        x = tx + at(BAND_X, "distances", window % len(at(BAND_X, "distances")))
         switches_at = switches_at + (((image * HP + clamped(y, HP)) * WP + clamped(x, WP)) * C,)
         cell = first + clamped(y - top, CH).to(first.dtype) * CW + clamped(x - left, CW)
         values_at = values_at + (tl.maximum(cell, 0) * stride,)  # an empty crop has no cell to clamp to
@@ -69,7 +73,7 @@ def added(
         channel = group * CG + within
         values = ()
         switches = ()
-        for window in tl.static_range(len(at(BAND_Y, 2)) * len(at(BAND_X, 2))):
+        for window in tl.static_range(len(at(BAND_Y, "distances")) * len(at(BAND_X, "distances"))):
             source_ptr = values_ptr + values_at[window]
             if frames_ptr is not None:
                 source_ptr = tl.where(inside[window], source_ptr, frames_ptr + switches_at[window])
@@ -90,25 +94,24 @@ def added(
                 switch = tl.load(switch_ptr) if EVEN else tl.load(switch_ptr, mask=(within < CG)[None, :], other=0)
                 switches = switches + (switch.to(tl.int32),)
         pixels = ()
-        for pixel in tl.static_range(len(at(BAND_Y, 3)) * len(at(BAND_X, 3))):
+        for pixel in tl.static_range(len(at(BAND_Y, "pixels")) * len(at(BAND_X, "pixels"))):
             pixels = pixels + (unpooled(
-                values, switches, points_y, points_x, at(BAND_Y, 3, pixel // len(at(BAND_X, 3))),
-                at(BAND_X, 3, pixel % len(at(BAND_X, 3))),
-                len(at(BAND_X, 2)), values_ptr.dtype.element_ty, SWITCHED, LAST, RECTIFY,
+                values, switches, points_y, points_x, at(BAND_Y, "pixels", pixel // len(at(BAND_X, "pixels"))),
+                at(BAND_X, "pixels", pixel % len(at(BAND_X, "pixels"))),
+                len(at(BAND_X, "distances")), values_ptr.dtype.element_ty, SWITCHED, LAST, RECTIFY,
             ),)  # fmt: skip
-        for tap in tl.static_range(at(BAND_Y, 1) * at(BAND_X, 1)):
+        for tap in tl.static_range(at(BAND_Y, "tap_count") * at(BAND_X, "tap_count")):
             of_lattices = ()
             for lattice in tl.static_range(LATTICES):
-                of_lattices = of_lattices + (pixels[
-                    at(BAND_Y, 4, tap // at(BAND_X, 1), lattice // POOL_X[1] % POOL_Y[1]) * len(at(BAND_X, 3))
-                    + at(BAND_X, 4, tap % at(BAND_X, 1), lattice % POOL_X[1])
-                ],)  # fmt: skip
+                of_lattices = of_lattices + (
+                    pixels[pixel_of(BAND_Y, BAND_X, tap, lattice, at(POOL_Y, "stride"), at(POOL_X, "stride"))],
+                )
             tile = joined(of_lattices)
-            filters_at = filters_ptr + (among_all(BAND_Y, BAND_X, tap, CONV_X[6]) * CP + k) * COLUMNS
+            filters_at = filters_ptr + (among_all(BAND_Y, BAND_X, tap, at(CONV_X, "taps")) * CP + k) * COLUMNS
             new = ()
             for block in tl.static_range(len(BLOCKS)):
                 total = sums[block]
-                if at(USED, among_all(BAND_Y, BAND_X, tap, CONV_X[6]), block):
+                if at(USED, among_all(BAND_Y, BAND_X, tap, at(CONV_X, "taps")), block):
                     column = at(BLOCKS, block, 0) + tl.arange(0, at(BLOCKS, block, 1))
                     filters = tl.load(filters_at + ((tl.arange(0, BLOCK_K) * COLUMNS)[:, None] + column[None, :]))
                     total = tl.dot(tile, filters, total, input_precision=PRECISION)
@@ -143,12 +146,11 @@ def stage_kernel(
     split = tl.program_id(1)
     group = tl.program_id(2)
     live, image, ty, tx = located(
-        start + tl.arange(0, BLOCK_T), M, TH, TW, CONV_Y, CONV_X, POOL_Y[1], POOL_X[1]
+        start + tl.arange(0, BLOCK_T), M, TH, TW, CONV_Y, CONV_X, at(POOL_Y, "stride"), at(POOL_X, "stride")
     )  # fmt: skip
-    PHASES: tl.constexpr = CONV_Y[5] * CONV_X[5]
-    filters_base = filters_ptr + ((group * tl.num_programs(1) + split) * (CONV_Y[6] * CONV_X[6])).to(INDEX) * CP * (
-        PHASES * D
-    )
+    PHASES: tl.constexpr = at(CONV_Y, "phases") * at(CONV_X, "phases")
+    TAPS: tl.constexpr = at(CONV_Y, "taps") * at(CONV_X, "taps")
+    filters_base = filters_ptr + ((group * tl.num_programs(1) + split) * TAPS).to(INDEX) * CP * (PHASES * D)
     sums = ()
     for block in tl.static_range(len(BLOCKS)):
         sums = sums + (tl.full((BLOCK_T * LATTICES, at(BLOCKS, block, 1)), 0.0, tl.float32),)
@@ -161,16 +163,18 @@ def stage_kernel(
         )  # fmt: skip
 
     row = tl.arange(0, BLOCK_T * LATTICES)
-    live, image, ty, tx = located(start + row // LATTICES, M, TH, TW, CONV_Y, CONV_X, POOL_Y[1], POOL_X[1])
+    live, image, ty, tx = located(
+        start + row // LATTICES, M, TH, TW, CONV_Y, CONV_X, at(POOL_Y, "stride"), at(POOL_X, "stride")
+    )
     lattice = row % LATTICES
-    live = live & (lattice < POOL_Y[1] * POOL_X[1])
-    y = (ty * POOL_Y[1] + lattice // POOL_X[1]) * CONV_Y[1] - CONV_Y[2]
-    x = (tx * POOL_X[1] + lattice % POOL_X[1]) * CONV_X[1] - CONV_X[2]
+    live = live & (lattice < at(POOL_Y, "stride") * at(POOL_X, "stride"))
+    y = (ty * at(POOL_Y, "stride") + lattice // at(POOL_X, "stride")) * at(CONV_Y, "stride") - at(CONV_Y, "padding")
+    x = (tx * at(POOL_X, "stride") + lattice % at(POOL_X, "stride")) * at(CONV_X, "stride") - at(CONV_X, "padding")
     out = image * stride_n + y * stride_h + x * stride_w
     for block in tl.static_range(len(BLOCKS)):
         column = at(BLOCKS, block, 0) + tl.arange(0, at(BLOCKS, block, 1))
-        down = column // D // CONV_X[5] * CONV_Y[3]
-        right = column // D % CONV_X[5] * CONV_X[3]
+        down = column // D // at(CONV_X, "phases") * at(CONV_Y, "dilation")
+        right = column // D % at(CONV_X, "phases") * at(CONV_X, "dilation")
         of_split = split * D + column % D
         in_y = (y[:, None] + down[None, :]).to(tl.uint32) < OH
         in_x = (x[:, None] + right[None, :]).to(tl.uint32) < OW

@@ -10,24 +10,46 @@ from typing import Any
 import triton
 import triton.language as tl
 
+from zfkernels.ops.unpool_relu_conv_transpose2d.triton_plan import Band, ConvolutionAxis, CoveringWindow, Pixel
+
 NEVER = tl.constexpr(-65536)  # no switch, nor the sum with another row or column of one
 
 
+# Where the tuples of triton_plan.py have what they name; the kernels get them without names.
+PLACES = {
+    name: place for kind in (ConvolutionAxis, Band, Pixel, CoveringWindow) for place, name in enumerate(kind._fields)
+}
+
+
 @triton.constexpr_function
-def at(constant: Any, *path: int) -> Any:
-    """What lies in a constant tuple of tuples behind these indices, one for each level.
+def at(constant: Any, *path: int | str) -> Any:
+    """What lies in a constant tuple of tuples behind these indices or names, one for each level.
 
     A subscript will not do: before Triton 3.8 it cannot give a tuple of tuples.
     """
-    for index in path:
-        constant = constant[index]
+    for step in path:
+        constant = constant[PLACES[step] if isinstance(step, str) else step]
     return constant
 
 
 @triton.constexpr_function
 def among_all(band_y: Any, band_x: Any, tap: int, across: int) -> int:
     """The index of a tap of two bands among all taps, ``across`` of them in a row."""
-    return (band_y[0] + tap // band_x[1]) * across + band_x[0] + tap % band_x[1]
+    row = at(band_y, "first") + tap // at(band_x, "tap_count")
+    return row * across + at(band_x, "first") + tap % at(band_x, "tap_count")
+
+
+@triton.constexpr_function
+def pixel_of(band_y: Any, band_x: Any, tap: int, lattice: int, lattices_y: int, lattices_x: int) -> int:
+    """The index of the pixel, among all of two bands, that a tap of both reads for a lattice."""
+    row = at(band_y, "pixel_of", tap // at(band_x, "tap_count"), lattice // lattices_x % lattices_y)
+    return row * len(at(band_x, "pixels")) + at(band_x, "pixel_of", tap % at(band_x, "tap_count"), lattice % lattices_x)
+
+
+@triton.constexpr_function
+def met(row: Any, y: int, column: Any, x: int, across: int) -> int:
+    """The index of window y over a pixel of one band and x over one of another, ``across`` windows in a row."""
+    return at(row, "windows", y, "number") * across + at(column, "windows", x, "number")
 
 
 @triton.jit
@@ -41,15 +63,15 @@ def pointing(
     window wins.
     """
     found = ()
-    for pixel in tl.static_range(len(at(BAND, 3))):
-        r = at(BAND, 3, pixel, 0)
-        exists = live & ((t * STRIDE + r).to(tl.uint32) < PIXELS)
-        for turn in tl.static_range(len(at(BAND, 3, pixel, 1))):
-            index = t + at(BAND, 3, pixel, 1, turn, 1)
+    for pixel in tl.static_range(len(at(BAND, "pixels"))):
+        row = at(BAND, "pixels", pixel, "row")
+        exists = live & ((t * STRIDE + row).to(tl.uint32) < PIXELS)
+        for turn in tl.static_range(len(at(BAND, "pixels", pixel, "windows"))):
+            index = t + at(BAND, "pixels", pixel, "windows", turn, "distance")
             valid = exists & (index.to(tl.uint32) < LENGTH)
             if CROPPED and not LAST:
                 valid = valid & ((index - origin).to(tl.uint32) < CROP)
-            found = found + (tl.where(valid, at(BAND, 3, pixel, 1, turn, 2) * SCALE, NEVER),)
+            found = found + (tl.where(valid, at(BAND, "pixels", pixel, "windows", turn, "cell") * SCALE, NEVER),)
     return found
 
 
@@ -68,17 +90,14 @@ def unpooled(
     Windows come in row-major order, so that the last one that points at the pixel is the last one of all.
     """
     tile = tl.full(values[0].shape, 0.0, tl.float32)
-    for y in tl.static_range(len(at(ROW, 1))):
-        for x in tl.static_range(len(at(COLUMN, 1))):
-            point = points_y[at(ROW, 2) + y] + points_x[at(COLUMN, 2) + x]
-            if SWITCHED:
-                hit = switches[at(ROW, 1, y, 0) * ACROSS + at(COLUMN, 1, x, 0)] == point[:, None]
-            else:
-                hit = (point >= 0)[:, None]
+    for y in tl.static_range(len(at(ROW, "windows"))):
+        for x in tl.static_range(len(at(COLUMN, "windows"))):
+            point = points_y[at(ROW, "before") + y] + points_x[at(COLUMN, "before") + x]
+            hit = switches[met(ROW, y, COLUMN, x, ACROSS)] == point[:, None] if SWITCHED else (point >= 0)[:, None]
             if LAST or not SWITCHED or (y == 0 and x == 0):
-                tile = tl.where(hit, values[at(ROW, 1, y, 0) * ACROSS + at(COLUMN, 1, x, 0)], tile)
+                tile = tl.where(hit, values[met(ROW, y, COLUMN, x, ACROSS)], tile)
             else:
-                tile += tl.where(hit, values[at(ROW, 1, y, 0) * ACROSS + at(COLUMN, 1, x, 0)], 0.0)
+                tile += tl.where(hit, values[met(ROW, y, COLUMN, x, ACROSS)], 0.0)
     if RECTIFY:
         tile = tl.maximum(tile, 0.0, propagate_nan=tl.PropagateNan.ALL)
     return tile.to(DTYPE)

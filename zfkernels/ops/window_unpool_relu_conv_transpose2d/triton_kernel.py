@@ -32,8 +32,10 @@ from zfkernels.ops._triton_launch import (
 )
 from zfkernels.ops.unpool_relu_conv_transpose2d.triton_kernel import Tile, tiles
 from zfkernels.ops.unpool_relu_conv_transpose2d.triton_plan import (
+    ConvolutionAxis,
     bands,
     blocks,
+    constant,
     convolution_axis,
     packed_filters,
     used,
@@ -59,7 +61,7 @@ def located(
     top, left, height, width, first = window_at(window.to(INDEX), boxes_ptr, offsets_ptr, INDEX)
     inside = tl.where(live, place - tl.load(starts_ptr + window).to(INDEX), 0).to(tl.int32)
     origin = first_place(left, CONV_X, LATTICES_X)
-    across = (left + width - 1 + CONV_X[2]) // (CONV_X[1] * LATTICES_X) - origin + 1
+    across = (left + width - 1 + at(CONV_X, "padding")) // (at(CONV_X, "stride") * LATTICES_X) - origin + 1
     across = tl.maximum(across, 1)
     ty = inside // across + first_place(top, CONV_Y, LATTICES_Y)
     return live, window.to(INDEX), top, left, height, width, first, ty, inside % across + origin
@@ -103,14 +105,13 @@ def window_stage_kernel(
     group = tl.program_id(2)
     live, window, _, _, _, _, _, ty, tx = located(
         start + tl.arange(0, BLOCK_T), total, P, STEPS, starts_ptr, out_boxes_ptr, out_offsets_ptr,
-        CONV_Y, CONV_X, POOL_Y[1], POOL_X[1], INDEX,
+        CONV_Y, CONV_X, at(POOL_Y, "stride"), at(POOL_X, "stride"), INDEX,
     )  # fmt: skip
     top, left, height, width, first = window_at(window, boxes_ptr, offsets_ptr, INDEX)
     image = tl.load(image_ptr + window).to(INDEX)
-    PHASES: tl.constexpr = CONV_Y[5] * CONV_X[5]
-    filters_base = filters_ptr + ((group * tl.num_programs(1) + split) * (CONV_Y[6] * CONV_X[6])).to(INDEX) * CP * (
-        PHASES * D
-    )
+    PHASES: tl.constexpr = at(CONV_Y, "phases") * at(CONV_X, "phases")
+    TAPS: tl.constexpr = at(CONV_Y, "taps") * at(CONV_X, "taps")
+    filters_base = filters_ptr + ((group * tl.num_programs(1) + split) * TAPS).to(INDEX) * CP * (PHASES * D)
     sums = ()
     for block in tl.static_range(len(BLOCKS)):
         sums = sums + (tl.full((BLOCK_T * LATTICES, at(BLOCKS, block, 1)), 0.0, tl.float32),)
@@ -125,16 +126,18 @@ def window_stage_kernel(
     row = tl.arange(0, BLOCK_T * LATTICES)
     live, window, top, left, height, width, first, ty, tx = located(
         start + row // LATTICES, total, P, STEPS, starts_ptr, out_boxes_ptr, out_offsets_ptr,
-        CONV_Y, CONV_X, POOL_Y[1], POOL_X[1], INDEX,
+        CONV_Y, CONV_X, at(POOL_Y, "stride"), at(POOL_X, "stride"), INDEX,
     )  # fmt: skip
     lattice = row % LATTICES
-    live = live & (lattice < POOL_Y[1] * POOL_X[1])
-    y = (ty * POOL_Y[1] + lattice // POOL_X[1]) * CONV_Y[1] - CONV_Y[2] - top
-    x = (tx * POOL_X[1] + lattice % POOL_X[1]) * CONV_X[1] - CONV_X[2] - left
+    live = live & (lattice < at(POOL_Y, "stride") * at(POOL_X, "stride"))
+    row_of_phase = ty * at(POOL_Y, "stride") + lattice // at(POOL_X, "stride")
+    column_of_phase = tx * at(POOL_X, "stride") + lattice % at(POOL_X, "stride")
+    y = row_of_phase * at(CONV_Y, "stride") - at(CONV_Y, "padding") - top
+    x = column_of_phase * at(CONV_X, "stride") - at(CONV_X, "padding") - left
     for block in tl.static_range(len(BLOCKS)):
         column = at(BLOCKS, block, 0) + tl.arange(0, at(BLOCKS, block, 1))
-        down = y[:, None] + (column // D // CONV_X[5] * CONV_Y[3])[None, :]
-        right = x[:, None] + (column // D % CONV_X[5] * CONV_X[3])[None, :]
+        down = y[:, None] + (column // D // at(CONV_X, "phases") * at(CONV_Y, "dilation"))[None, :]
+        right = x[:, None] + (column // D % at(CONV_X, "phases") * at(CONV_X, "dilation"))[None, :]
         of_split = split * D + column % D
         in_y = down.to(tl.uint32) < height[:, None]
         in_x = right.to(tl.uint32) < width[:, None]
@@ -175,7 +178,7 @@ def window_unpool_relu_conv_transpose2d(
     conv = Sliding((weight.shape[2], weight.shape[3]), stride, padding, dilation)
     axes = [convolution_axis(conv, axis) for axis in (0, 1)]
     count, channels, columns = boxes.shape[0], values.shape[1], weight.shape[1]
-    phases, lattices = axes[0][5] * axes[1][5], triton.next_power_of_2(pool.stride[0] * pool.stride[1])
+    phases, lattices = axes[0].phases * axes[1].phases, triton.next_power_of_2(pool.stride[0] * pool.stride[1])
     in_group, room = channels // groups, most_places(cells, count, axes, pool)
     out = values.new_empty(cells, columns * groups)
     nothing = values.shape[0] == 0 and frames is None
@@ -197,14 +200,14 @@ def window_unpool_relu_conv_transpose2d(
             values, boxes.contiguous(), offsets.contiguous(), image.contiguous(), frames, codes, filters,
             out_boxes.contiguous(), out_offsets.contiguous(), starts, out, count, count.bit_length(),
             values.stride(0), channels, in_group, filters.shape[4], columns, *frame, *unpooled_size, tile.columns,
-            *axes, *((pool.kernel[i], pool.stride[i]) for i in (0, 1)),
-            *(bands(axes[i], pool, i, tile.taps[i]) for i in (0, 1)), cut, used(cut, tile.columns, axes),
+            *map(constant, axes), *((pool.kernel[i], pool.stride[i]) for i in (0, 1)),
+            *(constant(bands(axes[i], pool, i, tile.taps[i])) for i in (0, 1)), cut, used(cut, tile.columns, axes),
             SWITCHED=switches is not None, LAST=overlap == "last", RECTIFY=rectify, EVEN=in_group % tile.block_k == 0,
             ALIGNED=aligned(values, frames, channels=in_group), PRECISION=dot_precision(), INDEX=index,
             LATTICES=lattices, BLOCK_T=block_t, BLOCK_K=tile.block_k, STAGES=tile.stages, num_warps=tile.warps,
         )  # fmt: skip
 
-    taps = (axes[0][6], axes[1][6])
+    taps = (axes[0].taps, axes[1].taps)
     found = tiles(
         room, lattices, columns, phases, taps, in_group, values.element_size(),
         products=tensor_products(values), warpgroups=warpgroup_products(values.device),
@@ -214,26 +217,27 @@ def window_unpool_relu_conv_transpose2d(
     return out
 
 
-def first_places(out_boxes: Tensor, axes: list[tuple[int, ...]], pool: Sliding) -> Tensor:
+def first_places(out_boxes: Tensor, axes: list[ConvolutionAxis], pool: Sliding) -> Tensor:
     """The first place of each window and the number of places of all, int64 [P + 1]."""
     counts = []
     for i in (0, 1):
-        _, stride, padding, dilation, _, phases, *_ = axes[i]
-        step = stride * pool.stride[i]
+        axis, step = axes[i], axes[i].stride * pool.stride[i]
         low, size = out_boxes[:, i], out_boxes[:, 2 + i]
-        first = torch.div(low + (padding - (phases - 1) * dilation + stride - 1), step, rounding_mode="floor")
-        last = torch.div(low + size + (padding - 1), step, rounding_mode="floor")
+        first = torch.div(
+            low + (axis.padding - (axis.phases - 1) * axis.dilation + axis.stride - 1), step, rounding_mode="floor"
+        )
+        last = torch.div(low + size + (axis.padding - 1), step, rounding_mode="floor")
         counts.append((last - first + 1) * (size > 0))
     return F.pad((counts[0] * counts[1]).cumsum(0), (1, 0))
 
 
-def most_places(cells: int, count: int, axes: list[tuple[int, ...]], pool: Sliding) -> int:
+def most_places(cells: int, count: int, axes: list[ConvolutionAxis], pool: Sliding) -> int:
     """A bound for the places of ``count`` windows with so many output cells in all, whatever their boxes are.
 
     n cells along an axis need at most (n + more) / step places, and two numbers above 0 have a sum of at most their
     product and 1.
     """
-    steps = [axes[i][1] * pool.stride[i] for i in (0, 1)]
-    more = [max((axes[i][5] - 1) * axes[i][3] - 2 + 2 * steps[i], 0) for i in (0, 1)]
+    steps = [axes[i].stride * pool.stride[i] for i in (0, 1)]
+    more = [max((axes[i].phases - 1) * axes[i].dilation - 2 + 2 * steps[i], 0) for i in (0, 1)]
     windows = min(cells, count)
     return (cells + max(more) * (cells + windows) + more[0] * more[1] * windows) // (steps[0] * steps[1])
