@@ -79,7 +79,8 @@ def diagnose(
         "networks": {title: {**numbers(results[title]), "verdict": verdicts[title]} for title in titles},
     }
     with staged(out, files, "diagnose") as folder:
-        diagnosis_figure(results).savefig(folder / files[0], dpi=110)
+        title = f"{len(loaded.keys)} images of {loaded.source}"
+        diagnosis_figure(results, title=title).savefig(folder / files[0], dpi=110)
         write_csv(folder / files[1], COLUMNS, (row for title in titles for row in _rows(title, results[title])))
         write_json(folder / files[2], record)
     text = [f"{len(loaded.keys)} images of {loaded.source}; dead: never active in any of them"]

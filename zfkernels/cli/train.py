@@ -95,7 +95,7 @@ def train(
         curve = [{column: float(value) for column, value in row.items()} for row in csv.DictReader(file)]
     (figure,) = options.in_format((CURVE.name,))
     with staged(out, (figure,), "train") as folder:
-        learning_curve_figure(curve, title=model).savefig(folder / figure, dpi=130)
+        learning_curve_figure(curve, title=f"{model}, trained on {source.name}").savefig(folder / figure, dpi=130)
     text = f"epoch {result['epoch']:.0f}: top-1 {result['val_top1']:.1%}, top-5 {result['val_top5']:.1%}; look at {out}"
     options.report(result, text, as_json)
 

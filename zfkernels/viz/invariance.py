@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from zfkernels.results import Invariance
-from zfkernels.viz.style import COLORS, INK, new_figure, plain, shorten
+from zfkernels.viz.style import COLORS, INK, name_figure, new_figure, plain, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +31,7 @@ def invariance_figure(
     names: Sequence[str],
     *,
     class_names: Sequence[str] = (),
+    title: str = "",
 ) -> Figure:
     """A row for each transformation: pictures, the distance at each layer, and the probability of the class.
 
@@ -42,13 +43,14 @@ def invariance_figure(
         strips: Of each transformation uint8 [SHOWN or fewer, STRIP, 3, H, W], the pictures to show; empty: none.
         names: Of the images.
         class_names: Of the classes; the legend then says which class of each image is meant.
+        title: Network, data set and number of images.
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 5.
     """
     layers = results[0].layers
     panels = len(layers) + 1
     shown = bool(strips)
-    figure = new_figure(0.4 + 1.9 * shown + 2.1 * panels, 0.9 + 2.2 * len(results))
+    figure = new_figure(0.4 + 1.9 * shown + 2.1 * panels, 0.9 + 0.3 * bool(title) + 2.2 * len(results))
     grid = figure.subplots(len(results), panels + shown, squeeze=False, width_ratios=[0.85] * shown + [1] * panels)
     compared = all(bool(result.reference.isfinite().all()) for result in results)
     distances = [result.relative if compared else result.distance for result in results]
@@ -71,6 +73,7 @@ def invariance_figure(
     legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)
+    name_figure(figure, title)
     return figure
 
 

@@ -37,6 +37,12 @@ def plain(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
         axes.spines[side].set_visible(False)
 
 
+def name_figure(figure: Figure, title: str) -> None:
+    """What a whole chart is of, above its panels: network, data set, number of images. Nothing if it is empty."""
+    if title:
+        figure.suptitle(title, fontsize=9, x=0.02, ha="left", parse_math=False)
+
+
 def line_style(n: int) -> dict[str, Any]:
     """The colour and dashes of the n-th line: no two of the first 32 are alike."""
     return {"color": COLORS[n % len(COLORS)], "linestyle": LINES[n // len(COLORS) % len(LINES)]}
