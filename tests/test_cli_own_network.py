@@ -47,6 +47,12 @@ def whole(picture):
     return (prepare(picture) * 9).to(torch.uint8)
 
 
+def choosy(picture):
+    if picture.width > 256:
+        raise RuntimeError("too wide")
+    return prepare(picture)
+
+
 def broken():
     raise RuntimeError("the network cannot be made today")
 """
@@ -138,6 +144,8 @@ def test_own_preprocessing_is_measured(folder: Path) -> None:
         own_preprocess(name.replace("prepare", "oblong"))
     with pytest.raises(TypeError, match=r"a floating-point tensor \[3, S, S\], got torch.uint8"):
         own_preprocess(name.replace("prepare", "whole"))
+    with pytest.raises(ValueError, match=r"to take a plain picture of 400x300 pixels, .* got RuntimeError: too wide"):
+        own_preprocess(name.replace("prepare", "choosy"))
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,11 @@ def test_search_finds_channels_and_labels(page: Any, site: Gallery) -> None:
     page.fill("#query", "no such thing")
     page.wait_for_selector(".card", state="detached")
     assert page.locator("#count").text_content().startswith("0 of")
+    page.get_by_role("button", name="Show all maps").click()
+    page.wait_for_selector(".card")
+    assert shown(page) == site.maps("4")
+    assert page.input_value("#query") == ""
+    assert "q=" not in page.url
 
 
 def test_sorting(page: Any, site: Gallery) -> None:
@@ -123,7 +128,9 @@ def test_a_rank_that_is_none_opens_the_strongest(page: Any, site: Gallery, rank:
     channel = site.maps("4")[0]
     visit(page, site, f"#layer=4&map={channel}&rank={rank}")
     page.wait_for_selector("#unit[open]")
-    assert page.locator("#unit-title").text_content() == f"4, map {channel}, rank 0"
+    assert (
+        page.locator("#unit-title").text_content() == f"4, map {channel}, rank 1 of {len(site.winners('4', channel))}"
+    )
 
 
 def test_a_deep_link_opens_one_activation(page: Any, site: Gallery) -> None:
@@ -131,7 +138,9 @@ def test_a_deep_link_opens_one_activation(page: Any, site: Gallery) -> None:
     row = site.winners("4", channel)[2]
     visit(page, site, f"#layer=4&map={channel}&rank=2")
     page.wait_for_selector("#unit[open]")
-    assert page.locator("#unit-title").text_content() == f"4, map {channel}, rank 2"
+    assert (
+        page.locator("#unit-title").text_content() == f"4, map {channel}, rank 3 of {len(site.winners('4', channel))}"
+    )
     facts = page.locator("#unit-facts dd").all_text_contents()
     assert row["image"] in facts
     assert row["label"] in facts
@@ -178,11 +187,11 @@ def test_the_keyboard_reaches_everything(page: Any, site: Gallery) -> None:
     channel = site.maps("1")[1]
     assert f"map={channel}" in page.url
     page.keyboard.press("ArrowRight")
-    assert page.locator("#unit-title").text_content() == f"1, map {channel}, rank 1"
+    assert page.locator("#unit-title").text_content() == f"1, map {channel}, rank 2 of {OPTIONS['top_k']}"
     page.keyboard.press("ArrowDown")
-    assert page.locator("#unit-title").text_content() == f"1, map {site.maps('1')[2]}, rank 0"
+    assert page.locator("#unit-title").text_content() == f"1, map {site.maps('1')[2]}, rank 1 of {OPTIONS['top_k']}"
     page.keyboard.press("ArrowUp")
-    assert page.locator("#unit-title").text_content() == f"1, map {channel}, rank 0"
+    assert page.locator("#unit-title").text_content() == f"1, map {channel}, rank 1 of {OPTIONS['top_k']}"
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement.closest('.card').id") == f"map-{channel}"
     page.keyboard.press("/")

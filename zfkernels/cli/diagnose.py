@@ -79,7 +79,7 @@ def diagnose(
         "networks": {title: {**numbers(results[title]), "verdict": verdicts[title]} for title in titles},
     }
     with staged(out, files, "diagnose") as folder:
-        title = f"{len(loaded.keys)} images of {loaded.source}"
+        title = f"{len(loaded.keys):,} images of {loaded.source}"
         diagnosis_figure(results, title=title).savefig(folder / files[0], dpi=110)
         write_csv(folder / files[1], COLUMNS, (row for title in titles for row in _rows(title, results[title])))
         write_json(folder / files[2], record)

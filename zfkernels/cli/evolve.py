@@ -81,7 +81,7 @@ def evolve(
             for layer in result.layers
         },
     }  # fmt: skip
-    title = f"{model}, trained on {len(images)} images of {source.name}"
+    title = f"{model}, trained on {len(images):,} images of {source.name}"
     with staged(out, files, "evolve") as folder:
         save_sheet(evolution_sheet(some_maps(result, maps), title=title), folder / files[0])
         convergence_figure(result, title=title).savefig(folder / files[1], dpi=130)

@@ -94,7 +94,7 @@ def invariance(
     with staged(out, files, "invariance") as folder:
         captions = [Path(key).stem for key in loaded.keys]
         figure = invariance_figure(results, strips, captions, class_names=options.class_names(network),
-                                   title=f"{model}, {len(loaded.keys)} images of {loaded.source}")  # fmt: skip
+                                   title=f"{model}, {len(loaded.keys):,} images of {loaded.source}")  # fmt: skip
         figure.savefig(folder / files[0], dpi=130)
         write_csv(folder / files[1], COLUMNS, _rows(results, loaded.keys))
         write_json(folder / files[2], record)

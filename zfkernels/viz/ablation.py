@@ -20,7 +20,7 @@ def ablation_figure(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Fi
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), table 3.
     """
-    figure = new_figure(7.2, 0.7 + 0.3 * len(rows))
+    figure = new_figure(7.2, 0.9 + 0.2 * bool(title) + 0.3 * len(rows))
     axes = figure.subplots()
     for n, row in enumerate(rows):
         train, val = 100 * row["train_error_mean"], 100 * row["val_error_mean"]
@@ -30,7 +30,7 @@ def ablation_figure(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Fi
             axes.errorbar(value, n, xerr=spread, fmt="o", color=color, markersize=5, capsize=2, linewidth=1)
     for label, color in (("training images", COLORS[0]), ("validation images", COLORS[1])):
         axes.plot([], [], "o", color=color, label=label)
-    plain(axes, title=f"in brackets: thousands of parameters; {_spread(rows)}", x="top-1 error in %")
+    plain(axes, title=f"in brackets: parameters\n{_spread(rows)}", x="top-1 error in %")
     axes.set_yticks(range(len(rows)), [f"{row['title']}  ({row['parameters'] / 1000:.0f} k)" for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     figure.legend(fontsize=8, frameon=False, loc="outside upper right", ncols=2, labelcolor=GREY)

@@ -96,7 +96,7 @@ def _aliasing_panel(axes: Axes, result: Diagnosis) -> None:
         x="of a first-layer map's power, in %",
         y="maps",
     )
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="y", integer=True)
 
 
 def _activity_panel(axes: Axes, result: Diagnosis) -> None:

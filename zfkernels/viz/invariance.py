@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from zfkernels.results import Invariance
@@ -19,7 +20,7 @@ AXES = {
     "horizontal": "moved to the right, in pixels",
     "scale": "enlarged, by a factor",
     "rotation": "turned clockwise, in degrees",
-    "brightness": "brightness, times that of the photo",
+    "brightness": "brightness; 1: the photo's",
 }
 SHOWN = 5  # images with a line and a strip of their own, as in the paper
 STRIP = 4  # transformed pictures of each
@@ -54,7 +55,8 @@ def invariance_figure(
     grid = figure.subplots(len(results), panels + shown, squeeze=False, width_ratios=[0.85] * shown + [1] * panels)
     compared = all(bool(result.reference.isfinite().all()) for result in results)
     distances = [result.relative if compared else result.distance for result in results]
-    highest = 1.05 * max(float(values.max()) for values in distances) or 1.0
+    drawn = [torch.cat([values[:, :, :SHOWN], values.mean(2, keepdim=True)], 2) for values in distances]
+    highest = 1.05 * max(float(values.max()) for values in drawn) or 1.0
     for line, result, values in zip(grid, results, distances, strict=True):
         if shown:
             _strip_panel(line[0], strips[result.transform], f"{result.transform}: {_range(result)}")

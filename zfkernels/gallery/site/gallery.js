@@ -165,6 +165,7 @@ async function show({ focus = false } = {}) {
   grid.style.setProperty("--wide", `${(100 * layer.sprite[0]) / visible(layer)}%`);
   grid.replaceChildren(...order.map((place, number) => card(layer, content, place, number)));
   at("count").textContent = state.q ? `${order.length} of ${content.maps.length} maps match “${state.q}”` : "";
+  if (state.q && !order.length) at("count").append(" ", wayBack());
   const missing = (maps, what) => (maps.length
     ? [`${maps.length} ${maps.length === 1 ? "map" : "maps"} ${what} on these images: `
       + maps.slice(0, 400).join(", ") + (maps.length > 400 ? " …" : "")] : []);
@@ -175,6 +176,16 @@ async function show({ focus = false } = {}) {
   countMatches();
   if (state.map !== null) openMap(content);
   else if (focus) grid.querySelector("button")?.focus();
+}
+
+// What a search that finds nothing offers: all maps of the layer again.
+function wayBack() {
+  const button = element("button", { type: "button", textContent: "Show all maps" });
+  button.addEventListener("click", () => {
+    state.q = at("query").value = "";
+    show({ focus: true });
+  });
+  return button;
 }
 
 // Brings the link of the layer that is shown into view: beside its neighbours where there are many.
@@ -233,7 +244,7 @@ function openMap(content) {
   if (OCCLUSIONS >= 0) panels.push(tile(OCCLUSIONS, "bright: hiding this place lowers the activation"));
   if (CHANNELS >= 0) panels.push(tile(CHANNELS, "projection of each channel, from the first on, row by row"));
   if (ACTIVATIONS >= 0) panels.push(tile(ACTIVATIONS, `the map's activations on this image, ${layer.size.join("×")}`));
-  at("unit-title").textContent = `${layer.name}, map ${channel}, rank ${state.rank}`;
+  at("unit-title").textContent = `${layer.name}, map ${channel}, rank ${state.rank + 1} of ${units.length}`;
   at("panels").replaceChildren(...panels);
   const facts = [["activation", value], ["place in the map", `row ${row}, column ${column}`],
     ["receptive field", `rows ${top}–${bottom - 1}, columns ${left}–${right - 1}`], ["image", key]];
@@ -247,7 +258,7 @@ function openMap(content) {
   if (alike?.length) at("unit-facts").append(element("dt", { textContent: "maps that answer alike" }), likeLinks(alike));
   at("strip").replaceChildren(...units.map((unit, rank) => {
     const button = element("button", { type: "button" },
-      [tilePicture(layer, picture, Math.max(PATCHES, 0), rank, 54, `rank ${rank}: activation ${unit[1]}`)]);
+      [tilePicture(layer, picture, Math.max(PATCHES, 0), rank, 54, `rank ${rank + 1}: activation ${unit[1]}`)]);
     if (rank === state.rank) button.setAttribute("aria-current", "true");
     button.addEventListener("click", () => moveRank(rank - state.rank));
     return button;
