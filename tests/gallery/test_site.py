@@ -20,6 +20,7 @@ from small import OPTIONS, small_network
 from zfkernels.gallery import Gallery, build_gallery
 
 EVIL = "<script>alert(1)<"
+EDGES = (("top", "bottom"), ("left", "right"))
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +50,8 @@ def page(browser: Any, site: Gallery) -> Iterator[Any]:
     assert problems == []
 
 
-def visit(page: Any, site: Gallery, address: str = "") -> None:
-    page.goto(f"{(site.path / 'index.html').as_uri()}{address}")
+def visit(page: Any, site: Gallery, address: str = "#layer=0", sort: str = "&sort=channel") -> None:
+    page.goto(f"{(site.path / 'index.html').as_uri()}{address}{sort}")
     page.wait_for_selector(".card")
 
 
@@ -83,7 +84,7 @@ def test_loads_from_a_server(page: Any, site: Gallery) -> None:
     handler = functools.partial(Quiet, directory=str(site.path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        page.goto(f"http://127.0.0.1:{server.server_port}/#layer=1")
+        page.goto(f"http://127.0.0.1:{server.server_port}/#layer=1&sort=channel")
         page.wait_for_selector(".card")
         assert shown(page) == site.maps("1")
         server.shutdown()
@@ -114,11 +115,16 @@ def test_sorting(page: Any, site: Gallery) -> None:
     visit(page, site, "#layer=4")
     page.select_option("#sort", "strength")
     best = {n: site.winners("4", n)[0]["value"] for n in site.maps("4")}
-    assert shown(page) == sorted(best, key=lambda n: (-float(f"{best[n]:.4g}"), n))
+    strongest = sorted(best, key=lambda n: (-float(f"{best[n]:.4g}"), n))
+    assert shown(page) == strongest
     page.select_option("#sort", "purity")
     labels = {n: [row["label"] for row in site.winners("4", n)] for n in site.maps("4")}
     purity = {n: max(map(found.count, found)) / len(found) for n, found in labels.items()}
-    assert shown(page) == sorted(purity, key=lambda n: (-round(purity[n], 3), n))
+    pure = sorted(strongest, key=lambda n: -round(purity[n], 3))  # of equal ones the strongest first
+    assert shown(page) == pure
+    assert "sort" not in page.url  # the order that a page of labelled images begins with
+    visit(page, site, "#layer=4", sort="")
+    assert shown(page) == pure
     page.select_option("#sort", "sparsity")
     assert sorted(shown(page)) == site.maps("4")
 
@@ -145,6 +151,11 @@ def test_a_deep_link_opens_one_activation(page: Any, site: Gallery) -> None:
     assert row["image"] in facts
     assert row["label"] in facts
     assert f"rows {row['top']}–{row['bottom'] - 1}, columns {row['left']}–{row['right'] - 1}" in facts
+    tall, wide = (max(r[b] - r[a] for n in site.maps("4") for r in site.winners("4", n)) for a, b in EDGES)
+    height, width = (row[b] - row[a] for a, b in EDGES)
+    patch = page.locator("#panels figcaption").all_text_contents()[1]
+    part = f"; the activation depends on {height}×{width} of them" if (height, width) != (tall, wide) else ""
+    assert patch == f"patch, {tall}×{wide} pixels{part}"
     frame = page.locator("#panels .frame").bounding_box()
     image = page.locator("#panels .framed img").bounding_box()
     size = site.info["image_size"]

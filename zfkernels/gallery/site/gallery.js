@@ -3,7 +3,8 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
 const loaded = new Map(); // layer → what its script says
 const waiting = new Map(); // layer → who waits for it
-const state = { layer: 0, sort: "channel", q: "", map: null, rank: 0 };
+const FIRST = data.labelled ? "purity" : "strength"; // the order whose first maps are most worth seeing
+const state = { layer: 0, sort: FIRST, q: "", map: null, rank: 0 };
 const SORTS = ["channel", "strength", "purity", "sparsity", "selectivity"];
 let order = []; // places of the shown maps in the layer's list
 const PROJECTIONS = data.blocks.indexOf("projections");
@@ -63,14 +64,16 @@ function sorted(content, places) {
     sparsity: ([, fired]) => fired,
     selectivity: ([, , , , [, , selectivity]]) => -(selectivity ?? -1),
   }[state.sort];
-  return places.sort((a, b) => rank(content.maps[a]) - rank(content.maps[b]) || a - b);
+  const strength = (place) => -Number(content.maps[place][3][0][1]);
+  const tie = state.sort === "channel" ? () => 0 : (a, b) => strength(a) - strength(b);
+  return places.sort((a, b) => rank(content.maps[a]) - rank(content.maps[b]) || tie(a, b) || a - b);
 }
 
 // ---- the address: #layer=NAME&map=3&rank=0&sort=purity&q=dog
 
 function toAddress() {
   const parts = new URLSearchParams({ layer: data.layers[state.layer].name });
-  if (state.sort !== "channel") parts.set("sort", state.sort);
+  if (state.sort !== FIRST) parts.set("sort", state.sort);
   if (state.q) parts.set("q", state.q);
   if (state.map !== null) {
     parts.set("map", state.map);
@@ -84,7 +87,7 @@ function fromAddress() {
   const parts = new URLSearchParams(location.hash.slice(1));
   const layer = data.layers.findIndex(({ name }) => name === parts.get("layer"));
   state.layer = Math.max(0, layer);
-  state.sort = SORTS.includes(parts.get("sort")) ? parts.get("sort") : "channel";
+  state.sort = SORTS.includes(parts.get("sort")) ? parts.get("sort") : FIRST;
   state.q = parts.get("q") ?? "";
   state.map = /^\d+$/.test(parts.get("map") ?? "") ? Number(parts.get("map")) : null;
   state.rank = /^\d+$/.test(parts.get("rank") ?? "") ? Number(parts.get("rank")) : 0;
@@ -141,7 +144,7 @@ function histogram(bars) {
   const most = Math.max(...bars, 1e-9);
   return element("span", { className: "bars" }, bars.map((bar) => {
     const node = element("i");
-    node.style.height = `${Math.ceil((10 * bar) / most)}px`;
+    node.style.height = `${Math.ceil((100 * bar) / most)}%`;
     return node;
   }));
 }
@@ -239,7 +242,7 @@ function openMap(content) {
   const tile = (block, title) => panel(title, tilePicture(layer, picture, block, state.rank, wide, title));
   const panels = [panel("image; framed: what the activation depends on",
     framedPicture(data.imageSize, source, [top, left, bottom, right], wide, label ?? key))];
-  if (PATCHES >= 0) panels.push(tile(PATCHES, "patch"));
+  if (PATCHES >= 0) panels.push(tile(PATCHES, patchCaption(layer, channel, bottom - top, right - left)));
   if (PROJECTIONS >= 0) panels.push(tile(PROJECTIONS, "projection"));
   if (OCCLUSIONS >= 0) panels.push(tile(OCCLUSIONS, "bright: hiding this place lowers the activation"));
   if (CHANNELS >= 0) panels.push(tile(CHANNELS, "projection of each channel, from the first on, row by row"));
@@ -254,7 +257,7 @@ function openMap(content) {
   if (selectivity !== null) facts.push(["answers most to", `${most}, selectivity ${selectivity}`]);
   at("unit-facts").replaceChildren(...facts.flatMap(([term, text]) => [
     element("dt", { textContent: term }), element("dd", { textContent: text })]),
-  element("dt", { textContent: "maxima of all images" }), element("dd", {}, [histogram(bars)]));
+  element("dt", { textContent: "maxima above 0, from small to large" }), element("dd", {}, [histogram(bars)]));
   if (alike?.length) at("unit-facts").append(element("dt", { textContent: "maps that answer alike" }), likeLinks(alike));
   at("strip").replaceChildren(...units.map((unit, rank) => {
     const button = element("button", { type: "button" },
@@ -266,6 +269,13 @@ function openMap(content) {
   at("tip").hidden = true;
   if (!at("unit").open) at("unit").showModal();
   toAddress();
+}
+
+// What the tile of a patch shows: at the border of the image the activation depends on a part of it.
+function patchCaption(layer, channel, height, width) {
+  const [, , rows, columns] = layer.views.find(([first, end]) => first <= channel && channel < end);
+  return `patch, ${rows}×${columns} pixels`
+    + (height < rows || width < columns ? `; the activation depends on ${height}×${width} of them` : "");
 }
 
 // Links to the maps whose maxima correlate most with those of the map that is shown.
