@@ -253,8 +253,8 @@ def test_statistics_are_shown_and_sorted_by(page: Any, site: Gallery) -> None:
     rows = {(row["layer"], row["channel"]): row for row in site.statistics.to_pylist()}
     visit(page, site, "#layer=1")
     maps = site.maps("1")
-    assert page.locator(".card .bars").count() == len(maps)
-    bars = page.locator(f"#map-{maps[0]} .bars i").evaluate_all("bars => bars.map((bar) => bar.offsetHeight)")
+    assert page.locator(".card .histogram").count() == len(maps)
+    bars = page.locator(f"#map-{maps[0]} .histogram i").evaluate_all("bars => bars.map((bar) => bar.offsetHeight)")
     assert max(bars) == 10
     counts = torch.tensor([rows["1", channel]["histogram"][1:] for channel in range(5)])
     used = counts.sum(0).nonzero()[:, 0]

@@ -142,7 +142,7 @@ function makeCard(layer, content, place) {
 // Small bars: how many of the images have a maximum of this size, from the smallest to the largest of the layer.
 function histogram(bars) {
   const most = Math.max(...bars, 1e-9);
-  return element("span", { className: "bars" }, bars.map((bar) => {
+  return element("span", { className: "histogram" }, bars.map((bar) => {
     const node = element("i");
     node.style.height = `${Math.ceil((100 * bar) / most)}%`;
     return node;
