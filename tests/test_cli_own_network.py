@@ -180,6 +180,18 @@ def test_a_table_of_layers() -> None:
     assert result.stdout.splitlines()[-1].split() == ["classifier.6", "fully", "connected", "200", "-", "-", "-"]
 
 
+def test_a_table_of_layers_fetches_no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("weights were asked for")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    result = run("layers", "squeezenet1_1")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[1].split() == ["features.0", "convolution", "64", "111x111", "2x2", "3x3"]
+    other = run("project", "--model", "squeezenet1_1", "--layer", "features.1", "--out", tmp_path / "out")
+    assert "weights were asked for" in other.stderr
+
+
 def test_figures_as_pdf(folder: Path) -> None:
     own = folder / "mynetwork.py"
     command = ("invariance", "--model", f"{own}:make", "--size", 20, "--data", folder / "photos", "--layers", "1",
