@@ -233,7 +233,7 @@ function openMap(content) {
   const [image, value, row, column, top, left, bottom, right] = units[state.rank];
   const [source, key, label] = content.images[image];
   const picture = sprite(state.layer, channel);
-  const wide = innerWidth < 700 ? Math.floor((innerWidth - 100) / 2) : 260; // a phone shows them two by two
+  const wide = panelWidth(1 + [PATCHES, PROJECTIONS, OCCLUSIONS, CHANNELS, ACTIVATIONS].filter((n) => n >= 0).length);
   const panel = (title, node) => {
     const figure = element("figure", {}, [node, element("figcaption", { textContent: title })]);
     figure.style.width = `${wide}px`;
@@ -271,6 +271,13 @@ function openMap(content) {
   toAddress();
 }
 
+// CSS pixels of each of so many panels: all in one row; a phone shows them two by two.
+function panelWidth(count) {
+  if (innerWidth < 700) return Math.floor((innerWidth - 100) / 2);
+  const row = Math.min(1140, innerWidth - 32) - 42; // inside the dialog
+  return Math.min(260, Math.floor((row - 15 * (count - 1)) / count));
+}
+
 // What the tile of a patch shows: at the border of the image the activation depends on a part of it.
 function patchCaption(layer, channel, height, width) {
   const [, , rows, columns] = layer.views.find(([first, end]) => first <= channel && channel < end);
@@ -280,11 +287,11 @@ function patchCaption(layer, channel, height, width) {
 
 // Links to the maps whose maxima correlate most with those of the map that is shown.
 function likeLinks(alike) {
-  return element("dd", {}, alike.flatMap(([layer, channel, r]) => {
+  return element("dd", {}, alike.flatMap(([layer, channel, r], n) => {
     const { name } = data.layers[layer];
     const link = element("a", { href: `#${new URLSearchParams({ layer: name, map: channel })}`,
       textContent: `${name}, map ${channel}` });
-    return [link, ` (correlation ${r})  `];
+    return [n ? " · " : "", link, ` (correlation ${r})`];
   }));
 }
 
