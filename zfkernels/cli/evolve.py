@@ -54,6 +54,7 @@ def evolve(
     from zfkernels.gallery.layers import default_layers
     from zfkernels.models import get_model
     from zfkernels.output import staged
+    from zfkernels.results.result import plural
     from zfkernels.training.evolution import TrainingImages
     from zfkernels.viz import convergence_figure, evolution_sheet, save_sheet
     from zfkernels.viz.evolution import some_maps
@@ -81,13 +82,13 @@ def evolve(
             for layer in result.layers
         },
     }  # fmt: skip
-    title = f"{model}, trained on {len(images):,} images of {source.name}"
+    title = f"{model}, trained on {plural(len(images), 'image')} of {source.name}"
     with staged(out, files, "evolve") as folder:
         save_sheet(evolution_sheet(some_maps(result, maps), title=title), folder / files[0])
         convergence_figure(result, title=title).savefig(folder / files[1], dpi=130)
         write_csv(folder / files[2], COLUMNS, _rows(result))
         write_json(folder / files[3], record)
-    text = [f"{len(images)} images, epochs {', '.join(str(epoch) for epoch in result.epochs.tolist())}"]
+    text = [f"{plural(len(images), 'image')}, epochs {', '.join(str(epoch) for epoch in result.epochs.tolist())}"]
     options.report({"out": str(out), **record}, "\n".join([*text, f"look at {out / files[0]}"]), as_json)
 
 

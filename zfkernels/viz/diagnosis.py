@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zfkernels.results import Diagnosis
-from zfkernels.viz.style import ALARM, COLORS, line_style, name_figure, new_figure, plain, shorten
+from zfkernels.viz.style import ALARM, COLORS, line_style, name_figure, new_figure, plain, shorten, whole_ticks
 from zfkernels.viz.tiles import stretch_projections
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _aliasing_panel(axes: Axes, result: Diagnosis) -> None:
         x="of a first-layer map's power, in %",
         y="maps",
     )
-    axes.locator_params(axis="y", integer=True)
+    whole_ticks(axes.yaxis)
 
 
 def _activity_panel(axes: Axes, result: Diagnosis) -> None:

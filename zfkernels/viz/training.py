@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from zfkernels.viz.style import COLORS, name_figure, new_figure, plain
+from zfkernels.viz.style import COLORS, name_figure, new_figure, plain, whole_ticks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,7 @@ def learning_curve_figure(rows: Sequence[Mapping[str, float]], *, title: str = "
             axes.plot(epochs, values, marker="o", markersize=3, linewidth=1.4, color=COLORS[n], label=name)
         plain(axes, x="epoch", y=label)
         axes.set_ylim(bottom=0)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        whole_ticks(axes.xaxis)
         if len(lines) > 1:
             axes.legend(fontsize=8, frameon=False)
     name_figure(figure, title)
