@@ -47,6 +47,12 @@ def whole(picture):
     return (prepare(picture) * 9).to(torch.uint8)
 
 
+def choosy(picture):
+    if picture.width > 256:
+        raise RuntimeError("too wide")
+    return prepare(picture)
+
+
 def broken():
     raise RuntimeError("the network cannot be made today")
 """
@@ -138,6 +144,8 @@ def test_own_preprocessing_is_measured(folder: Path) -> None:
         own_preprocess(name.replace("prepare", "oblong"))
     with pytest.raises(TypeError, match=r"a floating-point tensor \[3, S, S\], got torch.uint8"):
         own_preprocess(name.replace("prepare", "whole"))
+    with pytest.raises(ValueError, match=r"to take a plain picture of 400x300 pixels, .* got RuntimeError: too wide"):
+        own_preprocess(name.replace("prepare", "choosy"))
 
 
 @pytest.mark.parametrize(
@@ -170,6 +178,18 @@ def test_a_table_of_layers() -> None:
     assert head.split("  ")[0] == "name"
     assert first.split() == ["features.0", "convolution", "48", "32x32", "2x2", "7x7"]
     assert result.stdout.splitlines()[-1].split() == ["classifier.6", "fully", "connected", "200", "-", "-", "-"]
+
+
+def test_a_table_of_layers_fetches_no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("weights were asked for")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    result = run("layers", "squeezenet1_1")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[1].split() == ["features.0", "convolution", "64", "111x111", "2x2", "3x3"]
+    other = run("project", "--model", "squeezenet1_1", "--layer", "features.1", "--out", tmp_path / "out")
+    assert "weights were asked for" in other.stderr
 
 
 def test_figures_as_pdf(folder: Path) -> None:

@@ -55,7 +55,7 @@ def curve() -> list[dict[str, float]]:
 def ablation() -> list[dict[str, object]]:
     errors = {f"{split}_error_{what}": 0.2 for split in ("train", "val") for what in ("mean", "std")}
     titles = ("zfnet64", "512-1024-512, twice the units", "first filters 11x11/4, second stride 1")
-    return [{**errors, "title": title, "parameters": 1_500_000} for title in titles]
+    return [{**errors, "title": title, "parameters": 1_500_000, "seeds": [0, 1]} for title in titles]
 
 
 def plan(layers: int) -> Figure:
@@ -89,10 +89,14 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "projections without photos": lambda: projections(3, 9).plot(),
     "sheet": lambda: viz.occlusion_sheet([row(), row(40)]),
     "invariance": lambda: invariance().plot([LONG] * 7),
+    "invariance with a title": lambda: viz.invariance_figure([invariance()], {}, [LONG] * 7, title=LONG),
     "correspondence": lambda: correspondence().plot("zfnet64"),
+    "correspondence with a title": lambda: viz.correspondence_figure({"zfnet64": correspondence()}, title=LONG),
     "diagnosis": lambda: diagnosis().plot("zfnet64"),
+    "diagnosis with a title": lambda: viz.diagnosis_figure({"a": diagnosis(), "b": diagnosis()}, title=LONG),
     "diagnosis of many layers": lambda: diagnosis(11).plot("vgg"),
     "evolution": lambda: evolution(5).plot(),
+    "evolution with a title": lambda: viz.convergence_figure(evolution(5), title=LONG),
     "transfer": lambda: transfer().plot("zfnet64, features.8, softmax"),
     "probe": lambda: layer_probe(5).plot("zfnet64, softmax"),
     "probes": lambda: viz.probe_figure({LONG: layer_probe(5), "b": layer_probe(3), "c": layer_probe(3)}, data="photos"),
@@ -104,7 +108,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "boxes of one layer": lambda: boxes(1),
     "gallery": lambda: gallery(3),
     "gallery of one layer": lambda: gallery(1),
-    "ablation": lambda: viz.ablation_figure(ablation()),
+    "ablation": lambda: viz.ablation_figure(ablation(), title=LONG),
 }
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import numbers
-import sys
-import warnings
 from typing import Any
 
 import torch
@@ -13,8 +12,7 @@ from torch import Tensor, nn
 from zfkernels.network import Recording, UnrecordableError, Verdict, check, first_channels, record, refuse_training
 from zfkernels.network.network import Network
 from zfkernels.results.look import UNKNOWN, Look
-
-INSIDE = ("zfkernels", "torch", "contextlib")  # between a user's call and a warning: the package, and decorators
+from zfkernels.signed import warn_user
 
 
 def as_int(value: Any) -> Any:
@@ -95,6 +93,18 @@ def refuse_difference(method: str, recording: Recording, images: Tensor) -> Verd
     return verdict
 
 
+def check_number(function: str, name: str, value: Any) -> None:
+    """``TypeError`` for what is no finite number."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value):
+        raise TypeError(f"{function}: expected {name} a finite number, got {value!r}")
+
+
+def check_batch_size(function: str, batch_size: Any) -> None:
+    """``ValueError`` for what is no int of 1 or more."""
+    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+        raise ValueError(f"{function}: expected batch_size ≥ 1, got {batch_size!r}")
+
+
 def _remedy(images: Any) -> str:
     """How people come from what they have to what a network takes; "" where nobody knows."""
     made = "preprocess(picture)[None] makes them, preprocess = zfkernels.models.get_preprocess(name)"
@@ -117,16 +127,8 @@ def _warn_of_bytes(method: str, images: Tensor, model: nn.Module | None) -> None
     black = min(-mean / std for mean, std in zip(look.mean, look.std, strict=True))
     white = max((1 - mean) / std for mean, std in zip(look.mean, look.std, strict=True))
     if float(images.amin()) >= 0 and float(images.amax()) > 4 * white:
-        warnings.warn(
-            f"{method}: images look like pixels from 0 to 255, but black to white is {black:.3g} to {white:.3g} for "
+        warn_user(
+            method,
+            f"images look like pixels from 0 to 255, but black to white is {black:.3g} to {white:.3g} for "
             f"this network; zfkernels.models.get_preprocess(name) normalises pictures",
-            stacklevel=_callers_level(),
         )
-
-
-def _callers_level() -> int:
-    """The ``stacklevel`` of the first function that is neither this package's nor a decorator's."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in INSIDE:
-        level, frame = level + 1, frame.f_back
-    return level

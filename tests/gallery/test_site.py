@@ -20,6 +20,7 @@ from small import OPTIONS, small_network
 from zfkernels.gallery import Gallery, build_gallery
 
 EVIL = "<script>alert(1)<"
+EDGES = (("top", "bottom"), ("left", "right"))
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +50,8 @@ def page(browser: Any, site: Gallery) -> Iterator[Any]:
     assert problems == []
 
 
-def visit(page: Any, site: Gallery, address: str = "") -> None:
-    page.goto(f"{(site.path / 'index.html').as_uri()}{address}")
+def visit(page: Any, site: Gallery, address: str = "#layer=0", sort: str = "&sort=channel") -> None:
+    page.goto(f"{(site.path / 'index.html').as_uri()}{address}{sort}")
     page.wait_for_selector(".card")
 
 
@@ -83,7 +84,7 @@ def test_loads_from_a_server(page: Any, site: Gallery) -> None:
     handler = functools.partial(Quiet, directory=str(site.path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        page.goto(f"http://127.0.0.1:{server.server_port}/#layer=1")
+        page.goto(f"http://127.0.0.1:{server.server_port}/#layer=1&sort=channel")
         page.wait_for_selector(".card")
         assert shown(page) == site.maps("1")
         server.shutdown()
@@ -103,17 +104,27 @@ def test_search_finds_channels_and_labels(page: Any, site: Gallery) -> None:
     page.fill("#query", "no such thing")
     page.wait_for_selector(".card", state="detached")
     assert page.locator("#count").text_content().startswith("0 of")
+    page.get_by_role("button", name="Show all maps").click()
+    page.wait_for_selector(".card")
+    assert shown(page) == site.maps("4")
+    assert page.input_value("#query") == ""
+    assert "q=" not in page.url
 
 
 def test_sorting(page: Any, site: Gallery) -> None:
     visit(page, site, "#layer=4")
     page.select_option("#sort", "strength")
     best = {n: site.winners("4", n)[0]["value"] for n in site.maps("4")}
-    assert shown(page) == sorted(best, key=lambda n: (-float(f"{best[n]:.4g}"), n))
+    strongest = sorted(best, key=lambda n: (-float(f"{best[n]:.4g}"), n))
+    assert shown(page) == strongest
     page.select_option("#sort", "purity")
     labels = {n: [row["label"] for row in site.winners("4", n)] for n in site.maps("4")}
     purity = {n: max(map(found.count, found)) / len(found) for n, found in labels.items()}
-    assert shown(page) == sorted(purity, key=lambda n: (-round(purity[n], 3), n))
+    pure = sorted(strongest, key=lambda n: -round(purity[n], 3))  # of equal ones the strongest first
+    assert shown(page) == pure
+    assert "sort" not in page.url  # the order that a page of labelled images begins with
+    visit(page, site, "#layer=4", sort="")
+    assert shown(page) == pure
     page.select_option("#sort", "sparsity")
     assert sorted(shown(page)) == site.maps("4")
 
@@ -123,7 +134,9 @@ def test_a_rank_that_is_none_opens_the_strongest(page: Any, site: Gallery, rank:
     channel = site.maps("4")[0]
     visit(page, site, f"#layer=4&map={channel}&rank={rank}")
     page.wait_for_selector("#unit[open]")
-    assert page.locator("#unit-title").text_content() == f"4, map {channel}, rank 0"
+    assert (
+        page.locator("#unit-title").text_content() == f"4, map {channel}, rank 1 of {len(site.winners('4', channel))}"
+    )
 
 
 def test_a_deep_link_opens_one_activation(page: Any, site: Gallery) -> None:
@@ -131,11 +144,18 @@ def test_a_deep_link_opens_one_activation(page: Any, site: Gallery) -> None:
     row = site.winners("4", channel)[2]
     visit(page, site, f"#layer=4&map={channel}&rank=2")
     page.wait_for_selector("#unit[open]")
-    assert page.locator("#unit-title").text_content() == f"4, map {channel}, rank 2"
+    assert (
+        page.locator("#unit-title").text_content() == f"4, map {channel}, rank 3 of {len(site.winners('4', channel))}"
+    )
     facts = page.locator("#unit-facts dd").all_text_contents()
     assert row["image"] in facts
     assert row["label"] in facts
     assert f"rows {row['top']}–{row['bottom'] - 1}, columns {row['left']}–{row['right'] - 1}" in facts
+    tall, wide = (max(r[b] - r[a] for n in site.maps("4") for r in site.winners("4", n)) for a, b in EDGES)
+    height, width = (row[b] - row[a] for a, b in EDGES)
+    patch = page.locator("#panels figcaption").all_text_contents()[1]
+    part = f"; the activation depends on {height}×{width} of them" if (height, width) != (tall, wide) else ""
+    assert patch == f"patch, {tall}×{wide} pixels{part}"
     frame = page.locator("#panels .frame").bounding_box()
     image = page.locator("#panels .framed img").bounding_box()
     size = site.info["image_size"]
@@ -178,11 +198,11 @@ def test_the_keyboard_reaches_everything(page: Any, site: Gallery) -> None:
     channel = site.maps("1")[1]
     assert f"map={channel}" in page.url
     page.keyboard.press("ArrowRight")
-    assert page.locator("#unit-title").text_content() == f"1, map {channel}, rank 1"
+    assert page.locator("#unit-title").text_content() == f"1, map {channel}, rank 2 of {OPTIONS['top_k']}"
     page.keyboard.press("ArrowDown")
-    assert page.locator("#unit-title").text_content() == f"1, map {site.maps('1')[2]}, rank 0"
+    assert page.locator("#unit-title").text_content() == f"1, map {site.maps('1')[2]}, rank 1 of {OPTIONS['top_k']}"
     page.keyboard.press("ArrowUp")
-    assert page.locator("#unit-title").text_content() == f"1, map {channel}, rank 0"
+    assert page.locator("#unit-title").text_content() == f"1, map {channel}, rank 1 of {OPTIONS['top_k']}"
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement.closest('.card').id") == f"map-{channel}"
     page.keyboard.press("/")
@@ -233,8 +253,8 @@ def test_statistics_are_shown_and_sorted_by(page: Any, site: Gallery) -> None:
     rows = {(row["layer"], row["channel"]): row for row in site.statistics.to_pylist()}
     visit(page, site, "#layer=1")
     maps = site.maps("1")
-    assert page.locator(".card .bars").count() == len(maps)
-    bars = page.locator(f"#map-{maps[0]} .bars i").evaluate_all("bars => bars.map((bar) => bar.offsetHeight)")
+    assert page.locator(".card .histogram").count() == len(maps)
+    bars = page.locator(f"#map-{maps[0]} .histogram i").evaluate_all("bars => bars.map((bar) => bar.offsetHeight)")
     assert max(bars) == 10
     counts = torch.tensor([rows["1", channel]["histogram"][1:] for channel in range(5)])
     used = counts.sum(0).nonzero()[:, 0]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ pytest.importorskip("starlette", reason="the extra serve is not installed")
 pytest.importorskip("httpx2", reason="httpx2, which Starlette's test client needs, is not installed")
 from starlette.testclient import TestClient
 
+import zfkernels
 from zfkernels.serve import Explorer, create_app
 from zfkernels.serve import uploads as uploads_module
 from zfkernels.serve.photos import Photos
@@ -291,3 +294,12 @@ def test_elsewhere_names_that_can_be_made_to_point_here_are_refused(guarded: Any
     assert guarded.get("/", headers={**known, "host": "192.168.1.7:8813"}).status_code == 200
     assert guarded.get("/", headers={**known, "host": "[fe80::1]:8813"}).status_code == 200
     assert guarded.get("/", headers={**known, "host": "evil.example:8813"}).status_code == 403
+
+
+def test_the_gallerys_style_reaches_only_what_the_pages_share() -> None:
+    """The explorer's page loads the gallery's style before its own: other names of classes have to differ."""
+    site = {name: Path(zfkernels.__file__).parent / name / "site" for name in ("gallery", "serve")}
+    classes = set(re.findall(r"\.([a-z][\w-]*)(?=[^}]*\{)", (site["gallery"] / "style.css").read_text()))
+    text = "".join(path.read_text() for path in site["serve"].iterdir() if path.suffix in (".js", ".html"))
+    used = {name for names in re.findall(r'(?:className: |class=)"([^"]+)"', text) for name in names.split()}
+    assert classes & used == {"bar", "frame", "caption"}

@@ -15,16 +15,18 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from zfkernels.checks import network_for
+from zfkernels.checks import check_batch_size, check_number, network_for
 from zfkernels.network.network import Network
 from zfkernels.progress import progress_bar
 from zfkernels.results import Correspondence
+from zfkernels.signed import signed
 
 RANDOM = "random"
 ONE_PLACE = "random, one place"
 
 
 @torch.no_grad()
+@signed("correspondence")
 def correspondence(
     model: nn.Module,
     images: Tensor,  # [N, C, H, W]
@@ -72,6 +74,8 @@ def correspondence(
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), table 1.
     """
     network = network_for("correspondence", model, images)
+    check_batch_size("correspondence", batch_size)
+    check_number("correspondence", "fill", fill)
     size = (window, window) if isinstance(window, int) else window
     frame = (images.shape[2], images.shape[3])
     _check_arguments(images, layers, size, frame, random_draws)

@@ -9,18 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zfkernels.checks import network_for
+from zfkernels.checks import check_batch_size, network_for
 from zfkernels.network import INPUT
 from zfkernels.network.kinds import Kind
 from zfkernels.network.network import Network
 from zfkernels.progress import progress_bar
 from zfkernels.results import Diagnosis, FilterDiagnosis
+from zfkernels.signed import signed
 
 SPECTRUM = 64  # samples of a filter's spectrum along each axis
 NYQUIST = 0.5  # cycles per pixel
 
 
 @torch.no_grad()
+@signed("diagnose")
 def diagnose(
     model: nn.Module,
     images: Tensor,  # [N, C, H, W]
@@ -45,6 +47,7 @@ def diagnose(
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), section 4.1, figure 6.
     """
     network = network_for("diagnose", model, images)
+    check_batch_size("diagnose", batch_size)
     convolutions = [kind for kind in network.kinds.values() if kind.filters is not None]
     if not convolutions or convolutions[0].inputs != (INPUT,):
         raise ValueError("diagnose: expected model one that begins with a convolution, got another one")

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from zfkernels.analysis.topk import TopK
-from zfkernels.checks import network_for
+from zfkernels.checks import check_batch_size, network_for
 from zfkernels.deconvnet import DeconvNet
 from zfkernels.progress import progress_bar
 from zfkernels.results import Evolution, LayerEvolution
 from zfkernels.results.evolution import cosine
+from zfkernels.signed import signed
 
 
 class Images(Protocol):
@@ -47,6 +48,7 @@ def pick_maps(
 
 
 @torch.no_grad()
+@signed("evolution")
 def strongest_projections(
     model: nn.Module,
     images: Images,
@@ -74,6 +76,7 @@ def strongest_projections(
     """
     if len(images) == 0 or not maps:
         raise ValueError(f"evolution: expected images and maps, got {len(images)} images and {len(maps)} layers")
+    check_batch_size("evolution", batch_size)
     net = DeconvNet(model)
     like = next(model.parameters())
     running: dict[str, TopK] = {}
@@ -99,6 +102,7 @@ def strongest_projections(
 
 
 @torch.no_grad()
+@signed("evolution")
 def evolution(
     snapshots: Iterable[tuple[int, nn.Module]],
     images: Images,

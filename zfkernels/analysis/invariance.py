@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import affine
 
-from zfkernels.checks import network_for
+from zfkernels.checks import check_batch_size, check_number, network_for
 from zfkernels.progress import progress_bar
 from zfkernels.results import Invariance, probabilities
+from zfkernels.signed import signed
 
 TRANSFORMS = ("vertical", "horizontal", "scale", "rotation", "brightness")
 AMOUNTS = {
@@ -74,6 +75,7 @@ def transform_images(
 
 
 @torch.no_grad()
+@signed("invariance")
 def invariance(
     model: nn.Module,
     images: Tensor,  # [N, C, H, W]
@@ -113,6 +115,8 @@ def invariance(
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 5.
     """
     network = network_for("invariance", model, images)
+    check_batch_size("invariance", batch_size)
+    check_number("invariance", "fill", fill)
     if transform not in TRANSFORMS:
         raise ValueError(f"invariance: expected transform one of {', '.join(TRANSFORMS)}, got {transform!r}")
     if amounts is None:
@@ -122,8 +126,6 @@ def invariance(
     for name, given in (("images", images), ("layers", layers), ("amounts", amounts)):
         if len(given) == 0:
             raise ValueError(f"invariance: expected at least one of {name}, got none")
-    if batch_size < 1:
-        raise ValueError(f"invariance: expected batch_size ≥ 1, got {batch_size}")
     steps, output = [network.resolve(layer) for layer in layers], network.output
     if output is None or len(network.shape(output)) != 2:
         raise ValueError("invariance: expected a model whose output is one tensor [N, classes]")

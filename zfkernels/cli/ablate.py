@@ -50,22 +50,26 @@ def ablate(
     The same command goes on where it was broken off. Writes to --out ablation.csv and ablation.json after each run,
     and ablation.png at the end.
     """
+    from zfkernels.data import open_source
     from zfkernels.output import staged
+    from zfkernels.results.result import plural
     from zfkernels.training import SMALL
     from zfkernels.training.ablation import VARIANTS, ablate
     from zfkernels.viz import ablation_figure
 
     (figure,) = options.in_format((FIGURE,))
     options.check_out("ablate", out, (figure,), data)
-    recipe = fitting(SMALL.with_budget(epochs, batch_size), batch_size, data, classes, per_class)
+    source = open_source(data)
+    recipe = fitting(SMALL.with_budget(epochs, batch_size), batch_size, source, classes, per_class)
     rows = ablate(
-        data, out, variants=variants.split(",") if variants else tuple(VARIANTS), seeds=seeds, scale=scale,
+        source, out, variants=variants.split(",") if variants else tuple(VARIANTS), seeds=seeds, scale=scale,
         recipe=recipe, limit_classes=classes, limit_per_class=per_class,
         cache=cache, workers=workers,
         devices=int(devices) if devices.isdecimal() else devices, progress=not as_json,
     )  # fmt: skip
+    title = f"{source.name}, {plural(recipe.epochs, 'epoch')}, maps and units times {scale:g}"
     with staged(out, (figure,), "ablate") as folder:
-        ablation_figure(rows).savefig(folder / figure, dpi=130)
+        ablation_figure(rows, title=title).savefig(folder / figure, dpi=130)
     text = [f"{'error in %':32} {'train':>12} {'val':>12} {'val top-5':>12}  paper"]
     text += [_line(row) for row in rows]
     options.report({"out": str(out), "rows": rows}, "\n".join([*text, f"look at {out / figure}"]), as_json)

@@ -20,6 +20,7 @@ from zfkernels.cli.sentences import OneSentenceGroup
 from zfkernels.cli.serve import serve
 from zfkernels.cli.train import evaluate, train
 from zfkernels.cli.transfer import probe, transfer
+from zfkernels.signed import signed
 
 
 @click.group(cls=OneSentenceGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -35,4 +36,6 @@ COMMANDS = (
     info,
 )  # fmt: skip
 for command in COMMANDS:
+    assert command.callback is not None
+    command.callback = signed(command.name or "")(command.callback)
     app.add_command(command)

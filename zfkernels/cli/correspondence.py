@@ -67,7 +67,8 @@ def correspondence(
     files = options.in_format(FILES)
     options.check_out("correspondence", out, files, data)
     network, preprocess = options.load_model(model, weights, device)
-    images, keys, parts, regions = read_landmarks(landmarks, options.open_data(data, None), preprocess)
+    source = options.open_data(data, None)
+    images, keys, parts, regions = read_landmarks(landmarks, source, preprocess)
     side = max(1, round(window * preprocess.size if window <= 1 else window))
     names = layers.split(",") if layers else spread(trace_model(network, (preprocess.size, preprocess.size)))
     with options.use_backend(backend):
@@ -81,7 +82,8 @@ def correspondence(
         "rows": [dict(zip(COLUMNS, row, strict=True)) for row in rows],
     }  # fmt: skip
     with staged(out, files, "correspondence") as folder:
-        correspondence_figure({model: result}).savefig(folder / files[0], dpi=130)
+        title = f"{len(keys)} images of {source.name}, mask of {side}x{side} pixels"
+        correspondence_figure({model: result}, title=title).savefig(folder / files[0], dpi=130)
         write_csv(folder / files[1], COLUMNS, rows)
         write_json(folder / files[2], record)
     text = [f"{len(keys)} images, mask of {side} pixels; lower: the network relates the part more"]

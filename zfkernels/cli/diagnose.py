@@ -55,6 +55,7 @@ def diagnose(
     from zfkernels.cli.images import load_images
     from zfkernels.cli.tables import left_out, write_csv, write_json
     from zfkernels.output import staged
+    from zfkernels.results.result import plural
     from zfkernels.viz import diagnosis_figure
 
     files = options.in_format(FILES)
@@ -79,10 +80,11 @@ def diagnose(
         "networks": {title: {**numbers(results[title]), "verdict": verdicts[title]} for title in titles},
     }
     with staged(out, files, "diagnose") as folder:
-        diagnosis_figure(results).savefig(folder / files[0], dpi=110)
+        title = f"{plural(len(loaded.keys), 'image')} of {loaded.source}"
+        diagnosis_figure(results, title=title).savefig(folder / files[0], dpi=110)
         write_csv(folder / files[1], COLUMNS, (row for title in titles for row in _rows(title, results[title])))
         write_json(folder / files[2], record)
-    text = [f"{len(loaded.keys)} images of {loaded.source}; dead: never active in any of them"]
+    text = [f"{plural(len(loaded.keys), 'image')} of {loaded.source}; dead: never active in any of them"]
     text += [f"{title}: {' '.join(verdicts[title])}" for title in titles]
     options.report(
         {"out": str(out), **record}, "\n".join([*text, *left_out(loaded.skipped), f"look at {out / files[0]}"]), as_json

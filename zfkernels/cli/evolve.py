@@ -49,10 +49,12 @@ def evolve(
     """
     from zfkernels.analysis.evolution import evolution, pick_maps
     from zfkernels.cli.tables import write_csv, write_json
+    from zfkernels.data import open_source
     from zfkernels.deconvnet import DeconvNet
     from zfkernels.gallery.layers import default_layers
     from zfkernels.models import get_model
     from zfkernels.output import staged
+    from zfkernels.results.result import plural
     from zfkernels.training.evolution import TrainingImages
     from zfkernels.viz import convergence_figure, evolution_sheet, save_sheet
     from zfkernels.viz.evolution import some_maps
@@ -61,7 +63,8 @@ def evolve(
     options.check_out("evolve", out, files, data)
     kept = snapshots(run, epochs)
     networks = [(epoch, get_model(model, path)) for epoch, path in kept]
-    images = TrainingImages.of_run(run, data, networks[0][1], cache=cache, progress=not as_json)
+    source = open_source(data)
+    images = TrainingImages.of_run(run, source, networks[0][1], cache=cache, progress=not as_json)
     net = DeconvNet(networks[-1][1])
     names = layers.split(",") if layers else default_layers(net.network_at(images.size))
     chosen = pick_maps(net, names, max(maps, follow), image_size=images.size, seed=seed)
@@ -79,12 +82,13 @@ def evolve(
             for layer in result.layers
         },
     }  # fmt: skip
+    title = f"{model}, trained on {plural(len(images), 'image')} of {source.name}"
     with staged(out, files, "evolve") as folder:
-        save_sheet(evolution_sheet(some_maps(result, maps)), folder / files[0])
-        convergence_figure(result).savefig(folder / files[1], dpi=130)
+        save_sheet(evolution_sheet(some_maps(result, maps), title=title), folder / files[0])
+        convergence_figure(result, title=title).savefig(folder / files[1], dpi=130)
         write_csv(folder / files[2], COLUMNS, _rows(result))
         write_json(folder / files[3], record)
-    text = [f"{len(images)} images, epochs {', '.join(str(epoch) for epoch in result.epochs.tolist())}"]
+    text = [f"{plural(len(images), 'image')}, epochs {', '.join(str(epoch) for epoch in result.epochs.tolist())}"]
     options.report({"out": str(out), **record}, "\n".join([*text, f"look at {out / files[0]}"]), as_json)
 
 

@@ -62,6 +62,7 @@ def invariance(
     from zfkernels.cli.tables import left_out, write_csv, write_json
     from zfkernels.network.network import trace_model
     from zfkernels.output import staged
+    from zfkernels.results.result import plural
     from zfkernels.viz import invariance_figure
 
     files = options.in_format(FILES)
@@ -93,11 +94,12 @@ def invariance(
     record = _record(model, options.class_names(network), loaded, results)
     with staged(out, files, "invariance") as folder:
         captions = [Path(key).stem for key in loaded.keys]
-        figure = invariance_figure(results, strips, captions, class_names=options.class_names(network))
+        title = f"{model}, {plural(len(loaded.keys), 'image')} of {loaded.source}"
+        figure = invariance_figure(results, strips, captions, class_names=options.class_names(network), title=title)
         figure.savefig(folder / files[0], dpi=130)
         write_csv(folder / files[1], COLUMNS, _rows(results, loaded.keys))
         write_json(folder / files[2], record)
-    text = [f"{len(loaded.keys)} images; 1: does not notice, 0: as far as another image"]
+    text = [f"{plural(len(loaded.keys), 'image')}; 1: does not notice, 0: as far as another image"]
     text += [
         f"{entry['transform']}: " + ", ".join(f"{layer} {value:.2f}" for layer, value in entry["invariance"].items())
         + f"; {entry['probability_kept']:.0%} of the probability kept"

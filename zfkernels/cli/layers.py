@@ -21,7 +21,8 @@ def layers(name: str, model: str, weights: str, device: str, backend: str | None
     """
     from zfkernels.network.network import trace_model
 
-    network, preprocess = options.load_model(name or model, weights, device)
+    drawn = "none" if weights == "DEFAULT" else weights  # the table is of the layers: no weights need be fetched
+    network, preprocess = options.load_model(name or model, drawn, device)
     table = trace_model(network, (preprocess.size, preprocess.size)).layer_info()
     record = {
         "model": name or model,

@@ -57,6 +57,7 @@ def project(
     from zfkernels.deconvnet import DeconvNet
     from zfkernels.gallery.layers import select_layers
     from zfkernels.output import staged
+    from zfkernels.results.result import plural
 
     options.check_out("project", out, RESULTS, data)
     network, preprocess = options.load_model(model, weights, device)
@@ -90,7 +91,7 @@ def project(
             raise ValueError(f"project: expected images that can be read, got none: {skipped[0]['reason']}")
         record = {"model": model, "layer": layer, "images": found, "skipped": skipped}
         write_json(folder / RESULTS[1], record)
-    text = [f"{len(found)} images", *left_out((entry["image"], entry["reason"]) for entry in skipped)]
+    text = [plural(len(found), "image"), *left_out((entry["image"], entry["reason"]) for entry in skipped)]
     options.report({"out": str(out), **record}, "\n".join([*text, f"look at {out / 'figures'}"]), as_json)
 
 

@@ -101,7 +101,7 @@ def train(
         curve = [{column: float(value) for column, value in row.items()} for row in csv.DictReader(file)]
     (figure,) = options.in_format((CURVE.name,))
     with staged(out, (figure,), "train") as folder:
-        learning_curve_figure(curve, title=model).savefig(folder / figure, dpi=130)
+        learning_curve_figure(curve, title=f"{model}, trained on {source.name}").savefig(folder / figure, dpi=130)
     text = f"epoch {result['epoch']:.0f}: top-1 {result['val_top1']:.1%}, top-5 {result['val_top5']:.1%}; look at {out}"
     options.report(result, text, as_json)
 
@@ -149,6 +149,7 @@ def evaluate(
 ) -> None:
     """Top-1 and top-5 accuracy of a network, or of several whose probabilities are averaged."""
     from zfkernels import training
+    from zfkernels.results.result import plural
 
     networks = [options.load_model(model, file, device)[0] for file in (weights, *others)]
     with options.use_backend(backend):
@@ -156,5 +157,5 @@ def evaluate(
             networks, data, split=split, crops=crops, batch_size=batch_size, cache=cache, workers=workers,
             device=device, limit=limit, progress=not as_json,
         )  # fmt: skip
-    text = f"top-1 {result['top1']:.1%}, top-5 {result['top5']:.1%} of {result['images']:.0f} images"
+    text = f"top-1 {result['top1']:.1%}, top-5 {result['top5']:.1%} of {plural(int(result['images']), 'image')}"
     options.report(result, text, as_json)

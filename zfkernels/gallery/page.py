@@ -19,6 +19,7 @@ from zfkernels.analysis.topk import Ranking
 from zfkernels.gallery.layers import Layer
 from zfkernels.gallery.statistics import MapStatistics, shown
 from zfkernels.gallery.table import Winners
+from zfkernels.gallery.tiles import view_size
 from zfkernels.geometry import Pair
 from zfkernels.viz import SpriteGrid
 
@@ -75,7 +76,8 @@ def write_page(
     summary = {
         "blocks": list(blocks),
         "imageSize": list(image_size),
-        "layers": [_layer(layer, found, grid) for layer, found, _, grid in rows],
+        "labelled": any(label is not None for label in labels.values()),
+        "layers": [_layer(layer, found, grid, image_size) for layer, found, _, grid in rows],
     }
     site = files("zfkernels.gallery") / "site"
     scripts = ("picture.js", "theme.js", "gallery.js")
@@ -89,7 +91,7 @@ def write_page(
     (folder / "index.html").write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
-def _layer(layer: Layer, found: Winners, grid: SpriteGrid) -> dict[str, Any]:
+def _layer(layer: Layer, found: Winners, grid: SpriteGrid, image_size: Pair) -> dict[str, Any]:
     info, (height, width) = layer.info, grid.size
     facts = [info.kind, f"{info.channels} {'map' if info.channels == 1 else 'maps'}"]
     if info.size is not None:
@@ -101,6 +103,10 @@ def _layer(layer: Layer, found: Winners, grid: SpriteGrid) -> dict[str, Any]:
         "size": info.size or (1, 1),
         "dead": found.dead,
         "onlyNan": found.only_nan(info.channels),
+        "views": [
+            [branch.channels.start, branch.channels.stop, *view_size(branch.field, image_size)]
+            for branch in layer.branches
+        ],
         "sprite": [width, height],
         "tile": list(grid.tile),
         "side": grid.side,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from zfkernels.data import ImageSource, IterableSource, UnreadableImageError, re
 from zfkernels.data.patience import say_when_quiet
 from zfkernels.gallery.show import MODES
 from zfkernels.models import AnyPreprocess, Planes, Preprocess, as_preprocess, preprocess_of
+from zfkernels.signed import warn_user
 
 TRIED = 100  # images that are tried until one tells the shape of all
 
@@ -120,8 +120,8 @@ def _warn_of_enlarging(image: Any, model: nn.Module, chosen: Preprocess) -> None
     """Says that small pictures are enlarged to a size that nobody has named."""
     known = isinstance(getattr(model, "preprocess", None), Preprocess) or hasattr(model, "input_size")
     if not known and isinstance(image, Image.Image) and min(image.size) < chosen.size // 2:
-        warnings.warn(
-            f"build_gallery: pictures of {image.width}x{image.height} pixels are enlarged to {chosen.size}, ImageNet's "
+        warn_user(
+            "build_gallery",
+            f"pictures of {image.width}x{image.height} pixels are enlarged to {chosen.size}, ImageNet's "
             f"size, as nobody has said what the network takes; preprocess= says it",
-            stacklevel=3,
         )

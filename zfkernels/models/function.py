@@ -14,6 +14,7 @@ from zfkernels.models.preprocess import Preprocess
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 LEVELS = (0, 51, 255)  # of the plain pictures that a normalisation is measured on
+PLAIN = (400, 300)  # their width and height
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -57,7 +58,7 @@ class PreprocessFunction:
 
         bands = len(Image.new(mode, (1, 1)).getbands())
         try:
-            values = [self(Image.new(mode, (400, 300), (level,) * bands if bands > 1 else level)) for level in LEVELS]
+            values = [self(Image.new(mode, PLAIN, (level,) * bands if bands > 1 else level)) for level in LEVELS]
         except Exception:  # noqa: BLE001  # of anybody's code, that takes no such picture
             return None
         return normalization_of(values)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from zfkernels._extras import require
-from zfkernels.models.function import LEVELS, PreprocessFunction, normalization_of
+from zfkernels.models.function import LEVELS, PLAIN, PreprocessFunction, normalization_of
 from zfkernels.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _with_preprocess(model: nn.Module, name: str, function: Any) -> nn.Module:
     from PIL import Image
 
     called = PreprocessFunction(function)
-    values = [called(Image.new("RGB", (400, 300), (level,) * 3)) for level in LEVELS]
+    values = [called(Image.new("RGB", PLAIN, (level,) * 3)) for level in LEVELS]
     channels, height, width = values[0].shape
     if channels != 3 or height != width:
         raise ValueError(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from zfkernels.models.function import LEVELS, normalization_of
+from zfkernels.models.function import LEVELS, PLAIN, normalization_of
 from zfkernels.models.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def own_preprocess(
 ) -> OwnPreprocess:
     """The preprocessing that a name stands for: a function (or transform) from a PIL picture to a tensor [3, S, S].
 
-    Its size and normalisation are measured on plain pictures, black, dark grey and white.
+    Its size and normalisation are measured on plain pictures of ``PLAIN`` pixels, black, dark grey and white.
 
     Args:
         name: As of :func:`load_object`.
@@ -105,12 +105,12 @@ def own_preprocess(
 
     Raises:
         TypeError: It returns no floating-point tensor.
-        ValueError: No such function; another shape, or one that is not square; or, without ``mean`` and ``std``, a
-            normalisation that is not (pixels - mean) / std for each channel.
+        ValueError: No such function; one that fails on such a picture; another shape, or one that is not square; or,
+            without ``mean`` and ``std``, a normalisation that is not (pixels - mean) / std for each channel.
     """
     from PIL import Image
 
-    values = [_called(name, Image.new("RGB", (400, 300), (level,) * 3)) for level in LEVELS]
+    values = [_measured(name, Image.new("RGB", PLAIN, (level,) * 3)) for level in LEVELS]
     size = values[0].shape[-1]
     if mean is None or std is None:
         found = normalization_of(values)
@@ -128,8 +128,23 @@ def _function(name: str) -> Any:
     return load_object(name, "own_preprocess: expected preprocess")
 
 
+def _measured(name: str, plain: Image.Image) -> Tensor:
+    function = _function(name)
+    try:
+        value = function(plain)
+    except Exception as error:  # of anybody's code
+        raise ValueError(
+            f"own_preprocess: expected {name!r} to take a plain picture of {plain.width}x{plain.height} pixels, on "
+            f"which its size is measured, got {type(error).__name__}: {error}"
+        ) from error
+    return _checked(name, value)
+
+
 def _called(name: str, image: Image.Image | np.ndarray) -> Tensor:
-    value = _function(name)(image)
+    return _checked(name, _function(name)(image))
+
+
+def _checked(name: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor) or not value.is_floating_point():
         got = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"own_preprocess: expected {name!r} to return a floating-point tensor [3, S, S], got {got}")

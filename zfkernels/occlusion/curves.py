@@ -27,6 +27,7 @@ from zfkernels.occlusion.sweeper import examine
 from zfkernels.occlusion.where import Changes
 from zfkernels.ops import fixed_weights
 from zfkernels.progress import progress_bar
+from zfkernels.signed import signed
 from zfkernels.windows import Windows, cell_places
 
 
@@ -58,6 +59,7 @@ class OcclusionCurve:
         return torch.trapezoid(values, dim=1) / max(1, values.shape[1] - 1)
 
 
+@signed("deletion_curve")
 def deletion_curve(
     model: nn.Module,
     images: Tensor,  # [N, C, H, W]
@@ -96,6 +98,7 @@ def deletion_curve(
     return _curve("deletion_curve", model, images, order, window, steps, fill, False, progress, backend)
 
 
+@signed("insertion_curve")
 def insertion_curve(
     model: nn.Module,
     images: Tensor,  # [N, C, H, W]

@@ -30,6 +30,7 @@ from zfkernels.occlusion.sweeper import examine
 from zfkernels.occlusion.where import Where
 from zfkernels.ops import fixed_weights, window_gather
 from zfkernels.progress import progress_bar
+from zfkernels.signed import signed
 from zfkernels.windows import Layout, Windows, layout_of
 
 NAME = "occlusion_pairs"
@@ -63,6 +64,7 @@ class OcclusionPairs:
 
 @torch.no_grad()
 @without_autocast()
+@signed(NAME)
 def occlusion_pairs(
     model: nn.Module,
     images: Tensor,  # [N, C, H, W]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import cache
 
 import torch
 
 from zfkernels.ops import cpu_variants
+from zfkernels.signed import warn_user
 
 MULTIPLIES = ("avx512_bf16", "amx_bf16")  # instruction sets with products of bfloat16 numbers
 
@@ -26,9 +26,9 @@ def say_if_no_faster(caller: str, precision: torch.dtype, device: torch.device) 
 
 @cache
 def _warn(caller: str) -> None:
-    warnings.warn(
-        f"{caller}: precision=torch.bfloat16 is no faster than float32 here, in which it is computed: the kernels "
+    warn_user(
+        caller,
+        "precision=torch.bfloat16 is no faster than float32 here, in which it is computed: the kernels "
         "multiply bfloat16 on processors with AVX512-BF16 or AMX",
         RuntimeWarning,
-        stacklevel=3,
     )

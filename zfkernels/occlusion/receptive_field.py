@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from zfkernels.geometry import Pair
 from zfkernels.occlusion.api import occlusion_sweep
+from zfkernels.signed import signed
 
 
+@signed("empirical_receptive_field")
 def empirical_receptive_field(
     model: nn.Module,
     images: Tensor,  # [N, C, H, W]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +38,7 @@ from zfkernels.progress import progress_bar
 from zfkernels.replay import Replayed, capturable, new_pool
 from zfkernels.results import Look, OcclusionFills, OcclusionMap
 from zfkernels.results.fills import joined
+from zfkernels.signed import warn_user
 
 SIZES = 4  # sizes of images whose plans are kept
 
@@ -255,7 +255,7 @@ class Sweeper:
     def _warn(self, reason: str) -> None:
         if not self.warned:
             name = type(self.model).__name__
-            warnings.warn(f"{NAME}: {name} runs on whole images: {reason}", RuntimeWarning, stacklevel=6)
+            warn_user(NAME, f"{name} runs on whole images: {reason}", RuntimeWarning)
         self.warned = True
 
 

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from zfkernels.results import Correspondence
-from zfkernels.viz.style import COLORS, GREY, new_figure, plain
+from zfkernels.viz.style import COLORS, GREY, name_figure, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def correspondence_figure(results: dict[str, Correspondence]) -> Figure:
+def correspondence_figure(results: Mapping[str, Correspondence], *, title: str = "") -> Figure:
     """For each network the mean sign distance of each part, with its standard deviation over pairs; parts in colours.
 
     Args:
         results: Of each network, by its name.
+        title: Data set, number of images and size of the mask.
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), table 1.
     """
     layers = sum(len(result.layers) for result in results.values())
-    figure = new_figure(2.2 + 1.15 * max(layers, 3), 3.4)
+    figure = new_figure(2.2 + 1.15 * max(layers, 3), 3.4 + 0.3 * bool(title))
     panels = figure.subplots(
         1, len(results), squeeze=False, sharey=True, width_ratios=[len(result.layers) for result in results.values()]
     )[0]
@@ -42,6 +44,7 @@ def correspondence_figure(results: dict[str, Correspondence]) -> Figure:
     panels[-1].legend(
         fontsize=8, title_fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1), title="masked"
     )
+    name_figure(figure, title)
     return figure
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zfkernels.results import Diagnosis
-from zfkernels.viz.style import ALARM, COLORS, line_style, new_figure, plain, shorten
+from zfkernels.viz.style import ALARM, COLORS, line_style, name_figure, new_figure, plain, shorten, whole_ticks
 from zfkernels.viz.tiles import stretch_projections
 
 if TYPE_CHECKING:
@@ -22,23 +22,25 @@ BANDS = ("low", "middle", "high")
 BELOW: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, -0.28), "borderaxespad": 0}
 
 
-def diagnosis_figure(results: Mapping[str, Diagnosis]) -> Figure:
+def diagnosis_figure(results: Mapping[str, Diagnosis], *, title: str = "") -> Figure:
     """A row for each network: its first-layer filters, their frequencies, what aliases, activity of all layers.
 
     Filters are stretched one by one and sorted by their root mean square; dead ones have an orange frame.
 
     Args:
         results: Of each network, by its name.
+        title: Data set and number of images.
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 6.
     """
-    figure = new_figure(13, 3.5 * len(results))
+    figure = new_figure(13, 0.3 * bool(title) + 3.5 * len(results))
     grid = figure.subplots(len(results), 4, squeeze=False, width_ratios=[1.05, 1, 1, 1])
     for line, (name, result) in zip(grid, results.items(), strict=True):
         _filter_panel(line[0], result, name)
         _band_panel(line[1], result)
         _aliasing_panel(line[2], result)
         _activity_panel(line[3], result)
+    name_figure(figure, title)
     return figure
 
 
@@ -94,6 +96,7 @@ def _aliasing_panel(axes: Axes, result: Diagnosis) -> None:
         x="of a first-layer map's power, in %",
         y="maps",
     )
+    whole_ticks(axes.yaxis)
 
 
 def _activity_panel(axes: Axes, result: Diagnosis) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zfkernels._extras import require
 from zfkernels.results import Evolution, LayerEvolution
-from zfkernels.viz.style import line_style, new_figure, plain
+from zfkernels.viz.style import line_style, name_figure, new_figure, plain, whole_ticks
 from zfkernels.viz.tiles import INK, MUTED, PAPER, resize_tiles, stretch_projections, wrapped
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ KEY = (
 )
 
 
-def evolution_sheet(result: Evolution, *, columns: int = 2) -> Image:
+def evolution_sheet(result: Evolution, *, columns: int = 2, title: str = "") -> Image:
     """A block for each layer: maps below each other, epochs beside each other.
 
     An orange bar before a tile: at this epoch another image has become the strongest one. Empty: no image excites the
@@ -32,6 +32,7 @@ def evolution_sheet(result: Evolution, *, columns: int = 2) -> Image:
     Args:
         result: What to draw.
         columns: Blocks beside each other.
+        title: Network, data set and number of images.
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 4.
     """
@@ -40,7 +41,7 @@ def evolution_sheet(result: Evolution, *, columns: int = 2) -> Image:
     rows = [blocks[start : start + columns] for start in range(0, len(blocks), columns)]
     width = max(sum(block.width + MARGIN for block in row) for row in rows) + MARGIN
     draw_on, font = require("PIL.ImageDraw", "viz"), require("PIL.ImageFont", "viz").load_default(13)
-    key = wrapped(KEY, font, width - 2 * MARGIN)
+    key = [line for words in (title, KEY) if words for line in wrapped(words, font, width - 2 * MARGIN)]
     height = sum(max(block.height for block in row) + MARGIN for row in rows) + 2 * MARGIN + 18 * len(key)
     page = image.new("RGB", (width, height), PAPER)
     draw = draw_on.Draw(page)
@@ -112,29 +113,32 @@ def _drawn(tiles: Tensor) -> Tensor:  # uint8 [E, M, 3, TILE, TILE]
     return square.unflatten(0, tiles.shape[:2])
 
 
-def convergence_figure(result: Evolution) -> Figure:
+def convergence_figure(result: Evolution, *, title: str = "") -> Figure:
     """Similarity of projections to those of the last epoch, and the share of maps whose strongest image has changed.
 
     Left: each map in the one image that excites it most at the end. Right: the share of maps with another strongest
     image than at the epoch before.
 
+    Args:
+        result: What to draw.
+        title: Network, data set and number of images.
+
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 4 and section 4.2.
     """
-    figure = new_figure(7.2, 3.3)
+    figure = new_figure(7.2, 3.3 + 0.3 * bool(title))
     left, right = figure.subplots(1, 2)
     for n, layer in enumerate(result.layers):
         style: dict[str, Any] = {**line_style(n), "marker": "o", "markersize": 3.5}
         cosines = layer.settled.nan_to_num(0).mean(1)
         left.plot(result.epochs, cosines, **style, label=layer.layer)
-        right.plot(
-            result.epochs[1:], 100 * layer.jumps[1:].double().mean(1), **style,
-        )  # fmt: skip
+        right.plot(result.epochs[1:], 100 * layer.jumps[1:].double().mean(1), **style)
     maps = len(result.layers[0].maps)
     plain(left, title=f"cosine with the projection at the end,\nmean of {maps} maps", x="epoch")
     plain(right, title="maps whose strongest image is another one\nthan at the epoch shown before, in %", x="epoch")
     for axes in (left, right):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        whole_ticks(axes.xaxis)
     left.set_ylim(top=1.03)
     right.set_ylim(0, 103)
     figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=4)
+    name_figure(figure, title)
     return figure

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from zfkernels.results import Invariance
-from zfkernels.viz.style import COLORS, INK, new_figure, plain, shorten
+from zfkernels.viz.style import COLORS, INK, name_figure, new_figure, plain, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ AXES = {
     "horizontal": "moved to the right, in pixels",
     "scale": "enlarged, by a factor",
     "rotation": "turned clockwise, in degrees",
-    "brightness": "brightness, times that of the photo",
+    "brightness": "brightness; 1: the photo's",
 }
 SHOWN = 5  # images with a line and a strip of their own, as in the paper
 STRIP = 4  # transformed pictures of each
@@ -31,6 +32,7 @@ def invariance_figure(
     names: Sequence[str],
     *,
     class_names: Sequence[str] = (),
+    title: str = "",
 ) -> Figure:
     """A row for each transformation: pictures, the distance at each layer, and the probability of the class.
 
@@ -42,17 +44,19 @@ def invariance_figure(
         strips: Of each transformation uint8 [SHOWN or fewer, STRIP, 3, H, W], the pictures to show; empty: none.
         names: Of the images.
         class_names: Of the classes; the legend then says which class of each image is meant.
+        title: Network, data set and number of images.
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 5.
     """
     layers = results[0].layers
     panels = len(layers) + 1
     shown = bool(strips)
-    figure = new_figure(0.4 + 1.9 * shown + 2.1 * panels, 0.9 + 2.2 * len(results))
+    figure = new_figure(0.4 + 1.9 * shown + 2.1 * panels, 0.9 + 0.3 * bool(title) + 2.2 * len(results))
     grid = figure.subplots(len(results), panels + shown, squeeze=False, width_ratios=[0.85] * shown + [1] * panels)
     compared = all(bool(result.reference.isfinite().all()) for result in results)
     distances = [result.relative if compared else result.distance for result in results]
-    highest = 1.05 * max(float(values.max()) for values in distances) or 1.0
+    drawn = [torch.cat([values[:, :, :SHOWN], values.mean(2, keepdim=True)], 2) for values in distances]
+    highest = 1.05 * max(float(values.max()) for values in drawn) or 1.0
     for line, result, values in zip(grid, results, distances, strict=True):
         if shown:
             _strip_panel(line[0], strips[result.transform], f"{result.transform}: {_range(result)}")
@@ -71,6 +75,7 @@ def invariance_figure(
     legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)
+    name_figure(figure, title)
     return figure
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from zfkernels.results import Projections
-from zfkernels.viz.panels import caption, frame, show_picture
+from zfkernels.viz.panels import caption, show_picture
 from zfkernels.viz.pixels import true_colors
-from zfkernels.viz.style import INK, new_figure, shorten
+from zfkernels.viz.style import INK, line_style, new_figure, shorten
 from zfkernels.viz.tiles import stretch_projections
 
 if TYPE_CHECKING:
@@ -52,23 +52,24 @@ def projections_figure(
         if pixels is not None:
             axes = figure.add_subplot(grid[top : top + 2, 0])
             show_picture(axes, pixels[image])
-            for unit in units:
-                _frame(axes, result.receptive_field[unit])
+            for k, unit in enumerate(units):
+                _frame(axes, result.receptive_field[unit], k)
             caption(axes, f"{shorten(names[image] if names else f'image {image}', 20)}{'; ' + note if note else ''}")
         for k, unit in enumerate(units):
             axes = figure.add_subplot(grid[top, k + (pixels is not None)])
-            _tile(axes, _projection(result, unit))
+            _tile(axes, _projection(result, unit), None if pixels is None else k)
             caption(axes, f"map {int(result.channel[unit])}\n{float(result.activation[unit]):.3g}")
             if k == 0:
                 axes.set_ylabel("projection", fontsize=8, color=INK)
             if pixels is not None:
                 y0, x0, y1, x1 = result.receptive_field[unit].tolist()
                 axes = figure.add_subplot(grid[top + 1, k + 1])
-                _tile(axes, pixels[image][:, y0:y1, x0:x1])
+                _tile(axes, pixels[image][:, y0:y1, x0:x1], k)
                 if k == 0:
                     axes.set_ylabel("patch", fontsize=8, color=INK)
     left = f"the first {ROWS} of {len(seen)} images; " if len(seen) > ROWS else ""
-    figure.supxlabel(f"{left}{result.layer}: activation of each map; grey in a projection is zero", fontsize=8)
+    framed = "" if pixels is None else "; a frame's colour: its place in the photo"
+    figure.supxlabel(f"{left}{result.layer}: activation of each map; grey in a projection is zero{framed}", fontsize=8)
     return figure
 
 
@@ -85,13 +86,19 @@ def _projection(result: Projections, unit: int) -> Tensor:  # uint8 [3, h, w]
     return stretch_projections(colors[None])[0]
 
 
-def _tile(axes: Axes, pixels: Tensor) -> None:
+def _tile(axes: Axes, pixels: Tensor, number: int | None) -> None:
+    """``number``: of the frame in the photo that is of the same colour; None: no frame."""
     axes.imshow(pixels.permute(1, 2, 0).numpy(), interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
-        spine.set_visible(False)
+        spine.set_visible(number is not None)
+        if number is not None:
+            spine.set(**line_style(number), linewidth=1.4)
 
 
-def _frame(axes: Axes, field: Tensor) -> None:
+def _frame(axes: Axes, field: Tensor, number: int) -> None:
+    """A part of the photo, in the colour of its number on a white line."""
     top, left, bottom, right = field.tolist()
-    frame(axes, top, left, bottom - top, right - left)
+    across, down = (left, right, right, left, left), (top, top, bottom, bottom, top)
+    axes.plot([x - 0.5 for x in across], [y - 0.5 for y in down], color="white", linewidth=2.6, clip_on=False)
+    axes.plot([x - 0.5 for x in across], [y - 0.5 for y in down], **line_style(number), linewidth=1.4, clip_on=False)

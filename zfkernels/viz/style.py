@@ -8,6 +8,7 @@ from zfkernels._extras import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Told apart by people who see few colours; after Okabe and Ito (2008), the yellow last.
@@ -35,6 +36,17 @@ def plain(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def name_figure(figure: Figure, title: str) -> None:
+    """What a whole chart is of, above its panels: network, data set, number of images. Nothing if it is empty."""
+    if title:
+        figure.suptitle(title, fontsize=9, x=0.02, ha="left", parse_math=False)
+
+
+def whole_ticks(axis: Axis) -> None:
+    """Ticks at whole numbers only, on an axis of things that are counted."""
+    axis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # type: ignore[call-arg]  # a MaxNLocator
 
 
 def line_style(n: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from zfkernels.viz.style import COLORS, new_figure, plain
+from zfkernels.viz.style import COLORS, name_figure, new_figure, plain, whole_ticks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +18,7 @@ def learning_curve_figure(rows: Sequence[Mapping[str, float]], *, title: str = "
 
     Args:
         rows: One for each epoch, with the columns of a run's ``learning_curve.csv``.
-        title: Of the run.
+        title: Network and data set.
     """
     figure = new_figure(8, 2.7)
     epochs = [row["epoch"] for row in rows]
@@ -35,8 +35,8 @@ def learning_curve_figure(rows: Sequence[Mapping[str, float]], *, title: str = "
             axes.plot(epochs, values, marker="o", markersize=3, linewidth=1.4, color=COLORS[n], label=name)
         plain(axes, x="epoch", y=label)
         axes.set_ylim(bottom=0)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        whole_ticks(axes.xaxis)
         if len(lines) > 1:
             axes.legend(fontsize=8, frameon=False)
-    figure.suptitle(title, fontsize=9, parse_math=False)
+    name_figure(figure, title)
     return figure

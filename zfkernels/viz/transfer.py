@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from zfkernels.results import LayerProbe, Transfer
-from zfkernels.viz.style import INK, line_style, new_figure, plain
+from zfkernels.viz.style import INK, line_style, name_figure, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,7 +74,6 @@ def probe_figure(results: Mapping[str, LayerProbe], *, data: str = "") -> Figure
         plain(axes, x="layer", y="mean accuracy of the classes in %" if first else "")
         axes.set_xticks(range(len(layers)), layers, rotation=35, ha="right")
         axes.set_ylim(0, 100)
-    words = _title(data, next(iter(results.values())).transfers[0])
-    figure.suptitle(words, fontsize=9, x=0.02, ha="left", parse_math=False)
+    name_figure(figure, _title(data, next(iter(results.values())).transfers[0]))
     figure.legend(fontsize=8, frameon=False, loc="outside lower center", labelcolor=INK)
     return figure

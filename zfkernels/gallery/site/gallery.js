@@ -3,7 +3,8 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
 const loaded = new Map(); // layer → what its script says
 const waiting = new Map(); // layer → who waits for it
-const state = { layer: 0, sort: "channel", q: "", map: null, rank: 0 };
+const FIRST = data.labelled ? "purity" : "strength"; // the order whose first maps are most worth seeing
+const state = { layer: 0, sort: FIRST, q: "", map: null, rank: 0 };
 const SORTS = ["channel", "strength", "purity", "sparsity", "selectivity"];
 let order = []; // places of the shown maps in the layer's list
 const PROJECTIONS = data.blocks.indexOf("projections");
@@ -63,14 +64,16 @@ function sorted(content, places) {
     sparsity: ([, fired]) => fired,
     selectivity: ([, , , , [, , selectivity]]) => -(selectivity ?? -1),
   }[state.sort];
-  return places.sort((a, b) => rank(content.maps[a]) - rank(content.maps[b]) || a - b);
+  const strength = (place) => -Number(content.maps[place][3][0][1]);
+  const tie = state.sort === "channel" ? () => 0 : (a, b) => strength(a) - strength(b);
+  return places.sort((a, b) => rank(content.maps[a]) - rank(content.maps[b]) || tie(a, b) || a - b);
 }
 
 // ---- the address: #layer=NAME&map=3&rank=0&sort=purity&q=dog
 
 function toAddress() {
   const parts = new URLSearchParams({ layer: data.layers[state.layer].name });
-  if (state.sort !== "channel") parts.set("sort", state.sort);
+  if (state.sort !== FIRST) parts.set("sort", state.sort);
   if (state.q) parts.set("q", state.q);
   if (state.map !== null) {
     parts.set("map", state.map);
@@ -84,7 +87,7 @@ function fromAddress() {
   const parts = new URLSearchParams(location.hash.slice(1));
   const layer = data.layers.findIndex(({ name }) => name === parts.get("layer"));
   state.layer = Math.max(0, layer);
-  state.sort = SORTS.includes(parts.get("sort")) ? parts.get("sort") : "channel";
+  state.sort = SORTS.includes(parts.get("sort")) ? parts.get("sort") : FIRST;
   state.q = parts.get("q") ?? "";
   state.map = /^\d+$/.test(parts.get("map") ?? "") ? Number(parts.get("map")) : null;
   state.rank = /^\d+$/.test(parts.get("rank") ?? "") ? Number(parts.get("rank")) : 0;
@@ -139,9 +142,9 @@ function makeCard(layer, content, place) {
 // Small bars: how many of the images have a maximum of this size, from the smallest to the largest of the layer.
 function histogram(bars) {
   const most = Math.max(...bars, 1e-9);
-  return element("span", { className: "bars" }, bars.map((bar) => {
+  return element("span", { className: "histogram" }, bars.map((bar) => {
     const node = element("i");
-    node.style.height = `${Math.ceil((10 * bar) / most)}px`;
+    node.style.height = `${Math.ceil((100 * bar) / most)}%`;
     return node;
   }));
 }
@@ -165,6 +168,7 @@ async function show({ focus = false } = {}) {
   grid.style.setProperty("--wide", `${(100 * layer.sprite[0]) / visible(layer)}%`);
   grid.replaceChildren(...order.map((place, number) => card(layer, content, place, number)));
   at("count").textContent = state.q ? `${order.length} of ${content.maps.length} maps match “${state.q}”` : "";
+  if (state.q && !order.length) at("count").append(" ", wayBack());
   const missing = (maps, what) => (maps.length
     ? [`${maps.length} ${maps.length === 1 ? "map" : "maps"} ${what} on these images: `
       + maps.slice(0, 400).join(", ") + (maps.length > 400 ? " …" : "")] : []);
@@ -175,6 +179,16 @@ async function show({ focus = false } = {}) {
   countMatches();
   if (state.map !== null) openMap(content);
   else if (focus) grid.querySelector("button")?.focus();
+}
+
+// What a search that finds nothing offers: all maps of the layer again.
+function wayBack() {
+  const button = element("button", { type: "button", textContent: "Show all maps" });
+  button.addEventListener("click", () => {
+    state.q = at("query").value = "";
+    show({ focus: true });
+  });
+  return button;
 }
 
 // Brings the link of the layer that is shown into view: beside its neighbours where there are many.
@@ -219,7 +233,7 @@ function openMap(content) {
   const [image, value, row, column, top, left, bottom, right] = units[state.rank];
   const [source, key, label] = content.images[image];
   const picture = sprite(state.layer, channel);
-  const wide = innerWidth < 700 ? Math.floor((innerWidth - 100) / 2) : 260; // a phone shows them two by two
+  const wide = panelWidth(1 + [PATCHES, PROJECTIONS, OCCLUSIONS, CHANNELS, ACTIVATIONS].filter((n) => n >= 0).length);
   const panel = (title, node) => {
     const figure = element("figure", {}, [node, element("figcaption", { textContent: title })]);
     figure.style.width = `${wide}px`;
@@ -228,12 +242,12 @@ function openMap(content) {
   const tile = (block, title) => panel(title, tilePicture(layer, picture, block, state.rank, wide, title));
   const panels = [panel("image; framed: what the activation depends on",
     framedPicture(data.imageSize, source, [top, left, bottom, right], wide, label ?? key))];
-  if (PATCHES >= 0) panels.push(tile(PATCHES, "patch"));
+  if (PATCHES >= 0) panels.push(tile(PATCHES, patchCaption(layer, channel, bottom - top, right - left)));
   if (PROJECTIONS >= 0) panels.push(tile(PROJECTIONS, "projection"));
   if (OCCLUSIONS >= 0) panels.push(tile(OCCLUSIONS, "bright: hiding this place lowers the activation"));
   if (CHANNELS >= 0) panels.push(tile(CHANNELS, "projection of each channel, from the first on, row by row"));
   if (ACTIVATIONS >= 0) panels.push(tile(ACTIVATIONS, `the map's activations on this image, ${layer.size.join("×")}`));
-  at("unit-title").textContent = `${layer.name}, map ${channel}, rank ${state.rank}`;
+  at("unit-title").textContent = `${layer.name}, map ${channel}, rank ${state.rank + 1} of ${units.length}`;
   at("panels").replaceChildren(...panels);
   const facts = [["activation", value], ["place in the map", `row ${row}, column ${column}`],
     ["receptive field", `rows ${top}–${bottom - 1}, columns ${left}–${right - 1}`], ["image", key]];
@@ -243,11 +257,11 @@ function openMap(content) {
   if (selectivity !== null) facts.push(["answers most to", `${most}, selectivity ${selectivity}`]);
   at("unit-facts").replaceChildren(...facts.flatMap(([term, text]) => [
     element("dt", { textContent: term }), element("dd", { textContent: text })]),
-  element("dt", { textContent: "maxima of all images" }), element("dd", {}, [histogram(bars)]));
+  element("dt", { textContent: "maxima above 0, from small to large" }), element("dd", {}, [histogram(bars)]));
   if (alike?.length) at("unit-facts").append(element("dt", { textContent: "maps that answer alike" }), likeLinks(alike));
   at("strip").replaceChildren(...units.map((unit, rank) => {
     const button = element("button", { type: "button" },
-      [tilePicture(layer, picture, Math.max(PATCHES, 0), rank, 54, `rank ${rank}: activation ${unit[1]}`)]);
+      [tilePicture(layer, picture, Math.max(PATCHES, 0), rank, 54, `rank ${rank + 1}: activation ${unit[1]}`)]);
     if (rank === state.rank) button.setAttribute("aria-current", "true");
     button.addEventListener("click", () => moveRank(rank - state.rank));
     return button;
@@ -257,13 +271,27 @@ function openMap(content) {
   toAddress();
 }
 
+// CSS pixels of each of so many panels: all in one row; a phone shows them two by two.
+function panelWidth(count) {
+  if (innerWidth < 700) return Math.floor((innerWidth - 100) / 2);
+  const row = Math.min(1140, innerWidth - 32) - 42; // inside the dialog
+  return Math.min(260, Math.floor((row - 15 * (count - 1)) / count));
+}
+
+// What the tile of a patch shows: at the border of the image the activation depends on a part of it.
+function patchCaption(layer, channel, height, width) {
+  const [, , rows, columns] = layer.views.find(([first, end]) => first <= channel && channel < end);
+  return `patch, ${rows}×${columns} pixels`
+    + (height < rows || width < columns ? `; the activation depends on ${height}×${width} of them` : "");
+}
+
 // Links to the maps whose maxima correlate most with those of the map that is shown.
 function likeLinks(alike) {
-  return element("dd", {}, alike.flatMap(([layer, channel, r]) => {
+  return element("dd", {}, alike.flatMap(([layer, channel, r], n) => {
     const { name } = data.layers[layer];
     const link = element("a", { href: `#${new URLSearchParams({ layer: name, map: channel })}`,
       textContent: `${name}, map ${channel}` });
-    return [link, ` (correlation ${r})  `];
+    return [n ? " · " : "", link, ` (correlation ${r})`];
   }));
 }
 

@@ -21,7 +21,7 @@ export class Winners {
       tile.style.backgroundPosition = `${found.length > 1 ? (100 * n) / (found.length - 1) : 0}% 0`;
       tile.style.aspectRatio = `${answer.tile[1]} / ${answer.tile[0]}`;
       const button = element("button", { type: "button", title: `${winner.name}: ${short(winner.value)}` }, [tile]);
-      button.setAttribute("aria-label", `rank ${winner.rank}: ${winner.label ?? winner.name}, ${short(winner.value)}`);
+      button.setAttribute("aria-label", `rank ${winner.rank + 1}: ${winner.label ?? winner.name}, ${short(winner.value)}`);
       button.addEventListener("click", () => this.open(winner.photo, [winner.row, winner.column]));
       return button;
     }));
