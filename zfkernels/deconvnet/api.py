@@ -204,9 +204,9 @@ class DeconvNet:
             )
         graph = graph_of(recording, (name,), self.rules)
         maps = graph.kinds[name].maps
-        entry, values = all_of(injected) if maps is None else where_not_zero(maps, injected)
+        entry, entered = all_of(injected) if maps is None else where_not_zero(maps, injected)
         placed = UnitPlaces(graph, {name: entry}, torch.arange(len(images))).on(images.device)
-        return Descent(graph, clean, placed, {name: values}, self.manner).run().paste()
+        return Descent(graph, clean, placed, {name: entered}, self.manner).run().paste()
 
     @property
     def manner(self) -> Manner:
