@@ -145,3 +145,23 @@ def test_a_batch_can_be_captured(name: str, graphs: list[Graph]) -> None:
         assert [graph.replays for graph in graphs] == [2]
         assert all(torch.equal(pixels, run(values)) for pixels, values in zip(found, given, strict=True))
         assert not torch.equal(found[0], found[2])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", LAYERS)
+def test_nothing_waits_on_a_gpu(name: str) -> None:
+    forward, layers = forward_of(name), LAYERS[name]
+    here = {layer: units_of(forward, layer, 5) for layer in layers}
+    expected = forward.project_layers(here)
+    model = forward.net.model.cuda()
+    with torch.no_grad():
+        there = zf.DeconvNet(model).forward(forward.images.cuda(), layers)
+        units = {layer: Units(rows, rows.cuda()) for layer, rows in here.items()}
+        there._project(units, 7, progress=False)  # kernels are compiled, constants are sent
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            found = there._project(units, 7, progress=False)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    for layer in layers:
+        torch.testing.assert_close(found[layer].dense().cpu(), expected[layer].dense(), rtol=1e-3, atol=1e-5)
