@@ -149,7 +149,8 @@ def test_a_batch_can_be_captured(name: str, graphs: list[Graph]) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", LAYERS)
-def test_nothing_waits_on_a_gpu(name: str) -> None:
+def test_nothing_waits_on_a_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee")
     forward, layers = forward_of(name), LAYERS[name]
     here = {layer: units_of(forward, layer, 5) for layer in layers}
     expected = forward.project_layers(here)
