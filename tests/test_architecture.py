@@ -16,6 +16,7 @@ LINES = 400
 MAY_IMPORT = {
     "geometry": set(),
     "windows": {"geometry"},
+    "packing": {"geometry", "windows"},
     "tuning": set(),
     "ops": {"geometry", "windows", "tuning", "_C"},  # the C++ kernels
     "data": set(),
@@ -25,9 +26,9 @@ MAY_IMPORT = {
     "checks": {"network", "results"},
     "progress": set(),
     "replay": {"network", "ops"},
-    "occlusion": {"checks", "progress", "replay", "network", "ops", "geometry", "windows", "results"},
+    "occlusion": {"checks", "packing", "progress", "replay", "network", "ops", "geometry", "windows", "results"},
     "results": {"windows", "output"},
-    "deconvnet": {"checks", "progress", "network", "ops", "geometry", "windows", "results"},
+    "deconvnet": {"checks", "packing", "progress", "network", "ops", "geometry", "windows", "results"},
     "analysis": {"checks", "progress", "deconvnet", "network", "geometry", "windows", "results"},
     "captum_api": {"checks", "progress", "deconvnet", "network", "occlusion", "ops", "windows", "results"},
     "monai_api": {"checks", "progress", "network", "occlusion"},

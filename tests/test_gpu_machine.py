@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -87,6 +90,24 @@ def test_little_memory_and_a_missing_triton_are_said(machine: ModuleType, monkey
     missing, memory = machine.remarks("cuda")
     assert "Triton is not installed" in missing
     assert "2.0 of 8.0 GiB are free, 8 were expected" in memory
+
+
+def test_without_triton_the_other_lines_run(tmp_path: Path) -> None:
+    options = ["--device", "cpu", "--shapes", "small", "--check", "--only", "w4-s4/triton", "--only", "window_reduce"]
+    code = f"import sys; sys.modules['triton'] = None; import gpu; sys.exit(gpu.main({options}))"
+    paths = os.pathsep.join([str(FOLDER), str(FOLDER.parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": paths},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Triton is not installed: its lines are left out" in done.stdout
+    lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
+    missing = {
+        (name, variant) for name, variant, said in (line for line in lines if len(line) == 3) if "triton is not" in said
+    }
+    assert missing >= {("sweep/toy-16-w4-s4", "triton/float32"), ("window_reduce/windows", "triton")}
+    assert ["window_reduce/windows", "reference", "right"] in lines
 
 
 def test_what_fails_is_said_and_the_rest_goes_on(

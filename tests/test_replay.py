@@ -100,8 +100,8 @@ def test_layouts_that_do_not_stay_on_the_device_are_not_captured(
 ) -> None:
     monkeypatch.setattr(places, "SHARE", 10**9)
     sent: list[int] = []
-    send = places._sent
-    monkeypatch.setattr(places, "_sent", lambda words, device: sent.append(len(words)) or send(words, device))
+    send = places.sent
+    monkeypatch.setattr(places, "sent", lambda words, device: sent.append(len(words)) or send(words, device))
     list(zf.occlusion_sweeps(small(), images(*[(20, 20)] * 2), **SWEEP, batch_size=10))
     assert graphs == []
     assert len(sent) == 2 * 3  # each chunk's, before it runs

@@ -77,13 +77,12 @@ print("largest difference to the whole network:", error)
 """
 
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
+CAPTURE = ("{tests}/test_triton_capturable.py", "{tests}/test_projections_capturable.py")
 CHECKS = {
     "import": Check(("-c", IMPORT), "torch"),
     "ops": Check((*PYTEST, "-k", "cpp", "{tests}/ops"), "passed", needs=("pytest",)),
     "sweep": Check(("-c", SWEEP), "difference"),
-    "graphs": Check(
-        (*PYTEST, "{tests}/ops/test_registration.py", "{tests}/test_triton_capturable.py"), "passed", needs=("pytest",)
-    ),
+    "graphs": Check((*PYTEST, "{tests}/ops/test_registration.py", *CAPTURE), "passed", needs=("pytest",)),
     "triton": Check(
         (*PYTEST, "-k", "small or worse", "{tests}/test_triton_compiled.py"), "passed", needs=("pytest", "click")
     ),

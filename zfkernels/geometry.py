@@ -125,6 +125,12 @@ def first_touched(lo: Tensor, layer: Sliding) -> Tensor:
 
 def inputs_read(outputs: Boxes, layer: Sliding, frame: Pair) -> Boxes:
     """The inputs (a layer of size ``frame``) that the outputs of each box read: the way backwards."""
+    if not layer.has_gaps and layer.stride[0] <= layer.kernel[0] and layer.stride[1] <= layer.kernel[1]:
+        # What neighbouring outputs read overlaps or touches: the first and the last output give the borders.
+        stride, padding, kernel = (per_axis(outputs.lo, pair) for pair in (layer.stride, layer.padding, layer.kernel))
+        start = (outputs.lo * stride - padding).clamp(min=0)
+        end = ((outputs.hi - 1) * stride + (kernel - padding)) * (outputs.lo < outputs.hi)
+        return _empty_as_zero(start, end.clamp(max=per_axis(end, frame)))
     lo, hi = [], []
     for axis in (0, 1):
         taps = _taps(layer, axis, outputs.lo.device)

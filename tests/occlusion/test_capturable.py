@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 from support.capturing import CUDA, OnDevice, move_constants, route_to_kernels
+from support.narrow import Branches, narrow
 from sweeping import ON_WINDOWS, squares, sweep_of
-from test_counts import narrow
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
@@ -29,21 +29,6 @@ from zfkernels.ops import _triton_launch
 SIDE = 96
 
 
-class Branches(nn.Module):
-    """Steps that keep constants, gather, resample and join."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.norm, self.one = nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=1)
-        self.last, self.places = nn.Linear(8, 5), nn.Buffer(torch.randn(1, 4, 48, 48))
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.norm(self.stem(x).relu()) * 2.0
-        up = nn.functional.interpolate(nn.functional.avg_pool2d(h, 2), scale_factor=2, mode="bilinear")
-        h = torch.cat([h + self.one(h).relu() + self.places, up], 1)
-        return self.last(nn.functional.softplus(h).mean((2, 3)))
-
-
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeTensorMode:
     """A mode in which what the host packs is real, and what it sends is not."""
@@ -56,7 +41,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeTensorMode:
 
     route_to_kernels(monkeypatch)
     monkeypatch.setattr(Places, "_packed", really)
-    monkeypatch.setattr(places, "_sent", lambda words, device: torch.empty_like(words, device=device))
+    monkeypatch.setattr(places, "sent", lambda words, device: torch.empty_like(words, device=device))
     return FakeTensorMode(allow_non_fake_inputs=True)
 
 
@@ -114,7 +99,7 @@ def test_layouts_that_do_not_stay_are_sent_before_the_first_launch_of_their_chun
     monkeypatch.setattr(places, "SHARE", 10**12)
     sweep = prepared(narrow("resnet18"), fake)
     run, chunks, sent = WindowSweep._run, [], []
-    send, over = places._sent, Cover.over
+    send, over = places.sent, Cover.over
 
     def quiet(*args: Any) -> None:
         with OnDevice() as mode:
@@ -131,7 +116,7 @@ def test_layouts_that_do_not_stay_are_sent_before_the_first_launch_of_their_chun
 
     monkeypatch.setattr(WindowSweep, "_run", quiet)
     monkeypatch.setattr(Cover, "over", hidden)
-    monkeypatch.setattr(places, "_sent", noted)
+    monkeypatch.setattr(places, "sent", noted)
     with fake, torch.no_grad(), _triton_launch.record():
         images = torch.empty(1, 3, SIDE, SIDE, device=CUDA)
         assert not sweep.repeats(images, 4, None)

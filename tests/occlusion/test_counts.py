@@ -8,15 +8,13 @@ from typing import Any
 import pytest
 import torch
 from support import zoo
+from support.narrow import narrow
 from sweeping import ON_FRAMES, ON_WINDOWS, squares, sweep_of
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from zfkernels.network import record
 from zfkernels.occlusion.cost import RATES
 from zfkernels.occlusion.engine import WindowSweep
-
-CHANNELS = 2  # the geometry is the network's own; its arithmetic is next to nothing
 
 
 class Calls(TorchDispatchMode):
@@ -29,25 +27,6 @@ class Calls(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.counts[str(func)] += 1
         return func(*args, **(kwargs or {}))
-
-
-def narrow(name: str) -> nn.Module:
-    """A network of torchvision with CHANNELS channels in each layer."""
-    models = pytest.importorskip("torchvision.models")
-    with torch.device("meta"):
-        model = models.get_model(name, weights=None, num_classes=5)
-    for parent in list(model.modules()):
-        for key, child in list(parent.named_children()):
-            if isinstance(child, nn.Conv2d):
-                inputs = min(child.in_channels, 3) if child.in_channels == 3 else CHANNELS
-                conv = nn.Conv2d(inputs, CHANNELS, child.kernel_size, child.stride, child.padding)
-                setattr(parent, key, conv)
-            elif isinstance(child, nn.BatchNorm2d):
-                setattr(parent, key, nn.BatchNorm2d(CHANNELS))
-            elif isinstance(child, nn.Linear):
-                cells = {25088: 49 * CHANNELS, 9216: 36 * CHANNELS}.get(child.in_features, CHANNELS)
-                setattr(parent, key, nn.Linear(cells, child.out_features if child.out_features < 9 else CHANNELS))
-    return model.eval()
 
 
 @pytest.mark.parametrize(("name", "most"), [("resnet18", 400), ("vgg16", 300)])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -23,8 +24,10 @@ POOL = (0, 7)
 CUDA = torch.device("cuda")
 
 
-def waits(function: Any, args: Any) -> bool:
+def waits(function: Any, args: Any, kwargs: Any) -> bool:
     """Whether the host has to know a number of a result: how many there are of a mask, but not of places."""
+    if function is aten.repeat_interleave.Tensor:
+        return (kwargs or {}).get("output_size") is None
     if function is aten.index.Tensor:
         return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
     return bool(WAITS & set(function.tags))
@@ -65,12 +68,33 @@ class OnDevice(TorchDispatchMode):
         self.operations: list[str] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        assert not waits(function, args), f"{function} waits for the GPU"
+        assert not waits(function, args, kwargs), f"{function} waits for the GPU"
         result = function(*args, **(kwargs or {}))
         for tensor in tensors((args, kwargs, result)):
             assert tensor.device.type == "cuda", f"{function} takes a tensor from or to the {tensor.device.type}"
         self.operations.append(str(function))
         return result
+
+
+class HostAndDevice(OnDevice):
+    """Inside a fake mode: what lies on the host is real, and nothing goes from there to the GPU, or back.
+
+    Refuses what :class:`OnDevice` refuses, of each operation that takes or makes a tensor on the GPU; with
+    ``first=True`` nothing: then what stays on the GPU is made.
+    """
+
+    def __init__(self, *, first: bool = False) -> None:
+        super().__init__()
+        self.first = first
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        on_gpu = torch.device((kwargs or {}).get("device") or "cpu").type == "cuda"
+        if on_gpu or any(isinstance(tensor, FakeTensor) for tensor in tensors((args, kwargs))):
+            if self.first:
+                return function(*args, **(kwargs or {}))
+            return super().__torch_dispatch__(function, types, args, kwargs)
+        with unset_fake_temporarily():
+            return function(*args, **(kwargs or {}))
 
 
 class Graph:
@@ -102,7 +126,7 @@ class Capture(TorchDispatchMode):
         self.graph, graph.pool = graph, pool
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if waits(function, args) or function.overloadpacket in PINS:
+        if waits(function, args, kwargs) or function.overloadpacket in PINS:
             raise Waits(f"{function}: operation not permitted when stream is capturing")
         result = function(*args, **(kwargs or {}))
         self.graph.calls.append((function, args, kwargs or {}, result))

@@ -13,31 +13,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from zfkernels.checks import recording_for, refuse_difference
-from zfkernels.deconvnet.descent import Clean, Descent, Entry, Manner
+from zfkernels.deconvnet.descent import Clean, Descent, Manner
 from zfkernels.deconvnet.graph import graph_of
+from zfkernels.deconvnet.places import Entry, UnitPlaces, layout_on
 from zfkernels.deconvnet.rules import DECONVNET, Rules
 from zfkernels.deconvnet.units import (
+    Units,
+    all_of,
     as_maps,
     batches_of,
     chosen_units,
-    entry,
-    entry_of_all,
-    entry_where_not_zero,
+    entering,
+    given_units,
     unit_boxes,
+    where_not_zero,
 )
+from zfkernels.geometry import Boxes
 from zfkernels.network import INPUT, Recording, Step, refuse_training, undisturbed
 from zfkernels.network.kinds import Kind
 from zfkernels.network.network import LayerInfo, Network, trace_model
 from zfkernels.progress import progress_bar
 from zfkernels.results import Look, Projections
 from zfkernels.signed import signed
-from zfkernels.windows import Layout, Windows
 
 
 class DeconvNet:
@@ -201,9 +204,9 @@ class DeconvNet:
             )
         graph = graph_of(recording, (name,), self.rules)
         maps = graph.kinds[name].maps
-        entered = entry_of_all(injected) if maps is None else entry_where_not_zero(maps, injected)
-        image = torch.arange(len(images), device=images.device)
-        return Descent(graph, clean, {name: entered}, image, self.manner).run().paste()
+        entry, entered = all_of(injected) if maps is None else where_not_zero(maps, injected)
+        placed = UnitPlaces(graph, {name: entry}, torch.arange(len(images))).on(images.device)
+        return Descent(graph, clean, placed, {name: entered}, self.manner).run().paste()
 
     @property
     def manner(self) -> Manner:
@@ -271,8 +274,13 @@ class Forward:
         progress: bool = False,
     ) -> Projections:
         """Projects activations of one of the layers; arguments and result as those of :meth:`DeconvNet.project`."""
-        chosen = chosen_units(self.activations(layer), layer, channels, position, units)
-        return self.project_layers({layer: chosen}, batch_size, progress)[layer]
+        if units is None:
+            chosen = chosen_units(self.activations(layer), layer, channels, position)
+        elif channels is None and position == "max":
+            chosen = given_units(self.activations(layer), layer, units)
+        else:
+            raise ValueError("project: expected units, or channels and position, got both")
+        return self._project({layer: chosen}, batch_size, progress)[layer]
 
     @torch.no_grad()
     @undisturbed()
@@ -292,63 +300,75 @@ class Forward:
         Raises:
             TypeError, ValueError: as :meth:`DeconvNet.project`.
         """
+        chosen = {layer: given_units(self.activations(layer), layer, wanted) for layer, wanted in units.items()}
+        return self._project(chosen, batch_size, progress)
+
+    def _project(self, units: Mapping[str, Units], batch_size: int, progress: bool) -> dict[str, Projections]:
+        """The projections of units of several layers; nothing waits for a GPU: the host prepares the next batch."""
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"project: expected batch_size a positive int, got {batch_size!r}")
-        chosen = {
-            layer: chosen_units(self.activations(layer), layer, None, "max", wanted) for layer, wanted in units.items()
-        }
-        parts: dict[str, list[Windows]] = {layer: [] for layer in chosen}
-        total = sum(map(len, chosen.values()))
-        with progress_bar(total, "projections", progress) as advance:
-            for batch in batches_of(chosen, 1 if self.alone else batch_size):
-                for layer, windows in self._descend(batch).items():
-                    parts[layer].append(windows)
+        parts: dict[str, list[Pixels]] = {layer: [] for layer in units}
+        with progress_bar(sum(map(len, units.values())), "projections", progress) as advance:
+            for batch in batches_of(units, 1 if self.alone else batch_size):
+                for layer, pixels in self._descend(batch).items():
+                    parts[layer].append(pixels)
                 advance(sum(map(len, batch.values())))
-        return {layer: self._projections(layer, chosen[layer], parts[layer]) for layer in chosen}
+        return {layer: self._projections(layer, units[layer], parts[layer]) for layer in units}
 
-    def _descend(self, units: Mapping[str, Tensor]) -> dict[str, Windows]:
+    def _descend(self, units: Mapping[str, Units]) -> dict[str, Pixels]:
         """The pixels of one batch of units, by their layers."""
         names = tuple(dict.fromkeys(self.names[layer] for layer in units))
         graph = graph_of(self.recording, names, self.net.rules)
-        entries: dict[str, Entry] = {}
+        entries: dict[str, list[Entry]] = {name: [] for name in names}
         first = 0
-        for layer, here in units.items():
-            name, rows = self.names[layer], torch.arange(first, first + len(here))
-            entered = entry(graph.kinds[name], self.values[name], rows, here, self._activation(layer, here))
-            entries[name] = entries[name].with_more(entered) if name in entries else entered
-            first += len(here)
-        image = torch.cat([here[:, 0] for here in units.values()])
-        pixels = Descent(graph, self.clean, entries, image, self.net.manner).run()
-        return dict(zip(units, _split(pixels, [len(here) for here in units.values()]), strict=True))
+        for layer, chosen in units.items():
+            name, rows = self.names[layer], torch.arange(first, first + len(chosen))
+            boxes = unit_boxes(graph.kinds[name], self.values[name].dim(), chosen.here[:, 2:])
+            entries[name].append(Entry(rows, boxes))
+            first += len(chosen)
+        image = torch.cat([chosen.here[:, 0] for chosen in units.values()])
+        places = UnitPlaces(graph, {name: Entry.of(parts) for name, parts in entries.items()}, image)
+        placed = places.on(self.images.device)
+        values: dict[str, list[Tensor]] = {name: [] for name in names}
+        for layer, chosen in units.items():
+            name, activation = self.names[layer], self._activation(layer, chosen.there)
+            values[name].append(entering(graph.kinds[name], self.values[name], chosen.there, activation))
+        entered = {name: torch.cat(parts) for name, parts in values.items()}
+        pixels = Descent(graph, self.clean, placed, entered, self.net.manner).run()
+        return dict(zip(units, _split(pixels.values, places.pixels, list(map(len, units.values()))), strict=True))
 
     def _activation(self, layer: str, units: Tensor) -> Tensor:
         image, channel, row, column = units.unbind(1)
         return self.activations(layer)[image, channel, row, column]
 
-    def _projections(self, layer: str, units: Tensor, parts: Sequence[Windows]) -> Projections:
-        size = self.recording.size
-        boxes = torch.cat([part.boxes for part in parts]) if parts else units.new_zeros((0, 4), dtype=torch.int32)
+    def _projections(self, layer: str, units: Units, parts: Sequence[Pixels]) -> Projections:
+        lo, hi = (
+            torch.cat([getattr(part.boxes, end) for part in parts]) if parts else units.here[:, :2]
+            for end in ("lo", "hi")
+        )
         values = [part.values for part in parts] or [self.images.new_zeros(0, self.images.shape[1])]
-        field = boxes.long()
-        field = torch.cat([field[:, :2], field[:, :2] + field[:, 2:]], 1)
+        layout = layout_on(self.images.device, Boxes(lo, hi), units.here[:, 0], self.recording.size)
         return Projections(
-            layer, Layout.of(boxes, units[:, 0], size).windows(torch.cat(values)), units[:, 0], units[:, 1],
-            units[:, 2:], self._activation(layer, units), field.cpu(), Look.of(self.net.model),
+            layer, layout.windows(torch.cat(values)), units.there[:, 0], units.there[:, 1], units.there[:, 2:],
+            self._activation(layer, units.there), torch.cat([lo, hi], 1), Look.of(self.net.model),
         )  # fmt: skip
 
     def _kind(self, name: str) -> Kind:
         return graph_of(self.recording, tuple(dict.fromkeys(self.names.values())), self.net.rules).kinds[name]
 
 
-def _split(windows: Windows, counts: Sequence[int]) -> Iterator[Windows]:
-    """Windows of consecutive rows."""
-    first = 0
-    ends = windows.offsets[torch.tensor([0, *counts]).cumsum(0)].tolist()
-    for count, start, end in zip(counts, ends, ends[1:], strict=False):
-        rows = slice(first, first + count)
-        offsets = windows.offsets[first : first + count + 1] - start
-        yield Windows(windows.values[start:end], windows.boxes[rows], offsets, windows.image[rows], windows.frame)
-        first += count
+class Pixels(NamedTuple):
+    """Pixels of some units: ``values`` [cells, C] in ``boxes``, which lie on the CPU."""
+
+    values: Tensor
+    boxes: Boxes
+
+
+def _split(values: Tensor, boxes: Boxes, counts: Sequence[int]) -> Iterator[Pixels]:
+    """Pixels [cells, C] of consecutive units, so many each."""
+    lo, hi = boxes.lo.split(counts), boxes.hi.split(counts)
+    cells = [int(part.prod(1).sum()) for part in boxes.size.split(counts)]
+    yield from (Pixels(part, Boxes(*ends)) for part, *ends in zip(values.split(cells), lo, hi, strict=True))
 
 
 def _refuse_mixed(recording: Recording, images: Tensor, values: Mapping[str, tuple[str, Tensor]]) -> None:

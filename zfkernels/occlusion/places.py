@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from zfkernels.occlusion.plan import SweepPlan
+from zfkernels.packing import Packed, pack, sent, unpack
 from zfkernels.windows import Layout
 
 SHARE = 8  # of a sweep's memory, one part may be taken by layouts that stay
-ALIGNED = 2  # int64s: kernels are compiled once for tensors that begin at 16 bytes
 
 
 @dataclass(frozen=True)
@@ -34,21 +34,6 @@ class ChunkLayouts:
     image: Tensor
     position: Tensor
     corners: Tensor
-
-
-@dataclass(frozen=True)
-class Packed:
-    """The same on the host, before the owners of cells are written out.
-
-    Attributes:
-        words: int64, all tensors one behind the other.
-        count: K.
-        cells: of each of the plan's places.
-    """
-
-    words: Tensor
-    count: int
-    cells: tuple[int, ...]
 
 
 class Places:
@@ -81,7 +66,7 @@ class Places:
             yield from self.kept[images, size, device]
             return
         for packed in self._packed(images, size):
-            yield self._layouts(_sent(packed.words, device), packed, images)
+            yield self._layouts(sent(packed.words, device), packed, images)
 
     def stay(self, images: int, size: int, device: torch.device, memory: int) -> bool:
         """Whether the layouts of all chunks stay on ``device``; then they are there."""
@@ -93,14 +78,14 @@ class Places:
                 return False
             every = list(self._packed(images, size))
             words = [packed.words for packed in every]
-            parts = _sent(torch.cat(words), device).split(list(map(len, words))) if words else ()
+            parts = sent(torch.cat(words), device).split(list(map(len, words))) if words else ()
             self.kept[key] = [self._layouts(part, packed, images) for part, packed in zip(parts, every, strict=True)]
         return True
 
     def at(self, position: Tensor, image: Tensor, images: int, device: torch.device) -> ChunkLayouts:
         """The layouts of entries ``position`` of ``image``, int64 [K] each, on the CPU."""
         packed = self._pack(position, image)
-        return self._layouts(_sent(packed.words, device), packed, images)
+        return self._layouts(sent(packed.words, device), packed, images)
 
     def _packed(self, images: int, size: int) -> Iterator[Packed]:
         count = self.boxes.shape[1]
@@ -109,40 +94,9 @@ class Places:
 
     def _pack(self, position: Tensor, image: Tensor) -> Packed:
         boxes, cells = self.boxes[:, position], self.cells[:, position]
-        offsets = torch.nn.functional.pad(cells.cumsum(1), (1, 0))
-        total = tuple(offsets[:, -1].tolist())
-        rows = (boxes.view(torch.int64).flatten(1), offsets, cells, self.corners[position].view(1, -1))
-        parts = (*rows, position[None], image[None])
-        return Packed(torch.cat([_padded(part).flatten() for part in parts]), len(position), total)
+        return pack(self.frames, boxes, cells, image, position, self.corners[position])
 
     def _layouts(self, words: Tensor, packed: Packed, images: int) -> ChunkLayouts:
-        """The layouts of what was packed, now that it is on its device; nothing there is waited for."""
-        places, count = len(self.frames), packed.count
-        shapes = [(places, 2 * count), (places, count + 1), (places, count), (1, 2 * count), (1, count), (1, count)]
-        parts = words.split([rows * _even(columns) for rows, columns in shapes])
-        boxes, offsets, cells, corners, position, image = (
-            part.view(rows, _even(columns))[:, :columns] for part, (rows, columns) in zip(parts, shapes, strict=True)
-        )
-        window = torch.arange(count, device=words.device, dtype=torch.int32)
-        layouts = []
-        for index, (frame, total) in enumerate(zip(self.frames, packed.cells, strict=True)):
-            owner = window.repeat_interleave(cells[index], output_size=total)
-            box = boxes[index].view(torch.int32).view(count, 4)
-            layouts.append(Layout(box, offsets[index], image[0], frame, total, owner, images))
-        return ChunkLayouts(tuple(layouts), image[0], position[0], corners[0].view(count, 2))
-
-
-def _even(length: int) -> int:
-    return -(-length // ALIGNED) * ALIGNED
-
-
-def _padded(rows: Tensor) -> Tensor:
-    """int64 [R, L], each row as long as :func:`_even` says."""
-    return torch.nn.functional.pad(rows, (0, _even(rows.shape[1]) - rows.shape[1]))
-
-
-def _sent(words: Tensor, device: torch.device) -> Tensor:
-    """The words on a device; on a GPU from pinned memory, so that the host goes on at once."""
-    if device.type == "cuda":
-        return words.pin_memory().to(device, non_blocking=True)
-    return words.to(device)
+        """The layouts of what was packed, now that it is on its device."""
+        layouts, (position, corners) = unpack(words, packed, images)
+        return ChunkLayouts(tuple(layouts), layouts[0].image, position, corners)

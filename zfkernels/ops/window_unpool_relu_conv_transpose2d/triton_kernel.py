@@ -14,7 +14,6 @@ place finds its window by bisection.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -218,17 +217,27 @@ def window_unpool_relu_conv_transpose2d(
 
 
 def first_places(out_boxes: Tensor, axes: list[ConvolutionAxis], pool: Sliding) -> Tensor:
-    """The first place of each window and the number of places of all, int64 [P + 1]."""
-    counts = []
+    """The first place of each window and the number of places of all, int64 [P + 1]; nothing is sent to the device."""
+    steps, before, behind = [], [], []
     for i in (0, 1):
-        axis, step = axes[i], axes[i].stride * pool.stride[i]
-        low, size = out_boxes[:, i], out_boxes[:, 2 + i]
-        first = torch.div(
-            low + (axis.padding - (axis.phases - 1) * axis.dilation + axis.stride - 1), step, rounding_mode="floor"
-        )
-        last = torch.div(low + size + (axis.padding - 1), step, rounding_mode="floor")
-        counts.append((last - first + 1) * (size > 0))
-    return F.pad((counts[0] * counts[1]).cumsum(0), (1, 0))
+        axis = axes[i]
+        steps.append(axis.stride * pool.stride[i])
+        before.append(axis.padding - (axis.phases - 1) * axis.dilation + axis.stride - 1)
+        behind.append(axis.padding - 1 + steps[i])
+    low, size, step = out_boxes[:, :2], out_boxes[:, 2:], _of_axes(out_boxes, steps)
+    first = torch.div(low + _of_axes(low, before), step, rounding_mode="floor")
+    end = torch.div(low + size + _of_axes(low, behind), step, rounding_mode="floor")
+    counts = (end - first) * (size > 0)
+    starts = out_boxes.new_zeros(len(out_boxes) + 1, dtype=torch.int64)
+    torch.cumsum(counts[:, 0] * counts[:, 1], 0, out=starts[1:])
+    return starts
+
+
+def _of_axes(like: Tensor, numbers: list[int]) -> Tensor | int:
+    """A number for rows and one for columns, as what broadcasts against [P, 2]; the device makes it."""
+    if numbers[0] == numbers[1]:
+        return numbers[0]
+    return torch.arange(2, dtype=like.dtype, device=like.device) * (numbers[1] - numbers[0]) + numbers[0]
 
 
 def most_places(cells: int, count: int, axes: list[ConvolutionAxis], pool: Sliding) -> int:
