@@ -81,7 +81,7 @@ SLIPS = (
          pick=of("max_pool2d", "infinity", "window_")),
     Slip("the first place of a phase", FULL + "triton_stages.py",
          "origin + (CONV[2] - (CONV[5] - 1) * CONV[3] + (BIAS", "origin + (CONV[2] + (BIAS",
-         pick=of("unpool_relu", "odd or zfnet or stride")),
+         pick=of("unpool_relu", "no_switches")),
     Slip("the first of overlapping windows wins", FULL + "triton_plan.py",
          "for cell in reversed(range(kernel))", "for cell in range(kernel)", pick=of("unpool_relu", "last")),
     Slip("blocks are left out that some phase has", FULL + "triton_plan.py",
