@@ -13,9 +13,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lines import REPOSITORY, Lines, by_gcov, by_trace, merged, unreached
+
+sys.path.append(str(REPOSITORY / "tests"))
+from compiled import LIBRARY, compile_source, link_library
 
 WORK = REPOSITORY / "build" / "covered"
 # Lines that no test on this machine can reach, by their text, and why.
@@ -30,15 +34,19 @@ def pytest(*arguments: str, folder: Path = REPOSITORY, **environment: str) -> No
 def of_cpp() -> Lines:
     """In a copy of the package whose ``_C`` counts."""
     shutil.rmtree(WORK / "cpp", ignore_errors=True)
-    switches = {"ZFKERNELS_BUILD_CPU": "1", "ZFKERNELS_BUILD_CUDA": "0"}
-    flags = {"CFLAGS": "--coverage -O1 -fprofile-abs-path -fprofile-update=atomic", "LDFLAGS": "--coverage"}
-    built = ["build", "--build-base", str(WORK / "cpp" / "work"), "--build-lib", str(WORK / "cpp" / "lib")]
-    subprocess.run(
-        [sys.executable, "setup.py", "-q", *built], cwd=REPOSITORY, env={**os.environ, **switches, **flags}, check=True
-    )
+    package = WORK / "cpp" / "zfkernels"
+    shutil.copytree(REPOSITORY / "zfkernels", package, ignore=shutil.ignore_patterns("__pycache__", "_C*.so"))
+    counts = ["--coverage", "-fprofile-abs-path", "-fprofile-update=atomic"]
+
+    def counting(source: Path) -> Path:
+        return compile_source(source, WORK / "cpp" / f"{source.stem}.o", *counts)
+
+    sources = [REPOSITORY / "csrc" / "library.cpp", *(REPOSITORY / "csrc" / "cpu").glob("*.cpp")]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        link_library(pool.map(counting, sources), package / LIBRARY, "--coverage")
     for variant in ("", "avx2", "baseline"):
         chosen = {"ZFKERNELS_CPU_VARIANT": variant} if variant else {}
-        pytest("-k", "cpp", str(REPOSITORY / "tests" / "ops"), folder=WORK / "cpp" / "lib", **chosen)
+        pytest("-k", "cpp", str(REPOSITORY / "tests" / "ops"), folder=WORK / "cpp", **chosen)
     return by_gcov(WORK / "cpp", REPOSITORY / "csrc" / "cpu")
 
 
