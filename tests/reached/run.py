@@ -16,14 +16,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from explained import EXPLAINED
 from lines import REPOSITORY, Lines, by_gcov, by_trace, merged, unreached
 
 sys.path.append(str(REPOSITORY / "tests"))
 from compiled import LIBRARY, compile_source, link_library
 
 WORK = REPOSITORY / "build" / "covered"
-# Lines that no test on this machine can reach, by their text, and why.
-EXPLAINED: dict[str, str] = {}
 
 
 def pytest(*arguments: str, folder: Path = REPOSITORY, **environment: str) -> None:
