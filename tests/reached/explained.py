@@ -1,4 +1,4 @@
-"""Lines that no test on this machine reaches, by their text, and why. A line that opens a block stands for its block."""
+"""Lines that no test on this machine reaches, by their text, and why. One that opens a block stands for its block."""
 
 from __future__ import annotations
 
