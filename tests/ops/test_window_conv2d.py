@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
 from zfkernels.ops import fixed_weights, window_conv2d
 from zfkernels.windows import Windows
 
+pytestmark = pytest.mark.cpp
+
 ORIGINS, IMAGE = torch.zeros(5, 2, dtype=torch.int32), torch.zeros(5, dtype=torch.int64)
 WINDOWS = Windows.of(torch.ones(5, 4, 2, 3), ORIGINS, IMAGE, (9, 8))
 FRAMES = torch.ones(2, 4, 9, 8)
 
 
-def test_fixed_weights_of_cpp_are_told_apart_and_forgotten() -> None:
+def test_fixed_weights_are_told_apart_and_forgotten() -> None:
     """The same memory read as other weights is not taken for the first; a change shows once the promise has ended."""
 
     def convolve(weight: Tensor) -> Tensor:
@@ -33,7 +36,7 @@ def test_fixed_weights_of_cpp_are_told_apart_and_forgotten() -> None:
         torch.testing.assert_close(convolve(square), 2 * expected[0])
 
 
-def test_fixed_weights_of_cpp_for_one_group_are_not_those_of_two() -> None:
+def test_fixed_weights_of_one_group_are_not_those_of_two() -> None:
     """The same weight for four channels, and for eight in two groups."""
     weight = torch.arange(4 * 4 * 3 * 3).remainder(7).float().view(4, 4, 3, 3)
     wide = Windows.of(torch.ones(5, 8, 2, 3), ORIGINS, IMAGE, (9, 8))

@@ -30,6 +30,12 @@ def pytest(*arguments: str, folder: Path = REPOSITORY, **environment: str) -> No
     subprocess.run(command, cwd=folder, env={**os.environ, **environment}, check=True)
 
 
+def run_variant(variant: str) -> None:
+    """Runs the C++ kernels of one variant of the processor, by its name, or of the widest that it has ("")."""
+    chosen = {"ZFKERNELS_CPU_VARIANT": variant} if variant else {}
+    pytest("-k", "cpp", str(REPOSITORY / "tests" / "ops"), folder=WORK / "cpp", **chosen)
+
+
 def of_cpp() -> Lines:
     """In a copy of the package whose ``_C`` counts."""
     shutil.rmtree(WORK / "cpp", ignore_errors=True)
@@ -43,9 +49,7 @@ def of_cpp() -> Lines:
     sources = [REPOSITORY / "csrc" / "library.cpp", *(REPOSITORY / "csrc" / "cpu").glob("*.cpp")]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         link_library(pool.map(counting, sources), package / LIBRARY, "--coverage")
-    for variant in ("", "avx2", "baseline"):
-        chosen = {"ZFKERNELS_CPU_VARIANT": variant} if variant else {}
-        pytest("-k", "cpp", str(REPOSITORY / "tests" / "ops"), folder=WORK / "cpp", **chosen)
+        list(pool.map(run_variant, ("", "avx2", "baseline")))
     return by_gcov(WORK / "cpp", REPOSITORY / "csrc" / "cpu")
 
 
