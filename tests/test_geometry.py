@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
@@ -188,6 +190,21 @@ def test_every_edge_of_the_box_is_reachable(network: list[Layer | Branches], fra
     assert_same(carried(network, sizes, changed, True), hulls(reached(reaches, filled(changed, frame))))
     backwards = reached(reaches.permute(2, 3, 0, 1), filled(wanted, sizes[-1]))
     assert_same(carried(network, sizes, wanted, False), hulls(backwards))
+
+
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_the_size_of_an_output_is_torchs(ceil_mode: bool) -> None:
+    """Of every small pooling: a window must begin inside the input, not exactly behind it."""
+    behind = 0
+    for kernel, stride, dilation, length in itertools.product(range(1, 5), range(1, 5), (1, 2), range(1, 13)):
+        for padding in range(min(kernel // 2, 2) + 1):
+            layer = Sliding((kernel, 1), (stride, 1), (padding, 0), (dilation, 1))
+            size = layer.output_size((length, 1), ceil_mode)
+            if size[0] >= 1:
+                arguments = layer.kernel, layer.stride, layer.padding, layer.dilation, ceil_mode
+                assert F.max_pool2d(torch.zeros(1, 1, length, 1), *arguments).shape[2:] == size, (layer, length)
+                behind += size[0] * stride == length + padding
+    assert behind > 0
 
 
 @EXAMPLES

@@ -5,20 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import subprocess
-import sysconfig
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from slips import REPOSITORY, Slip
 
+sys.path.append(str(REPOSITORY / "tests"))
+from compiled import LIBRARY, compile_source, link_library
+
 WORK = REPOSITORY / "build" / "mutants"
 COPIED = ("csrc", "tests", "zfkernels", "benchmarks", "tools", "docs", "setup.py", "pyproject.toml", "README.md")
-LIBRARY = "_C.abi3.so"
-FLAGS = [
-    "-std=c++20", "-O1", "-fPIC", "-fvisibility=hidden", "-DTORCH_TARGET_VERSION=0x020a000000000000",
-    "-DPy_LIMITED_API=0x030a0000",
-]  # fmt: skip
 
 
 def make_copy(copy: Path) -> None:
@@ -65,30 +62,10 @@ def planted(slip: Slip, copy: Path, *, build: bool) -> Iterator[None]:
 
 def _link(copy: Path, library: Path, op: str) -> None:
     """The library with the kernels of one file alone; others are missing, which no test of this op asks for."""
-    import torch
-
-    root = Path(torch.__file__).parent
     objects = WORK / "objects"
     objects.mkdir(exist_ok=True)
-    include = [f"-I{root / 'include'}", f"-I{sysconfig.get_path('include')}"]
-
-    def compiled(source: Path, target: Path) -> Path:
-        _run([_compiler(), *FLAGS, *include, "-c", str(source), "-o", str(target)])
-        return target
-
-    rest = objects / "library.o"
-    if not rest.exists() or rest.stat().st_mtime < (REPOSITORY / "csrc" / "library.cpp").stat().st_mtime:
-        compiled(REPOSITORY / "csrc" / "library.cpp", rest)
-    own = compiled(copy / "csrc" / "cpu" / f"{op}_kernel.cpp", objects / "slip.o")
-    link = [f"-L{root / 'lib'}", "-ltorch_cpu", "-lc10"]
-    _run([_compiler(), "-shared", str(own), str(rest), *link, "-o", str(library)])
-
-
-def _compiler() -> str:
-    return os.environ.get("CXX", "c++")
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
+    rest, source = objects / "library.o", REPOSITORY / "csrc" / "library.cpp"
+    if not rest.exists() or rest.stat().st_mtime < source.stat().st_mtime:
+        compile_source(source, rest)
+    own = compile_source(copy / "csrc" / "cpu" / f"{op}_kernel.cpp", objects / "slip.o")
+    link_library([own, rest], library)

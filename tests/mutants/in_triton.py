@@ -81,7 +81,7 @@ SLIPS = (
          pick=of("max_pool2d", "infinity", "window_")),
     Slip("the first place of a phase", FULL + "triton_stages.py",
          'at(CONV, "padding") - (at(CONV, "phases") - 1) * DILATION', 'at(CONV, "padding")',
-         pick=of("unpool_relu", "odd or zfnet or stride")),
+         pick=of("unpool_relu", "no_switches")),
     Slip("the first of overlapping windows wins", FULL + "triton_plan.py",
          "for cell in reversed(range(kernel))", "for cell in range(kernel)", pick=of("unpool_relu", "last")),
     Slip("blocks are left out that some phase has", FULL + "triton_plan.py",

@@ -15,14 +15,14 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from copying import WORK, make_copy, planted
+from results import Result, page, read, report
 from slips import Kind, Slip, kinds, problem
 
-SHARE = 0.95  # of the slips, at least, that are caught
 LIMIT = 240  # seconds of the processor for the tests of one slip: a slip may make them hang
 SHARED = 5  # times longer it may take on a machine that does other things too
 PASSED, FAILED = 0, 1  # pytest's exit statuses; others mean that nothing was tested
@@ -33,18 +33,6 @@ SHORT = (  # names of slips of all kinds whose tests are quick
     "ties by the order of the stream", "cells pasted by the frame's height",
     "windows that lost their pixel get a gradient",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of a slip: ``caught`` by a test (or how it died), or not."""
-
-    kind: str
-    name: str
-    file: str
-    caught: bool
-    by: str
-    seconds: float
 
 
 def forked(work: Callable[[], int], log: Path, limit: int) -> int | str:
@@ -177,18 +165,6 @@ def run_kind(kind: Kind, out: Path, *, clean: bool, until: float) -> None:
         sys.exit(f"mutants: {broken} slips of the kind {kind.name} are not fit to be judged")
 
 
-def table(results: Iterable[Result], explained: dict[str, str]) -> str:
-    """The results as a table of Markdown."""
-    lines = ["| kernel or module | slip | seen by |", "|---|---|---|"]
-    for found in results:
-        test = found.by.partition("::")[2] or found.by
-        if len(test) > 90:
-            test = test[:87] + "…"
-        seen = f"`{test}`" if found.caught else f"**survives**: {explained.get(found.name) or 'not explained'}"
-        lines.append(f"| {found.file} | {found.name} | {seen} |")
-    return "\n".join(lines) + "\n"
-
-
 def chosen(arguments: argparse.Namespace, done: set[tuple[str, str]]) -> list[Kind]:
     """The slips that are asked for and were not judged yet."""
     found = []
@@ -212,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begins no slip after so long")
     parser.add_argument("--unclean", action="store_true", help="does not run the tests on the tree as it is")
     parser.add_argument("--processes", type=int, default=2, help="kinds at once (default %(default)s)")
-    parser.add_argument("--table", type=Path, help="where the results go as Markdown")
+    parser.add_argument("--table", type=Path, help="where all results so far go as a page of Markdown")
     arguments = parser.parse_args(argv)
     wrong = [said for kind in kinds() for slip in kind.slips if (said := problem(slip))]
     if wrong:
@@ -239,26 +215,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         child, status = os.wait()
         running.remove(child)
         broken |= status != 0
-    status = report(read(out), arguments.table)
-    return 2 if broken else status
-
-
-def read(path: Path) -> list[Result]:
-    return [Result(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def report(results: list[Result], to: Path | None) -> int:
-    """Says how many were caught, and which were not; the exit status."""
-    explained = {slip.name: slip.survives for kind in kinds() for slip in kind.slips if slip.survives}
-    survivors = [found for found in results if not found.caught]
-    caught = len(results) - len(survivors)
-    print(f"mutants: {caught} of {len(results)} caught in {sum(r.seconds for r in results) / 60:.1f} minutes")
-    for found in survivors:
-        print(f"  survived: {found.kind}: {found.name}: {explained.get(found.name, 'not explained')}")
-    if to is not None:
-        to.write_text(table(results, explained))
-    unexplained = [found for found in survivors if found.name not in explained]
-    return 0 if caught >= SHARE * len(results) and not unexplained else 1
+    results = read(out)
+    if arguments.table is not None:
+        arguments.table.write_text(page(results))
+    return 2 if broken else report(results)
 
 
 if __name__ == "__main__":

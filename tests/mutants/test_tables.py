@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,13 @@ def test_the_tables_are_whole() -> None:
             assert (REPOSITORY / (slip.tests or kind.tests)).is_file()
             if kind.name in ("cpp", "cuda"):
                 assert list((REPOSITORY / "csrc").rglob(f"{slip.op}_kernel.c*"))
+
+
+def test_the_page_lists_all_slips_in_their_order() -> None:
+    """After a new slip: make mutants ARGS="--resume --table docs/contribute/slips.md"."""
+    tables = (REPOSITORY / "docs" / "contribute" / "slips.md").read_text().split("\n## ")[1:-1]
+    expected = [[slip.name for slip in kind.slips] for kind in kinds()]
+    assert [re.findall(r"^\| ([^|]+) \| `", table, re.MULTILINE) for table in tables] == expected
 
 
 def test_the_run_sees_what_no_test_looks_at(tmp_path: Path) -> None:

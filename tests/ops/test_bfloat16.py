@@ -68,6 +68,7 @@ def test_a_convolution_is_rounded_once(variant: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.cpp
 @pytest.mark.skipif(not VARIANTS, reason="the C++ kernels are not built")
 def test_infinities_and_nan_stay_where_they_are() -> None:
     given, frames = windows(40, 6)
@@ -81,6 +82,7 @@ def test_infinities_and_nan_stay_where_they_are() -> None:
     assert found[[0, 1, 2, 4, 9, 11]].isfinite().all()
 
 
+@pytest.mark.cpp
 @pytest.mark.skipif(not VARIANTS, reason="the C++ kernels are not built")
 def test_an_occluded_convolution_is_rounded_once() -> None:
     torch.manual_seed(0)

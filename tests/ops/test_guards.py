@@ -14,6 +14,8 @@ from zfkernels import ops
 from zfkernels.ops import _registry, window_reduce
 from zfkernels.windows import Windows
 
+pytestmark = pytest.mark.cpp
+
 OPS = sorted(_registry.registered())
 SLIDING = ("kernel_size", "stride", "padding", "dilation")
 

@@ -16,6 +16,8 @@ from support.variants import flat_arguments
 
 from zfkernels.ops import _native, _registry
 
+pytestmark = pytest.mark.cpp
+
 POOL = "max_pool2d_with_switches"
 
 

@@ -215,6 +215,7 @@ def test_checked_windows_are_not_checked_again(monkeypatch: pytest.MonkeyPatch) 
     assert checked == ["window_conv2d"]
 
 
+@pytest.mark.cpp
 @pytest.mark.parametrize("op", OPS)
 def test_kernels_guard_memory_themselves(op: str) -> None:
     """The registered op, called with offsets that point elsewhere: refused or, in a reference, never read."""

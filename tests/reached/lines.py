@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-REFUSALS = ("throw ", "STD_TORCH_CHECK", "TORCH_ERROR_CODE_CHECK", "raise ", "PyErr_")  # begin or lie in a statement
+# Begin a statement that refuses, or lie in it.
+REFUSALS = ("throw ", "catch (", "STD_TORCH_CHECK", "TORCH_ERROR_CODE_CHECK", "raise ", "PyErr_")
 Lines = dict[Path, dict[int, bool]]  # by file and line: was it reached
 
 
@@ -80,15 +81,35 @@ def is_refusal(text: list[str], line: int) -> bool:
     return any(word in part for part in text[first:line] for word in REFUSALS)
 
 
+def explained_lines(text: list[str], explained: dict[str, str]) -> set[int]:
+    """The lines (from 1 on) whose text is explained, each with its block if it opens one."""
+    found = set()
+    for first, line in enumerate(text, 1):
+        if line.strip() not in explained:
+            continue
+        found.add(first)
+        if line.rstrip().endswith("{"):
+            for number in range(first + 1, len(text) + 1):
+                found.add(number)
+                if text[number - 1].strip() and _indent(text[number - 1]) <= _indent(line):
+                    break
+    return found
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
 def unreached(lines: Lines, explained: dict[str, str]) -> dict[Path, list[int]]:
-    """By file the lines that nothing reached, but for refusals and those whose text is explained."""
+    """By file the lines that nothing reached, but for refusals and those that are explained."""
     found = {}
     for path, known in lines.items():
         text = path.read_text().splitlines()
+        without = explained_lines(text, explained)
         left = [
             line
             for line, reached in sorted(known.items())
-            if not reached and not is_refusal(text, line) and text[line - 1].strip() not in explained
+            if not reached and line not in without and not is_refusal(text, line)
         ]
         if left:
             found[path] = left

@@ -13,14 +13,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from explained import EXPLAINED
 from lines import REPOSITORY, Lines, by_gcov, by_trace, merged, unreached
+
+sys.path.append(str(REPOSITORY / "tests"))
+from compiled import LIBRARY, compile_source, link_library
 
 WORK = REPOSITORY / "build" / "covered"
 CSRC = REPOSITORY / "csrc"
-# Lines that no test on this machine can reach, by their text, and why.
-EXPLAINED: dict[str, str] = {}
 
 
 def pytest(*arguments: str, folder: Path = REPOSITORY, **environment: str) -> None:
@@ -28,25 +31,36 @@ def pytest(*arguments: str, folder: Path = REPOSITORY, **environment: str) -> No
     subprocess.run(command, cwd=folder, env={**os.environ, **environment}, check=True)
 
 
+def run_variant(variant: str) -> None:
+    """Runs the C++ kernels of one variant of the processor, by its name, or of the widest that it has ("")."""
+    chosen = {"ZFKERNELS_CPU_VARIANT": variant} if variant else {}
+    pytest("-k", "cpp", str(REPOSITORY / "tests" / "ops"), folder=WORK / "cpp", **chosen)
+
+
 def of_cpp() -> Lines:
     """In a copy of the package whose ``_C`` counts."""
     shutil.rmtree(WORK / "cpp", ignore_errors=True)
-    switches = {"ZFKERNELS_BUILD_CPU": "1", "ZFKERNELS_BUILD_CUDA": "0"}
-    flags = {"CFLAGS": "--coverage -O1 -fprofile-abs-path -fprofile-update=atomic", "LDFLAGS": "--coverage"}
-    built = ["build", "--build-base", str(WORK / "cpp" / "work"), "--build-lib", str(WORK / "cpp" / "lib")]
-    subprocess.run(
-        [sys.executable, "setup.py", "-q", *built], cwd=REPOSITORY, env={**os.environ, **switches, **flags}, check=True
-    )
-    for variant in ("", "avx2", "baseline"):
-        chosen = {"ZFKERNELS_CPU_VARIANT": variant} if variant else {}
-        pytest("-k", "cpp", str(REPOSITORY / "tests" / "ops"), folder=WORK / "cpp" / "lib", **chosen)
+    package = WORK / "cpp" / "zfkernels"
+    shutil.copytree(REPOSITORY / "zfkernels", package, ignore=shutil.ignore_patterns("__pycache__", "_C*.so"))
+    counts = ["--coverage", "-fprofile-abs-path", "-fprofile-update=atomic"]
+
+    def counting(source: Path) -> Path:
+        return compile_source(source, WORK / "cpp" / f"{source.stem}.o", *counts)
+
+    sources = [CSRC / "library.cpp", *(CSRC / "cpu").glob("*.cpp")]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        link_library(pool.map(counting, sources), package / LIBRARY, "--coverage")
+        list(pool.map(run_variant, ("", "avx2", "baseline")))
     return by_gcov(WORK / "cpp", CSRC / "cpu", CSRC / "common")
 
 
 def of_cuda() -> Lines:
     for old in (REPOSITORY / "build" / "simt").rglob("*.gcda"):
         old.unlink()
-    pytest("tests/simt/test_emulated.py", "tests/simt/test_devices.py", SIMT_WAY="covered")
+    pytest("tests/simt/test_devices.py", SIMT_WAY="covered")  # builds
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        samples = ("float32", "not float32")
+        list(pool.map(lambda pick: pytest("tests/simt/test_emulated.py", "-k", pick, SIMT_WAY="covered"), samples))
     return by_gcov(REPOSITORY / "build" / "simt", CSRC / "cuda", CSRC / "common")
 
 

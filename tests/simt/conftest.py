@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import os
 
 import pytest
-from emulation import become, emulated, emulator
+from emulation import WAY, become, emulated, emulator
 
 from zfkernels import ops
 
 
 @pytest.fixture(scope="session")
 def _loaded() -> ctypes.CDLL:
-    return emulator(os.environ.get("SIMT_WAY", "plain"))
+    return emulator(WAY)
 
 
 @pytest.fixture
@@ -28,4 +27,4 @@ def simt(_loaded: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> ctypes.CDLL:
 
 
 # The budgets of traffic and what is recorded of launches need the build that counts.
-collect_ignore = [] if os.environ.get("SIMT_WAY") == "recorded" else ["test_traffic.py", "test_launches.py"]
+collect_ignore = [] if WAY == "recorded" else ["test_traffic.py", "test_launches.py"]

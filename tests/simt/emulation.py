@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import json
+import os
 from functools import cache
 from typing import Any
 
@@ -18,6 +19,8 @@ from torch.utils import _pytree as pytree
 from zfkernels import ops
 from zfkernels.ops._registry import Variant
 
+WAY = os.environ.get("SIMT_WAY", "plain")  # how the emulator is built
+FAST = WAY in ("plain", "covered")  # the other builds take too long for all samples
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _libraries: list[torch.library.Library] = []  # a definition lives as long as its library
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
-import os
 from typing import Any
 
 import pytest
 import torch
-from emulation import become
+from emulation import FAST, become
 from support.comparing import assert_bits_equal, assert_within_budget, call
 from support.maker import Maker
 from support.samples import SAMPLES
@@ -19,7 +18,7 @@ from torch.utils import _pytree as pytree
 from zfkernels import ops
 from zfkernels.windows import Layout
 
-pytestmark = pytest.mark.skipif(os.environ.get("SIMT_WAY", "plain") != "plain", reason="these are about numbers")
+pytestmark = pytest.mark.skipif(not FAST, reason="these are about numbers")
 
 GENERATIONS = ("sm_75", "sm_80", "sm_86", "sm_90")  # 64, 163, 99 and 227 KB of shared memory for a block
 STAGE, OCCLUDED = "window_unpool_relu_conv_transpose2d", "occluded_conv2d"

@@ -268,6 +268,10 @@ WINDOWS: dict[str, list[Sample]] = {
           ("channels", "image", "pixels", "windows", "other windows")),
         *((f"masked {fill}", {"fill": fill, "images": 2, "masked": True, "padding": 1}) for fill in
           ("number", "channels", "image", "pixels", "windows", "other windows")),
+        ("many channels of many pixels", {"size": (11, 10), "channels": (36, 3), "padding": 1, "count": 3,
+                                          "fill": "image", "out": "whole"}),
+        ("many taps of many pixels", {"size": (46, 45), "kernel": (11, 11), "stride": 4, "padding": 2, "count": 3,
+                                      "fill": "image", "out": "whole"}),
         ("blocks", {"size": (45, 41), "kernel": (7, 7), "stride": 2, "padding": 1, "count": 40, "channels": (3, 70)}),
         ("blocks of large filters", {"size": (71, 69), "kernel": (11, 11), "stride": 4, "padding": 2, "count": 6,
                                      "fill": "channels"}),
@@ -302,6 +306,7 @@ WINDOWS: dict[str, list[Sample]] = {
                                                "channels": (5, 16), "pool": (3, 2, 0, 1, True)}),
         ("many outputs, dilation", {"size": (24, 25), "kernel": (2, 3), "stride": (2, 3), "dilation": (3, 2),
                                     "channels": (5, 16), "pool": (3, 2, 0, 1, True)}),
+        ("tall windows", {"size": (19, 6), "kernel": (3, 3), "channels": (20, 6), "count": 4, "out": "whole"}),
         ("one cell", {"size": (1, 1), "kernel": (1, 1), "pool": (1, 1, 0, 1, False), "channels": (1, 1)}),
         ("ties", {"size": (12, 11), "kernel": (3, 3), "pool": OVERLAPPING}, "ties"),
         ("ties last", {"size": (12, 11), "kernel": (3, 3), "pool": (3, 1, 1, 1, False), "overlap": "last"}, "ties"),
