@@ -5,11 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 EMPTY = -1  # the image id of a place that is not taken yet
 # Channels, values, image ids and positions of activations that may enter the lists.
 Candidates = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def strongest(activations: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The maximum [N, C] of each map [N, C, h, w], NaN where it has one, and its first place in row-major order.
+
+    On a CPU, pooling over whole maps finds both in one pass. Elsewhere the place is None: it is looked up only for the
+    few maxima that may enter a list.
+    """
+    if activations.device.type != "cpu":
+        return activations.amax((2, 3)).cpu(), None
+    values, places = F.max_pool2d(activations, activations.shape[2:], return_indices=True)
+    return values.flatten(1), places.flatten(1)
 
 
 @dataclass(frozen=True)
@@ -94,8 +107,8 @@ class TopK:
         activations = self._checked(activations, image_ids)
         if len(image_ids) == 0:
             return activations.new_zeros(0, self.channels, device="cpu")
-        # The maximum of a map is read once for all; its place is looked up only for the few that may enter the list.
-        values, ids = activations.amax((2, 3)).cpu(), image_ids.cpu()
+        values, places = strongest(activations)
+        ids = image_ids.cpu()
         enters = ~(values <= self._values[:, -1])  # a NaN too
         if int(ids.min()) < self._largest_last:
             enters |= (values == self._values[:, -1]) & (ids[:, None] < self._ids[:, -1])
@@ -104,7 +117,7 @@ class TopK:
             nan = activations.isnan()
             self._nans += nan.sum((0, 2, 3)).cpu()
             activations = activations.masked_fill(nan, float("-inf"))
-            values = activations.amax((2, 3)).cpu()
+            values, places = strongest(activations)
             enters &= values > float("-inf")
             image, channel = enters.nonzero(as_tuple=True)
         self._fired += (values > 0).sum(0)
@@ -114,9 +127,12 @@ class TopK:
         if self.groups is not None:
             may = self._beats_its_group(values[image, channel], ids[image], channel)
             image, channel = image[may], channel[may]
-        rows, columns = activations.shape[2:]
-        maps = activations[image.to(activations.device), channel.to(activations.device)]
-        place = maps.reshape(-1, rows * columns).argmax(1).cpu()
+        if places is None:
+            maps = activations[image.to(activations.device), channel.to(activations.device)]
+            place = maps.flatten(1).argmax(1).cpu()
+        else:
+            place = places[image, channel]
+        columns = activations.shape[3]
         positions = torch.stack([place // columns, place % columns], 1)
         self._waiting.append((channel, values[image, channel].double(), ids[image], positions))
         self._waits += len(image)
