@@ -111,7 +111,7 @@ struct Divisor {
   template <class Number, class I>
   ZFK_HOST_DEVICE Number of(I row, I column, const SlidingOf<I>& pool, const PairOf<I>& frame) const {
     if (fixed) return Number(fixed);
-    return Number(counted(row, pool.rows, frame.rows)) * Number(counted(column, pool.columns, frame.columns));
+    return Number(counted(row, pool.rows, frame.rows) * counted(column, pool.columns, frame.columns));
   }
 
  private:

@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
-// The widest variant of a function (a template's instance too) that for_each_isa.h compiled.
+// The widest variant of a function, or of a table of functions, that for_each_isa.h compiled.
 #define ZFK_BEST(...)                                                                   \
   (::zfkernels::cpu::best_isa() >= ::zfkernels::cpu::Isa::kAvx512 ? avx512::__VA_ARGS__ \
    : ::zfkernels::cpu::best_isa() == ::zfkernels::cpu::Isa::kAvx2 ? avx2::__VA_ARGS__   \

@@ -36,20 +36,21 @@ void pool_row(const T* const* rows, int64_t top, int64_t bottom, const int64_t* 
 // The taps of an output at equal distances.
 template <class T>
 struct StridedTaps {
-  const T* from;  // of the first tap, possibly in the padding
+  const T* first;  // tap, possibly in the padding
   const Taps& at;
 
+  ZFK_INLINE StridedTaps from(int64_t channel) const { return {first + channel, at}; }
   ZFK_INLINE int first_code() const { return int(at.top * at.columns + at.left); }
   template <class Visit>
   ZFK_INLINE void for_each(const Visit& visit) const {
     for (int64_t ky = at.top; ky < at.bottom; ++ky)
       for (int64_t kx = at.left; kx < at.end; ++kx)
-        visit(from + ky * at.down + kx * at.right, int(ky * at.columns + kx));
+        visit(first + ky * at.down + kx * at.right, int(ky * at.columns + kx));
   }
   template <class Visit>
   ZFK_INLINE void for_next(const Visit& visit) const {
     for (int64_t ky = at.top; ky < at.bottom; ++ky)
-      for (int64_t kx = at.fresh; kx < at.columns; ++kx) visit(from + ky * at.down + kx * at.right + at.next);
+      for (int64_t kx = at.fresh; kx < at.columns; ++kx) visit(first + ky * at.down + kx * at.right + at.next);
   }
 };
 

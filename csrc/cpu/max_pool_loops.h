@@ -63,17 +63,20 @@ struct Best {
   }
 };
 
-// Channels of one output, kVectors vectors from channel `first` on, of which `count` exist; kWhole: all do. `taps` has
-//   for_each(visit): calls visit(cell, code) for each tap in row-major order, with the cell's channels;
+// kVectors vectors of channels of one output, number `first` and those behind it, of which `count` exist; kWhole: all
+// do. `taps` has
+//   from(channel): the same taps, whose cells begin with that channel;
+//   for_each(visit): calls visit(cell, code) for each tap in row-major order;
 //   for_next(visit): calls visit(cell) for the cells that the next output reads and this one does not;
 //   first_code(): the switch of an output whose taps are all -inf.
-template <class T, bool kSwitches, int kVectors, bool kWhole, class Taps>
-ZFK_INLINE void pool_channels(const Taps& taps, int64_t first, int64_t count, T* values, uint8_t* codes) {
+template <class T, bool kSwitches, int kVectors, bool kWhole, class AllTaps>
+ZFK_INLINE void pool_channels(const AllTaps& all_taps, int64_t first, int64_t count, T* values, uint8_t* codes) {
+  const AllTaps taps = all_taps.from(first);
   constexpr int kVectorsOfLine = sizeof(Vector<T>) < 64 ? 64 / sizeof(Vector<T>) : 1;
   // The processor does not foresee so many short runs of memory.
   taps.for_next([&](const T* cell) __attribute__((always_inline)) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; v += kVectorsOfLine) __builtin_prefetch(cell + first + v * kLanes<T>);
+    for (int v = 0; v < kVectors; v += kVectorsOfLine) __builtin_prefetch(cell + v * kLanes<T>);
   });
   Best<T, kSwitches> best[kVectors];
   const auto pool = [&]<bool kNumbers>(std::bool_constant<kNumbers>) __attribute__((always_inline)) {
@@ -83,8 +86,7 @@ ZFK_INLINE void pool_channels(const Taps& taps, int64_t first, int64_t count, T*
     taps.for_each([&](const T* cell, int code) __attribute__((always_inline)) {
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v)
-        best[v].template meet<kNumbers>(kWhole ? load(cell + first + v * kLanes<T>) : load_some(cell + first, count),
-                                        code);
+        best[v].template meet<kNumbers>(kWhole ? load(cell + v * kLanes<T>) : load_some(cell, count), code);
     });
   };
   pool(std::true_type());

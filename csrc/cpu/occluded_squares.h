@@ -296,8 +296,8 @@ class OccludedConv2d {
   const bool relu_;
   const int64_t channels_, outputs_;
   T* const out_;  // [outputs, C_out]
-  const TileLoops<T>& tiles_ = ZFK_BEST(kTileLoops<T>);
-  const OccludedLoops<T>& loops_ = ZFK_BEST(kOccludedLoops<T>);
+  const TileLoops<T> tiles_ = ZFK_BEST(kTileLoops<T>);
+  const OccludedLoops<T> loops_ = ZFK_BEST(kOccludedLoops<T>);
   const bool past_caches_;
   const std::vector<Panel> panels_;
   const int64_t panel_size_;

@@ -118,7 +118,7 @@ class TileConv2d {
   const bool relu_;
   T* out_;  // [outputs, C_out]
   const int64_t cached_ = cached_bytes(kCacheBytes) / int64_t(sizeof(T));
-  const TileLoops<T>& loops_ = ZFK_BEST(kTileLoops<T>);
+  const TileLoops<T> loops_ = ZFK_BEST(kTileLoops<T>);
   const bool depthwise_;
   std::vector<Panel> panels_;
   int64_t panel_size_ = 1;  // elements of a packed panel, at most

@@ -31,6 +31,9 @@ Tensor pool(const WindowArguments& windows, const Sliding& layer, const Divisor&
   const auto mean_of_cells = ZFK_BEST(mean_of_cells<T>);
   share_out(ceil_div(reads.outputs(), kTaskOutputs), [&](Tasks& tasks) {
     CellTable<T> table;
+    const Sliding pool = layer;  // copies: the loop's calls may change what a reference names
+    const Divisor by = divisor;
+    const Pair frame = windows.frame;
     for (int64_t task; tasks.next(task);) {
       const int64_t first = task * kTaskOutputs, last = std::min(first + kTaskOutputs, reads.outputs());
       reads.find(first, last, 1, table);
@@ -39,8 +42,8 @@ Tensor pool(const WindowArguments& windows, const Sliding& layer, const Divisor&
         while (i >= at.offsets[p + 1]) ++p;
         const Box& box = at.boxes[p];
         const int64_t cell = i - at.offsets[p], y = box.top + cell / box.width, x = box.left + cell % box.width;
-        const auto by = divisor.of<Wide<T>>(layer.rows.start(y), layer.columns.start(x), layer, windows.frame);
-        mean_of_cells(&table.cells[table.rows[i - first]], table.taps, by, channels, out + i * channels);
+        const auto count = by.of<Wide<T>>(pool.rows.start(y), pool.columns.start(x), pool, frame);
+        mean_of_cells(&table.cells[table.rows[i - first]], table.taps, count, channels, out + i * channels);
       }
     }
   });

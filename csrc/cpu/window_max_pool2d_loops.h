@@ -18,15 +18,17 @@ struct TableTaps {
   const std::vector<int32_t>& taps;
   const T* const* next;
   const std::vector<int32_t>& fresh;
+  int64_t channel;
 
+  ZFK_INLINE TableTaps from(int64_t first) const { return {cells, taps, next, fresh, first}; }
   ZFK_INLINE int first_code() const { return 0; }
   template <class Visit>
   ZFK_INLINE void for_each(const Visit& visit) const {
-    for (const int32_t tap : taps) visit(cells[tap], 0);
+    for (const int32_t tap : taps) visit(cells[tap] + channel, 0);
   }
   template <class Visit>
   ZFK_INLINE void for_next(const Visit& visit) const {
-    for (const int32_t tap : fresh) visit(next[tap]);
+    for (const int32_t tap : fresh) visit(next[tap] + channel);
   }
 };
 
@@ -35,7 +37,7 @@ struct TableTaps {
 template <class T>
 void max_of_cells(const T* const* cells, const std::vector<int32_t>& taps, const T* const* next,
                   const std::vector<int32_t>& fresh, int64_t channels, T* out) {
-  pool_output<T, false>(TableTaps<T>{cells, taps, next, fresh}, channels, out, nullptr);
+  pool_output<T, false>(TableTaps<T>{cells, taps, next, fresh, 0}, channels, out, nullptr);
 }
 
 }  // namespace zfkernels::cpu::ZFK_ISA
