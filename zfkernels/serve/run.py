@@ -72,4 +72,5 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise OSError(f"serve: expected port one that is free, got {port}, which is in use") from error
-        raise OSError(f"serve: expected host and port that can be bound to, got {host}:{port} ({error})") from error
+        reason = str(error.strerror).partition(" (while")[0]  # create_server's own words name the address again
+        raise OSError(f"serve: expected host and port that can be bound to, got {host}:{port} ({reason})") from error
