@@ -10,7 +10,7 @@ EXPLAINED: dict[str, str] = {
     "return syscall(SYS_arch_prctl, kAskForComponent, kTileData) == 0;": AMX,
     "inline void configure_tiles() {": AMX,
     "inline void release_tiles() {": AMX,
-    "const Vector<uint32_t> halves = nan ? (words >> 16) | 0x40u : nearest;": "a choice by lanes, which gcc counts nowhere",
+    "const Vector<uint32_t> halves = nan ? (words >> 16) | 0x40u : nearest;": "gcc counts it nowhere",
     "first = _mm512_add_ps(first, _mm512_loadu_ps(block.bias));": "gcc counts it in the AMX kernel alone",
     "inline void multiply_amx_bfloat16(const BFloat16Block& block) {": AMX,
 }
