@@ -116,7 +116,7 @@ constexpr auto add_footprints_table(std::integer_sequence<int, kVectors...>) {
 
 // --- tiles ---
 
-// sums [row][column][channels] to the output, by its strides.
+// sums [row][column][channels] to the output, whose channels or whose columns are neighbours.
 template <class T>
 void write_out(const T* sums, const Pair& sums_stride, int64_t channels, T* out,
                const std::array<int64_t, 3>& out_stride, int64_t rows, int64_t columns) {
@@ -132,12 +132,7 @@ void write_out(const T* sums, const Pair& sums_stride, int64_t channels, T* out,
         std::memcpy(to + x * out_stride[2], from + x * sums_stride[1], channels * sizeof(T));
       continue;
     }
-    if (out_stride[2] == 1) {
-      transpose(from, sums_stride[1], columns, channels, to, out_stride[0]);
-      continue;
-    }
-    for (int64_t c = 0; c < channels; ++c)
-      for (int64_t x = 0; x < columns; ++x) to[c * out_stride[0] + x * out_stride[2]] = from[x * sums_stride[1] + c];
+    transpose(from, sums_stride[1], columns, channels, to, out_stride[0]);
   }
 }
 

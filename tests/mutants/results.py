@@ -23,7 +23,7 @@ TAIL = """
 
 [What the checks of the kernels see](checks.md): lines that are reached, and where memory is checked.
 """
-LONGEST = 90  # characters of a test's name
+LONGEST = 120  # characters of a test's name
 
 
 @dataclass(frozen=True)

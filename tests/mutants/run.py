@@ -125,7 +125,7 @@ def judge(slip: Slip, kind: Kind) -> Result:
         raise RuntimeError(f"{slip.name}: it does not compile:\n{said[-2000:]}")
     by = status if isinstance(status, str) else ""
     if status == FAILED:
-        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
+        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", said, re.MULTILINE)
         by = failed.group(1) if failed else "?"
     elif status == PASSED and not re.search(r"[1-9]\d* passed", said):
         raise RuntimeError(f"{slip.name}: none of its tests ran:\n{said[-2000:]}")

@@ -81,6 +81,11 @@ def is_refusal(text: list[str], line: int) -> bool:
     return any(word in part for part in text[first:line] for word in REFUSALS)
 
 
+def is_implicit(line: str) -> bool:
+    """Whether a line of C++ stands for what the compiler makes by itself: destructors, or what an exception undoes."""
+    return line.strip() in ("}", "};") or line.strip().startswith(("class ", "struct "))
+
+
 def explained_lines(text: list[str], explained: dict[str, str]) -> set[int]:
     """The lines (from 1 on) whose text is explained, each with its block if it opens one."""
     found = set()
@@ -109,7 +114,7 @@ def unreached(lines: Lines, explained: dict[str, str]) -> dict[Path, list[int]]:
         left = [
             line
             for line, reached in sorted(known.items())
-            if not reached and line not in without and not is_refusal(text, line)
+            if not (reached or line in without or is_refusal(text, line) or is_implicit(text[line - 1]))
         ]
         if left:
             found[path] = left

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from explained import EXPLAINED
-from lines import REPOSITORY, explained_lines, is_refusal
+from lines import REPOSITORY, explained_lines, is_implicit, is_refusal
 
 TEXT = """int f() {
   if (odd)
@@ -26,6 +26,11 @@ def test_an_explained_line_stands_for_its_block_and_no_more() -> None:
     assert explained_lines(TEXT, {"for (;;) {": "why"}) == {6, 7, 8}
     assert explained_lines(TEXT, {"g();": "why"}) == {5}
     assert explained_lines(TEXT, {}) == set()
+
+
+def test_what_the_compiler_adds_is_left_out_and_statements_are_not() -> None:
+    assert all(map(is_implicit, ["  }", "};", "class Tile {", "  struct Entry {"]))
+    assert not any(map(is_implicit, ["  } else if (odd) {", "for (;;) {", "  constructed(1);"]))
 
 
 @pytest.mark.parametrize("text", EXPLAINED)
