@@ -1,5 +1,5 @@
 // The hot loops of occluded_conv2d_kernel.cpp; see for_each_isa.h.
-#include "conv_tile_loops.h"
+#include "tile_conv2d_loops.h"
 
 namespace zfkernels::cpu::ZFK_ISA {
 

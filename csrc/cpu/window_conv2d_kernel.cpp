@@ -9,7 +9,7 @@
 #include "python_call.h"
 #include "window_inputs.h"
 
-#define ZFK_LOOPS "conv_tile_loops.h"
+#define ZFK_LOOPS "tile_conv2d_loops.h"
 #include "for_each_isa.h"
 #include "tile_conv2d.h"
 
