@@ -15,6 +15,7 @@
 #include "occluded_loops.h"
 #include "python_call.h"
 #include "window_inputs.h"
+#include "winograd_transforms.h"
 
 #define ZFK_LOOPS "occluded_conv2d_loops.h"
 #include "for_each_isa.h"

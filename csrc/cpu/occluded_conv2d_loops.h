@@ -6,7 +6,7 @@
 #define ZFK_OCCLUDED_CONV2D_LOOPS
 #endif
 
-#include "conv_tile_loops.h"
+#include "tile_conv2d_loops.h"
 #include "vector_ends.h"
 
 namespace zfkernels::cpu::ZFK_ISA {

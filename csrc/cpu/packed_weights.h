@@ -25,23 +25,24 @@ class PackedWeights {
     if (depth_ > 0 && --depth_ == 0) entries_.clear();
   }
 
-  // pack(Buffer<T>&) of `size` elements, once for each weight and number of groups; null where nothing was promised.
+  // pack(Buffer<T>&) of `size` elements, once for each weight, number of groups and size: ways to compute a convolution
+  // pack its weight in different sizes. Null where nothing was promised.
   template <class T, class Pack>
   std::shared_ptr<const Buffer<T>> get(const Tensor& weight, int64_t groups, int64_t size, const Pack& pack) {
     if (depth_ == 0) return nullptr;
     for (const Entry& entry : entries_)
-      if (entry.groups == groups && same(entry.weight, weight))
+      if (entry.groups == groups && entry.size == size && same(entry.weight, weight))
         return std::static_pointer_cast<const Buffer<T>>(entry.packed);
     const auto packed = std::make_shared<Buffer<T>>(size);
     pack(*packed);
-    entries_.push_back({weight, groups, packed});
+    entries_.push_back({weight, groups, size, packed});
     return packed;
   }
 
  private:
   struct Entry {
     Tensor weight;  // kept alive: its address stays its own
-    int64_t groups;
+    int64_t groups, size;
     std::shared_ptr<const void> packed;
   };
 

@@ -4,7 +4,7 @@
 // panel of output channels. A panel is packed by the worker that needs it, so that no packed copy has to be kept in
 // step with the weights, unless the caller promises that they stay (packed_weights.h).
 //
-// Include it behind for_each_isa.h with loops that hold those of conv_tile.h.
+// Include it behind for_each_isa.h with loops that hold those of tile_conv2d_loops.h.
 #pragma once
 
 #include <algorithm>
@@ -19,6 +19,7 @@
 #include "tensor_view.h"
 #include "weight_panels.h"
 #include "window_reads.h"
+#include "winograd_conv2d.h"
 
 namespace zfkernels::cpu {
 namespace {
@@ -140,6 +141,9 @@ void convolve_reads(const CellReads<T>& reads, const Tensor& weight, const std::
   if constexpr (std::is_same_v<T, BFloat16>)
     if (best_isa() >= Isa::kAvx512Bfloat16 && filters.size[1] > 1)
       return run(BFloat16Conv2d(reads, filters, shift, groups, relu, out));
+  if constexpr (!std::is_same_v<T, BFloat16>)
+    if (WinogradConv2d<T>::serves(reads, filters, groups))
+      return run(WinogradConv2d<T>(reads, filters, shift, relu, out));
   run(TileConv2d<T>(reads, filters, shift, groups, relu, out));
 }
 

@@ -8,8 +8,9 @@
 #include "conv_tile.h"
 #include "python_call.h"
 #include "window_inputs.h"
+#include "winograd_transforms.h"
 
-#define ZFK_LOOPS "conv_tile_loops.h"
+#define ZFK_LOOPS "tile_conv2d_loops.h"
 #include "for_each_isa.h"
 #include "tile_conv2d.h"
 

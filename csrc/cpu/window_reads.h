@@ -76,6 +76,18 @@ class CellReads {
   int64_t channels() const { return frames_.channels(); }
   int64_t outputs() const { return out_.cells(); }
   int64_t taps() const { return layer_.taps(); }
+  const Places& out() const { return out_; }
+  const Sliding& layer() const { return layer_; }
+
+  // Pointers to the cells of `height` lines from row `row` on, `columns` from column `left` on, as window p's outputs
+  // read them; those of the next line are `pitch` further on.
+  void find_lines(int64_t p, int64_t row, int64_t height, int64_t left, int64_t columns, int64_t pitch,
+                  const T** cells) const {
+    for (int64_t y = row; y < row + height; ++y, cells += pitch) {
+      frames_.find(p, y, left, columns, cells);
+      overlay(p, y, left, columns, cells);
+    }
+  }
 
   // Fills `table` with the cells that the outputs [first, last) read; the last output is repeated up to a multiple of
   // `multiple`.
@@ -97,13 +109,8 @@ class CellReads {
       if (top == bottom) continue;
       const Box& box = out_.boxes[p];
       const int64_t height = layer_.rows.span(bottom - top), columns = layer_.columns.span(box.width);
-      const int64_t row = layer_.rows.start(box.top + top);
-      const int64_t left = layer_.columns.start(box.left);
-      for (int64_t y = 0; y < height; ++y) {
-        const T** line = &table.cells[start + y * pitch];
-        frames_.find(p, row + y, left, columns, line);
-        overlay(p, row + y, left, columns, line);
-      }
+      const int64_t row = layer_.rows.start(box.top + top), left = layer_.columns.start(box.left);
+      find_lines(p, row, height, left, columns, pitch, &table.cells[start]);
       for (int64_t y = top; y < bottom; ++y) {
         const int64_t at = start + (y - top) * layer_.rows.stride * pitch, line = out_.offsets[p] + y * box.width;
         const int64_t end = std::min<int64_t>(last - line, box.width);

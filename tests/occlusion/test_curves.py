@@ -11,6 +11,7 @@ from support.toys import SIZE, TOYS, images, toy
 from torch import Tensor
 
 import zfkernels as zf
+from zfkernels.occlusion.turns import TurnChunk
 
 WINDOW, GRID = (7, 9), (4, 4)
 
@@ -64,6 +65,21 @@ def test_a_known_network_and_a_fill_that_is_an_image(name: str) -> None:
         assert_exact(found, loop(model, x, order[:, :7], shown, reveal, window))
 
 
+@pytest.mark.parametrize("reveal", [False, True], ids=["deletion", "insertion"])
+def test_steps_that_travel_in_several_chunks(reveal: bool) -> None:
+    """Chunks that begin and end in the middle of an image."""
+    model, x, order = toy("residual"), images(2), orders(2, 16)
+    sizes = []
+    curve = zf.insertion_curve if reveal else zf.deletion_curve
+    with pytest.MonkeyPatch.context() as patch:
+        write = TurnChunk.write
+        patch.setattr(TurnChunk, "write", lambda chunk: (sizes.append(len(chunk.image)), write(chunk)))
+        found = curve(model, x, order, window=WINDOW, fill=0.3, memory=100_000)
+    assert_exact(found, loop(model, x, order, torch.full_like(x, 0.3), reveal, WINDOW))
+    assert sizes[0] < 16
+    assert 16 % sizes[0]
+
+
 def test_orders_from_attributions() -> None:
     model, x = toy("residual"), images(2)
     drops = zf.occlusion_sweep(model, x, window=WINDOW).drop(3)
@@ -82,6 +98,11 @@ def test_orders_from_attributions() -> None:
     torch.testing.assert_close(found.area(3), sums)
 
 
+def test_no_images() -> None:
+    found = zf.deletion_curve(toy("residual"), images(1)[:0], torch.arange(16), window=WINDOW)
+    assert found.outputs.shape == (0, 17, 7)
+
+
 def test_the_images_are_left_as_they_were() -> None:
     x = images(1)
     before = x.clone()
@@ -96,6 +117,8 @@ def test_the_images_are_left_as_they_were() -> None:
         ({"order": torch.arange(15)}, ValueError, r"order of shape \[16\] or \[1, 16\], got \(15,\)"),
         ({"order": torch.zeros(3, 3)}, ValueError, r"order a map of the grid \(4, 4\) or of the images \(25, 31\)"),
         ({"order": [0, 1]}, TypeError, "order an int or float tensor, got list"),
+        ({"memory": 0}, ValueError, "memory a positive int or None, got 0"),
+        ({"memory": 100}, ValueError, "memory at least [0-9]+ bytes, which one position takes, got 100"),
         ({"steps": 17}, ValueError, "steps from 1 to 16, got 17"),
         ({"fill": "blur"}, ValueError, "fill that is the same at all positions, got blur"),
         ({"window": 26}, ValueError, r"window no larger than the images \(25, 31\), got \(26, 26\)"),

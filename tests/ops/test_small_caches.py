@@ -14,7 +14,7 @@ OPS = [op for op, entry in ops.registered().items() if "cpp" in entry.variants]
 NAMES = {
     "contiguous", "channels_last", "found", "whole frames", "groups", "depthwise", "11x11", "odd size", "without bias",
     "two sources", "padding ceil", "hanging over", "many outputs", "masked image", "blocks", "blocks of outputs",
-    "blocks of rows", "blocks of channels and of outputs",
+    "blocks of 3x2 taps", "blocks of rows", "blocks of channels and of outputs",
 }  # fmt: skip
 
 

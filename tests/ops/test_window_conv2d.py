@@ -1,4 +1,4 @@
-"""The promise that weights are fixed, which the C++ convolution of windows uses."""
+"""The C++ convolution of windows: the promise that weights are fixed, and filters of 3 x 3 in tiles of outputs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from zfkernels.ops import fixed_weights, window_conv2d
-from zfkernels.windows import Windows
+from zfkernels.windows import Layout, Windows
 
 pytestmark = pytest.mark.cpp
 
@@ -50,3 +50,24 @@ def test_fixed_weights_of_one_group_are_not_those_of_two() -> None:
         with fixed_weights():
             for index in order:
                 assert convolve(index + 1).equal(expected[index])
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2])
+def test_a_cell_reaches_no_output_but_those_that_read_it(padding: int) -> None:
+    """Tiles read 4 x 4 cells for 2 x 2 outputs; a NaN must not spread over its tile."""
+    sizes = torch.tensor([[17, 16], [16, 15], [1, 9], [19, 18], [2, 2]], dtype=torch.int32)
+    origins = torch.tensor([[0, 0], [3, 2], [18, 11], [1, 2], [18, 18]], dtype=torch.int32)
+    layout = Layout.of(torch.cat([origins, sizes], 1), torch.zeros(5, dtype=torch.int64), (20, 20))
+    generator = torch.Generator().manual_seed(0)
+    cells, frames, weight = (
+        torch.randn(shape, dtype=torch.float64, generator=generator)
+        for shape in ((layout.cells, 33), (1, 33, 20, 20), (40, 33, 3, 3))
+    )
+    cells[::41] = float("nan")
+    frames[0, 5, ::7, ::5] = float("nan")
+    found, right = (
+        window_conv2d(layout.windows(cells), frames, weight, padding=padding, backend=backend).values
+        for backend in ("cpp", "reference")
+    )
+    assert len(right) >= 512
+    torch.testing.assert_close(found, right, rtol=1e-11, atol=1e-11, equal_nan=True)

@@ -231,6 +231,7 @@ WINDOWS: dict[str, list[Sample]] = {
         *_placed(padding=1, relu=True),
         *_FILTERS,
         ("blocks", {"size": (29, 28), "count": 40, "channels": (40, 70), "padding": 1}),
+        ("blocks of 3x2 taps", {"size": (29, 28), "count": 40, "kernel": (3, 2), "channels": (40, 70), "padding": 1}),
         ("blocks of one channel each", {"size": (9, 8), "channels": (123, 123), "groups": 123, "padding": 1}),
         plain={"padding": 1, "out": "layout"},
     ),

@@ -43,3 +43,9 @@ def dtype_of(precision: torch.dtype | str) -> torch.dtype:
     if dtype not in (torch.bfloat16, torch.float16, torch.float32, torch.float64):
         raise ValueError(f"{NAME}: expected precision None or a floating dtype such as 'bfloat16', got {precision!r}")
     return dtype
+
+
+def check_positive(method: str, argument: str, number: Any) -> None:
+    """Raises ValueError for what is neither a positive int nor None."""
+    if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
+        raise ValueError(f"{method}: expected {argument} a positive int or None, got {number!r}")

@@ -64,7 +64,7 @@ def _count(sweep: WindowSweep, device: torch.device, dtype: torch.dtype, memory:
             images, at.layouts[plan.place[INPUT]], at.position, at.corners
         )
         with _Counting() as counting:
-            run = WindowChunk(plan, at, occluder, clean.frames, sweep.backend)
+            run = WindowChunk(plan, at.layouts, at.image, occluder, clean.frames, sweep.backend)
             run.run()
             for first in range(0, at_once, batch):
                 last = min(first + batch, at_once)

@@ -11,8 +11,8 @@ from torch import Tensor
 from zfkernels.geometry import Pair
 from zfkernels.network.kinds import Occluder
 from zfkernels.network.maps import Maps
+from zfkernels.network.program import run_steps
 from zfkernels.network.recording import INPUT
-from zfkernels.occlusion.places import ChunkLayouts
 from zfkernels.occlusion.plan import SweepPlan
 from zfkernels.ops import window_gather
 from zfkernels.windows import Layout, Windows
@@ -23,22 +23,33 @@ class WindowChunk:
 
     Args:
         plan: of the sweep.
-        at: layouts of the chunk.
-        occluder: what is hidden.
+        layouts: one for each of the plan's places.
+        image: int64 [K], the image of each entry.
+        occluder: what is hidden; None: the windows of the images are given.
         clean: frames of the clean images by step, [N, C, H, W].
         backend: variant of the ops; None chooses by device.
+
+    Attributes:
+        values: of the steps, by name.
+        asking: the step that runs.
     """
 
     def __init__(
-        self, plan: SweepPlan, at: ChunkLayouts, occluder: Occluder, clean: Mapping[str, Tensor], backend: str | None
+        self,
+        plan: SweepPlan,
+        layouts: Sequence[Layout],
+        image: Tensor,
+        occluder: Occluder | None,
+        clean: Mapping[str, Tensor],
+        backend: str | None,
     ) -> None:
-        self.plan, self.at, self.backend = plan, at, backend
-        self.image = at.image
+        self.plan, self.layouts, self.image, self.backend = plan, layouts, image, backend
         self.hidden, self.clean = occluder, clean
         self.values: dict[str, Any] = {}
+        self.asking = plan.head[0]
 
     def layout(self, name: str) -> Layout:
-        return self.at.layouts[self.plan.place[name]]
+        return self.layouts[self.plan.place[name]]
 
     def windows(self, name: str) -> Windows:
         if name == INPUT and name not in self.values:  # only where something other than the first convolution reads it
@@ -54,31 +65,50 @@ class WindowChunk:
     def occluder(self, name: str) -> Occluder | None:
         return self.hidden if name == INPUT else None
 
+    def hold(self, name: str, value: Any) -> None:
+        """Keeps the value of a step for those that read it."""
+        self.values[name] = value
+
     def run(self, keep: Collection[str] | None = None) -> None:
         """Computes the head's steps in order; then :attr:`values` holds those to ``keep``, by default the plan's."""
         head, keep = self.plan.head, self.plan.kept if keep is None else keep
         last = {name: index for index, kind in enumerate(head) for name in (kind.name, *kind.inputs)}
         for index, kind in enumerate(head):
+            self.asking = kind
             if kind.name != INPUT:
-                self.values[kind.name] = kind.run_on_windows(self)
+                self.hold(kind.name, kind.run_on_windows(self))
             for name in {kind.name, *kind.inputs}:
                 if last[name] <= index and name not in keep:
                     self.values.pop(name, None)
 
     def whole(self, name: str, start: int, stop: int) -> Tensor:
         """The value of a step of the head for entries ``start`` to ``stop`` as a whole value [stop - start, ...]."""
-        maps, value = self.plan.program.kinds[name].maps, self.windows(name)
+        maps = self.plan.program.kinds[name].maps
         if maps is None:
-            return value[start:stop]  # type: ignore[index]
+            return self.values[name][start:stop]
         height, width = maps.frame
         if self.plan.places[self.plan.place[name]].is_whole:
-            cells = value.values[start * height * width : stop * height * width]
+            cells = self.windows(name).values[start * height * width : stop * height * width]
         else:
             layout = whole_frames(self.image[start:stop], maps.frame, self.layout(name).images)
-            rows = None if stop - start == len(value) else torch.arange(start, stop, device=self.image.device)
-            source = value if rows is None else (value, rows)
-            cells = self.gather([source], self.clean[name], layout).values
+            cells = self.pasted(name, layout, start, stop).values
         return maps.value(as_frames(cells, maps))
+
+    def pasted(self, name: str, layout: Layout, start: int, stop: int) -> Windows:
+        """Whole frames, ``layout``, of a step for entries ``start`` to ``stop``."""
+        windows = self.windows(name)
+        rows = None if stop - start == len(windows) else torch.arange(start, stop, device=self.image.device)
+        return self.gather([windows if rows is None else (windows, rows)], self.clean[name], layout)
+
+    def outputs(self, name: str, batch: int) -> Tensor:
+        """[K, ...]: the value of a step of the tail, or of the head, the tail in batches of entries."""
+        found, count = [], len(self.image)
+        for first in range(0, count, batch):
+            last = min(first + batch, count)
+            values = {cut: self.whole(cut, first, last) for cut in self.plan.cut}
+            run_steps(self.plan.tail, values, last - first, {name})
+            found.append(values[name])
+        return torch.cat(found)
 
 
 def whole_frames(image: Tensor, frame: Pair, images: int | None) -> Layout:

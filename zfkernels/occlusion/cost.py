@@ -19,6 +19,7 @@ class Rates:
         memory: bytes read and written.
         call: seconds that one call takes, however little it computes.
         budget: bytes that the values of one chunk of positions may take, where nothing else is asked for.
+        tiled: whether kernels sum filters in tiles of outputs, see ``Kind.window_products``; not those of bfloat16.
     """
 
     windows: float
@@ -26,6 +27,7 @@ class Rates:
     memory: float
     call: float
     budget: int
+    tiled: bool = False
 
     def on_windows(self, multiply_adds: float, size: float, calls: int = 1) -> float:
         """Seconds for steps that run on windows, and read and write ``size`` bytes."""
@@ -37,7 +39,7 @@ class Rates:
 
 
 RATES = {
-    "cpu": Rates(windows=57e9, frames=50e9, memory=5.5e9, call=40e-6, budget=2**26),
+    "cpu": Rates(windows=57e9, frames=50e9, memory=5.5e9, call=40e-6, budget=2**26, tiled=True),
     "cuda": Rates(windows=12e12, frames=20e12, memory=2e12, call=6e-6, budget=2**31),
 }
 

@@ -1,7 +1,7 @@
 """Deletion and insertion curves: squares that are removed from, or revealed to, an image one after the other.
 
-Each step is a change of one square against the last state: what it can reach is computed on windows, around which the
-maps of the last state lie, and is then written into these maps. Source: Petsiuk, Das & Saenko 2018 (arXiv 1806.07421).
+Each step changes one square of what the step before left (:mod:`.turns`). Source: Petsiuk, Das & Saenko 2018 (arXiv
+1806.07421).
 """
 
 from __future__ import annotations
@@ -15,20 +15,16 @@ from torch import Tensor, nn
 from zfkernels.checks import check_images, is_int_tensor, recording_for
 from zfkernels.geometry import Pair
 from zfkernels.network import Ref, without_autocast
-from zfkernels.network.program import run_steps
-from zfkernels.network.recording import INPUT
-from zfkernels.occlusion.arguments import grid, to_pair
-from zfkernels.occlusion.chunks import WindowChunk
-from zfkernels.occlusion.cost import rates_of
+from zfkernels.occlusion.arguments import check_positive, grid, to_pair
 from zfkernels.occlusion.cover import Cover
 from zfkernels.occlusion.engine import WindowSweep
 from zfkernels.occlusion.fills import cover_of
 from zfkernels.occlusion.sweeper import examine
+from zfkernels.occlusion.turns import in_turn
 from zfkernels.occlusion.where import Changes
 from zfkernels.ops import fixed_weights
 from zfkernels.progress import progress_bar
 from zfkernels.signed import signed
-from zfkernels.windows import Windows, cell_places
 
 
 @dataclass(frozen=True)
@@ -68,6 +64,7 @@ def deletion_curve(
     window: int | Pair,
     steps: int | None = None,
     fill: Any = 0.0,
+    memory: int | None = None,
     progress: bool = False,
     backend: str | None = None,
 ) -> OcclusionCurve:
@@ -83,6 +80,8 @@ def deletion_curve(
         steps: how many squares; None: all.
         fill: what the hidden squares show: as of :func:`zfkernels.occlusion_sweep`, except "blur" and one for each
             position.
+        memory: bytes that the windows of steps that travel together may take; what lies around the windows of one step
+            of the network is gathered beside them.
         progress: show a progress bar.
         backend: variant of the ops, asked for by name; None chooses by device.
 
@@ -95,7 +94,7 @@ def deletion_curve(
             else or whose images depend on each other.
         UnrecordableError: a model that decides by values.
     """
-    return _curve("deletion_curve", model, images, order, window, steps, fill, False, progress, backend)
+    return _curve("deletion_curve", model, images, order, window, steps, fill, memory, False, progress, backend)
 
 
 @signed("insertion_curve")
@@ -107,11 +106,12 @@ def insertion_curve(
     window: int | Pair,
     steps: int | None = None,
     fill: Any = 0.0,
+    memory: int | None = None,
     progress: bool = False,
     backend: str | None = None,
 ) -> OcclusionCurve:
     """The outputs while squares of a hidden image are revealed one after the other; arguments as of deletion_curve."""
-    return _curve("insertion_curve", model, images, order, window, steps, fill, True, progress, backend)
+    return _curve("insertion_curve", model, images, order, window, steps, fill, memory, True, progress, backend)
 
 
 @torch.no_grad()
@@ -124,6 +124,7 @@ def _curve(
     window: int | Pair,
     steps: int | None,
     fill: Any,
+    memory: int | None,
     reveal: bool,
     progress: bool,
     backend: str | None,
@@ -137,6 +138,7 @@ def _curve(
     chosen = _order(name, order, len(images), (places.shape[0], places.shape[1]), size, boxes)
     if steps is not None and (not isinstance(steps, int) or not 1 <= steps <= len(boxes)):
         raise ValueError(f"{name}: expected steps from 1 to {len(boxes)}, got {steps!r}")
+    check_positive(name, "memory", memory)
     chosen = chosen[:, :steps]
     recording = recording_for(name, model, images)
     output = recording.outputs
@@ -152,78 +154,10 @@ def _curve(
         raise ValueError(f"{name}: expected model that runs on windows, got one of which {reason}")
     shown = cover.fill[:, None, None].expand_as(images) if cover.fill.dim() == 1 else cover.fill
     first, then = (shown, images) if reveal else (images, cover.fill)
-    state = State(WindowSweep(recording, boxes, backend=backend), first, Cover(then.contiguous()))
-    with progress_bar(chosen.shape[1], "steps", progress) as advance, fixed_weights():
-        for step in chosen.T:
-            state.change(step)
-            advance(1)
-        outputs = state.outputs()
+    sweep = WindowSweep(recording, boxes, backend=backend)
+    with progress_bar(chosen.numel(), "steps", progress) as advance, fixed_weights():
+        outputs = in_turn(sweep, first, Cover(then.contiguous()), chosen, memory, advance, name)
     return OcclusionCurve(outputs, chosen, square, (places.shape[0], places.shape[1]))
-
-
-class State:
-    """N images as they are after some changes, and the maps of the head's steps that belong to them.
-
-    What follows the head does not decide what the next change does: it runs for many changes at once, so that the
-    weights of a classifier are read once for all of them.
-
-    Args:
-        sweep: over the squares that may change.
-        images: [N, C, H, W], before any change.
-        cover: what a changed square shows.
-    """
-
-    def __init__(self, sweep: WindowSweep, images: Tensor, cover: Cover) -> None:
-        self.sweep, self.cover = sweep, cover.to(images)
-        self.plan, self.places = sweep.planned(images.device, images.dtype)
-        (self.name,) = sweep.program.outputs
-        images = images.clone(memory_format=torch.channels_last)
-        pasted = {name for name in self.plan.cut if name in self.plan.place}
-        kept = (self.plan.frames | pasted) - {INPUT}
-        values = sweep.program.run(images, {*kept, self.name})
-        self.found: list[Tensor] = [values[self.name][None]]
-        self.frames = {name: sweep.frames(name, values[name]).clone(memory_format=torch.channels_last) for name in kept}
-        self.frames[INPUT] = images
-        self.waiting: list[dict[str, Tensor]] = []
-        room = rates_of(images.device.type).budget // max(1, self.plan.tail_bytes * len(images))
-        self.most = max(1, room)
-
-    def change(self, squares: Tensor) -> None:
-        """Changes one square of each image, int64 [N], too."""
-        plan, images = self.plan, self.frames[INPUT]
-        at = self.places.at(squares, torch.arange(len(images)), len(images), images.device)
-        hidden = self.cover.over(images, at.layouts[plan.place[INPUT]], at.position, at.corners)
-        run = WindowChunk(plan, at, hidden, self.frames, self.sweep.backend)
-        run.run({*self.frames, *plan.cut})
-        self.waiting.append({name: run.whole(name, 0, len(images)) for name in plan.cut})
-        for name, frames in self.frames.items():
-            write(run.windows(name), frames)
-        if len(self.waiting) == self.most:
-            self._finish()
-
-    def outputs(self) -> Tensor:
-        """[N, changes + 1, classes]: before any change, and after each."""
-        self._finish()
-        return torch.cat(self.found).transpose(0, 1).contiguous()
-
-    def _finish(self) -> None:
-        """Runs the tail for the changes that wait for it."""
-        if not self.waiting:
-            return
-        images = len(self.frames[INPUT])
-        values = {name: torch.cat([each[name] for each in self.waiting]) for name in self.plan.cut}
-        run_steps(self.plan.tail, values, len(self.waiting) * images, {self.name})
-        self.found.append(values[self.name].unflatten(0, (len(self.waiting), images)))
-        self.waiting.clear()
-
-
-def write(windows: Windows, frames: Tensor) -> None:
-    """Puts the cells of windows into the frames [N, C, H, W] of their images, channels last."""
-    layout = windows.layout
-    rows, columns = cell_places(layout.boxes, layout.offsets, layout.owner)
-    height, width = layout.frame
-    cell = (layout.image.index_select(0, layout.owner) * height + rows) * width + columns
-    frames.permute(0, 2, 3, 1).view(-1, frames.shape[1]).index_copy_(0, cell, windows.values)
 
 
 def _order(name: str, order: Any, images: int, counts: Pair, size: Pair, boxes: Tensor) -> Tensor:

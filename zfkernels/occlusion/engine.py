@@ -172,7 +172,7 @@ class WindowSweep:
         with fixed_weights():
             for at in places.chunks(len(images), sizes[0], device, budget):
                 occluder = cover.over(images, at.layouts[plan.place[INPUT]], at.position, at.corners)
-                run = WindowChunk(plan, at, occluder, clean.frames, self.backend)
+                run = WindowChunk(plan, at.layouts, at.image, occluder, clean.frames, self.backend)
                 self._run(run, start, sizes[1], outputs, reduction, watches, advance)
                 start += sizes[0]
         shape = (len(images), *self.shape)
@@ -266,7 +266,7 @@ class WindowSweep:
         return maps.frames(value)
 
 
-def chunk_sizes(plan: SweepPlan, total: int, batch_size: int | None, memory: int) -> tuple[int, int]:
+def chunk_sizes(plan: SweepPlan, total: int, batch_size: int | None, memory: int, name: str = NAME) -> tuple[int, int]:
     """How many positions run through the head together, and how many through the tail.
 
     Raises:
@@ -274,7 +274,7 @@ def chunk_sizes(plan: SweepPlan, total: int, batch_size: int | None, memory: int
     """
     if plan.least_bytes > memory and batch_size is None:
         raise ValueError(
-            f"{NAME}: expected memory at least {plan.least_bytes} bytes, which one position takes, got {memory}"
+            f"{name}: expected memory at least {plan.least_bytes} bytes, which one position takes, got {memory}"
         )
     fit = max(1, memory // plan.least_bytes)
     chunk = max(1, min(batch_size or fit, total))

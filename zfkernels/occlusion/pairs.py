@@ -7,7 +7,7 @@ own windows, then a's, then b's, then the clean maps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,20 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from zfkernels.checks import check_images, is_int_tensor, recording_for
-from zfkernels.geometry import Boxes, Pair
+from zfkernels.geometry import Pair
 from zfkernels.network import Ref, without_autocast
-from zfkernels.network.kinds import Kind, Occluder
-from zfkernels.network.program import run_steps
 from zfkernels.network.recording import INPUT
-from zfkernels.occlusion.chunks import WindowChunk, as_frames, whole_frames
+from zfkernels.occlusion.arguments import check_positive
+from zfkernels.occlusion.chunks import WindowChunk
 from zfkernels.occlusion.cost import rates_of
 from zfkernels.occlusion.cover import Cover
 from zfkernels.occlusion.engine import WindowSweep, chunk_sizes
 from zfkernels.occlusion.fills import cover_of, of_image
+from zfkernels.occlusion.halos import HaloChunk
 from zfkernels.occlusion.plan import SweepPlan
 from zfkernels.occlusion.sweeper import examine
 from zfkernels.occlusion.where import Where
-from zfkernels.ops import fixed_weights, window_gather
+from zfkernels.ops import fixed_weights
 from zfkernels.progress import progress_bar
 from zfkernels.signed import signed
 from zfkernels.windows import Layout, Windows, layout_of
@@ -100,6 +100,7 @@ def occlusion_pairs(
         UnrecordableError: a model that decides by values.
     """
     check_images(NAME, images, model if isinstance(model, nn.Module) else None)
+    check_positive(NAME, "memory", memory)
     recording = recording_for(NAME, model, images)
     changes = Where(window, positions=positions).at((images.shape[2], images.shape[3]))
     chosen = _pairs(pairs, len(changes.boxes))
@@ -162,22 +163,22 @@ class PairSweep:
         at = places.at(every, torch.zeros_like(every), 1, device)
         occluder = cover.to(image).over(image, at.layouts[plan.place[INPUT]], at.position, at.corners)
         budget = memory or rates_of(device.type).budget
-        size, batch = chunk_sizes(plan, max(len(self.pairs), len(sweep.boxes)), None, budget)
-        single = WindowChunk(plan, at, occluder, frames, sweep.backend)
+        size, batch = chunk_sizes(plan, max(len(self.pairs), len(sweep.boxes)), None, budget, NAME)
+        single = WindowChunk(plan, at.layouts, at.image, occluder, frames, sweep.backend)
         outputs = []
         with fixed_weights():
             single.run({kind.name for kind in plan.head})
-            singles = _behind(plan, single, batch, output)
+            singles = single.outputs(output, batch)
             for pairs in self.pairs.split(size):
                 pair = PairChunk(plan, single, pairs)
                 pair.run()
-                outputs.append(_behind(plan, pair, batch, output))
+                outputs.append(pair.outputs(output, batch))
                 advance(len(pairs))
         return values[output], singles[None], torch.cat(outputs)[None]
 
 
-class PairChunk:
-    """Runs the head of a plan on some pairs: what the kinds of steps see of it (see ``kinds.Chunk``).
+class PairChunk(HaloChunk):
+    """Runs the head of a plan on some pairs.
 
     Args:
         plan: of the sweep of single squares.
@@ -186,85 +187,24 @@ class PairChunk:
     """
 
     def __init__(self, plan: SweepPlan, single: WindowChunk, pairs: Tensor) -> None:
-        self.plan, self.single, self.backend = plan, single, single.backend
-        device = single.image.device
-        self.image = torch.zeros(len(pairs), dtype=torch.int64, device=device)
+        device, of_all = single.image.device, torch.zeros(len(pairs), dtype=torch.int64)
         boxes = [common_boxes(place.boxes[pairs[:, 0]], place.boxes[pairs[:, 1]]) for place in plan.places]
-        self.boxes = boxes
-        of_all = torch.zeros(len(pairs), dtype=torch.int64)
-        self.layouts = [
+        layouts = tuple(
             layout_of(NAME, "boxes", box, of_all, place.frame).to(device, non_blocking=True)
             for box, place in zip(boxes, plan.places, strict=True)
-        ]
-        self.halos = {
-            (kind.name, name): halo.to(device) for kind in plan.head for name, halo in self._read(kind, of_all)
-        }
-        self.rows = pairs.to(device)
-        self.values: dict[str, Any] = {}
-        self.asking = plan.head[0]
+        )
+        self.single, self.rows = single, pairs.to(device)
+        super().__init__(plan, layouts, boxes, of_all, single.clean, single.backend)
+        # The second square lies over the first.
+        second = single.windows(INPUT), self.rows[:, 1]
+        self.hold(INPUT, self.gather([second], None, self.layout(INPUT)))
 
-    def _read(self, kind: Kind, image: Tensor) -> Iterator[tuple[str, Layout]]:
-        """What a step reads of each input, where it reads around its windows."""
-        if not kind.needs_frames:
-            return
-        inputs = [self.plan.program.kinds[name].maps for name in kind.inputs]
-        known = kind.maps is not None and type(kind).read is not Kind.read
-        read = kind.read(Boxes.of(self.boxes[self.plan.place[kind.name]])) if known else None
-        for n, (name, maps) in enumerate(zip(kind.inputs, inputs, strict=True)):
-            assert maps is not None
-            if read is None:
-                yield name, whole_frames(image, maps.frame, 1)
-            else:
-                yield name, layout_of(NAME, "boxes", read[n], image, maps.frame)
-
-    def run(self) -> None:
-        """Computes the head's steps in order."""
-        for kind in self.plan.head:
-            self.asking = kind
-            if kind.name == INPUT:  # the second square lies over the first
-                windows = self.single.windows(INPUT)
-                self.values[INPUT] = window_gather(
-                    [(windows, self.rows[:, 1])], None, self.layout(INPUT), backend=self.backend
-                )
-            else:
-                self.values[kind.name] = kind.run_on_windows(self)
-
-    def layout(self, name: str) -> Layout:
-        return self.layouts[self.plan.place[name]]
-
-    def windows(self, name: str) -> Windows:
-        """The windows of step ``name`` as the step that asks reads them: with what lies around them, if it does."""
-        halo = self.halos.get((self.asking.name, name))
-        if halo is not None:
-            return self._around(name, halo, slice(None))
-        own, wanted = self.layout(name), self.layout(self.asking.name)
-        if own is wanted or own.frame != wanted.frame:
-            return self.values[name]
-        return self._around(name, wanted, slice(None))
-
-    def frames(self, name: str) -> Tensor:
-        return self.single.frames(name)
-
-    def gather(self, sources: Sequence[Any], frames: Tensor | None, layout: Layout) -> Windows:
-        return window_gather(sources, frames, layout, backend=self.backend)
-
-    def occluder(self, name: str) -> Occluder | None:
-        return None
-
-    def _around(self, name: str, layout: Layout, entries: slice) -> Windows:
+    def around(self, name: str, layout: Layout, boxes: Tensor, start: int, stop: int) -> Windows:
         """Cells of a step with both squares: of the pair's windows, of the first's, of the second's, the clean ones."""
-        number = torch.arange(len(self.image), device=self.image.device)[entries]
-        single, rows = self.single.windows(name), self.rows[entries]
+        number = torch.arange(start, stop, device=self.image.device)
+        single, rows = self.single.windows(name), self.rows[start:stop]
         sources = [(self.values[name], number), (single, rows[:, 0]), (single, rows[:, 1])]
         return self.gather(sources, self.frames(name), layout)
-
-    def whole(self, name: str, start: int, stop: int) -> Tensor:
-        """The value of a step of the head for pairs ``start`` to ``stop`` as a whole value."""
-        maps = self.plan.program.kinds[name].maps
-        if maps is None:
-            return self.values[name][start:stop]
-        layout = whole_frames(self.image[start:stop], maps.frame, 1)
-        return maps.value(as_frames(self._around(name, layout, slice(start, stop)).values, maps))
 
 
 def common_boxes(first: Tensor, second: Tensor) -> Tensor:
@@ -273,14 +213,3 @@ def common_boxes(first: Tensor, second: Tensor) -> Tensor:
     size = torch.minimum(first[:, :2] + first[:, 2:], second[:, :2] + second[:, 2:]) - low
     some = (size > 0).all(1, keepdim=True)
     return torch.cat([torch.where(some, low, 0), torch.where(some, size, 0)], 1)
-
-
-def _behind(plan: SweepPlan, chunk: WindowChunk | PairChunk, batch: int, output: str) -> Tensor:
-    """[K, classes]: the tail, on whole values of all entries of a chunk, in batches."""
-    found, count = [], len(chunk.image)
-    for first in range(0, count, batch):
-        last = min(first + batch, count)
-        values = {name: chunk.whole(name, first, last) for name in plan.cut}
-        run_steps(plan.tail, values, last - first, {output})
-        found.append(values[output])
-    return torch.cat(found)

@@ -175,6 +175,7 @@ def _work(
     on_windows = kind.name in changed or ends
     boxes, frames = cells(kind.name), positions * _frame(kind)
     windows, whole = (kind.multiply_adds * boxes if on_windows else 0), kind.multiply_adds * frames
+    products = kind.window_products if rates.tiled and itemsize > 2 else kind.multiply_adds
     size = _channels(kind) * itemsize
     own = size if kind.moves else 0
     read = {name: _channels(program.kinds[name]) * itemsize for name in kind.inputs if kind.moves}
@@ -183,7 +184,10 @@ def _work(
     return _Work(
         windows,
         whole,
-        rates.on_windows(windows, weight + own * boxes + sum(each * cells(name) for name, each in read.items())),
+        rates.on_windows(
+            products * boxes if on_windows else 0,
+            weight + own * boxes + sum(each * cells(name) for name, each in read.items()),
+        ),
         rates.on_frames(whole, weight + own * frames + read_whole),
         rates.on_windows(0, 2 * size * frames),
     )

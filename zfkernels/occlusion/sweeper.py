@@ -25,7 +25,7 @@ from zfkernels.network import (
     undisturbed,
 )
 from zfkernels.network.program import Program
-from zfkernels.occlusion.arguments import NAME, dtype_of, targets_of
+from zfkernels.occlusion.arguments import NAME, check_positive, dtype_of, targets_of
 from zfkernels.occlusion.collect import Reduce, SweepValues
 from zfkernels.occlusion.cover import Cover, hide
 from zfkernels.occlusion.engine import WindowSweep
@@ -139,8 +139,7 @@ class Sweeper:
         if not images.isfinite().all():
             raise ValueError(f"{NAME}: expected images of finite values, got NaN or infinity")
         for name, number in (("batch_size", batch_size), ("memory", memory)):
-            if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
-                raise ValueError(f"{NAME}: expected {name} a positive int or None, got {number!r}")
+            check_positive(NAME, name, number)
         regions = self.where.regions
         if regions is not None and self.where.is_of_each:
             if len(regions) != len(images):

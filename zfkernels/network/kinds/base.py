@@ -226,6 +226,11 @@ class Kind(ABC):
         return 0
 
     @property
+    def window_products(self) -> int:
+        """What one cell takes on windows, in multiply-adds, where kernels need fewer than :attr:`multiply_adds`."""
+        return self.multiply_adds
+
+    @property
     def parameters(self) -> int:
         """Numbers of a weight that few rows are multiplied with, so that it is memory that bounds the product."""
         return 0

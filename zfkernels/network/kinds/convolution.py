@@ -20,6 +20,8 @@ from zfkernels.network.recording import Step
 from zfkernels.ops import occluded_conv2d, unpool_relu_conv_transpose2d, window_conv2d
 from zfkernels.windows import Windows
 
+TRANSFORM = 94  # multiply-adds in whose time the transforms of tiles move a channel (benchmarks/notes/winograd.md)
+
 
 class Convolution(SlidingKind):
     """``F.conv2d`` with a weight and a bias that do not depend on the images."""
@@ -131,6 +133,14 @@ class Convolution(SlidingKind):
     @property
     def multiply_adds(self) -> int:
         return self.weight.numel()
+
+    @property
+    def window_products(self) -> int:
+        outputs, channels, *kernel = self.weight.shape
+        plain = self.groups == 1 and self.sliding.stride == self.sliding.dilation == (1, 1)
+        if not plain or kernel != [3, 3]:
+            return self.multiply_adds
+        return min(self.multiply_adds, 4 * outputs * channels + TRANSFORM * (outputs + channels))
 
     @property
     def filters(self) -> Tensor:  # type: ignore[override]
