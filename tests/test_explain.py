@@ -76,7 +76,7 @@ def test_reasons() -> None:
 
 
 def test_what_is_cheaper_on_whole_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(cost.RATES, "cpu", replace(cost.RATES["cpu"], windows=40e9, frames=60e9))
+    monkeypatch.setitem(cost.RATES, "cpu", replace(cost.RATES["cpu"], windows=20e9, frames=60e9))
     report = zf.explain_plan(zoo.unloaded("resnet18").to_empty(device="cpu"), 224, 16, 104)
     dense = [found for found in report.rows if found.mode == "dense" and found.frame]
     assert dense[0].why.endswith("% of the frame can change")

@@ -229,7 +229,7 @@ def test_kernels_guard_memory_themselves(op: str) -> None:
         offsets = isinstance(value, Tensor) and value.dtype == torch.int64 and len(value) > 1 and value[-1] > 20
         if offsets:
             for wrong in (value + 1, value * 2, value[:-1], value.flip(0)):
-                with pytest.raises(RuntimeError, match="expected offsets"):
+                with pytest.raises(RuntimeError, match=r"expected (\w+_)?offsets"):
                     kernel(*flat[:i], wrong, *flat[i + 1 :])
         if isinstance(value, Tensor) and value.dtype == torch.int64 and len(value) > 1 and not offsets:
             for wrong in (value - 5, value + 5):

@@ -12,5 +12,5 @@ EXPLAINED: dict[str, str] = {
     "inline void release_tiles() {": AMX,
     "const Vector<uint32_t> halves = nan ? (words >> 16) | 0x40u : nearest;": "gcc counts it nowhere",
     "first = _mm512_add_ps(first, _mm512_loadu_ps(block.bias));": "gcc counts it in the AMX kernel alone",
-    "inline void multiply_amx_bfloat16(const BFloat16Block& block) {": AMX,
+    "inline void multiply_amx(const BFloat16Block& block) {": AMX,
 }
