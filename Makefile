@@ -10,7 +10,7 @@
 #   make sanitize  the tests of the C++ kernels under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make docs    the site of the documents in site/, after running their code; a broken link is an error
 #   make wheel   the wheel to hand out, in dist/: C++ kernels, for every Python from 3.10 and every torch from 2.10 on
-#   make mutants   small slips planted one at a time: the tests have to see them  (half an hour; ARGS="--short": ten)
+#   make mutants   small slips planted one at a time: the tests have to see them  (ARGS="--short": ten)
 #   make coverage  the lines of the kernels that no sample reaches
 #   make fuzz    damaged images, archives and weights, for ten minutes       (FUZZ_SECONDS=3600, ARGS="--kind zip")
 #   make clean   removes what was built; make distclean removes the environment too

@@ -1,7 +1,8 @@
 """Layouts of many steps, packed on the host, sent to a device in one copy, and taken apart there.
 
-The host computes boxes, and so knows all layouts before the first launch. A GPU is sent one tensor from pinned memory:
-the host waits for nothing. The owners of cells, most of the memory, are written out on the device.
+The host computes the boxes, and so knows all layouts before the first launch. It sends a GPU one tensor from pinned
+memory, and does not wait for the copy. Most of the memory of a layout holds the owner of each cell, that is the window
+to which it belongs; the owners are computed on the device.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ class Packed:
     """Layouts of the same K windows in L steps, and other numbers, on the host.
 
     Attributes:
-        words: int64, all tensors one behind the other.
-        frames: of each step.
+        words: int64, all tensors one after the other.
+        frames: (H, W) of each step.
         count: K.
-        cells: of each step's windows together.
-        shapes: of the other numbers.
+        cells: the number of cells of all windows, for each step.
+        shapes: the shapes of the other tensors.
     """
 
     words: Tensor
@@ -39,12 +40,12 @@ class Packed:
 
 
 def pack(frames: Sequence[Pair], boxes: Tensor, cells: Tensor, image: Tensor, *others: Tensor) -> Packed:
-    """All of it on the CPU; nothing is checked.
+    """Packs layouts and other tensors, all of them on the CPU. Nothing is checked.
 
     Args:
         frames: (H, W) of each of the L steps.
         boxes: int32 [L, K, 4] (top, left, height, width), inside the frames.
-        cells: int64 [L, K], of each box.
+        cells: int64 [L, K], the number of cells of each box.
         image: int64 [K], the image that each window belongs to.
         others: int64 tensors of any shapes that are sent as well.
     """
@@ -56,12 +57,12 @@ def pack(frames: Sequence[Pair], boxes: Tensor, cells: Tensor, image: Tensor, *o
 
 
 def unpack(words: Tensor, packed: Packed, images: int) -> tuple[list[Layout], list[Tensor]]:
-    """The layouts and the other numbers; nothing is waited for.
+    """The layouts and the other tensors, on the device of ``words``; the host does not wait for it.
 
     Args:
-        words: of ``packed``, on the device where the layouts are wanted.
+        words: the words of ``packed``, on the device where the layouts are wanted.
         packed: the same on the host.
-        images: how many images there have to be.
+        images: how many images the layouts are of.
     """
     steps, count = len(packed.frames), packed.count
     shapes = [(steps, 2 * count), (steps, count + 1), (steps, count), (1, count)]

@@ -17,9 +17,9 @@ _called: ContextVar[str | None] = ContextVar("the public function that the user 
 
 @contextmanager
 def signed(name: str) -> Iterator[None]:
-    """A decorator, or a ``with`` statement: ``name`` stands in place of an inner function's in ``<function>: …``.
+    """A decorator, or a ``with`` statement: in ``<function>: …``, ``name`` replaces the name of an inner function.
 
-    Of several that are inside each other, the outermost one has the user's function.
+    Where several are nested, the outermost one names the function that the user called.
     """
     token = _called.set(_called.get() or name)
     try:
@@ -34,12 +34,13 @@ def signed(name: str) -> Iterator[None]:
 
 
 def warn_user(function: str, words: str, category: type[Warning] = UserWarning) -> None:
-    """Warns in the name of the function that the user called, at the line that called it.
+    """Warns in the name of the function that the user called, at the user's line that called it.
 
     Args:
-        function: what found it; an inner one's name gives way to that of the outermost :func:`signed`.
-        words: what is warned of.
-        category: of the warning.
+        function: the function that found the reason. If it is one of ``INNER``, the name of the outermost
+            :func:`signed` replaces its name.
+        words: the text of the warning.
+        category: the class of the warning.
     """
     name = _called.get() if function in INNER else None
     warnings.warn(f"{name or function}: {words}", category, stacklevel=_callers_level())

@@ -14,10 +14,10 @@ Candidates = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def strongest(activations: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The maximum [N, C] of each map [N, C, h, w], NaN where it has one, and its first place in row-major order.
+    """The maximum [N, C] of each map of ``activations`` [N, C, h, w], and its first place in row-major order.
 
-    On a CPU, pooling over whole maps finds both in one pass. Elsewhere the place is None: it is looked up only for the
-    few maxima that may enter a list.
+    The maximum of a map with a NaN is NaN. On a CPU, max-pooling over whole maps finds maximum and place in one pass.
+    On other devices the place is None; it is looked up later, only for the few maxima that may enter a list.
     """
     if activations.device.type != "cpu":
         return activations.amax((2, 3)).cpu(), None

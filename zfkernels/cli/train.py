@@ -37,7 +37,7 @@ CURVE = Path("learning_curve.png")
 @click.option(
     "--schedule",
     type=click.Choice(["plateau", "cosine", "constant"]),
-    help="How the learning rate falls, if at all; the recipe's if not given.",
+    help="How the learning rate falls: in steps, along a cosine, or not at all. The recipe's if not given.",
 )
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="End after this time, well annealed.")
 @click.option("--seed", type=int, default=0, help="Of the fresh weights, the order of images, crops and dropout.")

@@ -304,7 +304,7 @@ class Forward:
         return self._project(chosen, batch_size, progress)
 
     def _project(self, units: Mapping[str, Units], batch_size: int, progress: bool) -> dict[str, Projections]:
-        """The projections of units of several layers; nothing waits for a GPU: the host prepares the next batch."""
+        """The projections of units of several layers. The host does not wait for a GPU: it prepares the next batch."""
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"project: expected batch_size a positive int, got {batch_size!r}")
         parts: dict[str, list[Pixels]] = {layer: [] for layer in units}
@@ -358,14 +358,14 @@ class Forward:
 
 
 class Pixels(NamedTuple):
-    """Pixels of some units: ``values`` [cells, C] in ``boxes``, which lie on the CPU."""
+    """Pixels of some units: ``values`` [cells, C] in ``boxes``; the boxes are on the CPU."""
 
     values: Tensor
     boxes: Boxes
 
 
 def _split(values: Tensor, boxes: Boxes, counts: Sequence[int]) -> Iterator[Pixels]:
-    """Pixels [cells, C] of consecutive units, so many each."""
+    """Cuts the pixels [cells, C] of consecutive units into parts of ``counts`` units."""
     lo, hi = boxes.lo.split(counts), boxes.hi.split(counts)
     cells = [int(part.prod(1).sum()) for part in boxes.size.split(counts)]
     yield from (Pixels(part, Boxes(*ends)) for part, *ends in zip(values.split(cells), lo, hi, strict=True))

@@ -50,8 +50,8 @@ class Descent:
         graph: the steps.
         clean: what the forward pass left.
         placed: where the signals lie.
-        entering: by the names of the steps where units enter, their values: [cells of their boxes, C], or [k, ...] of
-            a step without maps.
+        entering: the values of the units that enter at a step, by its name: [cells of their boxes, C], or [k, ...] at a
+            step without maps.
         manner: how.
     """
 

@@ -29,7 +29,7 @@ class Entry:
 
     @staticmethod
     def of(parts: Sequence[Entry]) -> Entry:
-        """All of them, one behind the other."""
+        """All of these entries, one after the other."""
         lo, hi = (torch.cat([getattr(part.boxes, end) for part in parts]) for end in ("lo", "hi"))
         return Entry(torch.cat([part.rows for part in parts]), Boxes(lo, hi))
 
@@ -39,9 +39,9 @@ class Reached:
     """The units that reach a step, on the device.
 
     Attributes:
-        rows: int64 [R], which they are.
-        place: int64 [K], which of them each unit is; of those that do not reach it, no matter.
-        image: int64 [R], the image of each.
+        rows: int64 [R], the units that reach the step, among all K.
+        place: int64 [K], the index of each unit in ``rows``; of units that do not reach the step, any number.
+        image: int64 [R], the image of each of these units.
     """
 
     rows: Tensor
@@ -50,14 +50,14 @@ class Reached:
 
 
 class Placed:
-    """Where they lie, on the device; nothing is copied from or to the host any more.
+    """Where the signals of a batch of units lie, on the device; from here on nothing is copied from or to the host.
 
     Args:
-        layouts: of the steps with maps, by name; equal ones are one object.
+        layouts: the layout of each step with maps, by its name; equal ones are one object.
         reached: the units that reach each step, by its name; equal ones are one object.
-        entering: by the names of the steps where not all units that reach them enter: int64, the rows of those that
-            do, or at a step with maps the cells, among those of all.
-        wholes: layouts that are whole frames, by the frame and the units that reach it.
+        entering: for steps where some units enter and others come from above, by name: int64, the indices of the units
+            that enter, among those that reach the step; at a step with maps the indices of their cells.
+        wholes: layouts of whole frames, by the frame and the units that reach it.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class UnitPlaces:
                 self._boxes.append(flat)
 
     def on(self, device: torch.device) -> Placed:
-        """The same on a device, sent in one copy that nothing waits for."""
+        """The same on a device, sent in one copy for which the host does not wait."""
         boxes, others = torch.stack(self._boxes), []
         for there in self._sets:
             rows = there.nonzero().flatten()
@@ -147,9 +147,10 @@ class UnitPlaces:
         return len(self.entries[name].rows) == int(self._sets[self._set[name]].sum())
 
     def _places_of_entry(self, name: str) -> tuple[Tensor, ...]:
-        """Of units that enter at a step: their rows among those that reach it.
+        """For the units that enter at a step: their indices among the units that reach it.
 
-        At a step with maps: the number of cells of each unit, and how far these move among those of all units.
+        At a step with maps: the number of cells of each such unit, and the shift from the indices of these cells among
+        those of the entering units to their indices among the cells of all units.
         """
         rows = self.entries[name].rows
         if name not in self._layout:
@@ -160,31 +161,31 @@ class UnitPlaces:
 
 
 def layout_on(device: torch.device, boxes: Boxes, image: Tensor, frame: Pair) -> Layout:
-    """The layout of boxes on a device; ``boxes`` and ``image`` int64 [P] lie on the CPU, and nothing waits for it."""
+    """The layout of boxes on a device; ``boxes`` and ``image`` int64 [P] are on the CPU. The host does not wait."""
     return _layouts([frame], boxes.flat[None], image, device)[0][0]
 
 
 def _layouts(
     frames: Sequence[Pair], boxes: Tensor, image: Tensor, device: torch.device, *others: Tensor
 ) -> tuple[list[Layout], list[Tensor]]:
-    """Layouts of boxes int32 [L, K, 4] in frames, and other int64 tensors, on a device."""
+    """Layouts of boxes int32 [L, K, 4] in frames, and copies of other int64 tensors, on a device."""
     packed = pack(frames, boxes, _cells(boxes), image, *others)
     images = int(image.max()) + 1 if len(image) else 0
     return unpack(sent(packed.words, device), packed, images)
 
 
 def _cells(boxes: Tensor) -> Tensor:
-    """int64 [...], of boxes int32 [..., 4]."""
+    """The number of cells, int64 [...], of boxes int32 [..., 4]."""
     return boxes[..., 2:].long().prod(-1)
 
 
 def _moved(count: Tensor, move: Tensor, cells: int) -> Tensor:
-    """The places int64 [cells] of cells that move by groups of ``count`` [k] cells, each by ``move`` [k]."""
+    """The indices int64 [cells] of cells after groups of ``count`` [k] cells were shifted by ``move`` [k] each."""
     return torch.arange(cells, device=count.device) + move.repeat_interleave(count, output_size=cells)
 
 
 def _whole_frames(like: Layout, reached: Reached, frame: Pair) -> Layout:
-    """Whole frames of the units that reach a step, for as many units as ``like`` has."""
+    """Whole frames of the units that reach a step, empty windows of the others; as many units as ``like`` has."""
     cells = frame[0] * frame[1]
     there = torch.zeros_like(like.image).index_fill_(0, reached.rows, 1)
     boxes = torch.stack([torch.zeros_like(there), torch.zeros_like(there), there * frame[0], there * frame[1]], 1)

@@ -17,7 +17,7 @@ from zfkernels.network.maps import Maps
 
 
 class Rows(Protocol):
-    """What can be counted and taken apart by rows."""
+    """A sequence of rows: it has a length, and slices of it can be taken."""
 
     def __len__(self) -> int: ...
 
@@ -63,10 +63,10 @@ def unit_boxes(kind: Kind, rank: int, positions: Tensor) -> Boxes:
 
 
 def entering(kind: Kind, value: Tensor, units: Tensor, activation: Tensor) -> Tensor:
-    """The values of units [k, 4] (image, channel, row, column) with activations [k] that enter alone: zeros elsewhere.
+    """The signals of units [k, 4] (image, channel, row, column): the activation [k] at the unit, zeros elsewhere.
 
     Returns:
-        As ``Descent`` takes them, of the boxes of :func:`unit_boxes`.
+        Values in the boxes of :func:`unit_boxes`, as ``Descent`` takes them.
     """
     count, each = len(units), torch.arange(len(units), device=value.device)
     if value.dim() == 4 and kind.maps is not None:
@@ -114,7 +114,7 @@ def chosen_units(
 ) -> Units:
     """The units of some channels of every image of a layer's maps [N, C, h, w].
 
-    Those with ``position="max"`` are found on the maps' device: the host waits for them, once.
+    With ``position="max"`` they are found on the maps' device, and the host waits for the result once.
     """
     count, depth, _, width = maps.shape
     channels, position = as_int(channels), as_int(position)
@@ -137,7 +137,7 @@ def chosen_units(
 
 
 def given_units(maps: Tensor, layer: str, units: Tensor) -> Units:
-    """Units int [P, 4] of a layer's maps [N, C, h, w], checked, on both devices."""
+    """Units int [P, 4] of a layer's maps [N, C, h, w], checked; on the CPU and on the device of the maps."""
     if not is_int_tensor(units):
         got = units.dtype if isinstance(units, Tensor) else type(units).__name__
         raise TypeError(f"project: expected units an int tensor [P, 4], got {got}")
@@ -159,7 +159,7 @@ def _check_range(index: Tensor, limit: int, what: str, layer: str) -> None:
 
 
 def batches_of(units: Mapping[Key, Part], batch_size: int) -> Iterator[dict[Key, Part]]:
-    """The rows of all of them one after the other, so many at a time."""
+    """The rows of all values, one key after the other, in batches of ``batch_size`` rows."""
     batch: dict[Key, Part] = {}
     room = batch_size
     for key, rest in units.items():

@@ -105,8 +105,8 @@ def own_preprocess(
 
     Raises:
         TypeError: It returns no floating-point tensor.
-        ValueError: No such function; one that fails on such a picture; another shape, or one that is not square; or,
-            without ``mean`` and ``std``, a normalisation that is not (pixels - mean) / std for each channel.
+        ValueError: There is no such function; it fails on such a picture; it returns another shape, or one that is not
+            square; or, without ``mean`` and ``std``, its normalisation is not (pixels - mean) / std for each channel.
     """
     from PIL import Image
 

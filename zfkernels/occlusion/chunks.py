@@ -25,7 +25,7 @@ class WindowChunk:
         plan: of the sweep.
         layouts: one for each of the plan's places.
         image: int64 [K], the image of each entry.
-        occluder: what is hidden; None: the windows of the images are given.
+        occluder: what is hidden; None: the caller gives the windows of the images (:meth:`hold`).
         clean: frames of the clean images by step, [N, C, H, W].
         backend: variant of the ops; None chooses by device.
 
@@ -101,7 +101,7 @@ class WindowChunk:
         return self.gather([windows if rows is None else (windows, rows)], self.clean[name], layout)
 
     def outputs(self, name: str, batch: int) -> Tensor:
-        """[K, ...]: the value of a step of the tail, or of the head, the tail in batches of entries."""
+        """[K, ...]: the value of any step for all entries; the tail runs in batches of ``batch`` entries."""
         found, count = [], len(self.image)
         for first in range(0, count, batch):
             last = min(first + batch, count)

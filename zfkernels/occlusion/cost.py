@@ -19,7 +19,8 @@ class Rates:
         memory: bytes read and written.
         call: seconds that one call takes, however little it computes.
         budget: bytes that the values of one chunk of positions may take, where nothing else is asked for.
-        tiled: whether kernels sum filters in tiles of outputs, see ``Kind.window_products``; not those of bfloat16.
+        tiled: whether the kernels compute 3x3 filters in tiles of outputs with fewer products (see
+            ``Kind.window_products``); never for bfloat16.
     """
 
     windows: float

@@ -1,7 +1,7 @@
 """Deletion and insertion curves: squares that are removed from, or revealed to, an image one after the other.
 
-Each step changes one square of what the step before left (:mod:`.turns`). Source: Petsiuk, Das & Saenko 2018 (arXiv
-1806.07421).
+Each step changes one square of the image that the step before left; :mod:`.turns` computes all steps together.
+Source: Petsiuk, Das & Saenko 2018 (arXiv 1806.07421).
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def deletion_curve(
         steps: how many squares; None: all.
         fill: what the hidden squares show: as of :func:`zfkernels.occlusion_sweep`, except "blur" and one for each
             position.
-        memory: bytes that the windows of steps that travel together may take; what lies around the windows of one step
-            of the network is gathered beside them.
+        memory: bytes that the windows of the steps that run together may take; None: 64 MiB on a CPU, 2 GiB on a GPU,
+            or what one step takes if that is more. What one layer reads around these windows comes on top.
         progress: show a progress bar.
         backend: variant of the ops, asked for by name; None chooses by device.
 
@@ -90,8 +90,8 @@ def deletion_curve(
 
     Raises:
         TypeError: images or arguments of a wrong type or dtype.
-        ValueError: an order that is no permutation of the grid, a map of another size, a model that returns something
-            else or whose images depend on each other.
+        ValueError: an order that is no permutation of the grid, a map of another size, too little ``memory`` for one step,
+            a model that returns something else or whose images depend on each other.
         UnrecordableError: a model that decides by values.
     """
     return _curve("deletion_curve", model, images, order, window, steps, fill, memory, False, progress, backend)

@@ -1,4 +1,4 @@
-"""Chunks whose windows lie in maps other than the clean ones: what a step reads around a window is gathered before."""
+"""Chunks whose windows lie in maps other than the clean ones: what a step reads around a window is gathered first."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from zfkernels.windows import Layout, Windows, layout_of
 class HaloChunk(WindowChunk, ABC):
     """Runs the head of a plan on entries around whose windows lie the maps that :meth:`around` makes.
 
-    A step that reads around its windows is given its *halos*: windows that hold all that it reads. Who makes a chunk
-    holds the windows of the images in it.
+    A step that reads around its windows is given its *halos* instead: larger windows that hold all that it reads. A
+    subclass puts the windows of the images into the chunk (:meth:`hold`) before it runs.
 
     Args:
         plan: of the sweep.
@@ -45,7 +45,7 @@ class HaloChunk(WindowChunk, ABC):
         self.halos = {(kind.name, name): halo for kind in plan.head for name, halo in self._read(kind)}
 
     def _read(self, kind: Kind) -> Iterator[tuple[str, tuple[Layout, Tensor]]]:
-        """What a step reads of each input, where it reads around its windows; the boxes of it on the CPU too."""
+        """For each input that a step reads around its windows: its name, and layout and boxes of what is read."""
         if not kind.needs_frames:
             return
         known = kind.maps is not None and type(kind).read is not Kind.read
@@ -69,7 +69,7 @@ class HaloChunk(WindowChunk, ABC):
         """
 
     def windows(self, name: str) -> Windows:
-        """The windows of step ``name`` as the step that asks reads them: with what lies around them, if it does."""
+        """The windows of step ``name`` as the running step reads them: with their surroundings, if it reads these."""
         halo = self.halos.get((self.asking.name, name))
         if halo is None and self.asking.maps is not None and not self._is_whole(name):
             own, wanted = self.plan.place[name], self.plan.place[self.asking.name]
@@ -81,7 +81,7 @@ class HaloChunk(WindowChunk, ABC):
         return self.around(name, layout, whole_boxes(stop - start, layout.frame), start, stop)
 
     def gather(self, sources: Sequence[Any], frames: Tensor | None, layout: Layout) -> Windows:
-        """As of every chunk; windows that lie in these boxes already are not copied."""
+        """As in every chunk, except that windows that already lie in these boxes are not copied."""
         only = sources[0] if len(sources) == 1 else None
         if isinstance(only, Windows) and only.boxes is layout.boxes:
             return only

@@ -1,8 +1,9 @@
-"""Changes in turn: each square changes what the one before left; yet all run through a step of the network at once.
+"""Changes in turn: each changes one square of the image that the change before left, yet all are computed together.
 
-Which cells a change can reach is known before anything runs. After some changes, a cell of a map has the value that the
-latest change that reaches it gave it; if none does, that of the clean map. So one call computes the windows of all
-changes of an image in one step of the network, from halos that are gathered from the windows of earlier changes.
+Which cells of a layer a change can reach is known before anything runs. After some changes, a cell has the value from
+the latest change that reaches it; if none reaches it, the value of the clean image. So one call computes the windows of
+all changes in one step of the network. What it reads around a window (the *halo*) is gathered from the windows of
+earlier changes and from the clean maps.
 """
 
 from __future__ import annotations
@@ -44,15 +45,15 @@ def in_turn(
         images: [N, C, H, W], before any change.
         cover: what a changed square shows.
         order: int64 [N, steps], on the CPU: the square that each step changes, too.
-        memory: bytes that the windows of steps that travel together may take; None: the device's own budget.
-        advance: called with the number of steps that are done.
-        name: of the function that errors speak of.
+        memory: bytes that the windows of the steps that run together may take; None: the device's own budget.
+        advance: called with the number of steps that were done since the last call.
+        name: of the function that errors name.
 
     Returns:
         [N, steps + 1, ...]: before any change, and after each.
 
     Raises:
-        ValueError: ``memory`` for less than one step.
+        ValueError: ``memory`` is too little for one step.
     """
     (output,) = sweep.program.outputs
     (count, steps), device = order.shape, images.device
@@ -79,7 +80,7 @@ def in_turn(
 
 
 class TurnChunk(HaloChunk):
-    """Runs the head of a plan on some changes, each of what the one before in the same image left.
+    """Runs the head of a plan on some changes, each of the image that the change before in the same image left.
 
     Args:
         plan: of the sweep of single squares.
@@ -146,18 +147,19 @@ class TurnChunk(HaloChunk):
 
 
 def latest(own: Tensor, image: Tensor, frame: Pair, boxes: Tensor, start: int, stop: int) -> Tensor:
-    """Where the values of some cells are after a change: the number of a cell of the windows, or of one of the frames.
+    """Where the latest values of some cells are after some changes: in a window of a change, or in the clean frames.
 
     Args:
-        own: int32 [K, 4], the windows of the changes, one after the other.
+        own: int32 [K, 4], the boxes of the changes' windows, in the order of the changes.
         image: int64 [K], the image of each, ascending.
         frame: (H, W).
-        boxes: int32 [stop - start, 4], the cells that are wanted after the changes ``start`` to ``stop``.
+        boxes: int32 [stop - start, 4], the cells that are wanted after each of the changes ``start`` to ``stop - 1``.
         start: the first change after which cells are wanted.
-        stop: the change behind the last of them.
+        stop: the number of the last such change, plus 1.
 
     Returns:
-        int64 [cells of the boxes]: n >= 0 is cell n of all windows; n < 0 is cell -1 - n of all frames.
+        int64 [cells of the boxes]: n >= 0 is cell n of all windows, one window after the other; n < 0 is cell -1 - n
+        of all frames, one image after the other.
     """
     cells = frame[0] * frame[1]
     clean = -1 - np.arange(cells).reshape(frame)

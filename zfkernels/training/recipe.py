@@ -19,8 +19,8 @@ class Recipe:
         batch_size: Images in a batch (of each process).
         learning_rate: The highest learning rate.
         schedule: ``"plateau"``: divided by 10 when the validation error stalls; ``"cosine"``: a linear warm-up, then
-            half a cosine down to 0 over the planned epochs; ``"constant"``: the warm-up, then the highest rate,
-            so that what settles does not settle because the rate falls.
+            half a cosine down to 0 over the planned epochs; ``"constant"``: the warm-up, then the highest rate to
+            the end. With it, features that settle do not settle because the rate falls.
         warmup_epochs: Length of the warm-up of ``"cosine"`` and ``"constant"``; fractions are fine.
         momentum, weight_decay, label_smoothing: As in torch.
         max_rms: The root mean square that filters are renormalised to after each step; None: not at all.
@@ -55,7 +55,10 @@ class Recipe:
                 raise ValueError(f"Recipe: expected {name} > 0, got {getattr(self, name)}")
 
     def with_budget(self, epochs: int | None, batch_size: int | None, schedule: str | None = None) -> Recipe:
-        """The same with other epochs, batches and schedule, None: as they are; the rate grows with the batch."""
+        """The same recipe with other epochs, batch size and schedule; None keeps a value.
+
+        The learning rate is scaled with the batch size.
+        """
         size = batch_size or self.batch_size
         rate = self.learning_rate * size / self.batch_size
         return dataclasses.replace(

@@ -87,7 +87,7 @@ def _projection(result: Projections, unit: int) -> Tensor:  # uint8 [3, h, w]
 
 
 def _tile(axes: Axes, pixels: Tensor, number: int | None) -> None:
-    """``number``: of the frame in the photo that is of the same colour; None: no frame."""
+    """Draws a tile. ``number``: its frame has the colour of the photo's frame with this number; None: no frame."""
     axes.imshow(pixels.permute(1, 2, 0).numpy(), interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
@@ -97,7 +97,7 @@ def _tile(axes: Axes, pixels: Tensor, number: int | None) -> None:
 
 
 def _frame(axes: Axes, field: Tensor, number: int) -> None:
-    """A part of the photo, in the colour of its number on a white line."""
+    """Frames a part of the photo, in the colour of ``number`` over a wider white line."""
     top, left, bottom, right = field.tolist()
     across, down = (left, right, right, left, left), (top, top, bottom, bottom, top)
     axes.plot([x - 0.5 for x in across], [y - 0.5 for y in down], color="white", linewidth=2.6, clip_on=False)

@@ -39,13 +39,13 @@ def plain(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
 
 
 def name_figure(figure: Figure, title: str) -> None:
-    """What a whole chart is of, above its panels: network, data set, number of images. Nothing if it is empty."""
+    """Writes ``title`` above the panels of a chart: network, data set, number of images. Empty: nothing is written."""
     if title:
         figure.suptitle(title, fontsize=9, x=0.02, ha="left", parse_math=False)
 
 
 def whole_ticks(axis: Axis) -> None:
-    """Ticks at whole numbers only, on an axis of things that are counted."""
+    """Ticks at whole numbers only, for an axis of counts."""
     axis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # type: ignore[call-arg]  # a MaxNLocator
 
 

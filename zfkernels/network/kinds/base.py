@@ -227,7 +227,7 @@ class Kind(ABC):
 
     @property
     def window_products(self) -> int:
-        """What one cell takes on windows, in multiply-adds, where kernels need fewer than :attr:`multiply_adds`."""
+        """The work for one cell on windows, in multiply-adds; below :attr:`multiply_adds` where kernels save some."""
         return self.multiply_adds
 
     @property

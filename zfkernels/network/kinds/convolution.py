@@ -20,7 +20,8 @@ from zfkernels.network.recording import Step
 from zfkernels.ops import occluded_conv2d, unpool_relu_conv_transpose2d, window_conv2d
 from zfkernels.windows import Windows
 
-TRANSFORM = 94  # multiply-adds in whose time the transforms of tiles move a channel (benchmarks/notes/winograd.md)
+# The transforms of tiles, for one channel of one cell, take the time of so many multiply-adds (notes/winograd.md).
+TRANSFORM = 94
 
 
 class Convolution(SlidingKind):

@@ -1,4 +1,4 @@
-"""Fully connected layers of whole values: a matrix product for each position's numbers, with what is done to each."""
+"""Fully connected layers of whole values: a matrix product for each position, and the activation function behind it."""
 
 from __future__ import annotations
 

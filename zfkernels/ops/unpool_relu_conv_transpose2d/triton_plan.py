@@ -21,10 +21,11 @@ class ConvolutionAxis(NamedTuple):
     """One axis of a convolution.
 
     Attributes:
-        step: taps so far apart belong to the same phase of the stride.
-        phases: of the stride, that have a tap at all.
-        taps: of a phase, at most.
-        move: unpooled pixels from a tap of a phase back to the next.
+        kernel, stride, padding, dilation: of the convolution along this axis.
+        step: the distance, in taps, between two taps of the same phase of the stride.
+        phases: how many phases of the stride have a tap at all.
+        taps: the largest number of taps of a phase.
+        move: each tap of a phase reads so many unpooled pixels further back than the tap before.
     """
 
     kernel: int
@@ -41,8 +42,9 @@ class CoveringWindow(NamedTuple):
     """A pooling window that covers a pixel.
 
     Attributes:
-        number: of its distance among those of the band.
-        cell: of the window, that the pixel is.
+        number: index of its distance among the distances of the band.
+        distance: d of the explanation at the top of this file.
+        cell: which cell of the window the pixel is.
     """
 
     number: int
@@ -55,8 +57,8 @@ class Pixel(NamedTuple):
 
     Attributes:
         row: r of the explanation at the top of this file.
-        windows: those that cover it, from the first to the last.
-        before: how many windows cover the pixels before it.
+        windows: the windows that cover it, from the first to the last.
+        before: the number of windows that cover the pixels before it, summed over these pixels.
     """
 
     row: int
@@ -69,9 +71,10 @@ class Band(NamedTuple):
 
     Attributes:
         first: the first tap.
-        distances: d of the pooling windows that are read.
-        pixels: those that are read.
-        pixel_of: index of the pixel, by tap and lattice.
+        tap_count: the number of taps.
+        distances: d of the pooling windows that the taps read.
+        pixels: the unpooled pixels that the taps read.
+        pixel_of: the index of the pixel that a tap reads, by tap and lattice.
     """
 
     first: int
@@ -82,7 +85,7 @@ class Band(NamedTuple):
 
 
 def constant(value: Any) -> Any:
-    """Tuples of tuples without their names, which Triton does not keep everywhere."""
+    """Named tuples as plain tuples, at all levels: Triton does not keep the names everywhere."""
     return tuple(map(constant, value)) if isinstance(value, tuple) else value
 
 
@@ -158,7 +161,7 @@ def used(cut: tuple[Pair, ...], columns: int, axes: list[ConvolutionAxis]) -> tu
 
 
 def bands(axis: ConvolutionAxis, pool: Sliding, at: int, together: int) -> tuple[Band, ...]:
-    """The bands of an axis, so many taps in each."""
+    """The bands of an axis, with ``together`` taps in each; the last may have fewer."""
     pooling = (pool.kernel[at], pool.stride[at], pool.padding[at], pool.dilation[at])
     chunks = [range(tap, min(tap + together, axis.taps)) for tap in range(0, axis.taps, together)]
     return tuple(band(chunk, pool.stride[at], axis.move, pooling) for chunk in chunks)

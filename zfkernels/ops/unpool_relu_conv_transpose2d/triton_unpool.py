@@ -15,7 +15,7 @@ from zfkernels.ops.unpool_relu_conv_transpose2d.triton_plan import Band, Convolu
 NEVER = tl.constexpr(-65536)  # no switch, nor the sum with another row or column of one
 
 
-# Where the tuples of triton_plan.py have what they name; the kernels get them without names.
+# The index of each field in the named tuples of triton_plan.py: kernels get these tuples without the names.
 PLACES = {
     name: place for kind in (ConvolutionAxis, Band, Pixel, CoveringWindow) for place, name in enumerate(kind._fields)
 }
@@ -48,7 +48,7 @@ def pixel_of(band_y: Any, band_x: Any, tap: int, lattice: int, lattices_y: int, 
 
 @triton.constexpr_function
 def met(row: Any, y: int, column: Any, x: int, across: int) -> int:
-    """The index of window y over a pixel of one band and x over one of another, ``across`` windows in a row."""
+    """The index of the window that is number y over a row and x over a column, with ``across`` windows in a row."""
     return at(row, "windows", y, "number") * across + at(column, "windows", x, "number")
 
 

@@ -36,8 +36,8 @@ def window_conv2d(
     """Convolution of windows, each in its own place of its image's frame: the outputs that the windows can change.
 
     The result holds the same numbers as pasting each window into its frame, convolving the whole and cropping. One
-    launch for all windows, whatever their sizes. In C++, filters of 3x3 with stride 1 may be summed in tiles of 2x2
-    outputs: then outputs that read an infinite cell may be NaN.
+    launch for all windows, whatever their sizes. The C++ variant may compute filters of 3x3 with stride 1 in tiles of
+    2x2 outputs (Winograd's transform). Then an output that reads an infinite cell may be NaN instead of infinite.
 
     Args:
         windows: P windows of the layer, values [cells, C].

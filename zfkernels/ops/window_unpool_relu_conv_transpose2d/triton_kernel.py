@@ -234,7 +234,7 @@ def first_places(out_boxes: Tensor, axes: list[ConvolutionAxis], pool: Sliding) 
 
 
 def _of_axes(like: Tensor, numbers: list[int]) -> Tensor | int:
-    """A number for rows and one for columns, as what broadcasts against [P, 2]; the device makes it."""
+    """A number for rows and one for columns, in a form that broadcasts against [P, 2], made on the device."""
     if numbers[0] == numbers[1]:
         return numbers[0]
     return torch.arange(2, dtype=like.dtype, device=like.device) * (numbers[1] - numbers[0]) + numbers[0]
