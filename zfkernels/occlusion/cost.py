@@ -1,7 +1,7 @@
-"""What a step of a sweep takes: the few constants of a device, and the time that follows from them.
+"""How long a step of a sweep takes: the few constants of a device, and the time that follows from them.
 
-The constants are for choosing between windows and whole frames; those of a CPU are of one thread (AVX-512), fitted to
-the steps of nine networks (benchmarks/notes/matrix_products.md).
+The constants are for choosing between windows and whole frames. Those of a CPU are of one thread of an AMD EPYC of
+family 26 (AVX-512), fitted to whole sweeps (benchmarks/notes/matrix_products.md).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Rates:
 
 
 RATES = {
-    "cpu": Rates(windows=57e9, frames=50e9, memory=5.5e9, call=40e-6, budget=2**26, tiled=True),
+    "cpu": Rates(windows=110e9, frames=100e9, memory=25e9, call=50e-6, budget=2**26, tiled=True),
     "cuda": Rates(windows=12e12, frames=20e12, memory=2e12, call=6e-6, budget=2**31),
 }
 

@@ -90,8 +90,8 @@ def deletion_curve(
 
     Raises:
         TypeError: images or arguments of a wrong type or dtype.
-        ValueError: an order that is no permutation of the grid, a map of another size, too little ``memory`` for one step,
-            a model that returns something else or whose images depend on each other.
+        ValueError: an order that is no permutation of the grid, a map of another size, too little ``memory`` for one
+            step, a model that returns something else or whose images depend on each other.
         UnrecordableError: a model that decides by values.
     """
     return _curve("deletion_curve", model, images, order, window, steps, fill, memory, False, progress, backend)
