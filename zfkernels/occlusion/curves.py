@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from zfkernels.checks import check_images, is_int_tensor, recording_for
 from zfkernels.geometry import Pair
 from zfkernels.network import Ref, without_autocast
-from zfkernels.occlusion.arguments import check_positive, grid, to_pair
+from zfkernels.occlusion.arguments import check_finite, check_positive, grid, to_pair
 from zfkernels.occlusion.cover import Cover
 from zfkernels.occlusion.engine import WindowSweep
 from zfkernels.occlusion.fills import cover_of
@@ -90,8 +90,8 @@ def deletion_curve(
 
     Raises:
         TypeError: images or arguments of a wrong type or dtype.
-        ValueError: an order that is no permutation of the grid, a map of another size, a model that returns something
-            else or whose images depend on each other.
+        ValueError: images with NaN or infinity, an order that is no permutation of the grid, a map of another size, a
+            model that returns something else or whose images depend on each other.
         UnrecordableError: a model that decides by values.
     """
     return _curve("deletion_curve", model, images, order, window, steps, fill, memory, False, progress, backend)
@@ -130,6 +130,7 @@ def _curve(
     backend: str | None,
 ) -> OcclusionCurve:
     check_images(name, images, model if isinstance(model, nn.Module) else None)
+    check_finite(name, images)
     square, size = to_pair(name, "window", window), (images.shape[2], images.shape[3])
     if square[0] > size[0] or square[1] > size[1]:
         raise ValueError(f"{name}: expected window no larger than the images {size}, got {square}")

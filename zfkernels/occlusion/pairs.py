@@ -18,7 +18,7 @@ from zfkernels.checks import check_images, is_int_tensor, recording_for
 from zfkernels.geometry import Pair
 from zfkernels.network import Ref, without_autocast
 from zfkernels.network.recording import INPUT
-from zfkernels.occlusion.arguments import check_positive
+from zfkernels.occlusion.arguments import check_finite, check_positive
 from zfkernels.occlusion.chunks import WindowChunk
 from zfkernels.occlusion.cost import rates_of
 from zfkernels.occlusion.cover import Cover
@@ -96,10 +96,12 @@ def occlusion_pairs(
 
     Raises:
         TypeError: images or arguments of a wrong type or dtype.
-        ValueError: pairs out of range, a model that returns something else or whose images depend on each other.
+        ValueError: images with NaN or infinity, pairs out of range, a model that returns something else or whose images
+            depend on each other.
         UnrecordableError: a model that decides by values.
     """
     check_images(NAME, images, model if isinstance(model, nn.Module) else None)
+    check_finite(NAME, images)
     check_positive(NAME, "memory", memory)
     recording = recording_for(NAME, model, images)
     changes = Where(window, positions=positions).at((images.shape[2], images.shape[3]))
