@@ -20,7 +20,6 @@ from zfkernels.network import Ref, without_autocast
 from zfkernels.network.recording import INPUT
 from zfkernels.occlusion.arguments import check_finite, check_positive
 from zfkernels.occlusion.chunks import WindowChunk
-from zfkernels.occlusion.cost import rates_of
 from zfkernels.occlusion.cover import Cover
 from zfkernels.occlusion.engine import WindowSweep, chunk_sizes
 from zfkernels.occlusion.fills import cover_of, of_image
@@ -164,8 +163,8 @@ class PairSweep:
         every = torch.arange(len(sweep.boxes))
         at = places.at(every, torch.zeros_like(every), 1, device)
         occluder = cover.to(image).over(image, at.layouts[plan.place[INPUT]], at.position, at.corners)
-        budget = memory or rates_of(device.type).budget
-        size, batch = chunk_sizes(plan, max(len(self.pairs), len(sweep.boxes)), None, budget, NAME)
+        most = max(len(self.pairs), len(sweep.boxes))
+        size, batch = chunk_sizes(plan, most, None, sweep.budget(plan, device, memory), NAME)
         single = WindowChunk(plan, at.layouts, at.image, occluder, frames, sweep.backend)
         outputs = []
         with fixed_weights():
