@@ -121,6 +121,7 @@ def test_the_images_are_left_as_they_were() -> None:
         ({"memory": 0}, ValueError, "memory a positive int or None, got 0"),
         ({"memory": 100}, ValueError, "memory at least [0-9]+ bytes, which one position takes, got 100"),
         ({"steps": 17}, ValueError, "steps from 1 to 16, got 17"),
+        ({"steps": True}, ValueError, "steps from 1 to 16, got True"),
         ({"fill": "blur"}, ValueError, "fill that is the same at all positions, got blur"),
         ({"window": 26}, ValueError, r"window no larger than the images \(25, 31\), got \(26, 26\)"),
         ({"model": torch.nn.Conv2d(3, 4, 3).double()}, ValueError, r"model that returns \[N, classes\], got one that"),

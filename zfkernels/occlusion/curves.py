@@ -137,7 +137,8 @@ def _curve(
     places = grid(size, square, square)
     boxes = torch.cat([places, torch.tensor(square).expand_as(places)], -1).reshape(-1, 4)
     chosen = _order(name, order, len(images), (places.shape[0], places.shape[1]), size, boxes)
-    if steps is not None and (not isinstance(steps, int) or not 1 <= steps <= len(boxes)):
+    whole = isinstance(steps, int) and not isinstance(steps, bool)
+    if steps is not None and not (whole and 1 <= steps <= len(boxes)):
         raise ValueError(f"{name}: expected steps from 1 to {len(boxes)}, got {steps!r}")
     check_positive(name, "memory", memory)
     chosen = chosen[:, :steps]
