@@ -67,6 +67,15 @@ def test_superpixels(sweeps: list[Any]) -> None:
     assert sweeps
 
 
+def test_nan_runs_whole(sweeps: list[Any]) -> None:
+    x, model = images(2).float(), nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    x[0, 1, 9, 9] = torch.nan
+    found = zf.FeatureAblation(model.eval()).attribute(x, feature_mask=regions()[None, None], target=1)
+    assert found[0].isnan().all()
+    assert found[1].isfinite().all()
+    assert not sweeps
+
+
 def test_masks_that_differ_between_channels_run_whole(sweeps: list[Any]) -> None:
     mask = torch.stack([regions(), regions() + 2, regions()])[None]
     compare(toy("residual"), images(2), feature_mask=mask, target=1, perturbations_per_eval=3)

@@ -117,15 +117,17 @@ def test_the_images_are_left_as_they_were() -> None:
         ({"order": torch.arange(15)}, ValueError, r"order of shape \[16\] or \[1, 16\], got \(15,\)"),
         ({"order": torch.zeros(3, 3)}, ValueError, r"order a map of the grid \(4, 4\) or of the images \(25, 31\)"),
         ({"order": [0, 1]}, TypeError, "order an int or float tensor, got list"),
+        ({"images": torch.full_like(images(1), torch.nan)}, ValueError, "images of finite values, got NaN or infinity"),
         ({"memory": 0}, ValueError, "memory a positive int or None, got 0"),
         ({"memory": 100}, ValueError, "memory at least [0-9]+ bytes, which one position takes, got 100"),
         ({"steps": 17}, ValueError, "steps from 1 to 16, got 17"),
+        ({"steps": True}, ValueError, "steps from 1 to 16, got True"),
         ({"fill": "blur"}, ValueError, "fill that is the same at all positions, got blur"),
         ({"window": 26}, ValueError, r"window no larger than the images \(25, 31\), got \(26, 26\)"),
         ({"model": torch.nn.Conv2d(3, 4, 3).double()}, ValueError, r"model that returns \[N, classes\], got one that"),
     ],
 )
 def test_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
-    given = {"model": toy("residual"), "order": torch.arange(16), "window": WINDOW, **arguments}
+    given = {"model": toy("residual"), "images": images(1), "order": torch.arange(16), "window": WINDOW, **arguments}
     with pytest.raises(error, match=f"deletion_curve: expected {message}"):
-        zf.deletion_curve(given.pop("model"), images(1), given.pop("order"), **given)
+        zf.deletion_curve(given.pop("model"), given.pop("images"), given.pop("order"), **given)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from support import zoo
@@ -53,3 +55,16 @@ def test_too_small_a_budget_names_the_least_that_would_do() -> None:
     with pytest.raises(ValueError, match=f"^occlusion_sweep: expected memory at least {least} bytes"):
         zf.occlusion_sweep(model, x, window=4, memory=least - 1)
     assert zf.occlusion_sweep(model, x, window=4, memory=least).batch_size == 1
+
+
+def test_one_position_may_take_more_than_the_devices_own_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody asked for less memory: each position travels alone."""
+    monkeypatch.setitem(cost.RATES, "cpu", replace(cost.RATES["cpu"], budget=1))
+    model, x = toy("residual"), torch.randn(1, 3, 25, 31, dtype=torch.float64)
+    swept = zf.occlusion_sweep(model, x, window=9, stride=9)
+    assert swept.batch_size == 1
+    pairs = zf.occlusion_pairs(model, x, window=9, positions=swept.positions.flatten(0, -2)[:3])
+    torch.testing.assert_close(pairs.singles[0], swept.outputs.flatten(1, -2)[0, :3])
+    order = torch.zeros(12).index_fill(0, torch.tensor(0), 1).view(3, 4)
+    curve = zf.deletion_curve(model, x, order, window=9, steps=1)
+    torch.testing.assert_close(curve.outputs[0, 1], pairs.singles[0, 0])

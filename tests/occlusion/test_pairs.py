@@ -72,6 +72,7 @@ def test_pairs_by_number_and_in_chunks() -> None:
     [
         ({"pairs": torch.tensor([[0, 6]])}, ValueError, "pairs of positions from 0 to 5, got some out of range"),
         ({"pairs": torch.tensor([[0.0, 1.0]])}, TypeError, r"pairs an int tensor \[K, 2\], got torch.float32"),
+        ({"images": torch.full_like(images(1), torch.nan)}, ValueError, "images of finite values, got NaN or infinity"),
         ({"pairs": torch.tensor([0, 1])}, ValueError, r"pairs of shape \[K, 2\], at least one, got \(2,\)"),
         ({"model": torch.nn.Conv2d(3, 4, 3).double()}, ValueError, r"model that returns \[N, classes\], got one that"),
     ],

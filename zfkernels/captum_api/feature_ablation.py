@@ -121,6 +121,8 @@ class FeatureAblation:
         regions = len(tensors) == 1 and not arguments and images.dim() == 4 and images.is_floating_point()
         if not regions or bool((masks[0] != masks[0][:, :1]).any()) or not len(images):
             return None
+        if not images.isfinite().all():  # a ReLU inside a product may lose a NaN
+            return None
         try:
             recording = recording_for(NAME, forward, images)
         except UnrecordableError:

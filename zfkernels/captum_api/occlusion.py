@@ -243,6 +243,8 @@ def _recording(
     images = tensors[0]
     if len(tensors) > 1 or arguments or images.dim() != 4 or not images.is_floating_point():
         return None
+    if not images.isfinite().all():  # a ReLU inside a product may lose a NaN
+        return None
     try:
         recording = recording_for(NAME, forward, images)
     except UnrecordableError:

@@ -39,7 +39,11 @@ CURVE = Path("learning_curve.png")
     type=click.Choice(["plateau", "cosine", "constant"]),
     help="How the learning rate falls: in steps, along a cosine, or not at all. The recipe's if not given.",
 )
-@click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="End after this time, well annealed.")
+@click.option(
+    "--max-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="End after this time; the learning rate of cosine is at 0 by then.",
+)
 @click.option("--seed", type=int, default=0, help="Of the fresh weights, the order of images, crops and dropout.")
 @click.option("--scale", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Of the maps of zfnet64.")
 @click.option("--classes", type=click.IntRange(min=2), help="Use so many of the classes, evenly spaced.")

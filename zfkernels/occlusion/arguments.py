@@ -49,3 +49,9 @@ def check_positive(method: str, argument: str, number: Any) -> None:
     """Raises ValueError for what is neither a positive int nor None."""
     if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
         raise ValueError(f"{method}: expected {argument} a positive int or None, got {number!r}")
+
+
+def check_finite(method: str, images: Tensor) -> None:
+    """Raises ValueError for images with NaN or infinity: a ReLU inside a product may lose a NaN."""
+    if not images.isfinite().all():
+        raise ValueError(f"{method}: expected images of finite values, got NaN or infinity")

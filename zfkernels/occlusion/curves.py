@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from zfkernels.checks import check_images, is_int_tensor, recording_for
 from zfkernels.geometry import Pair
 from zfkernels.network import Ref, without_autocast
-from zfkernels.occlusion.arguments import check_positive, grid, to_pair
+from zfkernels.occlusion.arguments import check_finite, check_positive, grid, to_pair
 from zfkernels.occlusion.cover import Cover
 from zfkernels.occlusion.engine import WindowSweep
 from zfkernels.occlusion.fills import cover_of
@@ -90,8 +90,8 @@ def deletion_curve(
 
     Raises:
         TypeError: images or arguments of a wrong type or dtype.
-        ValueError: an order that is no permutation of the grid, a map of another size, too little ``memory`` for one
-            step, a model that returns something else or whose images depend on each other.
+        ValueError: images with NaN or infinity, an order that is no permutation of the grid, a map of another size, too
+            little ``memory`` for one step, a model that returns something else or whose images depend on each other.
         UnrecordableError: a model that decides by values.
     """
     return _curve("deletion_curve", model, images, order, window, steps, fill, memory, False, progress, backend)
@@ -130,13 +130,15 @@ def _curve(
     backend: str | None,
 ) -> OcclusionCurve:
     check_images(name, images, model if isinstance(model, nn.Module) else None)
+    check_finite(name, images)
     square, size = to_pair(name, "window", window), (images.shape[2], images.shape[3])
     if square[0] > size[0] or square[1] > size[1]:
         raise ValueError(f"{name}: expected window no larger than the images {size}, got {square}")
     places = grid(size, square, square)
     boxes = torch.cat([places, torch.tensor(square).expand_as(places)], -1).reshape(-1, 4)
     chosen = _order(name, order, len(images), (places.shape[0], places.shape[1]), size, boxes)
-    if steps is not None and (not isinstance(steps, int) or not 1 <= steps <= len(boxes)):
+    whole = isinstance(steps, int) and not isinstance(steps, bool)
+    if steps is not None and not (whole and 1 <= steps <= len(boxes)):
         raise ValueError(f"{name}: expected steps from 1 to {len(boxes)}, got {steps!r}")
     check_positive(name, "memory", memory)
     chosen = chosen[:, :steps]

@@ -147,7 +147,7 @@ class WindowSweep:
                 [N, C, H, W].
             targets: int64 [T], for a model whose output is one tensor [N, classes]: the classes to keep.
             batch_size: positions that travel together; None: as many as ``memory`` holds.
-            memory: bytes that the values of one chunk may take; None: the device's own budget (see :mod:`.cost`).
+            memory: bytes that the values of one chunk may take; None: see :meth:`budget`.
             advance: called with the number of positions that are done.
             again: a call of the same form has gone well: nothing is read on the host, nothing copied from it.
 
@@ -161,7 +161,7 @@ class WindowSweep:
         if targets is not None and not again:
             check_targets([clean.values[name] for name in self.program.outputs], targets, NAME)
         total = len(images) * len(self.boxes)
-        budget = self._budget(device, memory)
+        budget = self.budget(plan, device, memory)
         sizes, start = chunk_sizes(plan, total, batch_size, budget), 0
         outputs = self._outputs(clean, total, targets, again)
         watches = [
@@ -186,13 +186,14 @@ class WindowSweep:
 
         So it is where the layouts of all chunks stay on the device, and no function of a user's is called.
         """
-        _, places = self.planned(images.device, images.dtype)
-        total, budget = len(images) * len(self.boxes), self._budget(images.device, memory)
-        size = chunk_sizes(self.plan(images.device, images.dtype), total, batch_size, budget)[0]
+        plan, places = self.planned(images.device, images.dtype)
+        total, budget = len(images) * len(self.boxes), self.budget(plan, images.device, memory)
+        size = chunk_sizes(plan, total, batch_size, budget)[0]
         return self.reduce is None and places.stay(len(images), size, images.device, budget)
 
-    def _budget(self, device: torch.device, memory: int | None) -> int:
-        return memory or (self.rates or rates_of(device.type)).budget
+    def budget(self, plan: SweepPlan, device: torch.device, memory: int | None) -> int:
+        """Bytes that the values of one chunk may take: ``memory``; None: the device's own, or those of one position."""
+        return memory or max((self.rates or rates_of(device.type)).budget, plan.least_bytes)
 
     def _watched_on(self, device: torch.device) -> Sequence[Watched]:
         """What is watched, with its maps on a device: copied there once."""

@@ -18,9 +18,8 @@ from zfkernels.checks import check_images, is_int_tensor, recording_for
 from zfkernels.geometry import Pair
 from zfkernels.network import Ref, without_autocast
 from zfkernels.network.recording import INPUT
-from zfkernels.occlusion.arguments import check_positive
+from zfkernels.occlusion.arguments import check_finite, check_positive
 from zfkernels.occlusion.chunks import WindowChunk
-from zfkernels.occlusion.cost import rates_of
 from zfkernels.occlusion.cover import Cover
 from zfkernels.occlusion.engine import WindowSweep, chunk_sizes
 from zfkernels.occlusion.fills import cover_of, of_image
@@ -96,10 +95,12 @@ def occlusion_pairs(
 
     Raises:
         TypeError: images or arguments of a wrong type or dtype.
-        ValueError: pairs out of range, a model that returns something else or whose images depend on each other.
+        ValueError: images with NaN or infinity, pairs out of range, a model that returns something else or whose images
+            depend on each other.
         UnrecordableError: a model that decides by values.
     """
     check_images(NAME, images, model if isinstance(model, nn.Module) else None)
+    check_finite(NAME, images)
     check_positive(NAME, "memory", memory)
     recording = recording_for(NAME, model, images)
     changes = Where(window, positions=positions).at((images.shape[2], images.shape[3]))
@@ -162,8 +163,8 @@ class PairSweep:
         every = torch.arange(len(sweep.boxes))
         at = places.at(every, torch.zeros_like(every), 1, device)
         occluder = cover.to(image).over(image, at.layouts[plan.place[INPUT]], at.position, at.corners)
-        budget = memory or rates_of(device.type).budget
-        size, batch = chunk_sizes(plan, max(len(self.pairs), len(sweep.boxes)), None, budget, NAME)
+        most = max(len(self.pairs), len(sweep.boxes))
+        size, batch = chunk_sizes(plan, most, None, sweep.budget(plan, device, memory), NAME)
         single = WindowChunk(plan, at.layouts, at.image, occluder, frames, sweep.backend)
         outputs = []
         with fixed_weights():

@@ -25,7 +25,7 @@ from zfkernels.network import (
     undisturbed,
 )
 from zfkernels.network.program import Program
-from zfkernels.occlusion.arguments import NAME, check_positive, dtype_of, targets_of
+from zfkernels.occlusion.arguments import NAME, check_finite, check_positive, dtype_of, targets_of
 from zfkernels.occlusion.collect import Reduce, SweepValues
 from zfkernels.occlusion.cover import Cover, hide
 from zfkernels.occlusion.engine import WindowSweep
@@ -136,8 +136,7 @@ class Sweeper:
             say_if_no_faster(NAME, self.precision, images.device)
         check_images(NAME, images, self.model if isinstance(self.model, nn.Module) else None)
         images = images.detach()
-        if not images.isfinite().all():
-            raise ValueError(f"{NAME}: expected images of finite values, got NaN or infinity")
+        check_finite(NAME, images)
         for name, number in (("batch_size", batch_size), ("memory", memory)):
             check_positive(NAME, name, number)
         regions = self.where.regions

@@ -19,7 +19,6 @@ from zfkernels.geometry import Pair
 from zfkernels.network.kinds import Occluder, occluded_windows
 from zfkernels.network.kinds.image import as_pixels
 from zfkernels.network.recording import INPUT
-from zfkernels.occlusion.cost import rates_of
 from zfkernels.occlusion.cover import Cover
 from zfkernels.occlusion.engine import WindowSweep, chunk_sizes
 from zfkernels.occlusion.halos import HaloChunk, whole_boxes
@@ -45,7 +44,8 @@ def in_turn(
         images: [N, C, H, W], before any change.
         cover: what a changed square shows.
         order: int64 [N, steps], on the CPU: the square that each step changes, too.
-        memory: bytes that the windows of the steps that run together may take; None: the device's own budget.
+        memory: bytes that the windows of the steps that run together may take; None: see
+            :meth:`WindowSweep.budget`.
         advance: called with the number of steps that were done since the last call.
         name: of the function that errors name.
 
@@ -59,8 +59,7 @@ def in_turn(
     (count, steps), device = order.shape, images.device
     plan, places = sweep.planned(device, images.dtype)
     clean, cover = sweep.clean(images), cover.to(images)
-    budget = memory or max(rates_of(device.type).budget, plan.least_bytes)
-    size, batch = chunk_sizes(plan, count * steps, None, budget, name)
+    size, batch = chunk_sizes(plan, count * steps, None, sweep.budget(plan, device, memory), name)
     before = clean.values[output]
     frames, found = dict(clean.frames), [before[:0]]
     if size < count * steps:  # they are written to
