@@ -143,9 +143,10 @@ def test_shares() -> None:
 
 def test_a_sheet_has_a_title_and_says_what_it_shows() -> None:
     sprite = Image.new("RGBA", (120, 60))
-    plain = viz.feature_sheet([("features.1", [("3", sprite)])], columns=1)
-    told = viz.feature_sheet([("features.1", [("3", sprite)])], columns=1, title="a network", note="many words " * 9)
-    headed = viz.feature_sheet([("features.1", [("3", sprite)])], columns=1, heads=["projections", "patches"])
+    rows, heads = [("features.1", [("3", sprite)])], ["projections", "patches"]
+    plain = viz.feature_sheet(rows, columns=1)
+    told = viz.feature_sheet(rows, columns=1, title="a network", note="many words " * 9)
+    headed = viz.feature_sheet(rows, columns=1, heads={"features.1": heads})
     assert headed.height == plain.height + 18
     written = (np.asarray(headed.convert("L"))[48:70] < 200).any(0).nonzero()[0]
     assert written.min() >= 18  # over the first block and over the second

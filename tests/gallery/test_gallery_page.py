@@ -15,6 +15,7 @@ from small import OPTIONS, SIZE, small_network
 
 from zfkernels.gallery import Gallery, build_gallery
 from zfkernels.gallery.page import script_path, sprite_path
+from zfkernels.viz.tiles import resize_tiles, stretch_projections
 
 
 def test_figure_holds_the_pictures_of_its_maps(gallery: Gallery) -> None:
@@ -32,6 +33,36 @@ def test_figure_holds_the_pictures_of_its_maps(gallery: Gallery) -> None:
         for x in range(40)
     )
     assert gallery.figure(2).height > page.height  # every layer
+
+
+def test_the_first_maps_are_the_most_selective(gallery: Gallery, tmp_path: Path) -> None:
+    rows = {row["channel"]: row["selectivity"] or 0.0 for row in gallery.statistics.to_pylist() if row["layer"] == "4"}
+    best = gallery.first_maps("4", 3)
+    assert [rows[n] for n in best] == sorted((rows[n] for n in gallery.maps("4")), reverse=True)[:3]
+    assert gallery.first_maps("4", 99) != gallery.maps("4")  # another order than by number
+    assert sorted(gallery.first_maps("4", 99)) == gallery.maps("4")
+    assert gallery.figure(2).tobytes() != gallery.figure({"4": gallery.maps("4")[:2]}).tobytes()
+    with pytest.raises(ValueError, match="expected layer one of"):
+        gallery.first_maps("5", 1)
+    # Without labels the strongest come first.
+    photos = [(torch.rand(3, SIZE, SIZE, generator=torch.Generator().manual_seed(n)), None) for n in range(6)]
+    plain = build_gallery(small_network(), photos, out=tmp_path / "plain", **{**OPTIONS, "preprocess": None})
+    strength = [plain.winners("4", n)[0]["value"] for n in plain.first_maps("4", 99)]
+    assert strength == sorted(strength, reverse=True)
+
+
+def test_the_filters_of_a_first_layer(gallery: Gallery) -> None:
+    weight = small_network()[0].weight.detach()
+    for layer in ("0", "1"):
+        filters, maps = gallery.filters(layer), gallery.maps(layer)
+        sign = torch.tensor([gallery.winners(layer, n)[0]["value"] for n in maps]).sign()  # layer 0 has no rectifier
+        shown = resize_tiles(weight[maps] * sign.view(-1, 1, 1, 1), (filters.shape[2], filters.shape[3]))
+        distance = (filters.float() - stretch_projections(shown).float()).abs().mean((1, 2, 3))
+        assert filters.shape[0] == len(maps)
+        assert distance.max() < 4  # WebP loses a little
+    with pytest.raises(ValueError, match="expected layer a first convolution or its rectifier, got '4'"):
+        gallery.filters("4")
+    assert [layer["filters"] for layer in gallery.info["layers"]] == [True, True, False]
 
 
 class Tags(HTMLParser):

@@ -122,11 +122,25 @@ def test_sorting(page: Any, site: Gallery) -> None:
     purity = {n: max(map(found.count, found)) / len(found) for n, found in labels.items()}
     pure = sorted(strongest, key=lambda n: -round(purity[n], 3))  # of equal ones the strongest first
     assert shown(page) == pure
+    page.select_option("#sort", "selectivity")
     assert "sort" not in page.url  # the order that a page of labelled images begins with
     visit(page, site, "#layer=4", sort="")
-    assert shown(page) == pure
+    rows = {row["channel"]: row["selectivity"] or 0 for row in site.statistics.to_pylist() if row["layer"] == "4"}
+    assert shown(page) == sorted(strongest, key=lambda n: -round(rows[n], 3))
     page.select_option("#sort", "sparsity")
     assert sorted(shown(page)) == site.maps("4")
+
+
+def test_a_first_layer_begins_with_its_filters(page: Any, site: Gallery) -> None:
+    visit(page, site, "#layer=1")
+    buttons = page.locator("#filters button")
+    assert buttons.count() == len(site.maps("1"))
+    channel = site.maps("1")[-1]
+    buttons.last.click()
+    page.wait_for_selector("#unit[open]")
+    assert page.locator("#unit-title").text_content().startswith(f"1, map {channel}, rank ")
+    visit(page, site, "#layer=4")
+    assert page.locator("#filters button").count() == 0
 
 
 @pytest.mark.parametrize("rank", ["1.5", "-1", "x", "1e9", ""])
@@ -265,6 +279,6 @@ def test_statistics_are_shown_and_sorted_by(page: Any, site: Gallery) -> None:
     assert shown(page) == order
     best = rows["1", order[0]]
     assert page.locator(f"#map-{order[0]} .caption").text_content().startswith(f"{order[0]}{best['labels'][0]} ")
-    assert "sort=selectivity" in page.url
+    assert "sort" not in page.url
     page.locator(f"#map-{order[0]} button").click()
     assert f"{best['labels'][0]}, selectivity" in page.locator("#unit-facts").text_content()

@@ -10,7 +10,7 @@ import torch
 
 from zfkernels._extras import require
 from zfkernels.gallery.page import image_path
-from zfkernels.gallery.reader import Gallery, evenly_spaced
+from zfkernels.gallery.reader import Gallery
 from zfkernels.gallery.workplace import ENTRIES
 
 EXTRA = "exports"
@@ -114,7 +114,7 @@ def to_fiftyone(gallery: Gallery, name: str) -> Any:
 
 def _sheets(gallery: Gallery, maps: int) -> Iterator[tuple[str, Any]]:
     for layer in gallery.layers:
-        if chosen := evenly_spaced(gallery.maps(layer), maps):
+        if chosen := gallery.first_maps(layer, maps):
             yield layer, gallery.figure({layer: chosen})
 
 

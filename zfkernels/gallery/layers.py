@@ -44,12 +44,14 @@ class Layer:
         name: As the caller wrote it.
         info: Its row in the table of layers.
         rectified: Its activations are never negative; a map whose maximum is 0 has then never fired.
+        filters: Whether each projection is the map's own filter, since one convolution alone lies below.
         branches: All maps, in order.
     """
 
     name: str
     info: LayerInfo
     rectified: bool
+    filters: bool
     branches: tuple[Branch, ...]
 
     @property
@@ -102,7 +104,9 @@ def select_layers(network: Network, names: Sequence[str]) -> list[Layer]:
             channels = range(start, start + row.channels)
             branches.append(Branch(channels, part.name, row.receptive_field or network.size))
             start = channels.stop
-        layers.append(Layer(name, network.info(kind.name), kind.name in rectified, tuple(branches)))
+        layers.append(
+            Layer(name, network.info(kind.name), kind.name in rectified, _shows_filters(network, kind), tuple(branches))
+        )
     return layers
 
 
@@ -138,6 +142,19 @@ def _branches(network: Network, kind: Kind) -> list[Kind]:
     if passes and inputs[0].joins:
         return _branches(network, inputs[0])
     return [kind]
+
+
+def _shows_filters(network: Network, kind: Kind) -> bool:
+    """Whether between the image and a step lie one convolution and steps that work on each value by itself."""
+    kind = _below_values(network, kind)
+    return network.info(kind.name).is_convolution and not _below_values(network, kind, 1).inputs
+
+
+def _below_values(network: Network, kind: Kind, steps: int = 0) -> Kind:
+    """The first step from ``steps`` below ``kind`` downwards that is more than a function of each value by itself."""
+    while len(kind.inputs) == 1 and (steps or kind.is_rectifier or kind.is_identity or kind.affine is not None):
+        kind, steps = network.kinds[kind.inputs[0]], 0
+    return kind
 
 
 def _rectified(network: Network) -> set[str]:

@@ -103,6 +103,7 @@ def _layer(layer: Layer, found: Winners, grid: SpriteGrid, image_size: Pair) -> 
         "size": info.size or (1, 1),
         "dead": found.dead,
         "onlyNan": found.only_nan(info.channels),
+        "filters": layer.filters,
         "views": [
             [branch.channels.start, branch.channels.stop, *view_size(branch.field, image_size)]
             for branch in layer.branches

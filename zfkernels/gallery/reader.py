@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from zfkernels.gallery.table import read_table
 from zfkernels.geometry import Pair
 from zfkernels.output import check_file, replacing
 from zfkernels.results import html_table, plural
-from zfkernels.viz import SpriteGrid, feature_sheet, gallery_figure, save_picture
+from zfkernels.viz import SpriteGrid, as_picture, board, feature_sheet, gallery_figure, save_picture
 
 if TYPE_CHECKING:
     import pyarrow
@@ -121,6 +122,45 @@ class Gallery:
         hidden = {*record["only_nan"], *(record["dead"] if record["rectified"] else ())}
         return [channel for channel in range(record["maps"]) if channel not in hidden]
 
+    def first_maps(self, layer: str, count: int) -> list[int]:
+        """The maps of a layer that are most worth a look, at most ``count`` of those that are drawn.
+
+        The most selective for a label where the images have labels (``statistics``), else the strongest.
+
+        Raises:
+            ValueError: No such layer.
+        """
+        drawn = self.maps(layer)
+        rows = self._rows(self.table, layer, "channel", "value", "rank")
+        strength = {channel: value for channel, value, rank in rows if rank == 0}
+        labelled = len(self.info.get("labels", ())) > 1
+        selectivity = dict(self._rows(self.statistics, layer, "channel", "selectivity")) if labelled else {}
+        return sorted(drawn, key=lambda n: (-(selectivity.get(n) or 0), -strength[n], n))[:count]
+
+    def filters(self, layer: str) -> Tensor:  # uint8 [maps, 3, h, w]
+        """The filter of each map that is drawn, of a layer with one convolution alone below it.
+
+        There each projection of a map is its filter, times the activation; of each map it is the one of the highest
+        rank among those that the border of the image cuts least.
+
+        Raises:
+            ValueError: No such layer, or one with more below it than a convolution; a gallery without projections.
+        """
+        if not self._record(layer).get("filters"):
+            raise ValueError(f"Gallery.filters: expected layer a first convolution or its rectifier, got {layer!r}")
+        places: dict[int, tuple[int, int]] = {}
+        for channel, rank, *box in self._rows(self.table, layer, "channel", "rank", "top", "left", "bottom", "right"):
+            seen = (box[2] - box[0]) * (box[3] - box[1])
+            if seen > places.get(channel, (0, 0))[0]:
+                places[channel] = seen, rank
+        return torch.stack([self.projections(layer, channel)[places[channel][1]] for channel in self.maps(layer)])
+
+    @staticmethod
+    def _rows(table: pyarrow.Table, layer: str, *names: str) -> Iterator[tuple[Any, ...]]:
+        """The values of some columns of a table in the rows of one layer."""
+        rows = table.filter(require("pyarrow.compute", "viz").equal(table["layer"], layer))
+        return zip(*(rows[name].to_pylist() for name in names), strict=True)
+
     def winners(self, layer: str, channel: int) -> list[dict[str, Any]]:
         """The rows of the table for one map that are drawn, by rank.
 
@@ -195,20 +235,20 @@ class Gallery:
         """Some maps of some layers on one page, as in the paper's figure 2.
 
         Args:
-            maps: The maps to show of each layer; or a number: so many of every layer, evenly spaced among those that
-                fired.
+            maps: The maps to show of each layer; or a number: so many of every layer, those of ``first_maps``, and of a
+                first layer all ``filters``.
             columns: Maps beside each other.
 
         Raises:
             ValueError: No such layer, or a map that is not drawn.
         """
-        rows = [
-            (layer, [(str(channel), self.picture(layer, channel)) for channel in channels])
-            for layer, channels in self._chosen(maps).items()
-        ]
-        note = f"each map by its number: its strongest activations, {self._words}"
         heads = [block for block in self.info["blocks"] if block in FIGURE]
-        return feature_sheet(rows, columns=columns, title=self._name, note=note, heads=heads)
+        rows = self._pictures(maps, lambda _, channel: str(channel))
+        note = f"each map by its number: its strongest activations, {self._words}"
+        return feature_sheet(
+            rows, columns=columns, title=self._name, note=note,
+            heads={title: heads for title, _ in rows if title in self.layers},
+        )  # fmt: skip
 
     def plot(self, maps: Mapping[str, Sequence[int]] | int = 6, *, columns: int = 3) -> Figure:
         """The same as a figure of matplotlib's, which a notebook shows; each map with the range of its activations.
@@ -219,10 +259,7 @@ class Gallery:
         Raises:
             ValueError: No such layer, a map that is not drawn, or no map at all.
         """
-        rows = [
-            (layer, [(self._range(layer, channel), self.picture(layer, channel)) for channel in channels])
-            for layer, channels in self._chosen(maps).items()
-        ]
+        rows = self._pictures(maps, self._range)
         if not any(drawn for _, drawn in rows):
             raise ValueError(f"Gallery.plot: expected maps of {self.layers} that fired, got none")
         return gallery_figure(rows, columns=columns, note=f"{self._words}\n{self._name}")
@@ -246,7 +283,7 @@ class Gallery:
             save_picture(picture, temporary, title)
 
     def to_tensorboard(self, folder: str | os.PathLike[str], maps: int = 16) -> None:
-        """Writes a sheet of each layer, and ``maps`` of its maps (evenly spaced), for TensorBoard's images.
+        """Writes a sheet of each layer, and ``maps`` of its maps (those of ``first_maps``), for TensorBoard's images.
 
         Raises:
             ImportError: tensorboard is missing.
@@ -254,7 +291,7 @@ class Gallery:
         writer = require("torch.utils.tensorboard", "train").SummaryWriter(str(folder))
         with writer:
             for layer in self.layers:
-                chosen = evenly_spaced(self.maps(layer), maps)
+                chosen = self.first_maps(layer, maps)
                 if chosen:
                     writer.add_image(layer, _as_tensor(self.figure({layer: chosen})))
                 for channel in chosen:
@@ -269,10 +306,27 @@ class Gallery:
     def _words(self) -> str:
         return " beside ".join(WORDS[block] for block in self.info["blocks"] if block in FIGURE)
 
-    def _chosen(self, maps: Mapping[str, Sequence[int]] | int) -> Mapping[str, Sequence[int]]:
-        if isinstance(maps, int):
-            return {layer: evenly_spaced(self.maps(layer), maps) for layer in self.layers}
-        return maps
+    def _pictures(
+        self, maps: Mapping[str, Sequence[int]] | int, name: Callable[[str, int], str]
+    ) -> list[tuple[str, list[tuple[str, Image]]]]:
+        """Of each layer its title, and caption and picture of each map; or of its filters, where a number is given."""
+        if not isinstance(maps, int):
+            return [(layer, self._row(layer, maps, name)) for layer, maps in maps.items()]
+        rows = []
+        for layer in self.layers:
+            if self._record(layer).get("filters") and "projections" in self.info["blocks"] and self.maps(layer):
+                filters = self.filters(layer)
+                columns = math.ceil(math.sqrt(2 * len(filters)))
+                sheet = as_picture(board(filters, columns, gap=SpriteGrid.TILE_GAP))
+                missing = self._record(layer)["maps"] - len(filters)
+                dead = f", without {plural(missing, 'dead one')}" if missing else ""
+                rows.append((f"{layer}: filters", [(f"by number, row by row{dead}", sheet)]))
+            else:
+                rows.append((layer, self._row(layer, self.first_maps(layer, maps), name)))
+        return rows
+
+    def _row(self, layer: str, channels: Sequence[int], name: Callable[[str, int], str]) -> list[tuple[str, Image]]:
+        return [(name(layer, channel), self.picture(layer, channel)) for channel in channels]
 
     def _range(self, layer: str, channel: int) -> str:
         values = [row["value"] for row in self.winners(layer, channel)]
@@ -308,12 +362,6 @@ class Gallery:
             if record["name"] == layer:
                 return record
         raise ValueError(f"Gallery: expected layer one of {self.layers}, got {layer!r}")
-
-
-def evenly_spaced(items: Sequence[int], count: int) -> list[int]:
-    """``count`` of the items, or all if there are fewer."""
-    count = min(count, len(items))
-    return [items[n * len(items) // count] for n in range(count)]
 
 
 def _open(path: Path, size: Pair) -> Image:

@@ -79,6 +79,7 @@ def layer_record(layer: Layer, found: Winners, ranking: Ranking, tile: Pair) -> 
         "stride": info.stride,
         "receptive_field": layer.field,
         "rectified": layer.rectified,
+        "filters": layer.filters,
         "tile": tile,
         "dead": found.dead,
         "only_nan": found.only_nan(info.channels),

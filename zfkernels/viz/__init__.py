@@ -13,6 +13,7 @@ from zfkernels.viz.store import store_figure
 from zfkernels.viz.tiles import (
     SpriteGrid,
     as_picture,
+    board,
     feature_sheet,
     heat_tiles,
     map_sprite,
@@ -30,6 +31,7 @@ __all__ = [
     "SpriteGrid",
     "ablation_figure",
     "as_picture",
+    "board",
     "boxes_figure",
     "convergence_figure",
     "correspondence_figure",

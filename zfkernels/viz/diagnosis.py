@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zfkernels.results import Diagnosis
 from zfkernels.viz.style import ALARM, COLORS, line_style, name_figure, new_figure, plain, shorten, whole_ticks
-from zfkernels.viz.tiles import stretch_projections
+from zfkernels.viz.tiles import board, stretch_projections
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,12 +51,7 @@ def _filter_panel(axes: Axes, result: Diagnosis, name: str) -> None:
     shown = stretch_projections(filters[order].float()) if filters.shape[1] == 3 else _grey(filters[order])
     count, _, height, width = shown.shape
     columns = math.ceil(math.sqrt(count * 1.3))
-    rows = math.ceil(count / columns)
-    board = torch.full((rows * (height + 1) - 1, columns * (width + 1) - 1, 3), 255, dtype=torch.uint8)
-    for n in range(count):
-        top, left = n // columns * (height + 1), n % columns * (width + 1)
-        board[top : top + height, left : left + width] = shown[n].permute(1, 2, 0)
-    axes.imshow(board.numpy(), interpolation="nearest")
+    axes.imshow(board(shown, columns).permute(1, 2, 0).numpy(), interpolation="nearest")
     for n in first.dead[order].nonzero().flatten().tolist():
         top, left = n // columns * (height + 1), n % columns * (width + 1)
         xs, ys = (left - 0.8, left + width - 0.2), (top - 0.8, top + height - 0.2)

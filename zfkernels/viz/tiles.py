@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,6 +125,21 @@ def map_sprite(
     return sprite
 
 
+def board(
+    tiles: Tensor,  # uint8 [P, 3, h, w]
+    columns: int,
+    gap: int = 1,
+) -> Tensor:  # uint8 [3, H, W]
+    """Tiles row by row, so many beside each other, with white gaps."""
+    count, _, height, width = tiles.shape
+    rows = math.ceil(count / columns)
+    page = torch.full((3, rows * (height + gap) - gap, columns * (width + gap) - gap), 255, dtype=torch.uint8)
+    for n, tile in enumerate(tiles):
+        top, left = n // columns * (height + gap), n % columns * (width + gap)
+        page[:, top : top + height, left : left + width] = tile
+    return page
+
+
 def feature_sheet(
     rows: Sequence[tuple[str, Sequence[tuple[str, Image]]]],
     *,
@@ -132,7 +147,7 @@ def feature_sheet(
     margin: int = 18,
     title: str = "",
     note: str = "",
-    heads: Sequence[str] = (),
+    heads: Mapping[str, Sequence[str]] | None = None,
 ) -> Image:
     """Maps of several layers on one page, as in the paper's figure 2.
 
@@ -142,7 +157,7 @@ def feature_sheet(
         margin: Pixels around the page and between maps.
         title: Of the page.
         note: What a reader sees in each map.
-        heads: What the blocks of a map show, above those of each layer's first maps.
+        heads: Of a layer, by its title, what the blocks of a map show, above its first maps.
 
     Source: Zeiler & Fergus 2013 (arXiv 1311.2901), figure 2.
     """
@@ -155,13 +170,14 @@ def feature_sheet(
         for start in range(0, max(len(maps), 1), columns)
     )
     width = max(width, *(round(title_font.getlength(name)) + margin for name, _ in rows))
-    words = [(part, font, step) for text, font, step in ((title, title_font, 30), (note, note_font, 20)) if text
+    lines = [(part, font, step) for text, font, step in ((title, title_font, 30), (note, note_font, 20)) if text
              for part in wrapped(text, font, width)]  # fmt: skip
-    height = margin + sum(step for _, _, step in words) + (10 if words else 0)
-    for _, maps in rows:
+    heads = heads or {}
+    height = margin + sum(step for _, _, step in lines) + (10 if lines else 0)
+    for name, maps in rows:
         height += (
             34
-            + HEADS * bool(heads and maps)
+            + HEADS * bool(heads.get(name) and maps)
             + sum(
                 max(sprite.height for _, sprite in maps[start : start + columns]) + 18 + margin
                 for start in range(0, len(maps), columns)
@@ -170,18 +186,19 @@ def feature_sheet(
     page = image.new("RGB", (width + margin, height), PAPER)
     draw = draw_on.Draw(page)
     y = margin
-    for part, font, step in words:
+    for part, font, step in lines:
         draw.text((margin, y), part, INK, font=font)
         y += step
-    y += 10 if words else 0
+    y += 10 if lines else 0
     for name, maps in rows:
         draw.text((margin, y), name, INK, font=title_font)
         y += 34
-        if heads and maps:
+        words = heads.get(name, ())
+        if words and maps:
             x = margin
             for _, sprite in maps[:columns]:
-                for n, head in enumerate(heads):
-                    draw.text((x + n * (sprite.width + margin // 2) // len(heads), y), head, MUTED, font=caption_font)
+                for n, head in enumerate(words):
+                    draw.text((x + n * (sprite.width + margin // 2) // len(words), y), head, MUTED, font=caption_font)
                 x += sprite.width + margin
             y += HEADS
         for start in range(0, len(maps), columns):

@@ -3,7 +3,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
 const loaded = new Map(); // layer → what its script says
 const waiting = new Map(); // layer → who waits for it
-const FIRST = data.labelled ? "purity" : "strength"; // the order whose first maps are most worth seeing
+const FIRST = data.labelled ? "selectivity" : "strength"; // the order whose first maps are most worth a look
 const state = { layer: 0, sort: FIRST, q: "", map: null, rank: 0 };
 const SORTS = ["channel", "strength", "purity", "sparsity", "selectivity"];
 let order = []; // places of the shown maps in the layer's list
@@ -162,6 +162,7 @@ async function show({ focus = false } = {}) {
   const content = await load(index);
   if (index !== state.layer) return; // another layer was asked for meanwhile
   order = sorted(content, matches(content, state.q));
+  at("filters").replaceChildren(...(layer.filters && PROJECTIONS >= 0 ? filterSheet(layer, content) : []));
   const grid = at("maps");
   grid.style.setProperty("--map", `${layer.width}px`);
   grid.style.setProperty("--aspect", `${layer.width} / ${Math.round((layer.sprite[1] * layer.width) / visible(layer))}`);
@@ -179,6 +180,24 @@ async function show({ focus = false } = {}) {
   countMatches();
   if (state.map !== null) openMap(content);
   else if (focus) grid.querySelector("button")?.focus();
+}
+
+// Of a first layer, whose projections are its filters: each once, from the activation that the border cuts least.
+function filterSheet(layer, content) {
+  const tiles = order.map((place) => content.maps[place]).sort(([a], [b]) => a - b).map(([channel, , , units]) => {
+    const seen = units.map(([, , , , top, left, bottom, right]) => (bottom - top) * (right - left));
+    const rank = seen.indexOf(Math.max(...seen));
+    const picture = tilePicture(layer, sprite(state.layer, channel), PROJECTIONS, rank, 44, "");
+    const button = element("button", { type: "button", title: `map ${channel}` }, [picture]);
+    button.setAttribute("aria-label", `filter of map ${channel}`);
+    button.addEventListener("click", () => {
+      Object.assign(state, { map: channel, rank });
+      openMap(content);
+    });
+    return button;
+  });
+  return [element("div", { className: "sheet" }, tiles), element("p", { className: "note",
+    textContent: "The filters, by number: a projection of this layer is the map’s filter, times the activation." })];
 }
 
 // What a search that finds nothing offers: all maps of the layer again.
