@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import zfkernels as zf
 from zfkernels.analysis.evolution import evolution, pick_maps, strongest_projections
 from zfkernels.cli.app import app
 from zfkernels.deconvnet import DeconvNet
+from zfkernels.results import Evolution, LayerEvolution
 
 
 def network(seed: int) -> nn.Module:
@@ -71,6 +73,19 @@ def test_jumps_similarity_and_one_image_followed() -> None:
             expected = torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0)
             if a.any() and b.any():
                 assert float(layer.fixed[0, m]) == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_when_features_settle() -> None:
+    image = torch.tensor([[1, 1, 1], [1, 2, 4], [1, 2, 5], [1, 2, 5]])
+    fixed = torch.tensor([[0.95, 0.9, 0.9], [0.5, 0.6, 0.7], [0.95, 0.9, float("nan")], [1.0, 1.0, 1.0]])
+    layer = LayerEvolution("1", torch.arange(3), image, image.double(), image[..., None], image.float(), fixed)
+    soon = dataclasses.replace(layer, layer="4", fixed=torch.full((4, 3), 0.95))
+    result = Evolution(torch.tensor([0, 2, 5, 9]), (layer, soon))
+    assert result.settles() == {"1": 9, "4": 0}  # NaN counts as 0, and one epoch above 0.9 is not the end
+    assert result.settles(0.55) == {"1": 0, "4": 0}
+    assert result.settles(0.61) == {"1": 5, "4": 0}
+    assert {name: epochs.tolist() for name, epochs in result.last_changes().items()} == {"1": [0, 2, 5], "4": [0, 2, 5]}
+    assert result.overview()[0]["last change of the strongest image, median"] == 2
 
 
 def test_a_dead_map_has_no_strongest_image() -> None:

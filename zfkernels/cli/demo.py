@@ -11,8 +11,7 @@ from zfkernels.cli import options
 from zfkernels.cli.gallery import describe, summary
 
 MODEL = "zfnet64"
-PHOTO = "coffee"  # which the network knows: espresso
-WINDOW, STRIDE = 12, 2
+PHOTOS = {"coffee": "espresso"}  # whose classes the network knows
 FILES = ("gallery.png", "occlusion.png")
 
 
@@ -29,7 +28,7 @@ def demo(out: Path, workers: int | None, as_json: bool) -> None:
     from zfkernels.output import staged
     from zfkernels.viz import save_sheet
 
-    sheet, map_of_photo = files = options.in_format(FILES)
+    sheet, map_of_photos = files = options.in_format(FILES)
     options.check_out("demo", out, files)
     model, preprocess = get_model(MODEL), get_preprocess(MODEL)
     gallery = build_gallery(
@@ -45,27 +44,31 @@ def demo(out: Path, workers: int | None, as_json: bool) -> None:
     )
     with staged(out, files, "demo") as folder:
         save_sheet(gallery.figure(6, columns=3), folder / sheet)
-        occlusion = {"figure": str(out / map_of_photo), **_occlusion_map(model, preprocess, folder / map_of_photo)}
+        photos = _occlusion_maps(model, preprocess, folder / map_of_photos)
+        occlusion = {"figure": str(out / map_of_photos), "images": photos}
     result = {**summary(gallery.info, gallery.path), "figure": str(out / sheet), "occlusion": occlusion}
     text = "\n".join(
         (
             describe(gallery.info, gallery.path),
             f"a page of it: {out / sheet}",
-            f"an occlusion map: {out / map_of_photo}",
+            f"occlusion maps: {out / map_of_photos}",
             f"look into the network, photo by photo: zfkernels serve --gallery {out / 'gallery'}",
         )
     )
     options.report(result, text, as_json)
 
 
-def _occlusion_map(model: Any, preprocess: Any, path: Path) -> dict[str, Any]:
-    """Draws how the probability of the network's answer falls where a square hides the photo."""
-    import zfkernels
+def _occlusion_maps(model: Any, preprocess: Any, path: Path) -> list[dict[str, Any]]:
+    """Draws figure 7 of the photos: what the network says while a square hides each part of them."""
+    from zfkernels.cli.occlude_study import Square, Study, load_image
     from zfkernels.data import embedded_photos
+    from zfkernels.viz import occlusion_sheet
 
-    source = embedded_photos()
-    image = preprocess(source.load(source.keys.index(PHOTO))[0])[None]
-    sweep = zfkernels.occlusion_sweep(model, image, window=WINDOW, stride=STRIDE)
-    answer = int(sweep.clean.argmax())
-    sweep.plot(image, names=[PHOTO]).savefig(path, dpi=150)
-    return {"class": sweep.look.name(answer), "probability": float(sweep.clean_probability())}
+    source, square = embedded_photos(), Square(12, 2, "neutral")
+    study = Study(model, preprocess, MODEL, None, "embedded")
+    results = [
+        study.run(*load_image(source, source.keys.index(photo), preprocess), None, square, progress=False)
+        for photo in PHOTOS
+    ]
+    occlusion_sheet([result.row for result in results]).savefig(path, dpi=150)
+    return [result.numbers for result in results]

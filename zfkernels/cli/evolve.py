@@ -69,6 +69,7 @@ def evolve(
     names = layers.split(",") if layers else default_layers(net.network_at(images.size))
     chosen = pick_maps(net, names, max(maps, follow), image_size=images.size, seed=seed)
     result = evolution(networks, images, chosen, batch_size=batch_size, progress=not as_json)
+    within, changes = result.settles(), result.last_changes()
     record = {
         "run": run.resolve().name, "epochs": result.epochs.tolist(), "images": len(images), "seed": seed,
         "layers": {
@@ -76,7 +77,9 @@ def evolve(
                 "maps": layer.maps.tolist(),
                 "similarity_same_image": layer.fixed.nan_to_num(0).mean(1).tolist(),  # type: ignore[union-attr]
                 "similarity": layer.similarity.nan_to_num(0).mean(1).tolist(),
+                "cosine_0.9_from_epoch": within[layer.layer],
                 "share_of_jumps": layer.jumps.double().mean(1).tolist(),
+                "last_change_of_strongest_image": changes[layer.layer].tolist(),
                 "dead": (layer.image < 0).sum(1).tolist(),
             }
             for layer in result.layers
@@ -89,6 +92,11 @@ def evolve(
         write_csv(folder / files[2], COLUMNS, _rows(result))
         write_json(folder / files[3], record)
     text = [f"{plural(len(images), 'image')}, epochs {', '.join(str(epoch) for epoch in result.epochs.tolist())}"]
+    text += [
+        f"{name}: mean cosine with the end 0.9 or more from epoch {epoch}; the strongest image of half of the maps "
+        f"changes last at epoch {int(changes[name].median())} or before"
+        for name, epoch in within.items()
+    ]
     options.report({"out": str(out), **record}, "\n".join([*text, f"look at {out / files[0]}"]), as_json)
 
 

@@ -110,6 +110,26 @@ class Evolution(Result):
     epochs: Tensor
     layers: tuple[LayerEvolution, ...]
 
+    def settles(self, cosine: float = 0.9) -> dict[str, int]:
+        """Of each layer the first epoch from which the mean of ``settled`` over its maps stays at ``cosine`` or more.
+
+        A projection that is zero counts as 0. At the last epoch the cosine is 1, so that there is always one.
+        """
+        found = {}
+        for layer in self.layers:
+            below = (layer.settled.nan_to_num(0).mean(1) < cosine).nonzero()[:, 0].tolist()
+            found[layer.layer] = int(self.epochs[min(max(below, default=-1) + 1, len(self.epochs) - 1)])
+        return found
+
+    def last_changes(self) -> dict[str, Tensor]:
+        """int64 [M] of each layer: the last epoch at which another image than before is a map's strongest one; the
+        first epoch where that never happens."""
+        found = {}
+        for layer in self.layers:
+            steps = torch.arange(len(self.epochs))[:, None] * layer.jumps
+            found[layer.layer] = self.epochs[steps.amax(0)]
+        return found
+
     def plot(self) -> Figure:
         """How soon the projections settle, and how often another image becomes the strongest, by layer."""
         from zfkernels.viz import convergence_figure
@@ -123,11 +143,14 @@ class Evolution(Result):
 
     def overview(self) -> list[dict[str, Any]]:
         """A row for each layer."""
+        within, changes = self.settles(), self.last_changes()
         return [
             {
                 "layer": layer.layer, "maps": len(layer.maps), "dead at the end": int((layer.image[-1] < 0).sum()),
                 "jumps of a map": float(layer.jumps.double().sum(0).mean()),
                 "cosine at the first epoch": float(layer.settled[0].nan_to_num(0).mean()),
+                "cosine 0.9 from epoch": within[layer.layer],
+                "last change of the strongest image, median": int(changes[layer.layer].median()),
             }
             for layer in self.layers
         ]  # fmt: skip

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zfkernels._extras import require
 from zfkernels.results import Evolution, LayerEvolution
-from zfkernels.viz.style import line_style, name_figure, new_figure, plain, whole_ticks
+from zfkernels.viz.style import GREY, line_style, name_figure, new_figure, plain, whole_ticks
 from zfkernels.viz.tiles import INK, MUTED, PAPER, resize_tiles, stretch_projections, wrapped
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ def convergence_figure(result: Evolution, *, title: str = "") -> Figure:
     plain(right, title="maps whose strongest image is another one\nthan at the epoch shown before, in %", x="epoch")
     for axes in (left, right):
         whole_ticks(axes.xaxis)
+    left.axhline(0.9, color=GREY, linewidth=1, linestyle=":")
     left.set_ylim(top=1.03)
     right.set_ylim(0, 103)
     figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=4)
