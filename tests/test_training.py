@@ -116,6 +116,21 @@ def test_resuming_gives_the_weights_of_an_unbroken_run(
     assert torch.equal(again.classifier[0].weight, unbroken.classifier[0].weight)
 
 
+def test_another_run_is_not_gone_on_with(pictures: Path, tmp_path: Path) -> None:
+    run(TinyNet(), pictures, tmp_path)
+    kept = (tmp_path / "checkpoints" / "last.ckpt").read_bytes()
+    for changed in ({"schedule": "constant"}, {"learning_rate": 0.5}, {"weight_decay": 0.0}):
+        (name,) = changed
+        with pytest.raises(ValueError, match=rf"expected {name} of the run that .* holds, .*, got .*\(--fresh\)"):
+            run(TinyNet(), pictures, tmp_path, recipe=dataclasses.replace(TINY, **changed))
+    with pytest.raises(ValueError, match=r"expected seed of the run that .* holds, 0, got 1; resume=False"):
+        run(TinyNet(), pictures, tmp_path, seed=1)
+    assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == kept
+    longer = run(TinyNet(), pictures, tmp_path, recipe=dataclasses.replace(TINY, epochs=TINY.epochs + 1))
+    assert longer["epoch"] == TINY.epochs + 1
+    run(TinyNet(), pictures, tmp_path, seed=1, resume=False)
+
+
 def test_a_time_limit_ends_the_run_with_the_learning_rate_at_zero(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import reprlib
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -77,7 +78,8 @@ def train(
         limit_classes, limit_per_class: Train on so many of the classes (evenly spaced), and on so many images of each
             (the first); validate on the same classes.
         callbacks: Further callbacks of Lightning's, such as ``FeatureEvolution``.
-        resume: Whether to go on from ``checkpoints/last.ckpt`` where ``out`` has one.
+        resume: Whether to go on from ``checkpoints/last.ckpt`` where ``out`` has one. The recipe may then have other
+            epochs, and nothing else may differ.
         progress: Whether to show progress bars.
 
     Returns:
@@ -87,8 +89,8 @@ def train(
     Raises:
         FileNotFoundError: ``data`` does not exist.
         ValueError: It has no images in a split, one class only, or different classes in its splits; fewer training
-            images than a batch; or ``out`` lies in or around the data, or holds something under the name of a result
-            that this package did not write.
+            images than a batch; ``out`` lies in or around the data, or holds something under the name of a result
+            that this package did not write; or the run that it holds has another seed, other images or another recipe.
         Diverged: The loss became infinite or NaN; the last good checkpoint is kept.
     """
     out = check_out("train", out, local_paths(data))
@@ -150,18 +152,19 @@ def train(
         "train_images": len(images.train_images),
         "val_images": len(images.val_images),
     }
+    last = checkpoints / "last.ckpt"
+    goes_on = resume and last.exists()
+    if goes_on:
+        _refuse_another_run(out / "run.json", record)
     if trainer.is_global_zero:
         claim(out, WRITTEN, "train", known=_is_record(out / "run.json"))
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / "run.json", record)
-    last = checkpoints / "last.ckpt"
     model = model.to(memory_format=torch.channels_last)
     classifier = Classifier(model, recipe, classes=len(images.classes), clock=clock, seed=seed)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # Lightning's bar; stdout is for results
-            trainer.fit(
-                classifier, datamodule=images, ckpt_path=last if resume and last.exists() else None, weights_only=True
-            )
+            trainer.fit(classifier, datamodule=images, ckpt_path=last if goes_on else None, weights_only=True)
     except SystemExit:
         if not trainer.interrupted:
             raise
@@ -174,6 +177,21 @@ def train(
         save_weights(model, out / "weights.safetensors", dtype=torch.float32)
         write_json(out / "summary.json", {**record, **summary})
     return summary
+
+
+def _refuse_another_run(path: Path, record: dict[str, Any]) -> None:
+    """Refuses to go on from the checkpoint of a run that differs in more than its epochs and its precision."""
+    if not _is_record(path):
+        return
+    now = json.loads(json.dumps(record))
+    before = json.loads(path.read_text(encoding="utf-8"))
+    for old, new in ((before, now), (before["recipe"], now["recipe"])):
+        for name in new.keys() & old.keys() - {"recipe", "epochs", "precision"}:
+            if old[name] != new[name]:
+                raise ValueError(
+                    f"train: expected {name} of the run that {path.parent} holds, {reprlib.repr(old[name])}, got "
+                    f"{reprlib.repr(new[name])}; resume=False (--fresh) starts anew"
+                )
 
 
 def _is_record(path: Path) -> bool:
