@@ -76,16 +76,26 @@ def test_jumps_similarity_and_one_image_followed() -> None:
 
 
 def test_when_features_settle() -> None:
+    nan = float("nan")
     image = torch.tensor([[1, 1, 1], [1, 2, 4], [1, 2, 5], [1, 2, 5]])
-    fixed = torch.tensor([[0.95, 0.9, 0.9], [0.5, 0.6, 0.7], [0.95, 0.9, float("nan")], [1.0, 1.0, 1.0]])
+    fixed = torch.tensor([[0.95, 0.9, 0.9], [0.5, 0.6, 0.7], [0.95, 0.9, nan], [1.0, 1.0, 1.0]])
     layer = LayerEvolution("1", torch.arange(3), image, image.double(), image[..., None], image.float(), fixed)
-    soon = dataclasses.replace(layer, layer="4", fixed=torch.full((4, 3), 0.95))
-    result = Evolution(torch.tensor([0, 2, 5, 9]), (layer, soon))
-    assert result.settles() == {"1": 9, "4": 0}  # NaN counts as 0, and one epoch above 0.9 is not the end
-    assert result.settles(0.55) == {"1": 0, "4": 0}
-    assert result.settles(0.61) == {"1": 5, "4": 0}
-    assert {name: epochs.tolist() for name, epochs in result.last_changes().items()} == {"1": [0, 2, 5], "4": [0, 2, 5]}
+    soon = torch.full((4, 3), 0.95)
+    soon[:, 1] = nan  # a map that is dead at the end does not count
+    others = [dataclasses.replace(layer, layer="2", fixed=soon),
+              dataclasses.replace(layer, layer="3", fixed=torch.full((4, 3), nan))]  # fmt: skip
+    result = Evolution(torch.tensor([0, 2, 5, 9]), (layer, *others))
+    torch.testing.assert_close(layer.convergence, torch.tensor([2.75 / 3, 1.8 / 3, 1.85 / 3, 1.0]))
+    assert result.settled_from() == {"1": 9, "2": 0, "3": None}  # 0.92 at epoch 0 is not the end
+    assert result.settled_from(0.61) == {"1": 5, "2": 0, "3": None}
+    assert result.settled_from(1.0) == {"1": 9, "2": 9, "3": None}
+    assert {name: found.tolist() for name, found in result.last_changes().items()} == {
+        name: [0, 2, 5] for name in "123"
+    }
     assert result.overview()[0]["last change of the strongest image, median"] == 2
+    for least in (0.0, 1.5, nan):
+        with pytest.raises(ValueError, match=r"settled_from: expected least above 0 and at most 1, got"):
+            result.settled_from(least)
 
 
 def test_a_dead_map_has_no_strongest_image() -> None:
@@ -177,6 +187,10 @@ def test_command(run: tuple[Path, Path, object], tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     record = json.loads((tmp_path / "out" / "evolution.json").read_text())
     assert record["epochs"] == [0, 1, 2]
+    for found in record["layers"].values():
+        assert found["convergence"][-1] == pytest.approx(1, abs=1e-5)
+        assert found["settled_from_epoch"] in (0, 1, 2)
+        assert len(found["last_change_of_strongest_image"]) == len(found["maps"])
     assert record["images"] == 8
     with open(tmp_path / "out" / "evolution.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

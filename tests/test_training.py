@@ -128,7 +128,7 @@ def test_another_run_is_not_gone_on_with(pictures: Path, tmp_path: Path) -> None
     assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == kept
     longer = run(TinyNet(), pictures, tmp_path, recipe=dataclasses.replace(TINY, epochs=TINY.epochs + 1))
     assert longer["epoch"] == TINY.epochs + 1
-    run(TinyNet(), pictures, tmp_path, seed=1, resume=False)
+    assert run(TinyNet(), pictures, tmp_path, seed=1, resume=False)["epoch"] == TINY.epochs
 
 
 def test_a_time_limit_ends_the_run_with_the_learning_rate_at_zero(

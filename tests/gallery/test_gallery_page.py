@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from small import OPTIONS, SIZE, small_network
+from torch import nn
 
 from zfkernels.gallery import Gallery, build_gallery
 from zfkernels.gallery.page import script_path, sprite_path
@@ -37,11 +38,17 @@ def test_figure_holds_the_pictures_of_its_maps(gallery: Gallery) -> None:
 
 def test_the_first_maps_are_the_most_selective(gallery: Gallery, tmp_path: Path) -> None:
     rows = {row["channel"]: row["selectivity"] or 0.0 for row in gallery.statistics.to_pylist() if row["layer"] == "4"}
-    best = gallery.first_maps("4", 3)
-    assert [rows[n] for n in best] == sorted((rows[n] for n in gallery.maps("4")), reverse=True)[:3]
-    assert gallery.first_maps("4", 99) != gallery.maps("4")  # another order than by number
-    assert sorted(gallery.first_maps("4", 99)) == gallery.maps("4")
-    assert gallery.figure(2).tobytes() != gallery.figure({"4": gallery.maps("4")[:2]}).tobytes()
+    drawn = gallery.maps("4")
+    full = [n for n in drawn if len(gallery.winners("4", n)) == gallery.info["top_k"]]
+    first = gallery.first_maps("4", 99)
+    assert sorted(first) == drawn
+    assert first != drawn  # another order than by number
+    assert set(first[: len(full)]) == set(full)
+    assert [round(rows[n], 3) for n in first[: len(full)]] == sorted((round(rows[n], 3) for n in full), reverse=True)
+    assert gallery.first_maps("4", 2) == first[:2]
+    for count, error in ((0, ValueError), (-1, ValueError), (True, TypeError), (2.0, TypeError)):
+        with pytest.raises(error, match="first_maps: expected count"):
+            gallery.first_maps("4", count)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expected layer one of"):
         gallery.first_maps("5", 1)
     # Without labels the strongest come first.
@@ -49,20 +56,41 @@ def test_the_first_maps_are_the_most_selective(gallery: Gallery, tmp_path: Path)
     plain = build_gallery(small_network(), photos, out=tmp_path / "plain", **{**OPTIONS, "preprocess": None})
     strength = [plain.winners("4", n)[0]["value"] for n in plain.first_maps("4", 99)]
     assert strength == sorted(strength, reverse=True)
+    assert plain.figure(2).tobytes() != plain.figure({"4": plain.maps("4")[:2]}).tobytes()
 
 
 def test_the_filters_of_a_first_layer(gallery: Gallery) -> None:
     weight = small_network()[0].weight.detach()
     for layer in ("0", "1"):
-        filters, maps = gallery.filters(layer), gallery.maps(layer)
-        sign = torch.tensor([gallery.winners(layer, n)[0]["value"] for n in maps]).sign()  # layer 0 has no rectifier
-        shown = resize_tiles(weight[maps] * sign.view(-1, 1, 1, 1), (filters.shape[2], filters.shape[3]))
+        maps, filters = gallery.filters(layer)
+        assert maps == [n for n in gallery.maps(layer) if gallery.winners(layer, n)[0]["value"] > 0] != []
+        shown = resize_tiles(weight[maps], (filters.shape[2], filters.shape[3]))
         distance = (filters.float() - stretch_projections(shown).float()).abs().mean((1, 2, 3))
-        assert filters.shape[0] == len(maps)
         assert distance.max() < 4  # WebP loses a little
-    with pytest.raises(ValueError, match="expected layer a first convolution or its rectifier, got '4'"):
+    with pytest.raises(ValueError, match="expected layer a convolution of the image or its rectifier, got '4'"):
         gallery.filters("4")
     assert [layer["filters"] for layer in gallery.info["layers"]] == [True, True, False]
+    # The figure of a number of maps has a sheet of them in place of maps.
+    titles = [axes.get_title(loc="left") for axes in gallery.plot(1).axes]
+    assert titles[0].replace("\n", " ") == "0, the filter of each map, by number, row by row; 1 without one"
+    assert gallery.figure(1).height > 0
+
+
+def test_first_layers_whose_projections_are_no_filters(photos: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    convolution = small_network()[0]
+    model = nn.Sequential(nn.ReLU(), convolution, nn.BatchNorm2d(5), nn.ReLU(), nn.BatchNorm2d(5)).eval()
+    options = {**OPTIONS, "layers": ("1", "2", "3", "4")}
+    gallery = build_gallery(model, photos, out=tmp_path / "rectified", **options)
+    assert [layer["filters"] for layer in gallery.info["layers"]] == [False] * 4  # of a rectified image
+    gallery = build_gallery(
+        nn.Sequential(*model[1:]), photos, out=tmp_path / "plain", **{**options, "layers": ("0", "1", "2", "3")}
+    )
+    assert [layer["filters"] for layer in gallery.info["layers"]] == [True, True, True, False]
+    patches = build_gallery(small_network(), photos, out=tmp_path / "patches", **OPTIONS, projections=False)
+    with pytest.raises(ValueError, match="filters: expected a gallery with projections"):
+        patches.filters("1")
+    assert patches.figure(1).height > 0
 
 
 class Tags(HTMLParser):

@@ -54,6 +54,7 @@ def evolve(
     from zfkernels.gallery.layers import default_layers
     from zfkernels.models import get_model
     from zfkernels.output import staged
+    from zfkernels.results.evolution import SETTLED
     from zfkernels.results.result import plural
     from zfkernels.training.evolution import TrainingImages
     from zfkernels.viz import convergence_figure, evolution_sheet, save_sheet
@@ -69,15 +70,16 @@ def evolve(
     names = layers.split(",") if layers else default_layers(net.network_at(images.size))
     chosen = pick_maps(net, names, max(maps, follow), image_size=images.size, seed=seed)
     result = evolution(networks, images, chosen, batch_size=batch_size, progress=not as_json)
-    within, changes = result.settles(), result.last_changes()
+    settled, changes = result.settled_from(), result.last_changes()
     record = {
         "run": run.resolve().name, "epochs": result.epochs.tolist(), "images": len(images), "seed": seed,
+        "settled": SETTLED,
         "layers": {
             layer.layer: {
                 "maps": layer.maps.tolist(),
-                "similarity_same_image": layer.fixed.nan_to_num(0).mean(1).tolist(),  # type: ignore[union-attr]
+                "convergence": layer.convergence.tolist(),
                 "similarity": layer.similarity.nan_to_num(0).mean(1).tolist(),
-                "cosine_0.9_from_epoch": within[layer.layer],
+                "settled_from_epoch": settled[layer.layer],
                 "share_of_jumps": layer.jumps.double().mean(1).tolist(),
                 "last_change_of_strongest_image": changes[layer.layer].tolist(),
                 "dead": (layer.image < 0).sum(1).tolist(),
@@ -93,9 +95,10 @@ def evolve(
         write_json(folder / files[3], record)
     text = [f"{plural(len(images), 'image')}, epochs {', '.join(str(epoch) for epoch in result.epochs.tolist())}"]
     text += [
-        f"{name}: mean cosine with the end 0.9 or more from epoch {epoch}; the strongest image of half of the maps "
-        f"changes last at epoch {int(changes[name].median())} or before"
-        for name, epoch in within.items()
+        f"{name}: mean cosine with the end {SETTLED} or more from epoch {epoch}; the strongest image of half of the "
+        f"maps changes last at epoch {int(changes[name].median())} or before"
+        for name, epoch in settled.items()
+        if epoch is not None
     ]
     options.report({"out": str(out), **record}, "\n".join([*text, f"look at {out / files[0]}"]), as_json)
 

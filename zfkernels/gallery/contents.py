@@ -53,6 +53,7 @@ def _check(info: Any) -> None:
             known = isinstance(channels, list) and all(type(n) is int and 0 <= n < layer["maps"] for n in channels)
             _expect(known, f"{name} of {layer['name']!r}", channels)
         _expect(isinstance(layer.get("rectified"), bool), f"rectified of {layer['name']!r}", layer.get("rectified"))
+        _expect(isinstance(layer.get("filters", False), bool), f"filters of {layer['name']!r}", layer.get("filters"))
         size = SpriteGrid(info["top_k"], tuple(layer["tile"]), len(blocks)).size
         _expect(max(size) <= LARGEST_SPRITE, f"tile of {layer['name']!r}", f"pictures of {size[0]}x{size[1]} pixels")
     names = [layer["name"] for layer in layers]

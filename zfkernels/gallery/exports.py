@@ -23,7 +23,7 @@ def to_wandb(gallery: Gallery, run: Any = None, *, name: str = "gallery", maps: 
         gallery: What to log.
         run: The run; None takes the one that was started last in this process.
         name: Of the artifact.
-        maps: Maps on a sheet, evenly spaced.
+        maps: Maps of a layer on a sheet: ``Gallery.first_maps``.
 
     Returns:
         The artifact.
@@ -52,7 +52,7 @@ def to_mlflow(gallery: Gallery, *, name: str = "gallery", maps: int = 8) -> None
     Args:
         gallery: What to log.
         name: Of the folder among the artifacts.
-        maps: Maps on a sheet, evenly spaced.
+        maps: Maps of a layer on a sheet: ``Gallery.first_maps``.
 
     Raises:
         ImportError: mlflow is missing.

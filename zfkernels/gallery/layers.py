@@ -44,7 +44,7 @@ class Layer:
         name: As the caller wrote it.
         info: Its row in the table of layers.
         rectified: Its activations are never negative; a map whose maximum is 0 has then never fired.
-        filters: Whether each projection is the map's own filter, since one convolution alone lies below.
+        filters: Whether a projection is the map's own filter, scaled: a convolution of the image, or its rectifier.
         branches: All maps, in order.
     """
 
@@ -145,15 +145,17 @@ def _branches(network: Network, kind: Kind) -> list[Kind]:
 
 
 def _shows_filters(network: Network, kind: Kind) -> bool:
-    """Whether between the image and a step lie one convolution and steps that work on each value by itself."""
-    kind = _below_values(network, kind)
-    return network.info(kind.name).is_convolution and not _below_values(network, kind, 1).inputs
+    """Whether ``kind`` is a convolution of the image, or a rectifier of one; maps may be scaled and shifted between."""
+    kind = _without_scales(network, network.kinds[kind.inputs[0]] if kind.is_rectifier else kind)
+    if not network.info(kind.name).is_convolution:
+        return False
+    return not _without_scales(network, network.kinds[kind.inputs[0]]).inputs
 
 
-def _below_values(network: Network, kind: Kind, steps: int = 0) -> Kind:
-    """The first step from ``steps`` below ``kind`` downwards that is more than a function of each value by itself."""
-    while len(kind.inputs) == 1 and (steps or kind.is_rectifier or kind.is_identity or kind.affine is not None):
-        kind, steps = network.kinds[kind.inputs[0]], 0
+def _without_scales(network: Network, kind: Kind) -> Kind:
+    """What ``kind`` and the steps below it scale and shift, map by map."""
+    while len(kind.inputs) == 1 and (kind.is_identity or kind.affine is not None):
+        kind = network.kinds[kind.inputs[0]]
     return kind
 
 

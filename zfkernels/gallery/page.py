@@ -76,7 +76,7 @@ def write_page(
     summary = {
         "blocks": list(blocks),
         "imageSize": list(image_size),
-        "labelled": any(label is not None for label in labels.values()),
+        "selective": any(bool(found.selectivity.isfinite().any()) for found in statistics),
         "layers": [_layer(layer, found, grid, image_size) for layer, found, _, grid in rows],
     }
     site = files("zfkernels.gallery") / "site"

@@ -21,7 +21,7 @@ from zfkernels.gallery.table import read_table
 from zfkernels.geometry import Pair
 from zfkernels.output import check_file, replacing
 from zfkernels.results import html_table, plural
-from zfkernels.viz import SpriteGrid, as_picture, board, feature_sheet, gallery_figure, save_picture
+from zfkernels.viz import SpriteGrid, as_picture, feature_sheet, gallery_figure, save_picture, tile_board
 
 if TYPE_CHECKING:
     import pyarrow
@@ -125,35 +125,64 @@ class Gallery:
     def first_maps(self, layer: str, count: int) -> list[int]:
         """The maps of a layer that are most worth a look, at most ``count`` of those that are drawn.
 
-        The most selective for a label where the images have labels (``statistics``), else the strongest.
+        The most selective for a label where the images have labels (``statistics``), else the strongest. Maps that
+        fired on fewer images than the gallery keeps of each come last.
 
         Raises:
-            ValueError: No such layer.
+            TypeError: ``count`` is not an int.
+            ValueError: It is below 1; no such layer; a damaged table.
+            FileNotFoundError: topk.parquet or maps.parquet is missing.
         """
+        if not isinstance(count, int) or isinstance(count, bool):
+            raise TypeError(f"Gallery.first_maps: expected count an int, got {type(count).__name__}")
+        if count < 1:
+            raise ValueError(f"Gallery.first_maps: expected count ≥ 1, got {count}")
         drawn = self.maps(layer)
-        rows = self._rows(self.table, layer, "channel", "value", "rank")
-        strength = {channel: value for channel, value, rank in rows if rank == 0}
-        labelled = len(self.info.get("labels", ())) > 1
-        selectivity = dict(self._rows(self.statistics, layer, "channel", "selectivity")) if labelled else {}
-        return sorted(drawn, key=lambda n: (-(selectivity.get(n) or 0), -strength[n], n))[:count]
+        values: dict[int, list[float]] = {}
+        for channel, value in self._rows(self.table, layer, "channel", "value"):
+            values.setdefault(channel, []).append(value)
+        least = 0.0 if self._record(layer)["rectified"] else -math.inf
+        many = {channel: sum(value > least for value in found) for channel, found in values.items()}
+        most = max(many.values(), default=0)
+        selectivity: dict[int, float | None] = {}
+        if "statistics_sha256" in self.info:
+            selectivity = dict(self._rows(self.statistics, layer, "channel", "selectivity"))
 
-    def filters(self, layer: str) -> Tensor:  # uint8 [maps, 3, h, w]
-        """The filter of each map that is drawn, of a layer with one convolution alone below it.
+        def place(channel: int) -> tuple[bool, float, float, int]:
+            found = selectivity.get(channel)
+            return many[channel] < most, 1.0 if found is None else -round(found, 3), -max(values[channel]), channel
 
-        There each projection of a map is its filter, times the activation; of each map it is the one of the highest
-        rank among those that the border of the image cuts least.
+        return sorted(drawn, key=place)[:count]
+
+    def filters(self, layer: str) -> tuple[list[int], Tensor]:  # uint8 [maps, 3, h, w]
+        """The filters of a first layer: a convolution of the image, or its rectifier.
+
+        There each projection of a map is its filter, times the activation. Of each map with an activation above zero
+        it is the strongest projection among those that the border of the image cuts least.
+
+        Returns:
+            The maps, and the filter of each as it is drawn.
 
         Raises:
-            ValueError: No such layer, or one with more below it than a convolution; a gallery without projections.
+            ValueError: No such layer, or one that is no first layer; a gallery without projections; a damaged table.
+            FileNotFoundError: topk.parquet or a picture is missing.
         """
-        if not self._record(layer).get("filters"):
-            raise ValueError(f"Gallery.filters: expected layer a first convolution or its rectifier, got {layer!r}")
-        places: dict[int, tuple[int, int]] = {}
-        for channel, rank, *box in self._rows(self.table, layer, "channel", "rank", "top", "left", "bottom", "right"):
-            seen = (box[2] - box[0]) * (box[3] - box[1])
-            if seen > places.get(channel, (0, 0))[0]:
-                places[channel] = seen, rank
-        return torch.stack([self.projections(layer, channel)[places[channel][1]] for channel in self.maps(layer)])
+        if "projections" not in self.info["blocks"]:
+            raise ValueError(f"Gallery.filters: expected a gallery with projections, got one of {self.info['blocks']}")
+        record = self._record(layer)
+        if not record.get("filters"):
+            raise ValueError(
+                f"Gallery.filters: expected layer a convolution of the image or its rectifier, got {layer!r}"
+            )
+        best: dict[int, tuple[int, int]] = {}
+        names = ("channel", "rank", "value", "top", "left", "bottom", "right")
+        for channel, rank, value, top, left, bottom, right in self._rows(self.table, layer, *names):
+            seen = (bottom - top) * (right - left)
+            if value > 0 and seen > best.get(channel, (0, 0))[0]:
+                best[channel] = seen, rank
+        maps = sorted(best)
+        tiles = [self.projections(layer, channel)[best[channel][1]] for channel in maps]
+        return maps, torch.stack(tiles) if tiles else torch.empty(0, 3, *record["tile"], dtype=torch.uint8)
 
     @staticmethod
     def _rows(table: pyarrow.Table, layer: str, *names: str) -> Iterator[tuple[Any, ...]]:
@@ -235,19 +264,20 @@ class Gallery:
         """Some maps of some layers on one page, as in the paper's figure 2.
 
         Args:
-            maps: The maps to show of each layer; or a number: so many of every layer, those of ``first_maps``, and of a
-                first layer all ``filters``.
+            maps: The maps to show of each layer; or a number from 1 on: so many of every layer, those of
+                ``first_maps``; a first layer is then shown as one sheet of all its ``filters``.
             columns: Maps beside each other.
 
         Raises:
-            ValueError: No such layer, or a map that is not drawn.
+            ValueError: No such layer, a map that is not drawn, a damaged table, or a number below 1.
+            FileNotFoundError: topk.parquet, maps.parquet or a picture is missing.
         """
         heads = [block for block in self.info["blocks"] if block in FIGURE]
         rows = self._pictures(maps, lambda _, channel: str(channel))
         note = f"each map by its number: its strongest activations, {self._words}"
         return feature_sheet(
             rows, columns=columns, title=self._name, note=note,
-            heads={title: heads for title, _ in rows if title in self.layers},
+            heads={layer: heads for layer, _ in rows if not (isinstance(maps, int) and self._as_filters(layer))},
         )  # fmt: skip
 
     def plot(self, maps: Mapping[str, Sequence[int]] | int = 6, *, columns: int = 3) -> Figure:
@@ -283,7 +313,7 @@ class Gallery:
             save_picture(picture, temporary, title)
 
     def to_tensorboard(self, folder: str | os.PathLike[str], maps: int = 16) -> None:
-        """Writes a sheet of each layer, and ``maps`` of its maps (those of ``first_maps``), for TensorBoard's images.
+        """Writes a sheet of each layer, and ``maps`` of its maps (``first_maps``), for TensorBoard's images.
 
         Raises:
             ImportError: tensorboard is missing.
@@ -314,16 +344,22 @@ class Gallery:
             return [(layer, self._row(layer, maps, name)) for layer, maps in maps.items()]
         rows = []
         for layer in self.layers:
-            if self._record(layer).get("filters") and "projections" in self.info["blocks"] and self.maps(layer):
-                filters = self.filters(layer)
-                columns = math.ceil(math.sqrt(2 * len(filters)))
-                sheet = as_picture(board(filters, columns, gap=SpriteGrid.TILE_GAP))
-                missing = self._record(layer)["maps"] - len(filters)
-                dead = f", without {plural(missing, 'dead one')}" if missing else ""
-                rows.append((f"{layer}: filters", [(f"by number, row by row{dead}", sheet)]))
-            else:
-                rows.append((layer, self._row(layer, self.first_maps(layer, maps), name)))
+            sheet = self._sheet(layer) if self._as_filters(layer) else []
+            rows.append((layer, sheet or self._row(layer, self.first_maps(layer, maps), name)))
         return rows
+
+    def _as_filters(self, layer: str) -> bool:
+        return bool(self._record(layer).get("filters")) and "projections" in self.info["blocks"]
+
+    def _sheet(self, layer: str) -> list[tuple[str, Image]]:
+        """Caption and picture of all filters of a first layer; nothing where no map of it is above zero."""
+        maps, filters = self.filters(layer)
+        if not maps:
+            return []
+        without = self._record(layer)["maps"] - len(maps)
+        words = f"the filter of each map, by number, row by row{f'; {without} without one' if without else ''}"
+        columns = math.ceil(math.sqrt(2 * len(maps)))
+        return [(words, as_picture(tile_board(filters, columns, gap=SpriteGrid.TILE_GAP)))]
 
     def _row(self, layer: str, channels: Sequence[int], name: Callable[[str, int], str]) -> list[tuple[str, Image]]:
         return [(name(layer, channel), self.picture(layer, channel)) for channel in channels]

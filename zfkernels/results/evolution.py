@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+SETTLED = 0.9  # cosine with the end from which features are said to have settled
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class LayerEvolution(Result):
     """The strongest activation of M maps of one layer over a training set, at E epochs.
@@ -56,6 +59,15 @@ class LayerEvolution(Result):
     def settled(self) -> Tensor:
         """[E, M]: ``fixed`` where the last epoch was known, else ``similarity``; NaN where a projection is zero."""
         return self.similarity if self.fixed is None else self.fixed
+
+    @property
+    def convergence(self) -> Tensor:
+        """[E]: mean of ``settled`` over the maps that some image excites at the last epoch, where it is 1.
+
+        A projection that is zero at an earlier epoch counts as 0. NaN where all maps are dead at the end.
+        """
+        alive = ~self.settled[-1].isnan()
+        return self.settled[:, alive].nan_to_num(0).clamp(max=1).mean(1)
 
     def headline(self) -> str:
         """The result in one line."""
@@ -110,15 +122,20 @@ class Evolution(Result):
     epochs: Tensor
     layers: tuple[LayerEvolution, ...]
 
-    def settles(self, cosine: float = 0.9) -> dict[str, int]:
-        """Of each layer the first epoch from which the mean of ``settled`` over its maps stays at ``cosine`` or more.
+    def settled_from(self, least: float = SETTLED) -> dict[str, int | None]:
+        """Of each layer the first epoch from which ``convergence`` stays at ``least`` or more; None: all maps are dead.
 
-        A projection that is zero counts as 0. At the last epoch the cosine is 1, so that there is always one.
+        Raises:
+            ValueError: ``least`` is not above 0 and at most 1.
         """
-        found = {}
+        if not 0 < least <= 1:
+            raise ValueError(f"Evolution.settled_from: expected least above 0 and at most 1, got {least}")
+        found: dict[str, int | None] = {}
+        last = len(self.epochs) - 1
         for layer in self.layers:
-            below = (layer.settled.nan_to_num(0).mean(1) < cosine).nonzero()[:, 0].tolist()
-            found[layer.layer] = int(self.epochs[min(max(below, default=-1) + 1, len(self.epochs) - 1)])
+            below = (layer.convergence < least).nonzero()[:, 0].tolist()
+            alive = bool(layer.convergence.isfinite().all())
+            found[layer.layer] = int(self.epochs[min(max(below, default=-1) + 1, last)]) if alive else None
         return found
 
     def last_changes(self) -> dict[str, Tensor]:
@@ -143,13 +160,13 @@ class Evolution(Result):
 
     def overview(self) -> list[dict[str, Any]]:
         """A row for each layer."""
-        within, changes = self.settles(), self.last_changes()
+        settled, changes = self.settled_from(), self.last_changes()
         return [
             {
                 "layer": layer.layer, "maps": len(layer.maps), "dead at the end": int((layer.image[-1] < 0).sum()),
                 "jumps of a map": float(layer.jumps.double().sum(0).mean()),
-                "cosine at the first epoch": float(layer.settled[0].nan_to_num(0).mean()),
-                "cosine 0.9 from epoch": within[layer.layer],
+                "cosine at the first epoch": float(layer.convergence[0]),
+                f"cosine {SETTLED} from epoch": settled[layer.layer],
                 "last change of the strongest image, median": int(changes[layer.layer].median()),
             }
             for layer in self.layers

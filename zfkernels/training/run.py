@@ -78,8 +78,8 @@ def train(
         limit_classes, limit_per_class: Train on so many of the classes (evenly spaced), and on so many images of each
             (the first); validate on the same classes.
         callbacks: Further callbacks of Lightning's, such as ``FeatureEvolution``.
-        resume: Whether to go on from ``checkpoints/last.ckpt`` where ``out`` has one. The recipe may then have other
-            epochs, and nothing else may differ.
+        resume: Whether to go on from ``checkpoints/last.ckpt`` where ``out`` has one. Seed, limits, names of classes,
+            numbers of images and recipe must then be those of that run; the epochs may differ.
         progress: Whether to show progress bars.
 
     Returns:
@@ -90,7 +90,7 @@ def train(
         FileNotFoundError: ``data`` does not exist.
         ValueError: It has no images in a split, one class only, or different classes in its splits; fewer training
             images than a batch; ``out`` lies in or around the data, or holds something under the name of a result
-            that this package did not write; or the run that it holds has another seed, other images or another recipe.
+            that this package did not write; or the run that it holds has another seed, recipe, or other classes.
         Diverged: The loss became infinite or NaN; the last good checkpoint is kept.
     """
     out = check_out("train", out, local_paths(data))
@@ -146,9 +146,9 @@ def train(
         "seed": seed,
         "precision": precision,
         "recipe": dataclasses.asdict(recipe),
-        "classes": images.classes,
         "limit_classes": limit_classes,
         "limit_per_class": limit_per_class,
+        "classes": images.classes,
         "train_images": len(images.train_images),
         "val_images": len(images.val_images),
     }
@@ -186,8 +186,8 @@ def _refuse_another_run(path: Path, record: dict[str, Any]) -> None:
     now = json.loads(json.dumps(record))
     before = json.loads(path.read_text(encoding="utf-8"))
     for old, new in ((before, now), (before["recipe"], now["recipe"])):
-        for name in new.keys() & old.keys() - {"recipe", "epochs", "precision"}:
-            if old[name] != new[name]:
+        for name in new:
+            if name in old and name not in ("recipe", "epochs", "precision") and old[name] != new[name]:
                 raise ValueError(
                     f"train: expected {name} of the run that {path.parent} holds, {reprlib.repr(old[name])}, got "
                     f"{reprlib.repr(new[name])}; resume=False (--fresh) starts anew"

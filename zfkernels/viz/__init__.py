@@ -13,7 +13,6 @@ from zfkernels.viz.store import store_figure
 from zfkernels.viz.tiles import (
     SpriteGrid,
     as_picture,
-    board,
     feature_sheet,
     heat_tiles,
     map_sprite,
@@ -21,6 +20,7 @@ from zfkernels.viz.tiles import (
     save_picture,
     save_sheet,
     stretch_projections,
+    tile_board,
 )
 from zfkernels.viz.training import learning_curve_figure
 from zfkernels.viz.transfer import probe_figure, transfer_figure
@@ -31,7 +31,6 @@ __all__ = [
     "SpriteGrid",
     "ablation_figure",
     "as_picture",
-    "board",
     "boxes_figure",
     "convergence_figure",
     "correspondence_figure",
@@ -52,5 +51,6 @@ __all__ = [
     "save_sheet",
     "store_figure",
     "stretch_projections",
+    "tile_board",
     "transfer_figure",
 ]

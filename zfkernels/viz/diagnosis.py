@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zfkernels.results import Diagnosis
 from zfkernels.viz.style import ALARM, COLORS, line_style, name_figure, new_figure, plain, shorten, whole_ticks
-from zfkernels.viz.tiles import board, stretch_projections
+from zfkernels.viz.tiles import stretch_projections, tile_board
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,7 @@ def _filter_panel(axes: Axes, result: Diagnosis, name: str) -> None:
     shown = stretch_projections(filters[order].float()) if filters.shape[1] == 3 else _grey(filters[order])
     count, _, height, width = shown.shape
     columns = math.ceil(math.sqrt(count * 1.3))
-    axes.imshow(board(shown, columns).permute(1, 2, 0).numpy(), interpolation="nearest")
+    axes.imshow(tile_board(shown, columns).permute(1, 2, 0).numpy(), interpolation="nearest")
     for n in first.dead[order].nonzero().flatten().tolist():
         top, left = n // columns * (height + 1), n % columns * (width + 1)
         xs, ys = (left - 0.8, left + width - 0.2), (top - 0.8, top + height - 0.2)

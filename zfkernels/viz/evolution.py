@@ -9,6 +9,7 @@ from torch import Tensor
 
 from zfkernels._extras import require
 from zfkernels.results import Evolution, LayerEvolution
+from zfkernels.results.evolution import SETTLED
 from zfkernels.viz.style import GREY, line_style, name_figure, new_figure, plain, whole_ticks
 from zfkernels.viz.tiles import INK, MUTED, PAPER, resize_tiles, stretch_projections, wrapped
 
@@ -129,15 +130,14 @@ def convergence_figure(result: Evolution, *, title: str = "") -> Figure:
     left, right = figure.subplots(1, 2)
     for n, layer in enumerate(result.layers):
         style: dict[str, Any] = {**line_style(n), "marker": "o", "markersize": 3.5}
-        cosines = layer.settled.nan_to_num(0).mean(1)
-        left.plot(result.epochs, cosines, **style, label=layer.layer)
+        left.plot(result.epochs, layer.convergence, **style, label=layer.layer)
         right.plot(result.epochs[1:], 100 * layer.jumps[1:].double().mean(1), **style)
     maps = len(result.layers[0].maps)
     plain(left, title=f"cosine with the projection at the end,\nmean of {maps} maps", x="epoch")
     plain(right, title="maps whose strongest image is another one\nthan at the epoch shown before, in %", x="epoch")
     for axes in (left, right):
         whole_ticks(axes.xaxis)
-    left.axhline(0.9, color=GREY, linewidth=1, linestyle=":")
+    left.axhline(SETTLED, color=GREY, linewidth=1, linestyle=":")
     left.set_ylim(top=1.03)
     right.set_ylim(0, 103)
     figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=4)

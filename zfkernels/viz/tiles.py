@@ -125,7 +125,7 @@ def map_sprite(
     return sprite
 
 
-def board(
+def tile_board(
     tiles: Tensor,  # uint8 [P, 3, h, w]
     columns: int,
     gap: int = 1,

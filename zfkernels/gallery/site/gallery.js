@@ -3,7 +3,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
 const loaded = new Map(); // layer → what its script says
 const waiting = new Map(); // layer → who waits for it
-const FIRST = data.labelled ? "selectivity" : "strength"; // the order whose first maps are most worth a look
+const FIRST = data.selective ? "selectivity" : "strength"; // the order whose first maps are most worth a look
 const state = { layer: 0, sort: FIRST, q: "", map: null, rank: 0 };
 const SORTS = ["channel", "strength", "purity", "sparsity", "selectivity"];
 let order = []; // places of the shown maps in the layer's list
@@ -57,12 +57,14 @@ function matches(content, query) {
 }
 
 function sorted(content, places) {
+  const most = Math.max(...content.maps.map(([, , , units]) => units.length));
   const rank = {
     channel: ([channel]) => channel,
     strength: ([, , , units]) => -Number(units[0][1]),
     purity: ([, , purity]) => -(purity ?? -1),
     sparsity: ([, fired]) => fired,
-    selectivity: ([, , , , [, , selectivity]]) => -(selectivity ?? -1),
+    // A map that fired on few images is easily selective: those with fewer winners than others come last.
+    selectivity: ([, , , units, [, , selectivity]]) => -(selectivity ?? -1) + (units.length < most ? 2 : 0),
   }[state.sort];
   const strength = (place) => -Number(content.maps[place][3][0][1]);
   const tie = state.sort === "channel" ? () => 0 : (a, b) => strength(a) - strength(b);
@@ -159,10 +161,11 @@ async function show({ focus = false } = {}) {
     else link.removeAttribute("aria-current");
   }
   showLink();
+  if (filters.layer !== index) at("filters").replaceChildren();
   const content = await load(index);
   if (index !== state.layer) return; // another layer was asked for meanwhile
   order = sorted(content, matches(content, state.q));
-  at("filters").replaceChildren(...(layer.filters && PROJECTIONS >= 0 ? filterSheet(layer, content) : []));
+  if (filters.layer !== index) showFilters(index, content);
   const grid = at("maps");
   grid.style.setProperty("--map", `${layer.width}px`);
   grid.style.setProperty("--aspect", `${layer.width} / ${Math.round((layer.sprite[1] * layer.width) / visible(layer))}`);
@@ -182,22 +185,34 @@ async function show({ focus = false } = {}) {
   else if (focus) grid.querySelector("button")?.focus();
 }
 
-// Of a first layer, whose projections are its filters: each once, from the activation that the border cuts least.
-function filterSheet(layer, content) {
-  const tiles = order.map((place) => content.maps[place]).sort(([a], [b]) => a - b).map(([channel, , , units]) => {
-    const seen = units.map(([, , , , top, left, bottom, right]) => (bottom - top) * (right - left));
-    const rank = seen.indexOf(Math.max(...seen));
-    const picture = tilePicture(layer, sprite(state.layer, channel), PROJECTIONS, rank, 44, "");
-    const button = element("button", { type: "button", title: `map ${channel}` }, [picture]);
-    button.setAttribute("aria-label", `filter of map ${channel}`);
-    button.addEventListener("click", () => {
-      Object.assign(state, { map: channel, rank });
-      openMap(content);
-    });
-    return button;
+// Of a first layer, whose projections are its filters: each once, the strongest of those that the border cuts least. By
+// keyboard the same maps are reached through their cards.
+const filters = { layer: null, opener: null };
+
+function showFilters(index, content) {
+  filters.layer = index;
+  const layer = data.layers[index];
+  if (!layer.filters || PROJECTIONS < 0) return;
+  const tiles = content.maps.flatMap(([channel, , , units]) => {
+    const seen = units.map(([, value, , , top, left, bottom, right]) => (value > 0) * (bottom - top) * (right - left));
+    const most = Math.max(...seen);
+    return most > 0 ? [filterTile(index, content, channel, seen.indexOf(most))] : [];
   });
-  return [element("div", { className: "sheet" }, tiles), element("p", { className: "note",
-    textContent: "The filters, by number: a projection of this layer is the map’s filter, times the activation." })];
+  if (!tiles.length) return;
+  at("filters").replaceChildren(element("div", { className: "sheet" }, tiles), element("p", { className: "note",
+    textContent: "The filters, by number. A projection of this layer is the map’s filter, times the activation." }));
+}
+
+function filterTile(index, content, channel, rank) {
+  const picture = tilePicture(data.layers[index], sprite(index, channel), PROJECTIONS, rank, 44, "");
+  const button = element("button", { type: "button", title: `map ${channel}`, tabIndex: -1 }, [picture]);
+  button.setAttribute("aria-label", `filter of map ${channel}`);
+  button.addEventListener("click", () => {
+    Object.assign(state, { map: channel, rank });
+    filters.opener = button;
+    openMap(content);
+  });
+  return button;
 }
 
 // What a search that finds nothing offers: all maps of the layer again.
@@ -334,7 +349,10 @@ at("unit").addEventListener("close", () => {
   state.rank = 0;
   toAddress();
   // The event comes a little later: whoever went on to the search in between stays there.
-  if (!document.activeElement.matches("input, select")) document.querySelector(`#map-${channel} button`)?.focus();
+  if (!document.activeElement.matches("input, select")) {
+    (filters.opener ?? document.querySelector(`#map-${channel} button`))?.focus();
+  }
+  filters.opener = null;
 });
 
 // ---- pointer
