@@ -16,19 +16,22 @@ from zfkernels.models.network import (
 )
 from zfkernels.models.weights_info import Weights
 
+MAPS = (48, 96, 224, 224, 160)  # of the convolutions
+UNITS = (384, 384)  # of the fully connected layers 6 and 7
+
 
 def zfnet64(
     num_classes: int = 200,
     *,
     weights: str | Path | None = None,
-    maps: tuple[int, ...] = (48, 96, 160, 160, 128),
-    units: tuple[int, ...] = (512, 384),
+    maps: tuple[int, ...] = MAPS,
+    units: tuple[int, ...] = UNITS,
     first_filter: int = 7,
     strides: tuple[int, int] = (2, 1),
     dropout: float = 0.2,
     training_form: bool = False,
 ) -> ConvNet:
-    """ZFNet scaled down to 64x64 images and 200 classes: 1.5 million parameters.
+    """ZFNet scaled down to 64x64 images and 200 classes: 1.9 million parameters.
 
     Side lengths: 32 (conv1), 16 (pool, normalised), 16 (conv2), 8 (pool, normalised), 8, 8, 8 (conv3-5), 3 (pool).
 

@@ -20,17 +20,17 @@ from zfkernels.training.networks import Variant
 from zfkernels.training.recipe import SMALL, Recipe
 from zfkernels.training.run import train
 
-WIDE = (48, 96, 213, 427, 256)  # layers 3, 4, 5 grown as 384, 384, 256 grow to 512, 1024, 512
+WIDE = (48, 96, 299, 597, 320)  # layers 3, 4, 5 grown as 384, 384, 256 grow to 512, 1024, 512
 VARIANTS = {
     "base": Variant("zfnet64", paper=(33.1, 38.4, 16.5)),
-    "no-3-4": Variant("without layers 3, 4", maps=(48, 96, 128), paper=(41.8, 45.4, 22.1)),
-    "no-7": Variant("without layer 7", units=(512,), paper=(27.4, 40.0, 18.4)),
+    "no-3-4": Variant("without layers 3, 4", maps=(48, 96, 160), paper=(41.8, 45.4, 22.1)),
+    "no-7": Variant("without layer 7", units=(384,), paper=(27.4, 40.0, 18.4)),
     "no-6-7": Variant("without layers 6, 7", units=(), paper=(27.4, 44.8, 22.4)),
-    "no-3-4-6-7": Variant("without layers 3, 4, 6, 7", maps=(48, 96, 128), units=(), paper=(71.1, 71.3, 50.1)),
-    "half-units": Variant("half the units in 6, 7", units=(256, 192), paper=(38.2, 40.2, 17.6)),
-    "double-units": Variant("twice the units in 6, 7", units=(1024, 768), paper=(22.0, 38.8, 17.0)),
+    "no-3-4-6-7": Variant("without layers 3, 4, 6, 7", maps=(48, 96, 160), units=(), paper=(71.1, 71.3, 50.1)),
+    "half-units": Variant("half the units in 6, 7", units=(192, 192), paper=(38.2, 40.2, 17.6)),
+    "double-units": Variant("twice the units in 6, 7", units=(768, 768), paper=(22.0, 38.8, 17.0)),
     "wide-maps": Variant("512-1024-512 in 3, 4, 5", maps=WIDE, paper=(18.8, 37.5, 16.0)),
-    "wide-both": Variant("512-1024-512, twice the units", maps=WIDE, units=(1024, 768), paper=(10.0, 38.3, 16.9)),
+    "wide-both": Variant("512-1024-512, twice the units", maps=WIDE, units=(768, 768), paper=(10.0, 38.3, 16.9)),
     "first-7x7-2": Variant("first filters 7x7/2, second stride 2", strides=(2, 2), paper=(33.1, 38.4, 16.5)),
     "first-11x11-4": Variant(
         "first filters 11x11/4, second stride 1", first_filter=11, strides=(4, 1), paper=(35.1, 40.5, 18.1)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from zfkernels.models import ConvNet, alexnet2012, zfnet, zfnet64, zfnet_large
+from zfkernels.models.zfnet64 import MAPS, UNITS
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Variant:
     """
 
     title: str
-    maps: tuple[int, ...] = (48, 96, 160, 160, 128)
-    units: tuple[int, ...] = (512, 384)
+    maps: tuple[int, ...] = MAPS
+    units: tuple[int, ...] = UNITS
     first_filter: int = 7
     strides: tuple[int, int] = (2, 1)
     paper: tuple[float, float, float] | None = None
