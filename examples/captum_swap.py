@@ -20,7 +20,7 @@ from zfkernels.models import get_model, get_preprocess
 
 model, photos = get_model("zfnet64"), embedded_photos()
 preprocess = get_preprocess("zfnet64")
-image = preprocess(photos.load(photos.keys.index("coffee"))[0])[None]  # [1, 3, 64, 64]
+image = preprocess(photos.picture("coffee"))[None]  # [1, 3, 64, 64]
 target = int(model(image).argmax())
 
 arguments = {"target": target, "sliding_window_shapes": (3, 12, 12), "strides": (3, 4, 4), "baselines": 0}

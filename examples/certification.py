@@ -58,7 +58,7 @@ def changes_of_mind(model, images, patch, count):
 if __name__ == "__main__":
     model, photos, preprocess = get_model("zfnet64"), embedded_photos(), get_preprocess("zfnet64")
     keys = ["coffee", "coffee/400/0-200", "coffee/300/100-150", "rocket/80/115-280"]
-    images = torch.stack([preprocess(photos.load(photos.keys.index(key))[0]) for key in keys])
+    images = torch.stack([preprocess(photos.picture(key)) for key in keys])
     changed = changes_of_mind(model, images, patch=3, count=6)
     print("certified:", dict(zip(keys, (~changed.flatten(1).any(1)).tolist(), strict=True)))
 

@@ -22,7 +22,7 @@ from zfkernels.data import embedded_photos
 from zfkernels.models import get_model, get_preprocess
 
 model, photos = get_model("zfnet64"), embedded_photos()
-image = get_preprocess("zfnet64")(photos.load(photos.keys.index("coffee"))[0])[None]  # [1, 3, 64, 64]
+image = get_preprocess("zfnet64")(photos.picture("coffee"))[None]  # [1, 3, 64, 64]
 sweep = zf.occlusion_sweep(model, image, window=8)
 target = int(sweep.clean.argmax())
 orders = {
@@ -41,9 +41,9 @@ for panel, curve in zip(panels, (zf.deletion_curve, zf.insertion_curve), strict=
         area = float(found.area(target))
         panel.plot(found.values(target)[0], label=f"{name}: area {area:.2f}")
         print(curve.__name__, name, round(area, 3))
-    panel.set_title(curve.__name__.replace("_", " "), fontsize=10)
     panel.set_xlabel("squares changed")
-    panel.legend(frameon=False, fontsize=9, loc="upper right" if curve is zf.deletion_curve else "upper left")
+    title = curve.__name__.replace("_", " ")
+    panel.legend(title=title, frameon=False, fontsize=9, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
 panels[0].set_ylabel(f"probability of {model.class_names[target]}")
 for panel in panels:
     panel.spines[["top", "right"]].set_visible(False)

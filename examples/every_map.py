@@ -20,16 +20,16 @@ from zfkernels.data import embedded_photos
 from zfkernels.models import get_model, get_preprocess
 
 model, photos = get_model("zfnet64"), embedded_photos()
-image = get_preprocess("zfnet64")(photos.load(photos.keys.index("coffee"))[0])[None]  # [1, 3, 64, 64]
+image = get_preprocess("zfnet64")(photos.picture("coffee"))[None]  # [1, 3, 64, 64]
 sweep = zf.occlusion_sweep(model, image, window=12, stride=2, layer="features.8", units="all", statistic="max")
-print(sweep.activity.shape)  # [1, 27, 27, 160]: image, row and column of the grid, map
+print(sweep.activity.shape)  # [1, 27, 27, 224]: image, row and column of the grid, map
 
 # %% [markdown]
 # The clean value minus the value under the square is a table of positions by maps. One row of it says which maps
 # depend on a part of the image:
 
 # %%
-change = (sweep.clean_activity[:, None, None] - sweep.activity)[0]  # [27, 27, 160]
+change = (sweep.clean_activity[:, None, None] - sweep.activity)[0]  # [27, 27, 224]
 middle = change[13, 13]
 print("hiding the middle lowers most:", middle.argsort(descending=True)[:5].tolist())
 
@@ -46,7 +46,7 @@ limit = float(change[..., strongest].abs().max())
 for panel, unit in zip(panels.flat[1:], strongest, strict=True):
     heat = panel.imshow(change[..., unit], cmap="RdBu_r", vmin=-limit, vmax=limit, extent=(5, 59, 59, 5))
     panel.set(xlim=(0, 64), ylim=(64, 0), facecolor="0.9")
-    panel.set_title(f"map {unit}: {sweep.clean_activity[0, unit]:.1f} with nothing hidden", fontsize=9)
+    panel.set_title(f"map {unit}: {sweep.clean_activity[0, unit]:.1f} with nothing hidden", fontsize=8)
 for panel in panels.flat:
     panel.set(xticks=[], yticks=[])
 figure.colorbar(heat, ax=panels, label="fall of the map's largest value", shrink=0.8)

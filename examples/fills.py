@@ -21,7 +21,7 @@ from zfkernels.data import embedded_photos
 from zfkernels.models import get_model, get_preprocess
 
 model, photos = get_model("zfnet64"), embedded_photos()
-image = get_preprocess("zfnet64")(photos.load(photos.keys.index("coffee"))[0])[None]  # [1, 3, 64, 64]
+image = get_preprocess("zfnet64")(photos.picture("coffee"))[None]  # [1, 3, 64, 64]
 fills = [0.0, "mean", "blur", zf.occlusion.noise(seed=0)]
 sweep = zf.occlusion_sweep(model, image, window=12, stride=2, fill=fills)
 print(sweep.drops().shape)  # [4, 1, 27, 27]: fill, image, row and column of the grid
@@ -54,7 +54,8 @@ figure.savefig("fills.png", dpi=150)
 # %% [markdown]
 # ![The map of each of the four fills, their mean, and their deviation](../made/fills/fills.png)
 #
-# *Red: hiding this place lowers the output of "espresso". The place that matters most is the same for all fills.*
+# *Red: hiding this place lowers the output of "espresso". All four fills find the cup. Three of them agree that its
+# left rim matters most. Under the blur, which lowers the output least, it is the inside of the cup.*
 #
 # ## Next
 #

@@ -19,7 +19,7 @@ from zfkernels.data import embedded_photos
 from zfkernels.models import get_model, get_preprocess
 
 model, photos = get_model("zfnet64"), embedded_photos()
-image = get_preprocess("zfnet64")(photos.load(photos.keys.index("coffee"))[0])[None]  # [1, 3, 64, 64]
+image = get_preprocess("zfnet64")(photos.picture("coffee"))[None]  # [1, 3, 64, 64]
 starts = torch.arange(0, 64, 8)
 positions = torch.cartesian_prod(starts, starts)  # 64 squares of 8, row by row
 found = zf.occlusion_pairs(model, image, window=8, positions=positions)

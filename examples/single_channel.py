@@ -26,7 +26,7 @@ model, first = copy.deepcopy(coloured), coloured.features[0]
 model.features[0] = nn.Conv2d(1, first.out_channels, first.kernel_size, first.stride, first.padding)
 model.features[0].weight.data = first.weight.data.sum(1, keepdim=True)
 model.features[0].bias.data = first.bias.data
-photo = photos.load(photos.keys.index("coffee/300/100-150"))[0].convert("L").convert("RGB")
+photo = photos.picture("chelsea/300/0-151").convert("L").convert("RGB")
 image = get_preprocess("zfnet64")(photo).mean(0)[None, None]  # [1, 1, 64, 64]
 
 # %% [markdown]
@@ -60,12 +60,12 @@ limits = {"cmap": "viridis", "vmin": float(min(part.min() for part in drawn)), "
 for panel, title, values in zip(panels[1:3], ("OcclusionSensitivity", "occlusion_sweep"), drawn, strict=True):
     heat = panel.imshow(values, **limits)
     panel.set_title(title, fontsize=10)
-figure.colorbar(heat, ax=panels[1:3], label=f"probability of {coloured.class_names[target]}")
+figure.colorbar(heat, ax=panels[1:3], label=f"probability of {coloured.class_names[target].split(',')[0]}")
 classes, number = likely[0, 0].unique(return_inverse=True)
 panels[3].imshow(number, cmap="tab10", vmin=0, vmax=9, interpolation="nearest")
 names = (coloured.class_names[int(each)].split(",")[0] for each in classes)
 named = ", ".join(f"{colour} {name}" for colour, name in zip(("blue", "orange", "green"), names, strict=False))
-panels[3].set_title(f"most probable: {named}", fontsize=8)
+panels[3].set_title(f"most probable:\n{named}", fontsize=8)
 for panel in panels:
     panel.set(xticks=[], yticks=[])
 figure.savefig("single_channel.png", dpi=150)

@@ -57,7 +57,7 @@ def dense(model: nn.Module, images: Tensor, places: Tensor, width: int) -> Tenso
 def test_verdicts_of_the_whole_network(example: Any) -> None:
     photos, preprocess, model = embedded_photos(), get_preprocess("zfnet64"), get_model("zfnet64")
     keys = ["coffee", "coffee/400/0-200", "chelsea"]
-    images = torch.stack([preprocess(photos.load(photos.keys.index(key))[0]) for key in keys])
+    images = torch.stack([preprocess(photos.picture(key)) for key in keys])
     found = example.changes_of_mind(model, images, patch=8, count=3)
     assert torch.equal(found, dense(model, images, *example.masks(64, 8, 3)))
     assert 0 < int(found.sum()) < found.numel()

@@ -295,6 +295,9 @@ def test_embedded_photos_are_the_same_everywhere() -> None:
     from skimage import data
 
     image, label = source.load(source.keys.index("chelsea"))
+    assert source.picture("chelsea") == image
+    with pytest.raises(ValueError, match=r"picture: expected key one of astronaut, .*, or of a crop, got 'dog'"):
+        source.picture("dog")
     assert label == "chelsea"
     assert np.array_equal(np.asarray(image), data.chelsea())
     for key in ("astronaut/64/0-0", "astronaut/64/448-448", "astronaut/128/96-192"):

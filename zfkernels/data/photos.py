@@ -66,6 +66,17 @@ class EmbeddedPhotos(ImageSource):
         name, box = self._boxes[image_id]
         return _photo(name).crop(box), Path(name).stem
 
+    def picture(self, key: str) -> Image.Image:
+        """The photo or crop of this key, such as ``"coffee"``.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if key not in self.keys:
+            names = ", ".join(Path(name).stem for name in PHOTOS)
+            raise ValueError(f"EmbeddedPhotos.picture: expected key one of {names}, or of a crop, got {key!r}")
+        return self.load(self.keys.index(key))[0]
+
 
 def embedded_photos() -> EmbeddedPhotos:
     """A few thousand crops of the photos that ship with scikit-image; nothing is downloaded.
