@@ -49,7 +49,7 @@ def test_variants_lack_what_they_say() -> None:
         shapes[name] = network.features[:8](torch.zeros(1, 3, 64, 64)).shape
     assert shapes["first-7x7-2"] == shapes["first-11x11-4"] == (1, 24, 4, 4)  # layers 3 to 5 see maps of one size
     widths = [module.out_features for module in VARIANTS["double-units"].network(5).classifier[::3]]
-    assert widths == [1024, 768, 5]
+    assert widths == [768, 768, 5]
 
 
 @pytest.mark.parametrize("name", ["no-7", "no-6-7", "no-3-4-6-7", "first-11x11-4"])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from zfkernels._extras import require
+from zfkernels.gallery.choice import filters, first_maps, pictures, shows_filters
 from zfkernels.gallery.contents import MOST, read_contents
 from zfkernels.gallery.maxima import Maxima
 from zfkernels.gallery.page import image_path, sprite_path
@@ -21,7 +21,7 @@ from zfkernels.gallery.table import read_table
 from zfkernels.geometry import Pair
 from zfkernels.output import check_file, replacing
 from zfkernels.results import html_table, plural
-from zfkernels.viz import SpriteGrid, as_picture, feature_sheet, gallery_figure, save_picture, tile_board
+from zfkernels.viz import SpriteGrid, feature_sheet, gallery_figure, save_picture
 
 if TYPE_CHECKING:
     import pyarrow
@@ -118,7 +118,7 @@ class Gallery:
 
     def maps(self, layer: str) -> list[int]:
         """The maps of a layer that are drawn: all that fired, and without a rectifier the others with a value too."""
-        record = self._record(layer)
+        record = self.record(layer)
         hidden = {*record["only_nan"], *(record["dead"] if record["rectified"] else ())}
         return [channel for channel in range(record["maps"]) if channel not in hidden]
 
@@ -133,26 +133,7 @@ class Gallery:
             ValueError: It is below 1; no such layer; a damaged table.
             FileNotFoundError: topk.parquet or maps.parquet is missing.
         """
-        if not isinstance(count, int) or isinstance(count, bool):
-            raise TypeError(f"Gallery.first_maps: expected count an int, got {type(count).__name__}")
-        if count < 1:
-            raise ValueError(f"Gallery.first_maps: expected count ≥ 1, got {count}")
-        drawn = self.maps(layer)
-        values: dict[int, list[float]] = {}
-        for channel, value in self._rows(self.table, layer, "channel", "value"):
-            values.setdefault(channel, []).append(value)
-        least = 0.0 if self._record(layer)["rectified"] else -math.inf
-        many = {channel: sum(value > least for value in found) for channel, found in values.items()}
-        most = max(many.values(), default=0)
-        selectivity: dict[int, float | None] = {}
-        if "statistics_sha256" in self.info:
-            selectivity = dict(self._rows(self.statistics, layer, "channel", "selectivity"))
-
-        def place(channel: int) -> tuple[bool, float, float, int]:
-            found = selectivity.get(channel)
-            return many[channel] < most, 1.0 if found is None else -round(found, 3), -max(values[channel]), channel
-
-        return sorted(drawn, key=place)[:count]
+        return first_maps(self, layer, count)
 
     def filters(self, layer: str) -> tuple[list[int], Tensor]:  # uint8 [maps, 3, h, w]
         """The filters of a first layer: a convolution of the image, or its rectifier.
@@ -167,26 +148,10 @@ class Gallery:
             ValueError: No such layer, or one that is no first layer; a gallery without projections; a damaged table.
             FileNotFoundError: topk.parquet or a picture is missing.
         """
-        if "projections" not in self.info["blocks"]:
-            raise ValueError(f"Gallery.filters: expected a gallery with projections, got one of {self.info['blocks']}")
-        record = self._record(layer)
-        if not record.get("filters"):
-            raise ValueError(
-                f"Gallery.filters: expected layer a convolution of the image or its rectifier, got {layer!r}"
-            )
-        best: dict[int, tuple[int, int]] = {}
-        names = ("channel", "rank", "value", "top", "left", "bottom", "right")
-        for channel, rank, value, top, left, bottom, right in self._rows(self.table, layer, *names):
-            seen = (bottom - top) * (right - left)
-            if value > 0 and seen > best.get(channel, (0, 0))[0]:
-                best[channel] = seen, rank
-        maps = sorted(best)
-        tiles = [self.projections(layer, channel)[best[channel][1]] for channel in maps]
-        return maps, torch.stack(tiles) if tiles else torch.empty(0, 3, *record["tile"], dtype=torch.uint8)
+        return filters(self, layer)
 
-    @staticmethod
-    def _rows(table: pyarrow.Table, layer: str, *names: str) -> Iterator[tuple[Any, ...]]:
-        """The values of some columns of a table in the rows of one layer."""
+    def rows(self, table: pyarrow.Table, layer: str, *names: str) -> Iterator[tuple[Any, ...]]:
+        """The values of some columns of ``table`` or ``statistics`` in the rows of one layer."""
         rows = table.filter(require("pyarrow.compute", "viz").equal(table["layer"], layer))
         return zip(*(rows[name].to_pylist() for name in names), strict=True)
 
@@ -196,7 +161,7 @@ class Gallery:
         Raises:
             ValueError: No such layer, or a map that is not drawn.
         """
-        record = self._record(layer)
+        record = self.record(layer)
         self._sprite(layer, channel)
         compute = require("pyarrow.compute", "viz")
         here = compute.and_(compute.equal(self.table["layer"], layer), compute.equal(self.table["channel"], channel))
@@ -273,11 +238,11 @@ class Gallery:
             FileNotFoundError: topk.parquet, maps.parquet or a picture is missing.
         """
         heads = [block for block in self.info["blocks"] if block in FIGURE]
-        rows = self._pictures(maps, lambda _, channel: str(channel))
+        rows = pictures(self, maps, lambda _, channel: str(channel))
         note = f"each map by its number: its strongest activations, {self._words}"
         return feature_sheet(
             rows, columns=columns, title=self._name, note=note,
-            heads={layer: heads for layer, _ in rows if not (isinstance(maps, int) and self._as_filters(layer))},
+            heads={layer: heads for layer, _ in rows if not (isinstance(maps, int) and shows_filters(self, layer))},
         )  # fmt: skip
 
     def plot(self, maps: Mapping[str, Sequence[int]] | int = 6, *, columns: int = 3) -> Figure:
@@ -289,7 +254,7 @@ class Gallery:
         Raises:
             ValueError: No such layer, a map that is not drawn, or no map at all.
         """
-        rows = self._pictures(maps, self._range)
+        rows = pictures(self, maps, self._range)
         if not any(drawn for _, drawn in rows):
             raise ValueError(f"Gallery.plot: expected maps of {self.layers} that fired, got none")
         return gallery_figure(rows, columns=columns, note=f"{self._words}\n{self._name}")
@@ -336,40 +301,12 @@ class Gallery:
     def _words(self) -> str:
         return " beside ".join(WORDS[block] for block in self.info["blocks"] if block in FIGURE)
 
-    def _pictures(
-        self, maps: Mapping[str, Sequence[int]] | int, name: Callable[[str, int], str]
-    ) -> list[tuple[str, list[tuple[str, Image]]]]:
-        """Of each layer its title, and caption and picture of each map; or of its filters, where a number is given."""
-        if not isinstance(maps, int):
-            return [(layer, self._row(layer, maps, name)) for layer, maps in maps.items()]
-        rows = []
-        for layer in self.layers:
-            sheet = self._sheet(layer) if self._as_filters(layer) else []
-            rows.append((layer, sheet or self._row(layer, self.first_maps(layer, maps), name)))
-        return rows
-
-    def _as_filters(self, layer: str) -> bool:
-        return bool(self._record(layer).get("filters")) and "projections" in self.info["blocks"]
-
-    def _sheet(self, layer: str) -> list[tuple[str, Image]]:
-        """Caption and picture of all filters of a first layer; nothing where no map of it is above zero."""
-        maps, filters = self.filters(layer)
-        if not maps:
-            return []
-        without = self._record(layer)["maps"] - len(maps)
-        words = f"the filter of each map, by number, row by row{f'; {without} without one' if without else ''}"
-        columns = math.ceil(math.sqrt(2 * len(maps)))
-        return [(words, as_picture(tile_board(filters, columns, gap=SpriteGrid.TILE_GAP)))]
-
-    def _row(self, layer: str, channels: Sequence[int], name: Callable[[str, int], str]) -> list[tuple[str, Image]]:
-        return [(name(layer, channel), self.picture(layer, channel)) for channel in channels]
-
     def _range(self, layer: str, channel: int) -> str:
         values = [row["value"] for row in self.winners(layer, channel)]
         return f"map {channel}\n{values[0]:.3g} to {values[-1]:.3g}"
 
     def _grid(self, layer: str, blocks: int) -> SpriteGrid:
-        record = self._record(layer)
+        record = self.record(layer)
         return SpriteGrid(self.info["top_k"], (record["tile"][0], record["tile"][1]), blocks)
 
     def _tiles(self, layer: str, channel: int, block: str) -> Tensor:
@@ -387,13 +324,18 @@ class Gallery:
         return _open(self._sprite(layer, channel), self._grid(layer, len(self.info["blocks"])).size)
 
     def _sprite(self, layer: str, channel: int) -> Path:
-        record = self._record(layer)
+        record = self.record(layer)
         path = self.path / sprite_path(self.info["layers"].index(record), channel)
         if not 0 <= channel < record["maps"] or not path.is_file():
             raise ValueError(f"Gallery.picture: expected channel one of the maps of {layer} that fired, got {channel}")
         return path
 
-    def _record(self, layer: str) -> dict[str, Any]:
+    def record(self, layer: str) -> dict[str, Any]:
+        """What gallery.json says of a layer.
+
+        Raises:
+            ValueError: No such layer.
+        """
         for record in self.info["layers"]:
             if record["name"] == layer:
                 return record

@@ -199,7 +199,7 @@ function showFilters(index, content) {
     return most > 0 ? [filterTile(index, content, channel, seen.indexOf(most))] : [];
   });
   if (!tiles.length) return;
-  at("filters").replaceChildren(element("div", { className: "sheet" }, tiles), element("p", { className: "note",
+  at("filters").replaceChildren(element("div", { className: "sheet" }, tiles), element("p", {
     textContent: "The filters, by number. A projection of this layer is the map’s filter, times the activation." }));
 }
 
