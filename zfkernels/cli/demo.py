@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zfkernels.models import Preprocess
 
 MODEL = "zfnet64"
-# What the network knows, and its names for it: a photo of scikit-image's, and one of our own.
+# What the network knows, and its names for it: a photo of scikit-image's, and one that ships here.
 EMBEDDED, OWN = {"coffee": "espresso"}, {"monarch.jpg": "monarch"}
 FILES = ("gallery.png", "occlusion.png")
 
@@ -28,7 +28,7 @@ FILES = ("gallery.png", "occlusion.png")
 @options.workers_option
 @options.json_option
 def demo(out: Path, workers: int | None, as_json: bool) -> None:
-    """The main job on the shipped network and photos: a feature gallery and an occlusion map. No network, no GPU."""
+    """The main job on the shipped network and photos: a feature gallery and occlusion maps. No network, no GPU."""
     from zfkernels.gallery import build_gallery, default_layers
     from zfkernels.models import get_model, get_preprocess
     from zfkernels.network.network import trace_model

@@ -161,7 +161,10 @@ async function show({ focus = false } = {}) {
     else link.removeAttribute("aria-current");
   }
   showLink();
-  if (filters.layer !== index) at("filters").replaceChildren();
+  if (filters.layer !== index) {
+    at("filters").replaceChildren();
+    filters.layer = null; // whoever comes back while a layer loads finds them again
+  }
   const content = await load(index);
   if (index !== state.layer) return; // another layer was asked for meanwhile
   order = sorted(content, matches(content, state.q));
